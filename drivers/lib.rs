@@ -1,0 +1,1 @@
+//! Network device drivers and the bus they see.

@@ -1,0 +1,1 @@
+//! Device models behind registers and descriptor memory.

@@ -1,0 +1,1 @@
+//! Wire formats and ABI numbers of Linux: views without state.

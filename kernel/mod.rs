@@ -1,0 +1,2 @@
+//! CPUs, softirqs, interrupts, time, tasks and the walk.
+pub mod irq;

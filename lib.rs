@@ -1,0 +1,2 @@
+//! Linux's network stack: `kernel/`, `fs/` and `net/` as modules of one crate.
+pub mod kernel;

@@ -1,0 +1,1 @@
+//! Checksums, hashes, rings, bitmaps and tries.

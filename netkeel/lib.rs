@@ -1,0 +1,1 @@
+//! Netkeel: Linux's network stack as a library and a program.

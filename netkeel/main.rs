@@ -1,0 +1,2 @@
+//! The `netkeel` command.
+fn main() {}

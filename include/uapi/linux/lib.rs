@@ -25,3 +25,7 @@ pub mod errno;
 pub mod if_ether;
 pub mod ip;
 pub mod udp;
+pub mod icmp;
+pub mod if_arp;
+pub mod igmp;
+pub mod tcp;

@@ -29,3 +29,6 @@ pub mod icmp;
 pub mod if_arp;
 pub mod igmp;
 pub mod tcp;
+pub mod in_;
+pub mod snmp;
+pub mod socket;

@@ -1,1 +1,7 @@
-//! Checksums, hashes, rings, bitmaps and tries.
+//! Checksums, hashes, rings, bitmaps and tries: what the rest of the stack builds on.
+//!
+//! The counterpart of Linux's `lib/` directory. Nothing here knows about packets, devices or
+//! sockets; everything is safe Rust without I/O.
+#![forbid(unsafe_code)]
+
+pub mod bitmap;

@@ -5,3 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod checksum;
+pub mod random;
+pub mod ring;
+pub mod siphash;
+pub mod toeplitz;

@@ -6,6 +6,7 @@
 
 pub mod bitmap;
 pub mod checksum;
+pub mod lc_trie;
 pub mod random;
 pub mod ring;
 pub mod siphash;

@@ -1,2 +1,19 @@
-//! CPUs, softirqs, interrupts, time, tasks and the walk.
+//! CPUs, softirqs, interrupts, time, tasks, locks and the walk.
+//!
+//! Nothing here uses `net` but [`cpu`] and [`rcupdate`], which must name what per-CPU data and the
+//! read-mostly tables hold.
+
+pub mod context;
+pub mod cpu;
+pub mod initcall;
 pub mod irq;
+pub mod locking;
+pub mod machine;
+pub mod rcupdate;
+pub mod sched;
+pub mod smpboot;
+pub mod softirq;
+pub mod time;
+pub mod timer;
+#[macro_use]
+pub mod trace;

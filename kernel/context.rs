@@ -1,0 +1,382 @@
+//! Which context code runs in, as a type: hard interrupt, bottom half, task.
+//!
+//! linux: include/linux/preempt_mask.h (`in_irq`, `in_softirq`), include/linux/bottom_half.h.
+//! Key types: [`HardirqCx`], [`BhCx`], [`TaskCx`], [`Walker`].
+//! Invariants: whatever sleeps takes `&mut TaskCx`, and a [`BhCx`] borrows it, so sleeping with
+//! bottom halves off, in a softirq, or disabling them twice does not compile:
+//!
+//! ```compile_fail,E0499
+//! # use stack::kernel::context::TaskCx;
+//! fn twice(cx: &mut TaskCx) {
+//!     cx.local_bh_disable(|_bh| cx.local_bh_disable(|_again| ()));
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! # use stack::kernel::context::{BhCx, TaskCx};
+//! fn sleeps(_cx: &mut TaskCx) {}
+//! fn softirq(cx: &mut BhCx<'_>) {
+//!     sleeps(cx);
+//! }
+//! ```
+//! ```compile_fail,E0499
+//! # use stack::kernel::context::TaskCx;
+//! fn sleeps(_cx: &mut TaskCx) {}
+//! fn in_a_section(cx: &mut TaskCx) {
+//!     cx.local_bh_disable(|_bh| sleeps(cx));
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! # use stack::kernel::context::{BhCx, HardirqCx};
+//! fn sends(_cx: &mut BhCx<'_>) {}
+//! fn handler(cx: &mut HardirqCx<'_>) {
+//!     sends(cx);
+//! }
+//! ```
+//! ```
+//! # use stack::kernel::context::TaskCx;
+//! fn fine(cx: &mut TaskCx) {
+//!     cx.local_bh_disable(|_bh| ());
+//!     cx.local_bh_disable(|_bh| ());
+//! }
+//! ```
+
+use crate::kernel::cpu::{CpuId, CpuLocal};
+use crate::kernel::machine::Machine;
+use crate::kernel::rcupdate::Tables;
+use crate::kernel::sched::TaskStruct;
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::{Context, Record, WalkId, events::Point};
+use crate::net::core::skbuff::{Skb, SkBuff};
+use crate::net::core::snmp::Mib;
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// A hard interrupt: may acknowledge a device, raise a softirq, wake a CPU.
+pub struct HardirqCx<'a> {
+    pub(crate) m: &'a Machine,
+    pub(crate) t: &'a Tables,
+    pub(crate) cpu: &'a mut CpuLocal,
+    pub(crate) span: WalkId,
+    pub(crate) now: Ktime,
+}
+
+/// A softirq, or a task with bottom halves disabled: on a CPU, with its data, never sleeping.
+///
+/// Everything shared hangs off the machine or the tables, never off the CPU: copy the reference
+/// out ([`BhCx::tables`]), then call on with the context.
+pub struct BhCx<'a> {
+    pub(crate) m: &'a Machine,
+    pub(crate) t: &'a Tables,
+    pub(crate) cpu: &'a mut CpuLocal,
+    pub(crate) now: Ktime,
+    pub(crate) span: WalkId,
+    pub(crate) context: Context,
+}
+
+/// A task in a system call: may sleep.
+///
+/// Long-lived: one for each application thread, async task or stepped task. What a task frees or
+/// counts without being on a CPU waits here for its next entry.
+pub struct TaskCx {
+    m: Arc<Machine>,
+    task: Arc<TaskStruct>,
+    cpu: CpuId,
+    span: WalkId,
+    /// The clock as read in this call, zero if not read.
+    now: Ktime,
+    freed: Vec<Skb>,
+    counted: Vec<(Mib, u64)>,
+    pub(crate) waker: Waker,
+    pub(crate) deadline: Option<Ktime>,
+    pub(crate) fds: crate::fs::FdCache,
+}
+
+/// What leaves records of the walk.
+pub trait Walker {
+    /// The span this context belongs to.
+    fn span(&self) -> WalkId;
+    /// Records a packet at a station; use [`walk!`](crate::walk).
+    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64);
+    /// Records the span at a station; use [`walk!`](crate::walk).
+    fn walk_span(&self, point: Point, arg: u64);
+}
+
+fn record_packet(m: &Machine, cpu: CpuId, context: Context, what: (&SkBuff, Point, u64)) {
+    let (skb, point, arg) = what;
+    m.tracer.record(Record {
+        time: m.platform.ktime_get(),
+        id: skb.walk_id,
+        arg,
+        len: u16::try_from(skb.len()).unwrap_or(u16::MAX),
+        dev: skb.dev.map_or(0, |dev| dev.0),
+        point,
+        cpu: cpu.0,
+        context,
+    });
+}
+
+fn record_span(m: &Machine, cpu: CpuId, context: Context, what: (WalkId, Point, u64)) {
+    let (id, point, arg) = what;
+    let time = m.platform.ktime_get();
+    m.tracer.record(Record { time, id, arg, len: 0, dev: 0, point, cpu: cpu.0, context });
+}
+
+impl Walker for HardirqCx<'_> {
+    #[inline(always)]
+    fn span(&self) -> WalkId {
+        self.span
+    }
+    #[cold]
+    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
+        record_packet(self.m, self.cpu.id, Context::Hardirq, (skb, point, arg));
+    }
+    #[cold]
+    fn walk_span(&self, point: Point, arg: u64) {
+        record_span(self.m, self.cpu.id, Context::Hardirq, (self.span, point, arg));
+    }
+}
+
+impl Walker for BhCx<'_> {
+    #[inline(always)]
+    fn span(&self) -> WalkId {
+        self.span
+    }
+    #[cold]
+    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
+        record_packet(self.m, self.cpu.id, self.context, (skb, point, arg));
+    }
+    #[cold]
+    fn walk_span(&self, point: Point, arg: u64) {
+        record_span(self.m, self.cpu.id, self.context, (self.span, point, arg));
+    }
+}
+
+impl Walker for TaskCx {
+    #[inline(always)]
+    fn span(&self) -> WalkId {
+        self.span
+    }
+    #[cold]
+    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
+        record_packet(&self.m, self.cpu, Context::Task, (skb, point, arg));
+    }
+    #[cold]
+    fn walk_span(&self, point: Point, arg: u64) {
+        record_span(&self.m, self.cpu, Context::Task, (self.span, point, arg));
+    }
+}
+
+impl<'a> HardirqCx<'a> {
+    /// The machine.
+    pub fn machine(&self) -> &'a Machine {
+        self.m
+    }
+
+    /// The read-mostly tables, for as long as the interrupt lasts.
+    pub fn tables(&self) -> &'a Tables {
+        self.t
+    }
+
+    /// The clock, read at most once an interrupt.
+    pub fn now(&mut self) -> Ktime {
+        if self.now == Ktime::ZERO {
+            self.now = self.m.platform.ktime_get();
+        }
+        self.now
+    }
+}
+
+impl<'a> BhCx<'a> {
+    /// The machine.
+    #[inline]
+    pub fn machine(&self) -> &'a Machine {
+        self.m
+    }
+
+    /// The read-mostly tables: borrowing them is `rcu_read_lock`.
+    #[inline]
+    pub fn tables(&self) -> &'a Tables {
+        self.t
+    }
+
+    /// The CPU's number (`smp_processor_id`).
+    #[inline]
+    pub fn cpu_id(&self) -> CpuId {
+        self.cpu.id
+    }
+
+    /// The time of this batch: read at the start of a softirq, on first use by a task.
+    #[inline]
+    pub fn now(&mut self) -> Ktime {
+        if self.now == Ktime::ZERO { self.refresh_now() } else { self.now }
+    }
+
+    /// Reads the clock anew, for a limit that must hold or for the next poll.
+    pub fn refresh_now(&mut self) -> Ktime {
+        self.now = self.m.platform.ktime_get();
+        self.now
+    }
+
+    /// Somebody waits for this CPU: end the batch after the current poll.
+    ///
+    /// linux: include/linux/sched.h:need_resched
+    #[inline]
+    pub fn need_resched(&self) -> bool {
+        self.m.cpus[usize::from(self.cpu.id.0)].local.wanted()
+    }
+
+    /// Adds to a counter of this CPU.
+    #[inline]
+    pub fn count(&mut self, mib: impl Into<Mib>) {
+        self.cpu.mib.add(mib.into(), 1);
+    }
+
+    /// The context's kind, for records.
+    pub fn context(&self) -> Context {
+        self.context
+    }
+}
+
+impl TaskCx {
+    /// A task's context on `m`. One thread drives one at a time.
+    pub fn new(m: &Arc<Machine>, task: Arc<TaskStruct>) -> Self {
+        let cpu = task.cpu();
+        Self {
+            m: Arc::clone(m),
+            task,
+            cpu,
+            span: WalkId::NONE,
+            now: Ktime::ZERO,
+            freed: Vec::new(),
+            counted: Vec::new(),
+            waker: Waker::noop().clone(),
+            deadline: None,
+            fds: crate::fs::FdCache::default(),
+        }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.m
+    }
+
+    /// The task (`current`).
+    pub fn task(&self) -> &Arc<TaskStruct> {
+        &self.task
+    }
+
+    /// The CPU whose section this task's calls enter.
+    pub fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+
+    /// Begins a system call: a new span, and the clock is not read yet.
+    #[inline]
+    pub fn enter_call(&mut self) {
+        self.span = self.m.tracer.span();
+        self.now = Ktime::ZERO;
+        self.deadline = None;
+    }
+
+    /// The time of this call, read on first use; read anew after a sleep.
+    pub fn now(&mut self) -> Ktime {
+        if self.now == Ktime::ZERO {
+            self.now = self.m.platform.ktime_get();
+        }
+        self.now
+    }
+
+    /// Enters the task's CPU with bottom halves disabled, runs `f` there, runs the softirqs that
+    /// were raised on the way out (`local_bh_enable`), and leaves.
+    ///
+    /// linux: kernel/softirq.c:local_bh_disable
+    #[inline]
+    pub fn local_bh_disable<R>(&mut self, f: impl FnOnce(&mut BhCx<'_>) -> R) -> R {
+        let m: &Machine = &self.m;
+        m.platform.charge_cpu(self.cpu);
+        let mut stay = m.enter(self.cpu);
+        let (freed, counted, now) = (&mut self.freed, &mut self.counted, self.now);
+        let result = stay.with_bh_span(Context::Bh, self.span, false, |cx| {
+            cx.now = now;
+            settle(cx, freed, counted);
+            f(cx)
+        });
+        stay.softirqs(self.span);
+        stay.leave();
+        result
+    }
+
+    /// Enters the CPU only to hand over what was freed and counted outside; before a sleep and at
+    /// the end.
+    pub fn flush(&mut self) {
+        if !self.freed.is_empty() || !self.counted.is_empty() {
+            self.local_bh_disable(|_| ());
+        }
+    }
+
+    /// Frees a packet without being on a CPU; its memory goes home at the next entry.
+    #[inline]
+    pub(crate) fn free(&mut self, skb: Skb) {
+        self.freed.push(skb);
+        if self.freed.len() >= 32 {
+            self.flush();
+        }
+    }
+
+    /// Adds to a counter without being on a CPU.
+    #[inline]
+    pub(crate) fn count(&mut self, mib: impl Into<Mib>) {
+        let mib = mib.into();
+        match self.counted.iter_mut().find(|(which, _)| *which == mib) {
+            Some((_, count)) => *count += 1,
+            None => self.counted.push((mib, 1)),
+        }
+    }
+
+    /// This operation ends no later than `at`: who drives it polls it again then.
+    pub(crate) fn schedule_timeout(&mut self, at: Ktime) {
+        self.deadline = Some(self.deadline.map_or(at, |before| before.min(at)));
+    }
+
+    /// The earliest time at which the pending operation wants to be polled again.
+    pub fn deadline(&self) -> Option<Ktime> {
+        self.deadline
+    }
+
+    /// Prepares a poll: wake-ups go to `waker`, deadlines are collected anew, the clock is read
+    /// again on first use.
+    pub fn prepare_poll(&mut self, waker: &Waker) {
+        if !self.waker.will_wake(waker) {
+            self.waker.clone_from(waker);
+        }
+        self.deadline = None;
+        self.now = Ktime::ZERO;
+    }
+}
+
+fn settle(cx: &mut BhCx<'_>, freed: &mut Vec<Skb>, counted: &mut Vec<(Mib, u64)>) {
+    for skb in freed.drain(..) {
+        cx.free_skb(skb);
+    }
+    for (mib, count) in counted.drain(..) {
+        cx.cpu.mib.add(mib, count);
+    }
+}
+
+impl Drop for TaskCx {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.flush();
+        }
+        for skb in self.freed.drain(..) {
+            skb.forget_at_exit();
+        }
+    }
+}
+
+impl fmt::Debug for TaskCx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskCx({:?} on CPU {})", self.task, self.cpu.0)
+    }
+}

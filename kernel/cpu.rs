@@ -1,0 +1,272 @@
+//! A virtual CPU: what its holder has to itself, and what others may touch.
+//!
+//! linux: include/linux/percpu.h, kernel/cpu.c. Key types: [`Cpu`], [`CpuLocal`], [`Stay`].
+//! Contexts: all. Locks: the CPU itself, `class::Cpu`.
+//! Invariants: [`CpuLocal`] is exclusive to the one inside; nobody leaves with an interrupt unseen
+//! that came in during the stay; wake-ups fire after the CPU was left.
+
+use crate::kernel::context::{BhCx, HardirqCx};
+use crate::kernel::irq::{Irq, NR_IRQS, handle_irq};
+use crate::kernel::locking::cpu_cell::{CpuCell, CpuHeld};
+use crate::kernel::machine::Machine;
+use crate::kernel::rcupdate::Tables;
+use crate::kernel::smpboot::{SmpHotplugThread, smpboot_thread_fn};
+use crate::kernel::softirq::{__do_softirq, Softirq, SoftirqState};
+use crate::kernel::time::Ktime;
+use crate::kernel::timer::TimerBase;
+use crate::kernel::trace::{Context, WalkId};
+use crate::net::core::dev::SoftnetData;
+use crate::net::core::skbuff::SkbPool;
+use crate::net::core::snmp::NetMib;
+use crate::net::ipv4::route::RouteCache;
+use crate::net::ipv4::udp::SockCache;
+use klib::bitmap::AtomicBitmap;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// A virtual CPU's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuId(pub u8);
+
+/// A virtual CPU as its machine sees it: what others may touch, and the cell of the rest.
+#[derive(Debug)]
+pub struct Cpu {
+    pub(crate) local: CpuCellOf,
+    /// Interrupts raised and not yet handled here.
+    pub(crate) irqs_pending: AtomicBitmap<{ NR_IRQS / 64 }>,
+}
+
+/// The cell of a CPU's exclusive part.
+pub(crate) type CpuCellOf = CpuCell<CpuLocal>;
+
+/// What the holder of a CPU has to itself.
+#[derive(Debug)]
+pub struct CpuLocal {
+    /// Number.
+    pub(crate) id: CpuId,
+    pub(crate) softirq: SoftirqState,
+    pub(crate) threads: Vec<SmpHotplugThread>,
+    pub(crate) timers: TimerBase,
+    pub(crate) softnet: SoftnetData,
+    pub(crate) pool: SkbPool,
+    pub(crate) mib: Box<NetMib>,
+    pub(crate) routes: RouteCache,
+    pub(crate) socks: SockCache,
+    pub(crate) rng: klib::random::Csprng,
+    /// Fired after the CPU is left.
+    pub(crate) wakeups: Vec<Waker>,
+    /// The tables as last read; lent to the context during a stay.
+    tables: Option<Arc<Tables>>,
+}
+
+impl CpuLocal {
+    pub(crate) fn new(
+        id: CpuId,
+        now: Ktime,
+        pool: SkbPool,
+        tables: Arc<Tables>,
+        seed: [u8; 32],
+    ) -> Self {
+        Self {
+            id,
+            softirq: SoftirqState::default(),
+            threads: Vec::new(),
+            timers: TimerBase::new(now),
+            softnet: SoftnetData::new(),
+            pool,
+            mib: Box::default(),
+            routes: RouteCache::default(),
+            socks: SockCache::default(),
+            rng: klib::random::Csprng::from_seed(seed),
+            wakeups: Vec::new(),
+            tables: Some(tables),
+        }
+    }
+}
+
+/// When a CPU wants to be run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Next {
+    /// The wheel's next tick.
+    pub deadline: Option<Ktime>,
+    /// Something is pending now: interrupts, softirqs, or ksoftirqd's share.
+    pub pending: bool,
+    /// ksoftirqd was woken and has not run since.
+    pub ksoftirqd: bool,
+}
+
+/// The stay of one runner on a CPU. [`Stay::leave`] ends it; an unwinding stay frees the CPU.
+pub(crate) struct Stay<'m> {
+    m: &'m Machine,
+    cpu: CpuId,
+    held: CpuHeld<'m, CpuLocal>,
+    tables: Arc<Tables>,
+}
+
+impl Machine {
+    /// Enters a CPU, waiting for whoever is inside.
+    #[inline]
+    pub(crate) fn enter(&self, cpu: CpuId) -> Stay<'_> {
+        let cell = &self.cpus[usize::from(cpu.0)].local;
+        let mut held = cell.enter(|spins| self.platform.relax(spins));
+        let tables = match held.tables.take() {
+            Some(tables) if tables.generation == self.tables.generation() => tables,
+            _ => self.tables.load(),
+        };
+        Stay { m: self, cpu, held, tables }
+    }
+
+    /// Runs a CPU once, as its idle loop does after a wake-up: pending interrupts, the timer tick,
+    /// softirqs. Returns when it wants to be run again.
+    pub fn run_cpu(&self, cpu: CpuId) -> Next {
+        self.platform.charge_cpu(cpu);
+        let mut stay = self.enter(cpu);
+        stay.interrupts();
+        stay.tick();
+        stay.leave_with(Next::of)
+    }
+
+    /// Runs the CPU's ksoftirqd once: one round of what it should run.
+    pub fn run_ksoftirqd(&self, cpu: CpuId) -> Next {
+        self.platform.charge_cpu(cpu);
+        let mut stay = self.enter(cpu);
+        stay.with_bh(Context::Ksoftirqd, true, |cx| {
+            smpboot_thread_fn(cx);
+        });
+        stay.leave_with(Next::of)
+    }
+
+    /// Leaves word for a CPU and wakes whoever sleeps for it.
+    pub(crate) fn kick(&self, cpu: CpuId) {
+        if self.cpus[usize::from(cpu.0)].local.kick() {
+            self.platform.wake_cpu(cpu);
+        }
+    }
+}
+
+impl<'m> Stay<'m> {
+    /// Calls `f` with the bottom-half context of this stay. `fresh`: read the clock now.
+    #[inline]
+    pub(crate) fn with_bh<R>(
+        &mut self,
+        context: Context,
+        fresh: bool,
+        f: impl FnOnce(&mut BhCx<'_>) -> R,
+    ) -> R {
+        let span = self.m.tracer.span();
+        self.with_bh_span(context, span, fresh, f)
+    }
+
+    /// The same, within a span that goes on.
+    #[inline]
+    pub(crate) fn with_bh_span<R>(
+        &mut self,
+        context: Context,
+        span: WalkId,
+        fresh: bool,
+        f: impl FnOnce(&mut BhCx<'_>) -> R,
+    ) -> R {
+        let mut cx = BhCx {
+            m: self.m,
+            t: &self.tables,
+            cpu: &mut self.held,
+            now: Ktime::ZERO,
+            span,
+            context,
+        };
+        if fresh {
+            cx.refresh_now();
+        }
+        f(&mut cx)
+    }
+
+    /// Handles the pending interrupts, and on the way out what they raised.
+    pub(crate) fn interrupts(&mut self) {
+        self.held.take_kick();
+        let m = self.m;
+        let pending = &m.cpus[usize::from(self.cpu.0)].irqs_pending;
+        if !pending.any() {
+            return;
+        }
+        let span = m.tracer.span();
+        pending.take_all(|irq| {
+            let mut cx =
+                HardirqCx { m, t: &self.tables, cpu: &mut self.held, span, now: Ktime::ZERO };
+            handle_irq(&mut cx, Irq(irq as u8));
+        });
+        self.softirqs(span);
+    }
+
+    /// The timer interrupt, when the wheel's tick has come.
+    fn tick(&mut self) {
+        if let Some(at) = self.held.timers.next_expiry()
+            && at <= self.m.platform.ktime_get()
+        {
+            self.held.softirq.pending |= 1 << Softirq::Timer as u32;
+        }
+        let span = self.m.tracer.span();
+        self.softirqs(span);
+    }
+
+    /// Runs what is raised and not ksoftirqd's.
+    #[inline]
+    pub(crate) fn softirqs(&mut self, span: WalkId) {
+        if self.held.softirq.runnable() != 0 {
+            self.with_bh_span(Context::Softirq, span, true, __do_softirq);
+        }
+    }
+
+    /// Leaves, handling what came in during the stay, then fires the wake-ups.
+    #[inline]
+    pub(crate) fn leave(self) {
+        self.leave_with(|_| ());
+    }
+
+    /// Leaves with what `last` reads at the end.
+    #[inline]
+    fn leave_with<R>(self, last: impl Fn(&CpuLocal) -> R) -> R {
+        let Self { m, cpu, mut held, tables } = self;
+        let result = last(&held);
+        let wakeups = if held.wakeups.is_empty() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut held.wakeups)
+        };
+        held.tables = Some(tables);
+        match held.leave() {
+            Ok(()) => {
+                for waker in wakeups {
+                    waker.wake();
+                }
+                result
+            }
+            Err((mut held, _)) => {
+                held.wakeups = wakeups;
+                Self::leave_kicked(m, cpu, held, last)
+            }
+        }
+    }
+
+    #[cold]
+    fn leave_kicked<R>(
+        m: &'m Machine,
+        cpu: CpuId,
+        mut held: CpuHeld<'m, CpuLocal>,
+        last: impl Fn(&CpuLocal) -> R,
+    ) -> R {
+        let tables = held.tables.take().unwrap_or_else(|| m.tables.load());
+        let mut stay = Self { m, cpu, held, tables };
+        stay.interrupts();
+        stay.leave_with(last)
+    }
+}
+
+impl Next {
+    fn of(local: &CpuLocal) -> Self {
+        Self {
+            deadline: local.timers.next_expiry(),
+            pending: local.softirq.runnable() != 0,
+            ksoftirqd: local.softirq.ksoftirqd_woken,
+        }
+    }
+}

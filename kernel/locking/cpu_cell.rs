@@ -1,0 +1,219 @@
+//! The cell behind a CPU's state word: whoever sets `HELD` has the contents to itself.
+//!
+//! Contexts: all. Key type: [`CpuCell`]. Invariants: one holder; leaving fails while a kick is
+//! set, so an interrupt that arrives during a stay is seen by the one who stays.
+#![allow(unsafe_code)]
+
+use super::lockdep::{Held, class};
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Somebody is inside.
+const HELD: u32 = 1;
+/// Somebody outside left word (an interrupt, a remote packet) that the holder must look at.
+const KICK: u32 = 2;
+
+/// Exclusive contents under one state word: one locked instruction to enter, one to leave.
+pub struct CpuCell<T> {
+    state: AtomicU32,
+    want: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the contents are reached only through `CpuHeld`, of which at most one exists at a time
+// (HELD is set by a compare-and-swap with Acquire and cleared by one with Release), so sharing the
+// cell only ever moves exclusive access between threads: `T: Send` is what that needs.
+unsafe impl<T: Send> Sync for CpuCell<T> {}
+
+/// The stay of one holder.
+pub struct CpuHeld<'a, T> {
+    cell: &'a CpuCell<T>,
+    _held: Held,
+}
+
+/// Leaving failed: a kick came in; look at what is pending, then try again.
+#[derive(Debug)]
+pub struct Kicked;
+
+impl<T> CpuCell<T> {
+    /// An empty cell around `value`.
+    pub const fn new(value: T) -> Self {
+        Self { state: AtomicU32::new(0), want: AtomicU32::new(0), value: UnsafeCell::new(value) }
+    }
+
+    /// Enters if nobody is inside. Whoever enters has seen the kick and owns what is pending.
+    #[inline]
+    pub fn try_enter(&self) -> Option<CpuHeld<'_, T>> {
+        let held = Held::acquire::<class::Cpu>();
+        let entered = self.state.compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed);
+        match entered {
+            Ok(_) => Some(CpuHeld { cell: self, _held: held }),
+            Err(_) => self.try_enter_kicked(held),
+        }
+    }
+
+    #[cold]
+    fn try_enter_kicked(&self, held: Held) -> Option<CpuHeld<'_, T>> {
+        self.state
+            .compare_exchange(KICK, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .ok()
+            .map(|_| CpuHeld { cell: self, _held: held })
+    }
+
+    /// Enters, calling `relax` with a growing count while somebody else is inside.
+    ///
+    /// The wait is announced ([`CpuCell::wanted`]), so that a runner ends its batch.
+    #[inline]
+    pub fn enter(&self, relax: impl FnMut(u32)) -> CpuHeld<'_, T> {
+        match self.try_enter() {
+            Some(held) => held,
+            None => self.enter_contended(relax),
+        }
+    }
+
+    #[cold]
+    fn enter_contended(&self, mut relax: impl FnMut(u32)) -> CpuHeld<'_, T> {
+        self.want.fetch_add(1, Ordering::SeqCst);
+        let mut spins = 0;
+        loop {
+            if let Some(held) = self.try_enter() {
+                self.want.fetch_sub(1, Ordering::SeqCst);
+                return held;
+            }
+            relax(spins);
+            spins = spins.saturating_add(1);
+        }
+    }
+
+    /// Somebody waits to enter.
+    #[inline]
+    pub fn wanted(&self) -> bool {
+        self.want.load(Ordering::Relaxed) != 0
+    }
+
+    /// Leaves word for the holder, or for the next one. True when nobody was inside and no word
+    /// lay there yet: then somebody must be woken to look.
+    #[inline]
+    pub fn kick(&self) -> bool {
+        self.state.fetch_or(KICK, Ordering::AcqRel) == 0
+    }
+
+    /// Word lies here and nobody is inside.
+    pub fn kicked_idle(&self) -> bool {
+        self.state.load(Ordering::Acquire) == KICK
+    }
+}
+
+impl<T> CpuHeld<'_, T> {
+    /// Leaves, unless a kick came in; then the stay goes on with the kick taken.
+    ///
+    /// # Errors
+    /// [`Kicked`] with the stay, to look at what is pending.
+    #[inline]
+    pub fn leave(self) -> Result<(), (Self, Kicked)> {
+        let state = &self.cell.state;
+        if state.compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
+            // The word is free already: the drop below must not free it for somebody else.
+            let this = std::mem::ManuallyDrop::new(self);
+            // SAFETY: `this` is never dropped, so `_held` is read out once and dropped here.
+            drop(unsafe { std::ptr::read(&this._held) });
+            return Ok(());
+        }
+        state.fetch_and(!KICK, Ordering::Acquire);
+        Err((self, Kicked))
+    }
+
+    /// Takes the kick without leaving: the caller looks at what is pending now.
+    #[inline]
+    pub fn take_kick(&self) -> bool {
+        self.cell.state.load(Ordering::Relaxed) & KICK != 0
+            && self.cell.state.fetch_and(!KICK, Ordering::Acquire) & KICK != 0
+    }
+}
+
+impl<T> Deref for CpuHeld<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: a `CpuHeld` exists only while HELD is set by its own entry, and there is one;
+        // the borrow of `self` keeps `deref_mut` away.
+        unsafe { &*self.cell.value.get() }
+    }
+}
+
+impl<T> DerefMut for CpuHeld<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`; `&mut self` makes this the only reference.
+        unsafe { &mut *self.cell.value.get() }
+    }
+}
+
+impl<T> Drop for CpuHeld<'_, T> {
+    /// Leaves for good, keeping a kick for the next one: only an unwinding stay ends here.
+    fn drop(&mut self) {
+        self.cell.state.fetch_and(!HELD, Ordering::Release);
+    }
+}
+
+impl<T> fmt::Debug for CpuCell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CpuCell({:#x})", self.state.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CpuCell;
+    use std::sync::Arc;
+
+    /// Would lose counts, and fail under any sanitizer, if two threads were ever inside.
+    #[test]
+    fn one_holder_at_a_time() {
+        let cell = Arc::new(CpuCell::new(0_u64));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let cell = Arc::clone(&cell);
+                std::thread::spawn(move || {
+                    for _ in 0..20_000 {
+                        let mut held = cell.enter(|_| std::thread::yield_now());
+                        let before = *held;
+                        std::hint::black_box(&mut *held);
+                        *held = before + 1;
+                        assert!(held.leave().is_ok());
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+        assert_eq!(*cell.enter(|_| ()), 80_000);
+    }
+
+    #[test]
+    fn a_kick_during_the_stay_keeps_the_holder_in() {
+        let cell = CpuCell::new(());
+        let held = cell.enter(|_| ());
+        assert!(!cell.kick(), "somebody is inside: nobody needs waking");
+        let (held, _) = held.leave().expect_err("the kick holds it in");
+        assert!(held.leave().is_ok());
+        assert!(cell.kick(), "nobody inside: somebody must be woken");
+        assert!(!cell.kick(), "word already lies there");
+        assert!(cell.kicked_idle());
+        assert!(cell.enter(|_| ()).leave().is_ok(), "entering takes the kick");
+    }
+
+    #[test]
+    fn an_unwinding_stay_frees_the_cpu() {
+        let cell = CpuCell::new(());
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _held = cell.enter(|_| ());
+            panic!("inside");
+        }));
+        assert!(caught.is_err());
+        assert!(cell.try_enter().is_some());
+    }
+}

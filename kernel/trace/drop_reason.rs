@@ -1,0 +1,88 @@
+//! Why a packet ended before a socket or the wire.
+//!
+//! linux: include/net/dropreason-core.h (6.x). The names are Linux's without `SKB_DROP_REASON_`.
+
+use std::fmt;
+
+macro_rules! drop_reasons {
+    ($($name:ident $linux:literal $text:literal;)*) => {
+        /// A reason to drop a packet; [`DropReason::explain`] says what it means.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $text] $name,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of the declaration.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Linux's name, without the prefix.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $linux,)* }
+            }
+
+            /// One sentence on the cause.
+            pub const fn explain(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    NotSpecified "NOT_SPECIFIED" "No reason was given.";
+    NoSocket "NO_SOCKET" "No socket is bound to the destination.";
+    SocketClose "SOCKET_CLOSE" "The socket was closed with the packet still queued.";
+    SocketFilter "SOCKET_FILTER" "The socket's filter refused it.";
+    SocketRcvbuff "SOCKET_RCVBUFF" "The socket's receive buffer is full.";
+    SocketBacklog "SOCKET_BACKLOG" "The backlog of a socket in use is full.";
+    PktTooSmall "PKT_TOO_SMALL" "Shorter than its header says or needs.";
+    UdpCsum "UDP_CSUM" "The UDP checksum is wrong.";
+    NetfilterDrop "NETFILTER_DROP" "A netfilter hook dropped it.";
+    OtherHost "OTHERHOST" "The frame is addressed to another host's MAC.";
+    IpCsum "IP_CSUM" "The IP header checksum is wrong.";
+    IpInHdr "IP_INHDR" "The IP header is malformed.";
+    IpRpFilter "IP_RPFILTER" "rp_filter: the way back to the source is not this device.";
+    UnicastInL2Multicast "UNICAST_IN_L2_MULTICAST" "An IP unicast in a link-layer multicast or broadcast.";
+    IpNoProto "IP_NOPROTO" "No handler for the IP protocol.";
+    ProtoMem "PROTO_MEM" "The protocol's memory limit is reached.";
+    IpOutNoRoutes "IP_OUTNOROUTES" "No route to the destination.";
+    IpInNoRoutes "IP_INNOROUTES" "No route for the incoming packet.";
+    IpInAddrErrors "IP_INADDRERRORS" "Not for this host, which does not forward.";
+    IpLocalSource "IP_LOCAL_SOURCE" "The source is one of this host's own addresses.";
+    IpInvalidSource "IP_INVALID_SOURCE" "The source address can't be a source.";
+    IpLocalnet "IP_LOCALNET" "A loopback address came from or goes to the wire.";
+    IpInvalidDest "IP_INVALID_DEST" "The destination address can't be a destination.";
+    IpFragment "IP_FRAGMENT" "A fragment: reassembly is not part of this stack yet.";
+    TtlExpired "TTL_EXPIRED" "The time to live ran out on the way.";
+    NeighCreateFail "NEIGH_CREATEFAIL" "The neighbour table is full (gc_thresh3).";
+    NeighFailed "NEIGH_FAILED" "The neighbour did not answer.";
+    NeighQueueFull "NEIGH_QUEUEFULL" "Too many packets wait for the neighbour's answer (unres_qlen_bytes).";
+    NeighDead "NEIGH_DEAD" "The neighbour entry was removed.";
+    QdiscDrop "QDISC_DROP" "The queueing discipline refused it.";
+    QdiscReset "QDISC_RESET" "The queue was emptied as the device went down.";
+    CpuBacklog "CPU_BACKLOG" "The CPU's backlog is full (netdev_max_backlog).";
+    UnhandledProto "UNHANDLED_PROTO" "No packet handler for the ethertype.";
+    SkbCsum "SKB_CSUM" "The checksum could not be computed.";
+    SkbGsoSeg "SKB_GSO_SEG" "Segmentation failed.";
+    UcopyFault "SKB_UCOPY_FAULT" "Copying between user and packet failed.";
+    DevHdr "DEV_HDR" "The link-layer header could not be built.";
+    DevReady "DEV_READY" "The device is not up.";
+    FullRing "FULL_RING" "The device's ring is full.";
+    NoMem "NOMEM" "Out of packet memory.";
+    HdrTrunc "HDR_TRUNC" "The frame ends inside a header.";
+    IcmpCsum "ICMP_CSUM" "The ICMP checksum is wrong.";
+    InvalidProto "INVALID_PROTO" "The protocol field is not what it must be here.";
+    PktTooBig "PKT_TOO_BIG" "Longer than the MTU with fragmentation forbidden or absent.";
+    ArpInvalid "ARP_INVALID" "The ARP message is malformed or not for this link.";
+    ArpIgnore "ARP_IGNORE" "The ARP message asks for another host or must be ignored.";
+    IcmpIgnored "ICMP_IGNORED" "The ICMP message is unknown, unsolicited or quotes nonsense.";
+    EchoIgnored "ICMP_ECHO_IGNORE" "icmp_echo_ignore_all or _broadcasts is set.";
+    RateLimited "RATELIMIT" "An answer was due but its rate limit is reached.";
+    Panicked "PANIC" "A panic in the code that held it was contained.";
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

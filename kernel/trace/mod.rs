@@ -1,0 +1,311 @@
+//! The walk: which stations a packet, an interrupt or a call passed, when, where and how it ended.
+//!
+//! linux: kernel/trace, include/trace/events/{net,napi,skb,irq}.h.
+//! Key types: [`Tracer`], [`Record`], [`events::Point`], [`drop_reason::DropReason`], [`WalkFilter`].
+//! Contexts: recording in all; reading from tasks. Locks: `class::Trace`, a ring's.
+//! Invariants: off costs one test and one branch a station, arguments are evaluated only when the
+//! packet or span is watched; nothing is recorded without an id; lost records are counted.
+
+pub mod drop_reason;
+pub mod events;
+
+use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::time::Ktime;
+use drop_reason::DropReason;
+use events::Point;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Where code runs when it leaves a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Context {
+    /// A system call.
+    Task,
+    /// A task with bottom halves disabled.
+    Bh,
+    /// A softirq run on the way out of an interrupt or of a BH section.
+    Softirq,
+    /// A softirq run by ksoftirqd.
+    Ksoftirqd,
+    /// A hard interrupt.
+    Hardirq,
+}
+
+impl Context {
+    /// The name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Bh => "bh",
+            Self::Softirq => "softirq",
+            Self::Ksoftirqd => "ksoftirqd",
+            Self::Hardirq => "hardirq",
+        }
+    }
+}
+
+/// Names a packet or a span within a world: the machine in the high 16 bits, a count below.
+/// Zero is "not watched".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WalkId(pub u64);
+
+impl WalkId {
+    /// Not watched.
+    pub const NONE: Self = Self(0);
+
+    /// Records are wanted for it.
+    #[inline(always)]
+    pub const fn watched(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// What a record says beside its place and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When, in nanoseconds of the machine's clock.
+    pub time: Ktime,
+    /// The packet or span.
+    pub id: WalkId,
+    /// The station-specific argument: a drop reason, the linked id, a count; zero when unused.
+    pub arg: u64,
+    /// The packet's length in bytes at this station (saturated), zero for a span.
+    pub len: u16,
+    /// The device's index, zero for none.
+    pub dev: u16,
+    /// The station.
+    pub point: Point,
+    /// The virtual CPU.
+    pub cpu: u8,
+    /// The context.
+    pub context: Context,
+}
+
+const _: () = assert!(size_of::<Record>() == 32);
+
+impl Record {
+    /// The reason, when this record is a drop.
+    pub fn drop_reason(&self) -> Option<DropReason> {
+        match self.point {
+            Point::kfree_skb => DropReason::ALL.get(usize::try_from(self.arg).ok()?).copied(),
+            _ => None,
+        }
+    }
+
+    /// The id that this record links to, when it is a link.
+    pub fn link(&self) -> Option<WalkId> {
+        matches!(
+            self.point,
+            Point::link_span | Point::link_clone | Point::link_merge | Point::link_segment
+        )
+        .then_some(WalkId(self.arg))
+    }
+}
+
+/// Which packets to watch; an empty filter watches all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkFilter {
+    /// An IP protocol, or [`WalkFilter::ARP`].
+    pub proto: Option<u16>,
+    /// An IPv4 address, source or destination.
+    pub host: Option<u32>,
+    /// A UDP or TCP port, source or destination.
+    pub port: Option<u16>,
+}
+
+/// What a filter looks at, taken from a frame or from a flow about to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowKey {
+    /// The IP protocol, or [`WalkFilter::ARP`].
+    pub proto: u16,
+    /// Source and destination address.
+    pub hosts: [u32; 2],
+    /// Source and destination port.
+    pub ports: [u16; 2],
+}
+
+impl WalkFilter {
+    /// Stands for ARP among the IP protocol numbers.
+    pub const ARP: u16 = 0x0806;
+
+    /// The filter asks for this flow.
+    pub fn matches(&self, key: &FlowKey) -> bool {
+        self.proto.is_none_or(|proto| proto == key.proto)
+            && self.host.is_none_or(|host| key.hosts.contains(&host))
+            && self.port.is_none_or(|port| key.ports.contains(&port))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    records: VecDeque<Record>,
+    lost: u64,
+}
+
+/// The machine's recorder: the switch, the filter, the ids and a ring per CPU.
+#[derive(Debug)]
+pub struct Tracer {
+    on: AtomicBool,
+    next: AtomicU64,
+    prefix: u64,
+    capacity: usize,
+    filter: SpinLock<WalkFilter, class::Trace>,
+    rings: Box<[SpinLock<Ring, class::Trace>]>,
+}
+
+impl Tracer {
+    /// Records a ring holds when nothing else is said: 2 MiB per CPU, allocated as used.
+    pub const RING: usize = 65_536;
+
+    /// A recorder for `cpus` CPUs, switched off; `machine` makes its ids unique within a world.
+    pub fn new(machine: u16, cpus: usize, capacity: usize) -> Self {
+        Self {
+            on: AtomicBool::new(false),
+            next: AtomicU64::new(1),
+            prefix: u64::from(machine) << 48,
+            capacity,
+            filter: SpinLock::default(),
+            rings: (0..cpus).map(|_| SpinLock::default()).collect(),
+        }
+    }
+
+    /// Starts watching what `filter` matches.
+    pub fn start(&self, filter: WalkFilter) {
+        *self.filter.lock() = filter;
+        self.on.store(true, Ordering::Release);
+    }
+
+    /// Stops watching new packets and spans; those already marked go on.
+    pub fn stop(&self) {
+        self.on.store(false, Ordering::Release);
+    }
+
+    /// Somebody watches.
+    #[inline(always)]
+    pub fn on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// A new id if somebody watches, else [`WalkId::NONE`].
+    #[inline]
+    pub fn span(&self) -> WalkId {
+        if self.on() { self.fresh() } else { WalkId::NONE }
+    }
+
+    /// A new id if the filter asks for the flow, whose key is computed only when somebody watches.
+    #[inline]
+    pub fn packet(&self, key: impl FnOnce() -> FlowKey) -> WalkId {
+        if self.on() { self.packet_slow(&key()) } else { WalkId::NONE }
+    }
+
+    #[cold]
+    fn packet_slow(&self, key: &FlowKey) -> WalkId {
+        if self.filter.lock().matches(key) { self.fresh() } else { WalkId::NONE }
+    }
+
+    /// A new id.
+    #[cold]
+    pub fn fresh(&self) -> WalkId {
+        WalkId(self.prefix | self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Appends to the ring of the record's CPU; the oldest goes, counted, when it is full.
+    #[cold]
+    pub fn record(&self, record: Record) {
+        let Some(ring) = self.rings.get(usize::from(record.cpu)) else { return };
+        let mut ring = ring.lock();
+        if ring.records.len() >= self.capacity {
+            ring.records.pop_front();
+            ring.lost += 1;
+        }
+        ring.records.push_back(record);
+    }
+
+    /// Takes all records, ordered by `(time, cpu, sequence)`, and the number lost since the last
+    /// time.
+    pub fn take(&self) -> (Vec<Record>, u64) {
+        let mut all = Vec::new();
+        let mut lost = 0;
+        for ring in &self.rings {
+            let mut ring = ring.lock();
+            lost += std::mem::take(&mut ring.lost);
+            all.extend(ring.records.drain(..));
+        }
+        // Stable: records of one CPU at one time keep their sequence.
+        all.sort_by_key(|record| (record.time, record.cpu));
+        (all, lost)
+    }
+}
+
+/// Leaves a record at a station.
+///
+/// `walk!(cx, skb, ip_rcv)` records on the packet, `walk!(cx, net_rx_action)` on the span the
+/// context belongs to; a last `=> value` adds the argument, evaluated only when watched.
+#[macro_export]
+macro_rules! walk {
+    ($cx:expr, $skb:expr, $point:ident) => { $crate::walk!($cx, $skb, $point => 0) };
+    ($cx:expr, $skb:expr, $point:ident => $arg:expr) => {
+        if $skb.walk_id.watched() {
+            #[allow(unused_imports)]
+            use $crate::kernel::context::Walker as _;
+            $cx.walk_packet(&$skb, $crate::kernel::trace::events::Point::$point, $arg);
+        }
+    };
+    ($cx:expr, $point:ident) => { $crate::walk!($cx, $point => 0) };
+    ($cx:expr, $point:ident => $arg:expr) => {
+        {
+            #[allow(unused_imports)]
+            use $crate::kernel::context::Walker as _;
+            if $cx.span().watched() {
+                $cx.walk_span($crate::kernel::trace::events::Point::$point, $arg);
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(time: u64, cpu: u8, arg: u64) -> Record {
+        Record {
+            time: Ktime(time),
+            id: WalkId(1),
+            arg,
+            len: 0,
+            dev: 0,
+            point: Point::ip_rcv,
+            cpu,
+            context: Context::Softirq,
+        }
+    }
+
+    #[test]
+    fn off_gives_no_ids() {
+        let tracer = Tracer::new(1, 1, 8);
+        assert!(!tracer.span().watched());
+        assert!(!tracer.packet(|| unreachable!("off: the key is not computed")).watched());
+    }
+
+    #[test]
+    fn the_filter_decides_who_is_watched() {
+        let tracer = Tracer::new(1, 1, 8);
+        tracer.start(WalkFilter { port: Some(7), ..WalkFilter::default() });
+        let key = FlowKey { proto: 17, hosts: [1, 2], ports: [9, 7] };
+        assert!(tracer.packet(|| key).watched());
+        assert!(!tracer.packet(|| FlowKey { ports: [9, 8], ..key }).watched());
+    }
+
+    #[test]
+    fn records_come_in_order_and_losses_are_counted() {
+        let tracer = Tracer::new(1, 2, 2);
+        for (time, cpu, arg) in [(5, 1, 0), (1, 0, 1), (5, 0, 2), (5, 0, 3)] {
+            tracer.record(record(time, cpu, arg));
+        }
+        let (records, lost) = tracer.take();
+        assert_eq!(records.iter().map(|r| r.arg).collect::<Vec<_>>(), [2, 3, 0]);
+        assert_eq!(lost, 1);
+        assert_eq!(tracer.take(), (Vec::new(), 0));
+    }
+}

@@ -1,0 +1,196 @@
+//! Network devices, the per-CPU queues, and the tables that packets are dispatched by.
+//!
+//! linux: net/core/dev.c, include/linux/netdevice.h. Key types: [`NetDevice`], [`NetDeviceOps`],
+//! [`NapiStruct`], [`SoftnetData`], [`NetTables`]. Parts: [`napi`] (polling), [`rx`] (receive),
+//! [`tx`] (transmit), [`device`] (registration, up and down).
+//! Contexts: see each function. Locks: those of qdisc and driver.
+//! Invariants: a NAPI context is polled by whoever set its SCHED bit, one CPU at a time; softnet
+//! data is touched by its CPU alone.
+
+pub mod device;
+pub mod gro;
+pub mod napi;
+pub mod rx;
+pub mod tx;
+
+pub use device::{
+    Carrier, DevId, LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_close,
+    dev_open, register_netdevice, unregister_netdevice,
+};
+pub use gro::{GroResult, NapiGroCb, napi_gro_flush, napi_gro_receive};
+pub use napi::{
+    NapiPoll, NapiStruct, napi_complete, napi_disable, napi_enable, napi_schedule, net_rx_action,
+};
+pub use rx::{PacketFunc, PacketTap, PacketType, dev_add_pack, netif_receive_skb, netif_rx};
+pub use tx::{dev_queue_xmit, net_tx_action};
+
+use crate::kernel::context::BhCx;
+use crate::kernel::machine::Machine;
+use crate::kernel::softirq::{Softirq, open_softirq};
+use crate::kernel::trace::events::Point;
+use crate::net::core::skbuff::Skb;
+use crate::net::core::sysctl::Sysctls;
+use crate::net::ipv4::devinet::InDevice;
+use crate::net::ipv4::fib::FibTables;
+use crate::net::ipv4::protocol::InetProtos;
+use crate::net::netfilter::NfHooks;
+use crate::net::sched::Qdisc;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The read-mostly tables of the network.
+#[derive(Clone, Debug, Default)]
+pub struct NetTables {
+    /// Devices by index; index 0 is never used.
+    pub devs: Vec<Option<Arc<NetDevice>>>,
+    /// Handlers of every packet (taps).
+    pub ptype_all: Vec<PacketType>,
+    /// Handlers by ethertype.
+    pub ptype_base: Vec<PacketType>,
+    /// Transport protocols.
+    pub inet_protos: InetProtos,
+    /// IPv4 configuration of the devices, by index.
+    pub in_devs: Vec<Option<Arc<InDevice>>>,
+    /// Routes.
+    pub fib: FibTables,
+    /// Netfilter hooks.
+    pub nf: NfHooks,
+    /// Settings.
+    pub sysctl: Arc<Sysctls>,
+}
+
+impl NetTables {
+    /// The device with an index.
+    #[inline]
+    pub fn dev(&self, id: DevId) -> Option<&Arc<NetDevice>> {
+        self.devs.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// The device with a name.
+    pub fn dev_by_name(&self, name: &str) -> Option<&Arc<NetDevice>> {
+        self.devs.iter().flatten().find(|dev| dev.name == name)
+    }
+
+    /// The IPv4 configuration of a device.
+    #[inline]
+    pub fn in_dev(&self, id: DevId) -> Option<&Arc<InDevice>> {
+        self.in_devs.get(usize::from(id.0))?.as_ref()
+    }
+}
+
+/// The network side of one CPU.
+///
+/// linux: include/linux/netdevice.h:softnet_data
+#[derive(Debug)]
+pub struct SoftnetData {
+    /// NAPI contexts to poll.
+    pub(crate) poll_list: VecDeque<Arc<NapiStruct>>,
+    /// The one being polled.
+    pub(crate) polling: Option<Arc<NapiStruct>>,
+    /// Packets queued to this CPU (loopback, `netif_rx`).
+    pub(crate) input_pkt_queue: VecDeque<Skb>,
+    /// The NAPI that works them off.
+    pub(crate) backlog: Arc<NapiStruct>,
+    /// GRO: packets of the present poll that may still grow.
+    pub(crate) gro_list: Vec<Skb>,
+    /// Stopped or yielded qdiscs to run again.
+    pub(crate) output_queue: VecDeque<Arc<Qdisc>>,
+    /// Sent packets to free.
+    pub(crate) completion_queue: Vec<Skb>,
+    /// Packets received here (`/proc/net/softnet_stat`, first column).
+    pub(crate) processed: u64,
+    /// Packets dropped because the backlog was full (second column).
+    pub(crate) dropped: u64,
+    /// Times `net_rx_action` ended with work left (third column).
+    pub(crate) time_squeeze: u64,
+    /// Allocations that found the machine's memory used up.
+    pub(crate) nomem: u64,
+    /// How deep transmission is nested (tunnels over loopback).
+    pub(crate) xmit_recursion: u32,
+}
+
+impl SoftnetData {
+    /// Empty queues.
+    pub fn new() -> Self {
+        Self {
+            poll_list: VecDeque::with_capacity(16),
+            polling: None,
+            input_pkt_queue: VecDeque::new(),
+            backlog: NapiStruct::backlog(),
+            gro_list: Vec::new(),
+            output_queue: VecDeque::new(),
+            completion_queue: Vec::new(),
+            processed: 0,
+            dropped: 0,
+            time_squeeze: 0,
+            nomem: 0,
+            xmit_recursion: 0,
+        }
+    }
+}
+
+impl Default for SoftnetData {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One CPU's line of `/proc/net/softnet_stat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoftnetStat {
+    /// Packets received.
+    pub processed: u64,
+    /// Dropped for a full backlog.
+    pub dropped: u64,
+    /// Runs of `net_rx_action` that ended with work left.
+    pub time_squeeze: u64,
+}
+
+impl Machine {
+    /// `/proc/net/softnet_stat`, a line per CPU.
+    pub fn softnet_stat(&self) -> Vec<SoftnetStat> {
+        self.for_each_cpu(|local| SoftnetStat {
+            processed: local.softnet.processed,
+            dropped: local.softnet.dropped,
+            time_squeeze: local.softnet.time_squeeze,
+        })
+    }
+
+    /// Packets that were allocated and not freed. Zero on a machine at rest.
+    pub fn live_skbs(&self) -> i64 {
+        self.for_each_cpu(|local| local.pool.live()).into_iter().sum()
+    }
+
+    /// Bytes of packet memory drawn from the system; never above the cap.
+    pub fn packet_memory(&self) -> usize {
+        self.depot.used()
+    }
+}
+
+/// Sets up the network's softirqs; the per-CPU data stands since the CPUs were made.
+///
+/// linux: net/core/dev.c:net_dev_init
+pub fn net_dev_init(m: &mut Machine) {
+    m.boot_log(Point::net_dev_init);
+    open_softirq(m, Softirq::NetTx, net_tx_action);
+    open_softirq(m, Softirq::NetRx, net_rx_action);
+}
+
+/// After a panic in a softirq: the NAPI that was polled is reset and polled again, what GRO held
+/// is dropped. What the panic unwound was freed on the way.
+#[cold]
+pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
+    use crate::kernel::trace::drop_reason::DropReason;
+    use crate::net::core::skbuff::kfree_skb;
+    cx.cpu.softnet.xmit_recursion = 0;
+    for skb in std::mem::take(&mut cx.cpu.softnet.gro_list) {
+        kfree_skb(cx, skb, DropReason::Panicked);
+    }
+    if let Some(napi) = cx.cpu.softnet.polling.take() {
+        napi.poll.reset(cx);
+        cx.cpu.softnet.poll_list.push_back(napi);
+    }
+    if !cx.cpu.softnet.poll_list.is_empty() {
+        crate::kernel::softirq::__raise_softirq_irqoff(cx, Softirq::NetRx);
+    }
+}

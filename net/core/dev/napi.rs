@@ -1,0 +1,239 @@
+//! NAPI: who polls a device, and for how long.
+//!
+//! linux: net/core/dev.c, include/linux/netdevice.h.
+//! Contexts: scheduling in hard interrupt and BH, polling in BH (NET_RX_SOFTIRQ).
+//! Invariants: SCHED is set by one and cleared by the one who polls; an interrupt that comes while
+//! SCHED is set leaves MISSED, and [`napi_complete`] then polls again instead of ending.
+
+use super::device::DevId;
+use crate::kernel::context::{BhCx, HardirqCx, Walker};
+use crate::kernel::softirq::{__raise_softirq_irqoff, RaiseSoftirq, Softirq};
+use crate::kernel::time::TICK_NSEC;
+use crate::walk;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+const SCHED: u32 = 1;
+const MISSED: u32 = 2;
+const DISABLE: u32 = 4;
+
+/// Packets a device's poll may take at a time.
+pub const NAPI_POLL_WEIGHT: u32 = 64;
+
+/// What a NAPI context polls.
+pub trait NapiPoll: Send + Sync {
+    /// Takes up to `budget` packets from the device and hands them up; returns how many. Fewer
+    /// than `budget` means the device is empty, and [`napi_complete`] was called. Context: BH; no
+    /// lock held over a call upward.
+    fn poll(&self, cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32;
+
+    /// The last poll panicked: put the device's side right. It is polled again.
+    fn reset(&self, _cx: &mut BhCx<'_>) {}
+}
+
+/// A device's polling context.
+///
+/// linux: include/linux/netdevice.h:napi_struct
+pub struct NapiStruct {
+    /// The device; none for a CPU's backlog.
+    pub dev: Option<DevId>,
+    /// Packets a poll may take.
+    pub weight: u32,
+    state: AtomicU32,
+    pub(crate) poll: Box<dyn NapiPoll>,
+}
+
+impl NapiStruct {
+    /// A polling context of a device, disabled until [`napi_enable`].
+    ///
+    /// linux: net/core/dev.c:netif_napi_add
+    pub fn netif_napi_add(dev: DevId, poll: Box<dyn NapiPoll>, weight: u32) -> Arc<Self> {
+        Arc::new(Self { dev: Some(dev), weight, state: AtomicU32::new(SCHED | DISABLE), poll })
+    }
+
+    pub(super) fn backlog() -> Arc<Self> {
+        Arc::new(Self {
+            dev: None,
+            weight: NAPI_POLL_WEIGHT,
+            state: AtomicU32::new(0),
+            poll: Box::new(super::rx::Backlog),
+        })
+    }
+
+    /// Takes the right to poll: false when somebody has it (who is told to look again) or the
+    /// context is disabled.
+    ///
+    /// linux: include/linux/netdevice.h:napi_schedule_prep
+    fn napi_schedule_prep(&self) -> bool {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & DISABLE != 0 {
+                return false;
+            }
+            let missed = if state & SCHED != 0 { MISSED } else { 0 };
+            let next = state | SCHED | missed;
+            match self.state.compare_exchange_weak(
+                state,
+                next,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return missed == 0,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Somebody has the right to poll it.
+    pub fn scheduled(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & SCHED != 0
+    }
+}
+
+impl fmt::Debug for NapiStruct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NapiStruct({:?}, {:#x})", self.dev, self.state.load(Ordering::Relaxed))
+    }
+}
+
+/// A context that can schedule a poll on its CPU.
+pub trait NapiCx: RaiseSoftirq {
+    /// The CPU's list of contexts to poll.
+    fn poll_list(&mut self) -> &mut std::collections::VecDeque<Arc<NapiStruct>>;
+}
+
+impl NapiCx for BhCx<'_> {
+    #[inline]
+    fn poll_list(&mut self) -> &mut std::collections::VecDeque<Arc<NapiStruct>> {
+        &mut self.cpu.softnet.poll_list
+    }
+}
+
+impl NapiCx for HardirqCx<'_> {
+    #[inline]
+    fn poll_list(&mut self) -> &mut std::collections::VecDeque<Arc<NapiStruct>> {
+        &mut self.cpu.softnet.poll_list
+    }
+}
+
+/// Schedules a poll of `napi` on this CPU, unless it is scheduled or disabled.
+///
+/// linux: include/linux/netdevice.h:napi_schedule
+#[inline]
+pub fn napi_schedule(cx: &mut impl NapiCx, napi: &Arc<NapiStruct>) {
+    walk!(cx, napi_schedule);
+    if napi.napi_schedule_prep() {
+        ____napi_schedule(cx, Arc::clone(napi));
+    }
+}
+
+/// Puts `napi`, whose SCHED bit the caller set, on this CPU's poll list.
+///
+/// linux: net/core/dev.c:____napi_schedule
+pub fn ____napi_schedule(cx: &mut impl NapiCx, napi: Arc<NapiStruct>) {
+    walk!(cx, ____napi_schedule);
+    cx.poll_list().push_back(napi);
+    __raise_softirq_irqoff(cx, Softirq::NetRx);
+}
+
+/// The poll found the device empty: hands up what GRO holds and gives up the right to poll.
+/// False when an interrupt came meanwhile: the context stays scheduled, and the driver leaves its
+/// interrupt off.
+///
+/// linux: net/core/dev.c:napi_complete
+#[must_use = "false: the context is polled again, leave the interrupt off"]
+pub fn napi_complete(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>) -> bool {
+    walk!(cx, napi_complete);
+    super::gro::napi_gro_flush(cx);
+    let mut state = napi.state.load(Ordering::Relaxed);
+    loop {
+        // An interrupt during the poll set MISSED: keep SCHED and look again. Disabling waits for
+        // SCHED to go, so then it goes all the same.
+        let again = state & MISSED != 0 && state & DISABLE == 0;
+        let next = if again { state & !MISSED } else { state & !(SCHED | MISSED) };
+        match napi.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) if again => {
+                ____napi_schedule(cx, Arc::clone(napi));
+                return false;
+            }
+            Ok(_) => return true,
+            Err(now) => state = now,
+        }
+    }
+}
+
+/// Lets a new or disabled context be scheduled.
+///
+/// linux: net/core/dev.c:napi_enable
+pub fn napi_enable(napi: &NapiStruct) {
+    napi.state.store(0, Ordering::Release);
+}
+
+/// Keeps a context from being scheduled and waits until nobody polls it.
+/// Context: task, on no CPU (the poller needs it).
+///
+/// linux: net/core/dev.c:napi_disable
+pub fn napi_disable(cx: &mut crate::kernel::context::TaskCx, napi: &NapiStruct) {
+    napi.state.fetch_or(DISABLE, Ordering::AcqRel);
+    let m = Arc::clone(cx.machine());
+    // Each turn lets every CPU finish its polls; a poll ends SCHED when it sees DISABLE. Bounded:
+    // a poller that never completes is a driver's bug, and SCHED is then taken from it.
+    for _ in 0..10_000 {
+        let before = napi.state.fetch_or(SCHED, Ordering::AcqRel);
+        if before & SCHED == 0 {
+            return;
+        }
+        for cpu in m.cpu_ids() {
+            m.run_cpu(cpu);
+            m.run_ksoftirqd(cpu);
+        }
+    }
+}
+
+/// Polls the contexts of this CPU's list until it is empty, `netdev_budget` packets were taken, or
+/// two jiffies have passed; what is left then waits for the next run and the squeeze is counted.
+///
+/// linux: net/core/dev.c:net_rx_action
+pub fn net_rx_action(cx: &mut BhCx<'_>) {
+    walk!(cx, net_rx_action);
+    let time_limit = cx.now() + Duration::from_nanos(2 * TICK_NSEC);
+    let mut budget = i64::from(cx.t.net.sysctl.netdev_budget);
+    while let Some(napi) = cx.cpu.softnet.poll_list.pop_front() {
+        if budget <= 0 || cx.now() >= time_limit {
+            cx.cpu.softnet.poll_list.push_front(napi);
+            cx.cpu.softnet.time_squeeze += 1;
+            return __raise_softirq_irqoff(cx, Softirq::NetRx);
+        }
+        let work = napi_poll(cx, napi);
+        budget -= i64::from(work);
+        cx.m.platform.charge_poll(cx.cpu.id);
+        if !cx.cpu.softnet.poll_list.is_empty() {
+            if cx.need_resched() {
+                return __raise_softirq_irqoff(cx, Softirq::NetRx);
+            }
+            cx.refresh_now();
+        }
+    }
+}
+
+/// Polls one context; it goes to the list's end when it used its weight up.
+///
+/// linux: net/core/dev.c:napi_poll
+fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
+    let weight = napi.weight;
+    // Two references, so that a panic in the poll leaves one to reset it by.
+    cx.cpu.softnet.polling = Some(Arc::clone(&napi));
+    let work = napi.poll.poll(cx, &napi, weight);
+    cx.cpu.softnet.polling = None;
+    super::gro::napi_gro_flush(cx);
+    if work >= weight {
+        if napi.state.load(Ordering::Acquire) & DISABLE != 0 {
+            napi.state.fetch_and(!(SCHED | MISSED), Ordering::AcqRel);
+        } else {
+            cx.cpu.softnet.poll_list.push_back(napi);
+        }
+    }
+    work
+}

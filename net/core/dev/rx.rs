@@ -1,0 +1,197 @@
+//! Receive: from the driver to the protocols, taps first; and the per-CPU backlog.
+//!
+//! linux: net/core/dev.c. Context: BH.
+
+use super::device::{DevId, NetDevice};
+use super::napi::{NapiPoll, NapiStruct, napi_schedule};
+use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::machine::Machine;
+use crate::kernel::rcupdate::update_tables;
+use crate::kernel::trace::{drop_reason::DropReason, events::Point};
+use crate::net::core::skbuff::{PktType, Skb, kfree_skb, skb_clone};
+use crate::walk;
+use std::fmt;
+use std::sync::Arc;
+use uapi::if_ether::ETH_P_ALL;
+
+/// Sees every packet. Context: BH; takes the clone and ends it.
+pub trait PacketTap: Send + Sync {
+    /// A packet passes at `dev`, on its way in or (`PktType::Outgoing`) out.
+    fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>);
+}
+
+/// What handles packets of a type.
+#[derive(Clone)]
+pub enum PacketFunc {
+    /// A protocol.
+    Protocol(fn(&mut BhCx<'_>, Skb, &Arc<NetDevice>)),
+    /// A tap.
+    Tap(Arc<dyn PacketTap>),
+}
+
+/// A registered handler of packets.
+///
+/// linux: include/linux/netdevice.h:packet_type
+#[derive(Clone)]
+pub struct PacketType {
+    /// The ethertype, or `ETH_P_ALL`.
+    pub kind: u16,
+    /// Only at this device.
+    pub dev: Option<DevId>,
+    /// The handler.
+    pub func: PacketFunc,
+}
+
+impl fmt::Debug for PacketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PacketType({:#06x}, {:?})", self.kind, self.dev)
+    }
+}
+
+impl PacketType {
+    fn wants(&self, dev: &NetDevice) -> bool {
+        self.dev.is_none_or(|only| only == dev.ifindex)
+    }
+
+    fn deliver(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+        match &self.func {
+            PacketFunc::Protocol(receive) => receive(cx, skb, dev),
+            PacketFunc::Tap(tap) => tap.packet_rcv(cx, skb, dev),
+        }
+    }
+}
+
+/// Registers a handler at boot.
+pub(crate) fn dev_add_pack_boot(m: &mut Machine, kind: PacketType) {
+    m.boot_log(Point::dev_add_pack);
+    m.boot_tables(|t| t.net.ptype_base.push(kind));
+}
+
+/// Registers a handler: a tap (`ETH_P_ALL`) in `ptype_all`, a protocol in `ptype_base`. On return
+/// every packet is seen.
+///
+/// linux: net/core/dev.c:dev_add_pack
+pub fn dev_add_pack(cx: &mut TaskCx, kind: PacketType) {
+    let added: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
+        if kind.kind == ETH_P_ALL {
+            t.net.ptype_all.push(kind);
+        } else {
+            t.net.ptype_base.push(kind);
+        }
+        Ok(())
+    });
+    let Ok(()) = added;
+}
+
+/// Takes a tap out; on return it sees no more packets.
+///
+/// linux: net/core/dev.c:dev_remove_pack
+pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
+    let removed: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
+        let other = |kind: &PacketType| match &kind.func {
+            PacketFunc::Tap(this) => !Arc::ptr_eq(this, tap),
+            PacketFunc::Protocol(_) => true,
+        };
+        t.net.ptype_all.retain(other);
+        t.net.ptype_base.retain(other);
+        Ok(())
+    });
+    let Ok(()) = removed;
+}
+
+/// A packet enters the stack from its device.
+///
+/// linux: net/core/dev.c:netif_receive_skb
+#[inline]
+pub fn netif_receive_skb(cx: &mut BhCx<'_>, mut skb: Skb) {
+    cx.watch(&mut skb);
+    walk!(cx, skb, netif_receive_skb);
+    __netif_receive_skb_core(cx, skb);
+}
+
+/// Taps first, then the protocol; the last handler gets the packet itself, others clones.
+///
+/// linux: net/core/dev.c:__netif_receive_skb_core
+fn __netif_receive_skb_core(cx: &mut BhCx<'_>, mut skb: Skb) {
+    walk!(cx, skb, __netif_receive_skb_core);
+    let t = cx.t;
+    cx.cpu.softnet.processed += 1;
+    let Some(dev) = skb.dev.and_then(|dev| t.net.dev(dev)) else {
+        return kfree_skb(cx, skb, DropReason::DevReady);
+    };
+    skb.reset_network_header();
+    skb.reset_transport_header();
+    for tap in t.net.ptype_all.iter().filter(|tap| tap.wants(dev)) {
+        let Some(clone) = skb_clone(cx, &mut skb) else { continue };
+        tap.deliver(cx, clone, dev);
+    }
+    let mut found: Option<&PacketType> = None;
+    for kind in &t.net.ptype_base {
+        if kind.kind == skb.protocol && kind.wants(dev) {
+            if let Some(earlier) = found.replace(kind)
+                && let Some(clone) = skb_clone(cx, &mut skb)
+            {
+                earlier.deliver(cx, clone, dev);
+            }
+        }
+    }
+    match found {
+        Some(kind) => kind.deliver(cx, skb, dev),
+        None if skb.pkt_type == PktType::OtherHost => kfree_skb(cx, skb, DropReason::OtherHost),
+        None => kfree_skb(cx, skb, DropReason::UnhandledProto),
+    }
+}
+
+/// Queues a packet to this CPU's backlog, for a device without NAPI. False when the backlog is
+/// full: then the packet was dropped.
+///
+/// linux: net/core/dev.c:netif_rx
+pub fn netif_rx(cx: &mut BhCx<'_>, skb: Skb) -> bool {
+    walk!(cx, skb, netif_rx);
+    enqueue_to_backlog(cx, skb)
+}
+
+/// linux: net/core/dev.c:enqueue_to_backlog
+fn enqueue_to_backlog(cx: &mut BhCx<'_>, skb: Skb) -> bool {
+    walk!(cx, skb, enqueue_to_backlog);
+    let queue = &mut cx.cpu.softnet.input_pkt_queue;
+    if queue.len() > cx.t.net.sysctl.netdev_max_backlog as usize {
+        cx.cpu.softnet.dropped += 1;
+        kfree_skb(cx, skb, DropReason::CpuBacklog);
+        return false;
+    }
+    let first = queue.is_empty();
+    queue.push_back(skb);
+    if first {
+        let backlog = Arc::clone(&cx.cpu.softnet.backlog);
+        napi_schedule(cx, &backlog);
+    }
+    true
+}
+
+/// The backlog's poll.
+pub(super) struct Backlog;
+
+impl NapiPoll for Backlog {
+    fn poll(&self, cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
+        process_backlog(cx, napi, budget)
+    }
+}
+
+/// Works off this CPU's backlog.
+///
+/// linux: net/core/dev.c:process_backlog
+fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
+    walk!(cx, process_backlog);
+    let mut work = 0;
+    while work < budget {
+        let Some(skb) = cx.cpu.softnet.input_pkt_queue.pop_front() else {
+            // Only this CPU queues here, so nothing can come between the look and the end.
+            let _polled_again_if_missed = super::napi::napi_complete(cx, napi);
+            break;
+        };
+        __netif_receive_skb_core(cx, skb);
+        work += 1;
+    }
+    work
+}

@@ -1,0 +1,142 @@
+//! A routing decision: where a packet goes next, and the functions that take it there.
+//!
+//! linux: include/net/dst.h, include/net/route.h (`rtable`), net/core/dst.c.
+//! Key types: [`Dst`]. Contexts: made and used in BH; shared read-only.
+//! Invariant: one made under older tables is never used again ([`Dst::generation`]).
+
+use crate::kernel::context::{BhCx, Walker};
+use crate::net::core::dev::{DevId, tx::NetXmit};
+use crate::net::core::neighbour::Neighbour;
+use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::walk;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
+
+/// What a cached decision is found by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey4 {
+    /// Destination.
+    pub daddr: u32,
+    /// Source; zero: to be chosen.
+    pub saddr: u32,
+    /// Device: the one it came in at, or must leave by; 0: any.
+    pub dev: u16,
+    /// Type of service.
+    pub tos: u8,
+    /// Which way.
+    pub dir: FlowDir,
+    /// `SO_MARK`.
+    pub mark: u32,
+}
+
+/// Which way a flow goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FlowDir {
+    /// From here.
+    #[default]
+    Output,
+    /// To here, or through.
+    Input,
+}
+
+/// A routing decision.
+///
+/// linux: include/net/dst.h:dst_entry
+pub struct Dst {
+    /// What takes a received packet on.
+    pub input: fn(&mut BhCx<'_>, Skb),
+    /// What takes a packet towards the wire.
+    pub output: fn(&mut BhCx<'_>, Skb) -> NetXmit,
+    /// The device it leaves by, or is delivered at.
+    pub dev: DevId,
+    /// The number of the tables it was made under.
+    pub generation: u64,
+    /// `RTN_*`.
+    pub rt_type: u8,
+    /// The next hop; zero: the destination itself is on the link.
+    pub gateway: u32,
+    /// The source address chosen (output), or the address to answer from (input).
+    pub saddr: u32,
+    /// The MTU of the way.
+    pub mtu: u32,
+    /// What it is found by.
+    pub key: FlowKey4,
+    /// Why an input route is refused; `None` for a good one.
+    pub error: Option<uapi::errno::Errno>,
+    pub(crate) neigh: OnceLock<Arc<Neighbour>>,
+}
+
+impl Dst {
+    /// The next hop on the link for a packet to `daddr`.
+    ///
+    /// linux: include/net/route.h:rt_nexthop
+    #[inline]
+    pub fn rt_nexthop(&self, daddr: u32) -> u32 {
+        if self.gateway != 0 { self.gateway } else { daddr }
+    }
+
+    /// To this machine.
+    #[inline]
+    pub fn is_local(&self) -> bool {
+        self.rt_type == RTN_LOCAL
+    }
+
+    /// To all on a link.
+    #[inline]
+    pub fn is_broadcast(&self) -> bool {
+        self.rt_type == RTN_BROADCAST
+    }
+
+    /// To a group.
+    #[inline]
+    pub fn is_multicast(&self) -> bool {
+        self.rt_type == RTN_MULTICAST
+    }
+}
+
+impl fmt::Debug for Dst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dst({:?} type {} by {:#x} dev {})", self.key, self.rt_type, self.gateway, self.dev.0)
+    }
+}
+
+/// Takes a received packet where its route says. A packet without a route is a bug and is dropped.
+///
+/// linux: include/net/dst.h:dst_input
+#[inline]
+pub fn dst_input(cx: &mut BhCx<'_>, skb: Skb) {
+    walk!(cx, skb, dst_input);
+    match skb.dst.as_ref().map(|dst| dst.input) {
+        Some(input) => input(cx, skb),
+        None => dst_discard(cx, skb),
+    }
+}
+
+/// Takes a packet that is to leave where its route says.
+///
+/// linux: include/net/dst.h:dst_output
+#[inline]
+pub fn dst_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, dst_output);
+    match skb.dst.as_ref().map(|dst| dst.output) {
+        Some(output) => output(cx, skb),
+        None => {
+            dst_discard(cx, skb);
+            NetXmit::Drop
+        }
+    }
+}
+
+/// Drops a packet whose route leads nowhere.
+///
+/// linux: net/core/dst.c:dst_discard
+pub fn dst_discard(cx: &mut BhCx<'_>, skb: Skb) {
+    kfree_skb(cx, skb, crate::kernel::trace::drop_reason::DropReason::IpOutNoRoutes);
+}
+
+/// Output of an input-only route.
+pub fn dst_discard_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+    dst_discard(cx, skb);
+    NetXmit::Drop
+}

@@ -1,0 +1,12 @@
+//! What every protocol stands on: packets, devices, neighbours, sockets, counters, settings.
+
+pub mod datagram;
+pub mod dev;
+pub mod dst;
+pub mod ethtool;
+pub mod flow_dissector;
+pub mod neighbour;
+pub mod skbuff;
+pub mod snmp;
+pub mod sock;
+pub mod sysctl;

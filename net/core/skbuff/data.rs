@@ -1,0 +1,429 @@
+//! Reading and moving a packet's data: push, pull, put, trim, copy, sum.
+
+use super::{Head, IpSummed, SkBuff, Skb};
+use crate::kernel::trace::{FlowKey, WalkFilter};
+use klib::checksum::{csum_block_add, csum_fold, csum_partial};
+use std::sync::Arc;
+use uapi::if_ether::{ETH_P_ARP, ETH_P_IP};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+impl SkBuff {
+    #[inline]
+    pub(crate) fn head_bytes(&self) -> &[u8] {
+        match &self.head {
+            Head::Own(bytes) => bytes,
+            Head::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Bytes in all.
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "a packet of no bytes is no special case")]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Bytes of the linear part.
+    #[inline]
+    pub fn headlen(&self) -> usize {
+        (self.len - self.data_len) as usize
+    }
+
+    /// Bytes free in front of the data.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.data as usize
+    }
+
+    /// Bytes free behind the linear data; none in a packet that has fragments.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        if self.data_len != 0 { 0 } else { self.head_bytes().len() - self.tail as usize }
+    }
+
+    /// The linear data.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        self.head_bytes().get(self.data as usize..self.tail as usize).unwrap_or(&[])
+    }
+
+    /// The linear data, writable: `None` in a clone.
+    #[inline]
+    pub fn data_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.head {
+            Head::Own(bytes) => bytes.get_mut(self.data as usize..self.tail as usize),
+            Head::Shared(_) => None,
+        }
+    }
+
+    /// Makes room of `len` bytes in front of the still empty data.
+    ///
+    /// # Panics
+    /// In debug builds, when the packet has data.
+    ///
+    /// linux: include/linux/skbuff.h:skb_reserve
+    #[inline]
+    pub fn skb_reserve(&mut self, len: usize) {
+        debug_assert_eq!(self.len, 0, "reserved in a packet with data");
+        let len = (len as u32).min(self.head_bytes().len() as u32 - self.tail);
+        self.data += len;
+        self.tail += len;
+    }
+
+    /// Adds `len` bytes in front and lends them; `None` when the head room is too small or the
+    /// data is a clone's.
+    ///
+    /// linux: net/core/skbuff.c:skb_push
+    #[inline]
+    #[must_use]
+    pub fn skb_push(&mut self, len: usize) -> Option<&mut [u8]> {
+        let start = (self.data as usize).checked_sub(len)?;
+        let Head::Own(bytes) = &mut self.head else { return None };
+        let pushed = bytes.get_mut(start..self.data as usize)?;
+        self.data = start as u32;
+        self.len += len as u32;
+        Some(pushed)
+    }
+
+    /// Takes `len` bytes off the front of the linear data; false when there are fewer.
+    ///
+    /// linux: net/core/skbuff.c:skb_pull
+    #[inline]
+    #[must_use]
+    pub fn skb_pull(&mut self, len: usize) -> bool {
+        if len > self.headlen() {
+            return false;
+        }
+        self.data += len as u32;
+        self.len -= len as u32;
+        true
+    }
+
+    /// Adds `len` bytes behind the linear data and lends them; `None` when there is no room or the
+    /// data is a clone's.
+    ///
+    /// linux: net/core/skbuff.c:skb_put
+    #[inline]
+    #[must_use]
+    pub fn skb_put(&mut self, len: usize) -> Option<&mut [u8]> {
+        if self.data_len != 0 {
+            return None;
+        }
+        let Head::Own(bytes) = &mut self.head else { return None };
+        let end = (self.tail as usize).checked_add(len)?;
+        let put = bytes.get_mut(self.tail as usize..end)?;
+        self.tail = end as u32;
+        self.len += len as u32;
+        Some(put)
+    }
+
+    /// Puts the front back by `len` bytes that were pulled before; false past the head's start.
+    #[inline]
+    #[must_use]
+    pub(crate) fn unpull(&mut self, len: usize) -> bool {
+        let Some(start) = (self.data as usize).checked_sub(len) else { return false };
+        self.data = start as u32;
+        self.len += len as u32;
+        true
+    }
+
+    /// Cuts the packet to `len` bytes, if it is longer.
+    ///
+    /// linux: net/core/skbuff.c:pskb_trim
+    pub fn pskb_trim(&mut self, len: usize) {
+        if len >= self.len() {
+            return;
+        }
+        if self.ip_summed == IpSummed::Complete {
+            // The sum covers what is cut.
+            self.ip_summed = IpSummed::None;
+        }
+        let linear = self.headlen();
+        if len <= linear {
+            self.frags.clear();
+            self.data_len = 0;
+            self.tail = self.data + len as u32;
+        } else {
+            let mut left = (len - linear) as u32;
+            self.data_len = left;
+            self.frags.retain_mut(|frag| {
+                frag.size = frag.size.min(left);
+                left -= frag.size;
+                frag.size != 0
+            });
+        }
+        self.len = len as u32;
+    }
+
+    /// The first `len` bytes are linear, pulled from the fragments if need be; false when the
+    /// packet is shorter, or the head has no room for them.
+    ///
+    /// linux: include/linux/skbuff.h:pskb_may_pull
+    #[inline]
+    #[must_use]
+    pub fn pskb_may_pull(&mut self, len: usize) -> bool {
+        len <= self.headlen() || self.pull_tail(len)
+    }
+
+    /// linux: net/core/skbuff.c:__pskb_pull_tail
+    #[cold]
+    fn pull_tail(&mut self, len: usize) -> bool {
+        let missing = len - self.headlen();
+        if missing > self.data_len as usize {
+            return false;
+        }
+        let Head::Own(bytes) = &mut self.head else { return false };
+        let mut at = self.tail as usize;
+        let end = at + missing;
+        if end > bytes.len() {
+            return false;
+        }
+        for frag in &mut self.frags {
+            let take = (end - at).min(frag.size as usize);
+            let from = frag.offset as usize;
+            bytes[at..at + take].copy_from_slice(&frag.page[from..from + take]);
+            frag.offset += take as u32;
+            frag.size -= take as u32;
+            at += take;
+        }
+        self.frags.retain(|frag| frag.size != 0);
+        self.tail = end as u32;
+        self.data_len -= missing as u32;
+        true
+    }
+
+    /// Appends a piece of a shared page.
+    ///
+    /// linux: include/linux/skbuff.h:skb_add_rx_frag
+    pub fn add_frag(&mut self, frag: super::SkbFrag) {
+        self.len += frag.size;
+        self.data_len += frag.size;
+        self.truesize += frag.size;
+        self.frags.push(frag);
+    }
+
+    /// The parts of the data, in order: the linear one, then the fragments.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.data()).chain(self.frags.iter().map(|frag| {
+            frag.page.get(frag.offset as usize..(frag.offset + frag.size) as usize).unwrap_or(&[])
+        }))
+    }
+
+    /// Copies the data from `offset` on into `to`; how many bytes there were.
+    ///
+    /// linux: net/core/skbuff.c:skb_copy_bits
+    pub fn skb_copy_bits(&self, offset: usize, to: &mut [u8]) -> usize {
+        let (mut skip, mut done) = (offset, 0);
+        for part in self.parts() {
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            let take = (part.len() - skip).min(to.len() - done);
+            to[done..done + take].copy_from_slice(&part[skip..skip + take]);
+            done += take;
+            skip = 0;
+            if done == to.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The sum over the data from `offset` on, added to `sum`.
+    ///
+    /// linux: net/core/skbuff.c:skb_checksum
+    pub fn skb_checksum(&self, offset: usize, sum: u32) -> u32 {
+        if self.data_len == 0 {
+            return csum_partial(self.data().get(offset..).unwrap_or(&[]), sum);
+        }
+        let (mut skip, mut at, mut total) = (offset, 0, sum);
+        for part in self.parts() {
+            let cut = skip.min(part.len());
+            skip -= cut;
+            let part = &part[cut..];
+            total = csum_block_add(total, csum_partial(part, 0), at);
+            at += part.len();
+        }
+        total
+    }
+
+    /// Fills in a `Partial` checksum in software. False when the offsets lie outside the packet
+    /// or its data is a clone's.
+    ///
+    /// linux: net/core/dev.c:skb_checksum_help
+    #[must_use]
+    pub fn skb_checksum_help(&mut self) -> bool {
+        let Some(start) = usize::from(self.csum_start).checked_sub(self.data as usize) else {
+            return false;
+        };
+        let at = start + usize::from(self.csum_offset);
+        if at + 2 > self.headlen() {
+            return false;
+        }
+        let sum = match csum_fold(self.skb_checksum(start, 0)) {
+            // RFC 768: a computed zero is sent as all ones. No other protocol minds.
+            0 => 0xffff,
+            sum => sum,
+        };
+        let Some(data) = self.data_mut() else { return false };
+        data[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        self.ip_summed = IpSummed::None;
+        true
+    }
+
+    /// The link-layer header begins where the data does now.
+    #[inline]
+    pub fn reset_mac_header(&mut self) {
+        self.mac_header = self.data as u16;
+    }
+
+    /// The network header begins where the data does now.
+    #[inline]
+    pub fn reset_network_header(&mut self) {
+        self.network_header = self.data as u16;
+    }
+
+    /// The transport header begins where the data does now.
+    #[inline]
+    pub fn reset_transport_header(&mut self) {
+        self.transport_header = self.data as u16;
+    }
+
+    /// The transport header begins `offset` bytes behind the data's start.
+    #[inline]
+    pub(crate) fn set_transport_header(&mut self, offset: usize) {
+        self.transport_header = self.data as u16 + offset as u16;
+    }
+
+    /// From the data's start to the network header; negative once it was pulled.
+    #[inline]
+    pub fn network_offset(&self) -> isize {
+        self.network_header as isize - self.data as isize
+    }
+
+    /// From the data's start to the transport header; negative once it was pulled.
+    #[inline]
+    pub fn transport_offset(&self) -> isize {
+        self.transport_header as isize - self.data as isize
+    }
+
+    /// The header of type `T` at the data's front, if it is linear.
+    #[inline]
+    pub fn front<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self) -> Option<&T> {
+        T::ref_from_prefix(self.data()).ok().map(|(view, _)| view)
+    }
+
+    /// The same, writable; `None` in a clone.
+    #[inline]
+    pub fn front_mut<T>(&mut self) -> Option<&mut T>
+    where
+        T: FromBytes + IntoBytes + KnownLayout + Unaligned,
+    {
+        T::mut_from_prefix(self.data_mut()?).ok().map(|(view, _)| view)
+    }
+
+    /// What lies at `offset` of the head, up to the linear end.
+    #[inline]
+    fn at<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self, offset: u16) -> Option<&T> {
+        let bytes = self.head_bytes().get(usize::from(offset)..self.tail as usize)?;
+        T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
+    }
+
+    /// The link-layer header.
+    #[inline]
+    pub fn mac<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self) -> Option<&T> {
+        self.at(self.mac_header)
+    }
+
+    /// The network header.
+    #[inline]
+    pub fn network<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self) -> Option<&T> {
+        self.at(self.network_header)
+    }
+
+    /// The transport header.
+    #[inline]
+    pub fn transport<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self) -> Option<&T> {
+        self.at(self.transport_header)
+    }
+
+    /// The linear bytes from the network header on.
+    #[inline]
+    pub fn network_bytes(&self) -> &[u8] {
+        self.head_bytes().get(usize::from(self.network_header)..self.tail as usize).unwrap_or(&[])
+    }
+
+    pub(super) fn shift_headers(&mut self, by: i64) {
+        let shift = |at: u16| (i64::from(at) + by).clamp(0, i64::from(u16::MAX)) as u16;
+        self.mac_header = shift(self.mac_header);
+        self.network_header = shift(self.network_header);
+        self.transport_header = shift(self.transport_header);
+        self.csum_start = shift(self.csum_start);
+    }
+
+    /// Becomes a clone of `other`: the same data and description, no owner.
+    pub(super) fn share(&mut self, other: &mut Skb) {
+        let bytes = match std::mem::take(&mut other.head) {
+            Head::Own(bytes) => Arc::new(bytes),
+            Head::Shared(bytes) => bytes,
+        };
+        other.head = Head::Shared(Arc::clone(&bytes));
+        *self = Self {
+            head: Head::Shared(bytes),
+            data: other.data,
+            tail: other.tail,
+            len: other.len,
+            data_len: other.data_len,
+            mac_header: other.mac_header,
+            network_header: other.network_header,
+            transport_header: other.transport_header,
+            protocol: other.protocol,
+            pkt_type: other.pkt_type,
+            ip_summed: other.ip_summed,
+            l4_hash: other.l4_hash,
+            dev: other.dev,
+            queue_mapping: other.queue_mapping,
+            csum: other.csum,
+            csum_start: other.csum_start,
+            csum_offset: other.csum_offset,
+            hash: other.hash,
+            priority: other.priority,
+            mark: other.mark,
+            truesize: other.truesize,
+            gso: other.gso,
+            tstamp: other.tstamp,
+            dst: other.dst.clone(),
+            cb: other.cb,
+            frags: other.frags.clone(),
+            ..Self::default()
+        };
+    }
+}
+
+/// What a walk filter looks at, from a packet whose network header is set or lies at the front.
+pub(super) fn flow_key(skb: &SkBuff) -> FlowKey {
+    let be32 = |at: &[u8]| u32::from_be_bytes([at[0], at[1], at[2], at[3]]);
+    let be16 = |at: &[u8]| u16::from_be_bytes([at[0], at[1]]);
+    let bytes = skb.network_bytes();
+    match skb.protocol {
+        ETH_P_IP if bytes.len() >= 20 => {
+            let ports = usize::from(bytes[0] & 15) * 4;
+            let has_ports = matches!(bytes[9], 6 | 17) && be16(&bytes[6..]) & 0x1fff == 0;
+            FlowKey {
+                proto: u16::from(bytes[9]),
+                hosts: [be32(&bytes[12..]), be32(&bytes[16..])],
+                ports: match bytes.get(ports..ports + 4) {
+                    Some(ports) if has_ports => [be16(ports), be16(&ports[2..])],
+                    _ => [0; 2],
+                },
+            }
+        }
+        ETH_P_ARP if bytes.len() >= 28 => FlowKey {
+            proto: WalkFilter::ARP,
+            hosts: [be32(&bytes[14..]), be32(&bytes[24..])],
+            ports: [0; 2],
+        },
+        other => FlowKey { proto: other, ..FlowKey::default() },
+    }
+}

@@ -1,0 +1,292 @@
+//! The packet: a buffer with head room, offsets of its headers, its owner, route and history.
+//!
+//! linux: net/core/skbuff.c, include/linux/skbuff.h. Key types: [`SkBuff`], [`Skb`], [`SkbPool`].
+//! Contexts: allocation in BH; reading and writing by whoever owns the handle. No lock.
+//! Invariants: a packet has one owner and its end is stated ([`consume_skb`], [`kfree_skb`]); the
+//! data of a clone can't be written.
+
+mod data;
+mod memory;
+mod pool;
+
+pub use memory::Skb;
+pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};
+
+use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::{WalkId, drop_reason::DropReason, events::Point};
+use crate::net::core::dev::DevId;
+use crate::net::core::dst::Dst;
+use crate::net::core::sock::SkbOwner;
+use crate::net::ipv4::InetSkbParm;
+use std::sync::Arc;
+
+/// Room that every receive buffer leaves in front, for the headers of whoever forwards it.
+pub const NET_SKB_PAD: usize = 64;
+
+/// What is known of the checksum.
+///
+/// linux: include/linux/skbuff.h:CHECKSUM_NONE
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum IpSummed {
+    /// Nothing: software checks (in), or it is complete in the packet (out).
+    #[default]
+    None,
+    /// The device checked it.
+    Unnecessary,
+    /// `csum` is the sum over the packet from the network payload on.
+    Complete,
+    /// To be filled in from `csum_start`, stored at `csum_offset` (out); or a local packet whose
+    /// sum nobody computed (in).
+    Partial,
+}
+
+/// To whom the frame was addressed.
+///
+/// linux: include/uapi/linux/if_packet.h:PACKET_HOST
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PktType {
+    /// To us.
+    #[default]
+    Host,
+    /// To all.
+    Broadcast,
+    /// To a group.
+    Multicast,
+    /// To somebody else; seen because the device is promiscuous.
+    OtherHost,
+    /// From us.
+    Outgoing,
+    /// A multicast of ours, looped back.
+    Loopback,
+}
+
+/// What each layer keeps in the packet while it has it (`cb[48]`).
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Cb {
+    /// Nothing.
+    #[default]
+    None,
+    /// IP's.
+    Inet(InetSkbParm),
+    /// GRO's.
+    Gro(crate::net::core::dev::NapiGroCb),
+    /// An ARP request's or a neighbour queue's: nothing beside the packet.
+    Neigh,
+}
+
+/// Segmentation still to be done below the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gso {
+    /// Payload bytes of a segment; zero: a plain packet.
+    pub size: u16,
+    /// Segments.
+    pub segs: u16,
+    /// `SKB_GSO_*`.
+    pub kind: u16,
+}
+
+/// A fragment of a packet's data: a piece of a shared page.
+#[derive(Clone, Debug)]
+pub struct SkbFrag {
+    /// The page.
+    pub page: Arc<[u8]>,
+    /// Where the piece begins.
+    pub offset: u32,
+    /// Its length.
+    pub size: u32,
+}
+
+/// The bytes before and in the linear part: exclusively owned, or shared after a clone.
+#[derive(Debug)]
+pub(crate) enum Head {
+    /// Nobody else refers to them: writable.
+    Own(Box<[u8]>),
+    /// Clones refer to them: read-only.
+    Shared(Arc<Box<[u8]>>),
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::Own(Box::default())
+    }
+}
+
+/// A packet.
+///
+/// linux: include/linux/skbuff.h:sk_buff
+#[derive(Debug, Default)]
+pub struct SkBuff {
+    pub(crate) head: Head,
+    /// Offset of the data in the head.
+    pub(crate) data: u32,
+    /// Offset behind the linear data in the head.
+    pub(crate) tail: u32,
+    /// Bytes in all.
+    pub(crate) len: u32,
+    /// Bytes that are not linear.
+    pub(crate) data_len: u32,
+    /// The packet's id in the walk.
+    pub walk_id: WalkId,
+    pub(crate) mac_header: u16,
+    pub(crate) network_header: u16,
+    pub(crate) transport_header: u16,
+    /// The ethertype.
+    pub protocol: u16,
+    /// To whom it was addressed.
+    pub pkt_type: PktType,
+    /// What is known of the checksum.
+    pub ip_summed: IpSummed,
+    /// The device's hash covers the ports.
+    pub l4_hash: bool,
+    /// The device it came in at, or is to leave by.
+    pub dev: Option<DevId>,
+    /// The queue of the device, plus one when it was recorded on receipt; zero: none.
+    pub queue_mapping: u16,
+    /// `Complete`: the sum.
+    pub csum: u32,
+    /// `Partial`: where summing starts, from the head's start.
+    pub csum_start: u16,
+    /// `Partial`: where the result goes, from `csum_start`.
+    pub csum_offset: u16,
+    /// The flow's hash, zero if unknown.
+    pub hash: u32,
+    /// Queueing priority (`SO_PRIORITY`).
+    pub priority: u32,
+    /// The mark (`SO_MARK`).
+    pub mark: u32,
+    /// Bytes this packet is charged with.
+    pub truesize: u32,
+    /// Segmentation still to be done.
+    pub gso: Gso,
+    /// When it was received, or is to leave; zero: unknown.
+    pub tstamp: Ktime,
+    /// Who is charged for it.
+    pub(crate) owner: SkbOwner,
+    /// Its route.
+    pub(crate) dst: Option<Arc<Dst>>,
+    /// The layer's own data.
+    pub cb: Cb,
+    pub(crate) frags: Vec<SkbFrag>,
+    pub(crate) frag_list: Vec<Skb>,
+}
+
+const _: () = assert!(size_of::<SkBuff>() <= 256);
+
+/// Takes a packet from this CPU's magazine: `size` bytes of room, all of it behind the data.
+/// `None` when the machine's memory is used up.
+///
+/// linux: net/core/skbuff.c:__alloc_skb
+#[inline]
+pub fn alloc_skb(cx: &mut BhCx<'_>, size: usize) -> Option<Skb> {
+    let skb = cx.cpu.pool.alloc(size);
+    if skb.is_none() {
+        cx.cpu.softnet.nomem += 1;
+    }
+    skb
+}
+
+/// Takes a packet for a received frame of `len` bytes: head room for forwarding and for aligning
+/// the IP header.
+///
+/// linux: net/core/skbuff.c:__netdev_alloc_skb
+#[inline]
+pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb> {
+    let mut skb = alloc_skb(cx, NET_SKB_PAD + 2 + len)?;
+    skb.skb_reserve(NET_SKB_PAD + 2);
+    skb.dev = Some(dev);
+    Some(skb)
+}
+
+/// Ends a packet that did its work.
+///
+/// linux: net/core/skbuff.c:consume_skb
+#[inline]
+pub fn consume_skb(cx: &mut BhCx<'_>, skb: Skb) {
+    crate::walk!(cx, skb, consume_skb);
+    cx.free_skb(skb);
+}
+
+/// Ends a packet that did not: counted and recorded under `reason`.
+///
+/// linux: net/core/skbuff.c:kfree_skb
+#[cold]
+pub fn kfree_skb(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
+    crate::walk!(cx, skb, kfree_skb => reason as u64);
+    cx.cpu.mib.drop(reason);
+    cx.free_skb(skb);
+}
+
+/// A second handle on the same data; its walk links to the first's.
+/// `None` when the machine's memory is used up.
+///
+/// linux: net/core/skbuff.c:skb_clone
+pub fn skb_clone(cx: &mut BhCx<'_>, skb: &mut Skb) -> Option<Skb> {
+    let mut clone = cx.cpu.pool.alloc_handle()?;
+    clone.share(skb);
+    if skb.walk_id.watched() {
+        clone.walk_id = cx.m.tracer.fresh();
+        crate::walk!(cx, clone, link_clone => skb.walk_id.0);
+        crate::walk!(cx, skb, skb_clone => clone.walk_id.0);
+    }
+    Some(clone)
+}
+
+/// Makes the headers writable with at least `headroom` bytes in front: a clone gets its own copy.
+/// False when memory is used up; the packet is as before.
+///
+/// linux: include/linux/skbuff.h:skb_cow_head
+#[must_use]
+pub fn skb_cow_head(cx: &mut BhCx<'_>, skb: &mut Skb, headroom: usize) -> bool {
+    if skb.headroom() >= headroom && matches!(skb.head, Head::Own(_)) {
+        return true;
+    }
+    cx.cpu.pool.expand_head(skb, headroom)
+}
+
+impl BhCx<'_> {
+    /// Gives a packet's memory, charge and route back; nothing is recorded.
+    #[inline]
+    pub(crate) fn free_skb(&mut self, mut skb: Skb) {
+        if !skb.owner.is_none() {
+            let owner = std::mem::take(&mut skb.owner);
+            owner.release(self, skb.truesize);
+        }
+        if let Some(dst) = skb.dst.take() {
+            self.cpu.routes.give_back(dst);
+        }
+        while let Some(part) = skb.frag_list.pop() {
+            self.free_skb(part);
+        }
+        self.cpu.pool.free(skb);
+    }
+
+    /// Marks a packet that enters here, if somebody watches its flow, and records where.
+    #[inline]
+    pub fn watch(&mut self, skb: &mut SkBuff) {
+        if self.m.tracer.on() && !skb.walk_id.watched() {
+            self.watch_slow(skb);
+        }
+    }
+
+    #[cold]
+    fn watch_slow(&mut self, skb: &mut SkBuff) {
+        skb.walk_id = self.m.tracer.packet(|| data::flow_key(skb));
+        self.link_span(skb);
+    }
+
+    /// Ties a watched packet to the span it is handled in.
+    pub(crate) fn link_span(&self, skb: &SkBuff) {
+        if skb.walk_id.watched() && self.span.watched() {
+            self.walk_packet(skb, Point::link_span, self.span.0);
+        }
+    }
+}
+
+/// Ends a packet on the task's side, off any CPU.
+pub(crate) fn consume_skb_task(cx: &mut TaskCx, skb: Skb) {
+    crate::walk!(cx, skb, consume_skb);
+    cx.free(skb);
+}

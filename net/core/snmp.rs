@@ -1,0 +1,142 @@
+//! Counters under Linux's names, one set a CPU, added up when read.
+//!
+//! linux: include/net/snmp.h, net/ipv4/proc.c. Key types: [`NetMib`], [`Mib`].
+//! Contexts: adding in BH, on the CPU's own set; no lock, no atomic.
+
+use crate::kernel::trace::drop_reason::DropReason;
+use uapi::snmp::{IcmpMib, IpMib, LinuxMib, UdpMib};
+
+/// A counter of any of the groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mib {
+    /// `Ip:` and `IpExt:` of `/proc/net/{snmp,netstat}`.
+    Ip(IpMib),
+    /// `Icmp:`.
+    Icmp(IcmpMib),
+    /// `IcmpMsg:` received, by type.
+    IcmpMsgIn(u8),
+    /// `IcmpMsg:` sent, by type.
+    IcmpMsgOut(u8),
+    /// `Udp:`.
+    Udp(UdpMib),
+    /// `TcpExt:` of `/proc/net/netstat`.
+    Linux(LinuxMib),
+}
+
+macro_rules! from_group {
+    ($($group:ident $variant:ident)*) => { $(
+        impl From<$group> for Mib {
+            #[inline]
+            fn from(item: $group) -> Self {
+                Self::$variant(item)
+            }
+        }
+    )* };
+}
+
+from_group! { IpMib Ip IcmpMib Icmp UdpMib Udp LinuxMib Linux }
+
+/// One set of all counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetMib {
+    ip: [u64; IpMib::COUNT],
+    icmp: [u64; IcmpMib::COUNT],
+    icmp_in: Vec<u64>,
+    icmp_out: Vec<u64>,
+    udp: [u64; UdpMib::COUNT],
+    linux: [u64; LinuxMib::COUNT],
+    drops: [u64; DropReason::ALL.len()],
+}
+
+impl Default for NetMib {
+    fn default() -> Self {
+        Self {
+            ip: [0; IpMib::COUNT],
+            icmp: [0; IcmpMib::COUNT],
+            icmp_in: vec![0; 256],
+            icmp_out: vec![0; 256],
+            udp: [0; UdpMib::COUNT],
+            linux: [0; LinuxMib::COUNT],
+            drops: [0; DropReason::ALL.len()],
+        }
+    }
+}
+
+impl NetMib {
+    /// Adds to a counter.
+    #[inline]
+    pub fn add(&mut self, mib: Mib, count: u64) {
+        *self.slot(mib) += count;
+    }
+
+    #[inline]
+    fn slot(&mut self, mib: Mib) -> &mut u64 {
+        match mib {
+            Mib::Ip(item) => &mut self.ip[item as usize],
+            Mib::Icmp(item) => &mut self.icmp[item as usize],
+            Mib::IcmpMsgIn(kind) => &mut self.icmp_in[usize::from(kind)],
+            Mib::IcmpMsgOut(kind) => &mut self.icmp_out[usize::from(kind)],
+            Mib::Udp(item) => &mut self.udp[item as usize],
+            Mib::Linux(item) => &mut self.linux[item as usize],
+        }
+    }
+
+    /// Counts a drop.
+    pub(crate) fn drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// Reads a counter.
+    pub fn get(&self, mib: impl Into<Mib>) -> u64 {
+        match mib.into() {
+            Mib::Ip(item) => self.ip[item as usize],
+            Mib::Icmp(item) => self.icmp[item as usize],
+            Mib::IcmpMsgIn(kind) => self.icmp_in[usize::from(kind)],
+            Mib::IcmpMsgOut(kind) => self.icmp_out[usize::from(kind)],
+            Mib::Udp(item) => self.udp[item as usize],
+            Mib::Linux(item) => self.linux[item as usize],
+        }
+    }
+
+    /// Drops under a reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Reasons under which something was dropped, with their counts.
+    pub fn all_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|r| (*r, self.drops[*r as usize])).filter(|(_, n)| *n != 0)
+    }
+
+    /// Adds another set.
+    pub fn add_all(&mut self, other: &Self) {
+        fn add(to: &mut [u64], from: &[u64]) {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += from;
+            }
+        }
+        add(&mut self.ip, &other.ip);
+        add(&mut self.icmp, &other.icmp);
+        add(&mut self.icmp_in, &other.icmp_in);
+        add(&mut self.icmp_out, &other.icmp_out);
+        add(&mut self.udp, &other.udp);
+        add(&mut self.linux, &other.linux);
+        add(&mut self.drops, &other.drops);
+    }
+
+    /// Every counter that is not zero, as `(group, name, value)` in Linux's order.
+    pub fn nonzero(&self) -> Vec<(&'static str, String, u64)> {
+        let mut all = Vec::new();
+        let mut group = |group, names: Vec<String>, values: &[u64]| {
+            all.extend(names.into_iter().zip(values).map(|(name, value)| (group, name, *value)));
+        };
+        group("Ip", IpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.ip);
+        group("Icmp", IcmpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.icmp);
+        group("IcmpMsg", (0..256).map(|n| format!("InType{n}")).collect(), &self.icmp_in);
+        group("IcmpMsg", (0..256).map(|n| format!("OutType{n}")).collect(), &self.icmp_out);
+        group("Udp", UdpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.udp);
+        group("TcpExt", LinuxMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.linux);
+        all.retain(|(_, _, value)| *value != 0);
+        all
+    }
+}

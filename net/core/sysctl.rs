@@ -1,0 +1,132 @@
+//! Settings by their Linux names and defaults.
+//!
+//! linux: net/core/sysctl_net_core.c, net/ipv4/sysctl_net_ipv4.c, Documentation/networking/ip-sysctl.rst.
+//! Part of the read-mostly tables: a change is a new snapshot.
+
+use std::time::Duration;
+
+/// The settings of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctls {
+    /// `net.core.netdev_budget`: packets one `net_rx_action` may take.
+    pub netdev_budget: u32,
+    /// `net.core.netdev_max_backlog`: packets a CPU's backlog holds.
+    pub netdev_max_backlog: u32,
+    /// `net.core.rmem_default`: bytes of a new socket's receive buffer.
+    pub rmem_default: u32,
+    /// `net.core.rmem_max`: the most `SO_RCVBUF` may ask for.
+    pub rmem_max: u32,
+    /// `net.core.wmem_default`: bytes of a new socket's send buffer.
+    pub wmem_default: u32,
+    /// `net.core.wmem_max`: the most `SO_SNDBUF` may ask for.
+    pub wmem_max: u32,
+    /// `net.core.optmem_max`: bytes of ancillary data and options a socket may hold.
+    pub optmem_max: u32,
+    /// `net.ipv4.ip_default_ttl`.
+    pub ip_default_ttl: u8,
+    /// `net.ipv4.ip_forward`.
+    pub ip_forward: bool,
+    /// `net.ipv4.ip_local_port_range`, both ends included.
+    pub ip_local_port_range: (u16, u16),
+    /// `net.ipv4.ip_nonlocal_bind`.
+    pub ip_nonlocal_bind: bool,
+    /// `net.ipv4.ip_unprivileged_port_start`: every task here may bind below it.
+    pub ip_unprivileged_port_start: u16,
+    /// `net.ipv4.icmp_echo_ignore_all`.
+    pub icmp_echo_ignore_all: bool,
+    /// `net.ipv4.icmp_echo_ignore_broadcasts`.
+    pub icmp_echo_ignore_broadcasts: bool,
+    /// `net.ipv4.icmp_ignore_bogus_error_responses`.
+    pub icmp_ignore_bogus_error_responses: bool,
+    /// `net.ipv4.icmp_ratelimit`, the time one message to a peer takes up.
+    pub icmp_ratelimit: Duration,
+    /// `net.ipv4.icmp_ratemask`: the types it holds for, a bit each.
+    pub icmp_ratemask: u32,
+    /// `net.ipv4.icmp_msgs_per_sec`: messages to all peers together.
+    pub icmp_msgs_per_sec: u32,
+    /// `net.ipv4.icmp_msgs_burst`.
+    pub icmp_msgs_burst: u32,
+    /// `net.ipv4.udp_rmem_min`.
+    pub udp_rmem_min: u32,
+    /// `net.ipv4.udp_wmem_min`.
+    pub udp_wmem_min: u32,
+    /// `net.ipv4.neigh.default.*`.
+    pub neigh: NeighParms,
+}
+
+/// Settings of the neighbour table.
+///
+/// linux: include/net/neighbour.h:neigh_parms
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighParms {
+    /// `base_reachable_time_ms`.
+    pub base_reachable_time: Duration,
+    /// `retrans_time_ms`.
+    pub retrans_time: Duration,
+    /// `delay_first_probe_time`.
+    pub delay_probe_time: Duration,
+    /// `gc_stale_time`.
+    pub gc_staletime: Duration,
+    /// `ucast_solicit`.
+    pub ucast_probes: u8,
+    /// `mcast_solicit`.
+    pub mcast_probes: u8,
+    /// `unres_qlen_bytes`.
+    pub unres_qlen_bytes: u32,
+    /// `locktime`: an entry is not changed again within it.
+    pub locktime: Duration,
+    /// `gc_thresh1`: entries below which nothing is collected.
+    pub gc_thresh1: u32,
+    /// `gc_thresh2`: entries above which old ones are collected at once.
+    pub gc_thresh2: u32,
+    /// `gc_thresh3`: entries at the most.
+    pub gc_thresh3: u32,
+}
+
+impl Default for NeighParms {
+    fn default() -> Self {
+        Self {
+            base_reachable_time: Duration::from_secs(30),
+            retrans_time: Duration::from_secs(1),
+            delay_probe_time: Duration::from_secs(5),
+            gc_staletime: Duration::from_secs(60),
+            ucast_probes: 3,
+            mcast_probes: 3,
+            unres_qlen_bytes: 212_992,
+            locktime: Duration::from_secs(1),
+            gc_thresh1: 128,
+            gc_thresh2: 512,
+            gc_thresh3: 1024,
+        }
+    }
+}
+
+impl Default for Sysctls {
+    fn default() -> Self {
+        Self {
+            netdev_budget: 300,
+            netdev_max_backlog: 1000,
+            rmem_default: 212_992,
+            rmem_max: 212_992,
+            wmem_default: 212_992,
+            wmem_max: 212_992,
+            optmem_max: 131_072,
+            ip_default_ttl: 64,
+            ip_forward: false,
+            ip_local_port_range: (32_768, 60_999),
+            ip_nonlocal_bind: false,
+            ip_unprivileged_port_start: 1024,
+            icmp_echo_ignore_all: false,
+            icmp_echo_ignore_broadcasts: true,
+            icmp_ignore_bogus_error_responses: true,
+            icmp_ratelimit: Duration::from_secs(1),
+            // Destination unreachable, source quench, time exceeded, parameter problem.
+            icmp_ratemask: 1 << 3 | 1 << 4 | 1 << 11 | 1 << 12,
+            icmp_msgs_per_sec: 1000,
+            icmp_msgs_burst: 50,
+            udp_rmem_min: 4096,
+            udp_wmem_min: 4096,
+            neigh: NeighParms::default(),
+        }
+    }
+}

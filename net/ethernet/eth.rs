@@ -1,0 +1,63 @@
+//! The Ethernet header: taken off on the way in, put on on the way out.
+//!
+//! linux: net/ethernet/eth.c. Context: BH.
+
+use crate::kernel::context::{BhCx, Walker};
+use crate::net::core::dev::NetDevice;
+use crate::net::core::skbuff::{PktType, SkBuff, Skb};
+use crate::walk;
+use uapi::if_ether::{
+    ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr,
+};
+use zerocopy::FromBytes;
+
+/// Ethertypes below this are lengths of an 802.3 frame.
+const ETH_P_802_3_MIN: u16 = 0x600;
+/// What an 802.3 frame counts as.
+const ETH_P_802_2: u16 = 4;
+
+/// Reads and pulls the Ethernet header: to whom the frame is, and what it carries. A frame shorter
+/// than the header stays whole with protocol 0, which nobody handles.
+///
+/// linux: net/ethernet/eth.c:eth_type_trans
+#[inline]
+pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
+    skb.dev = Some(dev.ifindex);
+    skb.reset_mac_header();
+    let Some(&EthHdr { h_dest, h_proto, .. }) = skb.front::<EthHdr>() else {
+        skb.protocol = 0;
+        return;
+    };
+    let own = dev.dev_addr();
+    skb.pkt_type = if h_dest == own {
+        PktType::Host
+    } else if is_broadcast_ether_addr(&h_dest) {
+        PktType::Broadcast
+    } else if is_multicast_ether_addr(&h_dest) {
+        PktType::Multicast
+    } else {
+        PktType::OtherHost
+    };
+    skb.protocol = match h_proto.get() {
+        proto if proto >= ETH_P_802_3_MIN => proto,
+        _length => ETH_P_802_2,
+    };
+    let _pulled = skb.skb_pull(ETH_HLEN);
+    skb.reset_network_header();
+    cx.watch(skb);
+    walk!(cx, skb, eth_type_trans);
+}
+
+/// Puts an Ethernet header in front. False when there is no head room or the data is a clone's.
+///
+/// linux: net/ethernet/eth.c:eth_header
+#[inline]
+#[must_use]
+pub fn eth_header(skb: &mut SkBuff, proto: u16, source: [u8; 6], dest: [u8; 6]) -> bool {
+    let Some(bytes) = skb.skb_push(ETH_HLEN) else { return false };
+    let Ok((header, _)) = EthHdr::mut_from_prefix(bytes) else { return false };
+    header.h_dest = dest;
+    header.h_source = source;
+    header.h_proto.set(proto);
+    true
+}

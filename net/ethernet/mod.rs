@@ -1,0 +1,3 @@
+//! Ethernet.
+
+pub mod eth;

@@ -1,0 +1,153 @@
+//! Netfilter's five points: hooks by priority, each with a verdict.
+//!
+//! linux: net/netfilter/core.c, include/linux/netfilter.h. Key types: [`NfHooks`], [`NfHook`].
+//! Contexts: hooks run in BH. Registered hooks are part of the read-mostly tables; one word tells
+//! which points are empty.
+
+use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::rcupdate::update_tables;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::DevId;
+use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::walk;
+use std::fmt;
+use std::sync::Arc;
+
+/// The points of IPv4, by Linux's numbers.
+///
+/// linux: include/uapi/linux/netfilter.h:nf_inet_hooks
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum NfInetHook {
+    /// Arrived, before routing.
+    PreRouting,
+    /// For this machine.
+    LocalIn,
+    /// Through this machine.
+    Forward,
+    /// Made by this machine.
+    LocalOut,
+    /// About to leave.
+    PostRouting,
+}
+
+/// How many points there are.
+pub const NF_INET_NUMHOOKS: usize = 5;
+
+/// What a hook says of a packet.
+#[derive(Debug)]
+pub enum Verdict {
+    /// On to the next hook.
+    Accept(Skb),
+    /// Drop it.
+    Drop(Skb),
+    /// The hook keeps it or has ended it.
+    Stolen,
+}
+
+/// What a hook may look at beside the packet.
+#[derive(Clone, Copy, Debug)]
+pub struct NfHookState {
+    /// The point.
+    pub hook: NfInetHook,
+    /// The device it came in at.
+    pub indev: Option<DevId>,
+    /// The device it is to leave by.
+    pub outdev: Option<DevId>,
+}
+
+/// A hook. Context: BH, no lock held; it must not sleep.
+pub trait NfHook: Send + Sync {
+    /// Looks at a packet, may change it, and says what becomes of it.
+    fn hook(&self, cx: &mut BhCx<'_>, state: &NfHookState, skb: Skb) -> Verdict;
+}
+
+#[derive(Clone)]
+struct Entry {
+    priority: i32,
+    hook: Arc<dyn NfHook>,
+}
+
+/// The hooks of every point, lowest priority number first.
+#[derive(Clone, Default)]
+pub struct NfHooks {
+    points: [Vec<Entry>; NF_INET_NUMHOOKS],
+    /// A bit for each point that has hooks.
+    active: u8,
+}
+
+impl fmt::Debug for NfHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NfHooks({:?})", self.points.each_ref().map(Vec::len))
+    }
+}
+
+/// Registers a hook; on return every packet passes it. Hooks of equal priority run in the order of
+/// registration.
+///
+/// linux: net/netfilter/core.c:nf_register_hook
+pub fn nf_register_hook(cx: &mut TaskCx, at: NfInetHook, priority: i32, hook: Arc<dyn NfHook>) {
+    let done: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
+        let point = &mut t.net.nf.points[at as usize];
+        let index = point.partition_point(|entry| entry.priority <= priority);
+        point.insert(index, Entry { priority, hook });
+        t.net.nf.active |= 1 << at as u8;
+        Ok(())
+    });
+    let Ok(()) = done;
+}
+
+/// Takes a hook out of every point; on return it runs no more.
+///
+/// linux: net/netfilter/core.c:nf_unregister_hook
+pub fn nf_unregister_hook(cx: &mut TaskCx, hook: &Arc<dyn NfHook>) {
+    let done: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
+        let nf = &mut t.net.nf;
+        for (at, point) in nf.points.iter_mut().enumerate() {
+            point.retain(|entry| !Arc::ptr_eq(&entry.hook, hook));
+            if point.is_empty() {
+                nf.active &= !(1 << at);
+            }
+        }
+        Ok(())
+    });
+    let Ok(()) = done;
+}
+
+/// Runs the hooks of a point by priority, then the continuation. `None` when a hook dropped or
+/// kept the packet.
+///
+/// linux: include/linux/netfilter.h:NF_HOOK
+#[inline]
+#[allow(non_snake_case, reason = "Linux's name")]
+pub fn NF_HOOK<R>(
+    cx: &mut BhCx<'_>,
+    state: NfHookState,
+    skb: Skb,
+    okfn: impl FnOnce(&mut BhCx<'_>, Skb) -> R,
+) -> Option<R> {
+    walk!(cx, skb, NF_HOOK => state.hook as u64);
+    if cx.t.net.nf.active & 1 << state.hook as u8 == 0 {
+        return Some(okfn(cx, skb));
+    }
+    let skb = nf_hook_slow(cx, &state, skb)?;
+    Some(okfn(cx, skb))
+}
+
+/// linux: net/netfilter/core.c:nf_hook_slow
+#[cold]
+fn nf_hook_slow(cx: &mut BhCx<'_>, state: &NfHookState, mut skb: Skb) -> Option<Skb> {
+    walk!(cx, skb, nf_hook_slow => state.hook as u64);
+    let t = cx.t;
+    for entry in &t.net.nf.points[state.hook as usize] {
+        match entry.hook.hook(cx, state, skb) {
+            Verdict::Accept(passed) => skb = passed,
+            Verdict::Stolen => return None,
+            Verdict::Drop(refused) => {
+                kfree_skb(cx, refused, DropReason::NetfilterDrop);
+                return None;
+            }
+        }
+    }
+    Some(skb)
+}

@@ -1,0 +1,239 @@
+//! Queueing disciplines: what waits between the stack and a device's queue.
+//!
+//! linux: net/sched, include/net/sch_generic.h. Key types: [`Qdisc`], [`QdiscOps`], [`Running`].
+//! Contexts: BH. Locks: `class::Qdisc`, never held over the driver.
+//! Invariants: one CPU at a time runs a qdisc ([`Running`]); a packet that the driver gave back is
+//! the next to go.
+
+pub mod dql;
+pub mod mq;
+pub mod pfifo_fast;
+pub mod sch_generic;
+
+pub use mq::default_qdiscs;
+
+use crate::kernel::context::BhCx;
+use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::{DevId, tx::NetXmit};
+use crate::net::core::skbuff::{Skb, kfree_skb};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// A discipline: an open set, called under the qdisc's lock.
+///
+/// linux: include/net/sch_generic.h:Qdisc_ops
+pub trait QdiscOps: Send {
+    /// Name (`pfifo_fast`).
+    fn id(&self) -> &'static str;
+    /// Takes a packet, or gives it back to be dropped.
+    fn enqueue(&mut self, skb: Skb) -> Result<(), Skb>;
+    /// The next packet to send.
+    fn dequeue(&mut self) -> Option<Skb>;
+    /// Packets it holds.
+    fn len(&self) -> usize;
+    /// It holds none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+const RUNNING: u32 = 1;
+const MISSED: u32 = 2;
+const SCHED: u32 = 4;
+
+/// A queueing discipline on a device's queue.
+///
+/// linux: include/net/sch_generic.h:Qdisc
+pub struct Qdisc {
+    queueless: bool,
+    state: AtomicU32,
+    /// Packets held, the given-back one included: read without the lock.
+    qlen: AtomicU32,
+    inner: SpinLock<Inner, class::Qdisc>,
+    attached: OnceLock<(DevId, u16)>,
+    requeues: AtomicU64,
+    drops: AtomicU64,
+}
+
+struct Inner {
+    ops: Box<dyn QdiscOps>,
+    /// The packet the driver gave back.
+    gso_skb: Option<Skb>,
+}
+
+/// The right to run a qdisc: one CPU has it at a time. Given back by
+/// [`sch_generic::qdisc_run_end`]; dropped by a panic it is simply free again.
+#[derive(Debug)]
+pub struct Running<'a> {
+    qdisc: &'a Arc<Qdisc>,
+}
+
+impl Qdisc {
+    /// A qdisc that queues by `ops`.
+    pub fn new(ops: Box<dyn QdiscOps>) -> Arc<Self> {
+        Self::make(ops, false)
+    }
+
+    /// No queue: the device takes each packet at once.
+    ///
+    /// linux: net/sched/sch_generic.c:noqueue_qdisc
+    pub fn noqueue() -> Arc<Self> {
+        Self::make(Box::new(pfifo_fast::PfifoFast::new(0)), true)
+    }
+
+    fn make(ops: Box<dyn QdiscOps>, queueless: bool) -> Arc<Self> {
+        Arc::new(Self {
+            queueless,
+            state: AtomicU32::new(0),
+            qlen: AtomicU32::new(0),
+            inner: SpinLock::new(Inner { ops, gso_skb: None }),
+            attached: OnceLock::new(),
+            requeues: AtomicU64::new(0),
+            drops: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &'static str {
+        if self.queueless { "noqueue" } else { self.inner.lock().ops.id() }
+    }
+
+    pub(crate) fn attach(&self, dev: DevId, queue: u16) {
+        let _first = self.attached.set((dev, queue));
+    }
+
+    /// It queues.
+    #[inline]
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queueless
+    }
+
+    /// Packets it holds.
+    #[inline]
+    pub fn qlen(&self) -> u32 {
+        self.qlen.load(Ordering::Acquire)
+    }
+
+    /// Times a driver gave a packet back.
+    pub fn requeues(&self) -> u64 {
+        self.requeues.load(Ordering::Relaxed)
+    }
+
+    /// Packets it refused or dropped.
+    pub fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Relaxed)
+    }
+
+    /// linux: include/net/sch_generic.h:qdisc_run_begin
+    #[inline]
+    fn run_begin(self: &Arc<Self>) -> Option<Running<'_>> {
+        let before = self.state.fetch_or(RUNNING, Ordering::AcqRel);
+        if before & RUNNING == 0 {
+            return Some(Running { qdisc: self });
+        }
+        // The one who runs it looks once more before it ends; if it ended between the two
+        // instructions, the right is free and ours.
+        let before = self.state.fetch_or(RUNNING | MISSED, Ordering::AcqRel);
+        (before & RUNNING == 0).then_some(Running { qdisc: self })
+    }
+
+    /// The right to run an empty qdisc, to send past it.
+    #[inline]
+    pub(crate) fn try_bypass(self: &Arc<Self>) -> Option<Running<'_>> {
+        if self.qlen() != 0 || self.state.load(Ordering::Relaxed) & RUNNING != 0 {
+            return None;
+        }
+        self.run_begin()
+    }
+
+    /// Queues a packet, or drops it when the discipline refuses.
+    pub(crate) fn enqueue(&self, cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+        crate::walk!(cx, skb, pfifo_fast_enqueue);
+        let refused = {
+            let mut inner = self.inner.lock();
+            let refused = inner.ops.enqueue(skb).err();
+            self.publish_len(&inner);
+            refused
+        };
+        let Some(skb) = refused else { return NetXmit::Success };
+        self.drops.fetch_add(1, Ordering::Relaxed);
+        kfree_skb(cx, skb, DropReason::QdiscDrop);
+        NetXmit::Drop
+    }
+
+    fn dequeue(&self) -> Option<Skb> {
+        let mut inner = self.inner.lock();
+        let skb = inner.gso_skb.take().or_else(|| inner.ops.dequeue());
+        self.publish_len(&inner);
+        skb
+    }
+
+    fn requeue(&self, skb: Skb) {
+        let mut inner = self.inner.lock();
+        debug_assert!(inner.gso_skb.is_none(), "one runner, one packet given back");
+        inner.gso_skb = Some(skb);
+        self.publish_len(&inner);
+        self.requeues.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn publish_len(&self, inner: &Inner) {
+        let len = inner.ops.len() + usize::from(inner.gso_skb.is_some());
+        self.qlen.store(len as u32, Ordering::Release);
+    }
+
+    /// Drops what it holds: the device goes down.
+    ///
+    /// linux: net/sched/sch_generic.c:qdisc_reset
+    pub(crate) fn reset(&self, cx: &mut BhCx<'_>) {
+        while let Some(skb) = self.dequeue() {
+            kfree_skb(cx, skb, DropReason::QdiscReset);
+        }
+    }
+
+    /// It goes on an output queue now; false when it is on one.
+    pub(crate) fn mark_scheduled(&self) -> bool {
+        self.state.fetch_or(SCHED, Ordering::AcqRel) & SCHED == 0
+    }
+
+    pub(crate) fn clear_scheduled(&self) {
+        self.state.fetch_and(!SCHED, Ordering::AcqRel);
+    }
+}
+
+impl Running<'_> {
+    /// The qdisc.
+    pub(crate) fn qdisc(&self) -> &Arc<Qdisc> {
+        self.qdisc
+    }
+
+    /// Gives the right back; true when somebody queued meanwhile and found it taken.
+    fn end(self) -> bool {
+        let missed = self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel) & MISSED != 0;
+        std::mem::forget(self);
+        missed
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for Qdisc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Qdisc({:?}, {} packets)", self.attached.get(), self.qlen())
+    }
+}
+
+impl Drop for Qdisc {
+    fn drop(&mut self) {
+        // Only a machine that goes away whole leaves packets here.
+        let inner = self.inner.get_mut();
+        while let Some(skb) = inner.gso_skb.take().or_else(|| inner.ops.dequeue()) {
+            skb.forget_at_exit();
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Three first-in-first-out bands by priority: the default discipline.
+//!
+//! linux: net/sched/sch_generic.c (`pfifo_fast_ops`).
+
+use super::QdiscOps;
+use crate::net::core::skbuff::Skb;
+use std::collections::VecDeque;
+
+const BANDS: usize = 3;
+/// Band of each `TC_PRIO_*`.
+///
+/// linux: net/sched/sch_generic.c:prio2band
+const PRIO2BAND: [u8; 16] = [1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1];
+
+/// The discipline's queues.
+#[derive(Debug)]
+pub struct PfifoFast {
+    bands: [VecDeque<Skb>; BANDS],
+    len: usize,
+    limit: usize,
+}
+
+impl PfifoFast {
+    /// Empty bands that hold `limit` packets together.
+    pub fn new(limit: u32) -> Self {
+        Self { bands: Default::default(), len: 0, limit: limit as usize }
+    }
+}
+
+impl QdiscOps for PfifoFast {
+    fn id(&self) -> &'static str {
+        "pfifo_fast"
+    }
+
+    fn enqueue(&mut self, skb: Skb) -> Result<(), Skb> {
+        if self.len >= self.limit {
+            return Err(skb);
+        }
+        let band = PRIO2BAND[(skb.priority & 15) as usize];
+        self.bands[usize::from(band)].push_back(skb);
+        self.len += 1;
+        Ok(())
+    }
+
+    fn dequeue(&mut self) -> Option<Skb> {
+        let skb = self.bands.iter_mut().find_map(VecDeque::pop_front)?;
+        self.len -= 1;
+        Some(skb)
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}

@@ -29,8 +29,22 @@ impl SockExtendedErr {
         let i = self.ee_info.to_ne_bytes();
         let d = self.ee_data.to_ne_bytes();
         [
-            e[0], e[1], e[2], e[3], self.ee_origin, self.ee_type, self.ee_code, self.ee_pad,
-            i[0], i[1], i[2], i[3], d[0], d[1], d[2], d[3],
+            e[0],
+            e[1],
+            e[2],
+            e[3],
+            self.ee_origin,
+            self.ee_type,
+            self.ee_code,
+            self.ee_pad,
+            i[0],
+            i[1],
+            i[2],
+            i[3],
+            d[0],
+            d[1],
+            d[2],
+            d[3],
         ]
     }
 
@@ -98,7 +112,10 @@ mod tests {
             ee_info: 1400,
             ..Default::default()
         };
-        assert_eq!(e.to_bytes(), [111, 0, 0, 0, 2, 3, 3, 0, 0x78, 5, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            e.to_bytes(),
+            [111, 0, 0, 0, 2, 3, 3, 0, 0x78, 5, 0, 0, 0, 0, 0, 0]
+        );
         assert_eq!(SockExtendedErr::from_bytes(&e.to_bytes()), e);
         assert_eq!(SOCK_EXTENDED_ERR_LEN, size_of::<libc::sock_extended_err>());
     }

@@ -1,10 +1,8 @@
 //! The cells of the trie: empty, a leaf, or a branch over a power-of-two table of cells.
 //!
 //! What a search needs to decide whether to follow a cell — its key, its position and the longest
-//! suffix below it — is in the cell itself, so cells that cannot match cost no memory access. A
-//! branch's table is an array of known size behind one `Arc`: one variant for each size.
+//! suffix below it — is in the cell itself, so cells that cannot match cost no memory access.
 
-use std::array;
 use std::sync::Arc;
 
 /// A branch has at most `1 << MAX_BITS` cells, which bounds what a copy-on-write change copies.
@@ -18,7 +16,7 @@ pub(super) const fn mask(plen: u8) -> u32 {
 
 /// What is known of a cell without following it.
 ///
-/// The key is kept as bytes so that the cell's tag fits beside the rest: a cell is 16 bytes.
+/// The key is kept as bytes so that the cell's tag fits beside the rest: a cell is 32 bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     key: [u8; 4],
@@ -48,88 +46,68 @@ impl Head {
 /// The aliases of each prefix that shares a key, the longest prefix first.
 pub(super) type Prefixes<A> = Vec<(u8, Vec<A>)>;
 
-macro_rules! slot {
-    ($($variant:ident $bits:literal)*) => {
-        /// A cell.
-        #[derive(Clone, Default)]
-        pub(super) enum Slot<A> {
-            /// Nothing.
-            #[default]
-            Empty,
-            /// A key with one prefix; its length is 32 less the head's `slen`.
-            Leaf(Head, Arc<Vec<A>>),
-            /// A key with several prefixes.
-            Leaves(Head, Arc<Prefixes<A>>),
-            $(
-                #[doc = concat!("A branch over ", $bits, " bits.")]
-                $variant(Head, Arc<[Slot<A>; 1 << $bits]>),
-            )*
-        }
-
-        impl<A> Slot<A> {
-            /// The head of a cell that is not empty.
-            #[inline]
-            pub(super) fn head(&self) -> Option<Head> {
-                match self {
-                    Self::Empty => None,
-                    Self::Leaf(head, _) | Self::Leaves(head, _) => Some(*head),
-                    $(Self::$variant(head, _) => Some(*head),)*
-                }
-            }
-
-            /// The head and table of a branch.
-            #[inline]
-            pub(super) fn branch(&self) -> Option<(Head, &[Self])> {
-                match self {
-                    Self::Empty | Self::Leaf(..) | Self::Leaves(..) => None,
-                    $(Self::$variant(head, table) => Some((*head, &table[..])),)*
-                }
-            }
-
-            /// The number of bits a branch tells apart, without following it.
-            #[inline]
-            pub(super) fn bits(&self) -> Option<u8> {
-                match self {
-                    Self::Empty | Self::Leaf(..) | Self::Leaves(..) => None,
-                    $(Self::$variant(..) => Some($bits),)*
-                }
-            }
-
-            /// A branch whose cells are made by `cell`; `bits` is in `1..=MAX_BITS`.
-            pub(super) fn make(bits: u8, head: Head, cell: impl FnMut(usize) -> Self) -> Self {
-                match bits {
-                    $($bits => Self::$variant(head, Arc::new(array::from_fn(cell))),)*
-                    _ => unreachable!("a branch over {bits} bits"),
-                }
-            }
-        }
-
-        impl<A: Clone> Slot<A> {
-            /// The head and table of a branch, to change: a shared table is copied first.
-            pub(super) fn branch_mut(&mut self) -> Option<(&mut Head, &mut [Self])> {
-                match self {
-                    Self::Empty | Self::Leaf(..) | Self::Leaves(..) => None,
-                    $(Self::$variant(head, table) => {
-                        Some((head, &mut Arc::make_mut(table)[..]))
-                    })*
-                }
-            }
-        }
-    };
+/// A cell.
+#[derive(Clone, Default)]
+pub(super) enum Slot<A> {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A key with one prefix; its length is 32 less the head's `slen`.
+    Leaf(Head, Vec<A>),
+    /// A key with several prefixes.
+    Leaves(Head, Arc<Prefixes<A>>),
+    /// A branch; the length of its table is a power of two.
+    Branch(Head, Arc<[Slot<A>]>),
 }
 
-slot! {
-    Branch1 1 Branch2 2 Branch3 3 Branch4 4 Branch5 5
-    Branch6 6 Branch7 7 Branch8 8 Branch9 9 Branch10 10
+impl<A> Slot<A> {
+    /// The head of a cell that is not empty.
+    #[inline]
+    pub(super) fn head(&self) -> Option<Head> {
+        match self {
+            Self::Empty => None,
+            Self::Leaf(head, _) | Self::Leaves(head, _) | Self::Branch(head, _) => Some(*head),
+        }
+    }
+
+    /// The head and table of a branch.
+    #[inline]
+    pub(super) fn branch(&self) -> Option<(Head, &[Self])> {
+        match self {
+            Self::Branch(head, table) => Some((*head, table)),
+            _ => None,
+        }
+    }
+
+    /// The number of bits a branch tells apart, without following it.
+    #[inline]
+    pub(super) fn bits(&self) -> Option<u8> {
+        match self {
+            Self::Branch(_, table) => Some(table.len().trailing_zeros() as u8),
+            _ => None,
+        }
+    }
+
+    /// A branch over `bits` bits whose cells are made by `cell`, in order.
+    pub(super) fn make(bits: u8, head: Head, cell: impl FnMut(usize) -> Self) -> Self {
+        Self::Branch(head, (0..1 << bits).map(cell).collect())
+    }
+}
+
+impl<A: Clone> Slot<A> {
+    /// The head and table of a branch, to change: a shared table is copied first.
+    pub(super) fn branch_mut(&mut self) -> Option<(&mut Head, &mut [Self])> {
+        match self {
+            Self::Branch(head, table) => Some((head, Arc::make_mut(table))),
+            _ => None,
+        }
+    }
 }
 
 impl<A> Slot<A> {
     /// A leaf for one prefix without aliases.
     pub(super) fn leaf(key: u32, plen: u8) -> Self {
-        Self::Leaf(
-            Head::new(key, 0, 32 - plen),
-            Arc::new(Vec::with_capacity(1)),
-        )
+        Self::Leaf(Head::new(key, 0, 32 - plen), Vec::with_capacity(1))
     }
 
     /// Whether nothing is here.
@@ -170,7 +148,7 @@ impl<A: Clone> Slot<A> {
     /// The aliases of the leaf's prefix of length `plen`, to change.
     pub(super) fn prefix_mut(&mut self, plen: u8) -> Option<&mut Vec<A>> {
         match self {
-            Self::Leaf(head, aliases) if head.slen == 32 - plen => Some(Arc::make_mut(aliases)),
+            Self::Leaf(head, aliases) if head.slen == 32 - plen => Some(aliases),
             Self::Leaves(_, prefixes) => {
                 let index = prefixes.iter().position(|(have, _)| *have == plen)?;
                 Arc::make_mut(prefixes)
@@ -189,7 +167,7 @@ impl<A: Clone> Slot<A> {
                 if have == plen {
                     return false;
                 }
-                let old = (have, std::mem::take(Arc::make_mut(aliases)));
+                let old = (have, std::mem::take(aliases));
                 let new = (plen, Vec::with_capacity(1));
                 let prefixes = if plen > have {
                     vec![new, old]
@@ -231,7 +209,7 @@ impl<A: Clone> Slot<A> {
                 head.slen = prefixes.last().map_or(0, |(plen, _)| 32 - plen);
                 if let [(plen, aliases)] = prefixes.as_mut_slice() {
                     let head = Head::new(key, 0, 32 - *plen);
-                    *self = Self::Leaf(head, Arc::new(std::mem::take(aliases)));
+                    *self = Self::Leaf(head, std::mem::take(aliases));
                 }
                 true
             }

@@ -258,6 +258,6 @@ fn grows_shrinks_and_empties() {
 }
 
 #[test]
-fn a_cell_is_two_words() {
-    assert_eq!(size_of::<Slot<u32>>(), 16);
+fn a_cell_is_four_words() {
+    assert_eq!(size_of::<Slot<u32>>(), 32);
 }

@@ -1,0 +1,260 @@
+//! Neighbours: link addresses of next hops, and what is known of their reachability.
+//!
+//! linux: net/core/neighbour.c, include/net/neighbour.h; RFC 4861 section 7.3.
+//! Key types: [`Neighbour`], [`NeighTable`], [`NeighOps`]. Parts: [`nud`] (the state machine and
+//! its timer), [`table`] (lookup, creation, garbage collection).
+//! Contexts: BH. Locks: `class::NeighTable`, `class::Neigh`; neither is held while a packet goes on
+//! or a request is sent.
+//! Invariants: an entry in a valid state has a link address; the table never holds more than
+//! `gc_thresh3` entries; packets that wait in an entry never exceed `unres_qlen_bytes`.
+
+mod nud;
+mod table;
+
+pub use nud::{NeighUpdate, neigh_event_send, neigh_update};
+pub use table::{NeighEntry, NeighTable, __neigh_create, neigh_ifdown, neigh_lookup};
+
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::{DevId, NetDevice, dev_queue_xmit, tx::NetXmit};
+use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::ethernet::eth::eth_header;
+use crate::walk;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uapi::neighbour::{
+    NUD_DELAY, NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PERMANENT, NUD_PROBE,
+    NUD_REACHABLE, NUD_STALE,
+};
+
+/// States in which the address is used without a doubt.
+pub const NUD_CONNECTED: u8 = NUD_PERMANENT as u8 | NUD_NOARP as u8 | NUD_REACHABLE as u8;
+/// States that have an address.
+pub const NUD_VALID: u8 = NUD_CONNECTED | NUD_PROBE as u8 | NUD_STALE as u8 | NUD_DELAY as u8;
+/// States whose timer runs.
+pub const NUD_IN_TIMER: u8 =
+    NUD_INCOMPLETE as u8 | NUD_REACHABLE as u8 | NUD_DELAY as u8 | NUD_PROBE as u8;
+
+/// The state's name in `ip neigh`.
+pub fn nud_name(state: u8) -> &'static str {
+    match u16::from(state) {
+        NUD_INCOMPLETE => "INCOMPLETE",
+        NUD_REACHABLE => "REACHABLE",
+        NUD_STALE => "STALE",
+        NUD_DELAY => "DELAY",
+        NUD_PROBE => "PROBE",
+        NUD_FAILED => "FAILED",
+        NUD_NOARP => "NOARP",
+        NUD_PERMANENT => "PERMANENT",
+        _ => "NONE",
+    }
+}
+
+/// What a protocol does for its neighbours.
+///
+/// linux: include/net/neighbour.h:neigh_ops
+pub struct NeighOps {
+    /// Asks for the address: by broadcast, or the last known one by unicast.
+    pub solicit: fn(&mut BhCx<'_>, &Arc<Neighbour>, &Solicit),
+    /// The neighbour did not answer: tells who sent this packet, and ends it.
+    pub error_report: fn(&mut BhCx<'_>, &Arc<Neighbour>, Skb),
+    /// Sends when the address is in doubt.
+    pub output: fn(&mut BhCx<'_>, &Arc<Neighbour>, Skb) -> NetXmit,
+    /// Sends when it is not.
+    pub connected_output: fn(&mut BhCx<'_>, &Arc<Neighbour>, Skb) -> NetXmit,
+}
+
+/// What a request is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Solicit {
+    /// The source of the packet that waits, if it can be the request's.
+    pub saddr: Option<u32>,
+    /// The address to ask at; `None`: all.
+    pub ucast: Option<[u8; 6]>,
+}
+
+/// Which neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NeighKey {
+    /// The device.
+    pub dev: DevId,
+    /// The IPv4 address.
+    pub addr: u32,
+}
+
+/// A next hop on a link.
+///
+/// linux: include/net/neighbour.h:neighbour
+pub struct Neighbour {
+    /// Which.
+    pub key: NeighKey,
+    /// The protocol's functions.
+    pub ops: &'static NeighOps,
+    table: Arc<NeighTable>,
+    /// State in the top byte, dead in the bit above the address, the address below: one load
+    /// tells a sender all it needs.
+    word: AtomicU64,
+    used: AtomicU64,
+    confirmed: AtomicU64,
+    inner: SpinLock<Inner, class::Neigh>,
+}
+
+struct Inner {
+    updated: Ktime,
+    probes: u8,
+    /// When the state's timer is due; `None`: no timer.
+    due: Option<Ktime>,
+    /// How long it counts as reachable, spread so that a table's entries do not expire together.
+    reachable_time: std::time::Duration,
+    /// Waiting for the address.
+    arp_queue: VecDeque<Skb>,
+    arp_queue_len_bytes: u32,
+}
+
+const DEAD: u64 = 1 << 48;
+const ADDR: u64 = DEAD - 1;
+
+impl Neighbour {
+    /// `NUD_*`.
+    #[inline]
+    pub fn nud_state(&self) -> u8 {
+        (self.word.load(Ordering::Acquire) >> 56) as u8
+    }
+
+    /// It was taken out of the table.
+    pub fn dead(&self) -> bool {
+        self.word.load(Ordering::Acquire) & DEAD != 0
+    }
+
+    /// The link address, in a state that has one.
+    pub fn ha(&self) -> Option<[u8; 6]> {
+        let word = self.word.load(Ordering::Acquire);
+        ((word >> 56) as u8 & NUD_VALID != 0).then(|| unpack(word))
+    }
+
+    /// The address, if nothing casts doubt on it.
+    #[inline]
+    fn connected_ha(&self) -> Option<[u8; 6]> {
+        let word = self.word.load(Ordering::Acquire);
+        ((word >> 56) as u8 & NUD_CONNECTED != 0 && word & DEAD == 0).then(|| unpack(word))
+    }
+
+    /// The bytes of the address as they are, whatever the state.
+    fn last_ha(&self) -> [u8; 6] {
+        unpack(self.word.load(Ordering::Acquire))
+    }
+
+    /// Under the entry's lock.
+    fn set_state(&self, state: u8) {
+        let word = self.word.load(Ordering::Relaxed) & (ADDR | DEAD);
+        self.word.store(word | u64::from(state) << 56, Ordering::Release);
+    }
+
+    /// Under the entry's lock.
+    fn set_ha(&self, addr: [u8; 6]) {
+        let word = self.word.load(Ordering::Relaxed) & !ADDR;
+        let packed = addr.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte));
+        self.word.store(word | packed, Ordering::Release);
+    }
+
+    /// A protocol above has proof that the neighbour answers.
+    ///
+    /// linux: include/net/neighbour.h:neigh_confirm
+    pub fn confirm(&self, now: Ktime) {
+        self.confirmed.store(now.0, Ordering::Relaxed);
+    }
+
+    /// It was last changed longer ago than `locktime`.
+    pub(crate) fn settled(&self, now: Ktime, locktime: std::time::Duration) -> bool {
+        now > self.inner.lock().updated + locktime
+    }
+
+    fn touch(&self, now: Ktime) {
+        self.used.store(now.0, Ordering::Relaxed);
+    }
+}
+
+fn unpack(word: u64) -> [u8; 6] {
+    let [_, _, addr @ ..] = word.to_be_bytes();
+    addr
+}
+
+impl fmt::Debug for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.key, nud_name(self.nud_state()))
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // Entries are emptied when they die; only a machine that goes away whole leaves packets.
+        for skb in self.inner.get_mut().arp_queue.drain(..) {
+            skb.forget_at_exit();
+        }
+    }
+}
+
+/// Sends to a neighbour: at once when its address is beyond doubt, else by its `output`.
+///
+/// linux: include/net/dst.h:dst_neigh_output
+#[inline]
+pub fn dst_neigh_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, dst_neigh_output);
+    match neigh.connected_ha() {
+        Some(ha) => neigh_hh_output(cx, neigh, ha, skb),
+        None => (neigh.ops.output)(cx, neigh, skb),
+    }
+}
+
+/// Puts the link header on and gives the packet to the device.
+///
+/// linux: include/net/neighbour.h:neigh_hh_output
+#[inline]
+fn neigh_hh_output(cx: &mut BhCx<'_>, neigh: &Neighbour, ha: [u8; 6], mut skb: Skb) -> NetXmit {
+    let t = cx.t;
+    let Some(dev) = t.net.dev(neigh.key.dev) else {
+        kfree_skb(cx, skb, DropReason::DevReady);
+        return NetXmit::Drop;
+    };
+    if !put_header(cx, &mut skb, dev, ha) {
+        kfree_skb(cx, skb, DropReason::DevHdr);
+        return NetXmit::Drop;
+    }
+    dev_queue_xmit(cx, skb)
+}
+
+fn put_header(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice, ha: [u8; 6]) -> bool {
+    let proto = skb.protocol;
+    eth_header(skb, proto, dev.dev_addr(), ha)
+        || (crate::net::core::skbuff::skb_cow_head(cx, skb, 16)
+            && eth_header(skb, proto, dev.dev_addr(), ha))
+}
+
+/// Sends to a neighbour whose address is in doubt or unknown: asks for it if need be, and sends
+/// now if there is one, else when it comes.
+///
+/// linux: net/core/neighbour.c:neigh_resolve_output
+pub fn neigh_resolve_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, neigh_resolve_output);
+    let Some(skb) = neigh_event_send(cx, neigh, skb) else { return NetXmit::Success };
+    match neigh.ha() {
+        Some(ha) => neigh_hh_output(cx, neigh, ha, skb),
+        None => {
+            kfree_skb(cx, skb, DropReason::NeighFailed);
+            NetXmit::Drop
+        }
+    }
+}
+
+/// Sends to a neighbour whose address is beyond doubt.
+///
+/// linux: net/core/neighbour.c:neigh_connected_output
+pub fn neigh_connected_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, neigh_connected_output);
+    let ha = neigh.last_ha();
+    neigh_hh_output(cx, neigh, ha, skb)
+}

@@ -1,0 +1,296 @@
+//! IPv4 addresses and settings of a device.
+//!
+//! linux: net/ipv4/devinet.c, include/linux/inetdevice.h. Key types: [`InDevice`], [`IfAddr`].
+//! Contexts: changed by tasks; read in BH as part of the read-mostly tables.
+//! Invariant: every address has its local, broadcast and link routes while its device is up.
+
+use crate::kernel::context::TaskCx;
+use crate::kernel::rcupdate::{Tables, update_tables};
+use crate::net::core::dev::{DevId, NetDevice};
+use crate::net::ipv4::fib::{FibInfo, FibTable};
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use uapi::errno::Errno;
+use uapi::in_::{ipv4_is_lbcast, ipv4_is_loopback, ipv4_is_multicast, ipv4_is_zeronet};
+use uapi::rtnetlink::{
+    RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST,
+    RTN_UNICAST,
+};
+
+/// `net.ipv4.conf.DEV.*`, each already combined with `conf.all` as Linux reads it.
+///
+/// linux: include/linux/inetdevice.h:ipv4_devconf
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv4DevConf {
+    /// `forwarding`.
+    pub forwarding: bool,
+    /// `rp_filter`: 0 off, 1 strict (the way back is this device), 2 loose (there is a way back).
+    pub rp_filter: u8,
+    /// `accept_local`: packets from our own addresses may come in.
+    pub accept_local: bool,
+    /// `route_localnet`: 127/8 may be on the wire.
+    pub route_localnet: bool,
+    /// `arp_accept`: unsolicited ARP makes entries.
+    pub arp_accept: bool,
+    /// `arp_ignore`: 0 answers for any local address, 1 only for those of the device, 2 also only
+    /// to askers in the same subnet, 8 never.
+    pub arp_ignore: u8,
+    /// `arp_notify`: a new address is announced.
+    pub arp_notify: bool,
+}
+
+/// An address of a device.
+///
+/// linux: include/linux/inetdevice.h:in_ifaddr
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfAddr {
+    /// The address.
+    pub local: u32,
+    /// Bits of the network.
+    pub prefixlen: u8,
+    /// The broadcast address; zero: none.
+    pub broadcast: u32,
+    /// `RT_SCOPE_*`.
+    pub scope: u8,
+}
+
+impl IfAddr {
+    /// An address with the broadcast address of its network, as `ip addr add A/P brd +` makes it.
+    ///
+    /// # Errors
+    /// EINVAL for a prefix over 32 or an address that can't be a host's.
+    pub fn new(addr: Ipv4Addr, prefixlen: u8) -> Result<Self, Errno> {
+        let local = u32::from(addr);
+        if prefixlen > 32 || ipv4_is_multicast(local) || ipv4_is_lbcast(local) || ipv4_is_zeronet(local) {
+            return Err(Errno::EINVAL);
+        }
+        let host = ipv4_is_loopback(local);
+        let broadcast = if prefixlen < 31 { local | !mask(prefixlen) } else { 0 };
+        Ok(Self {
+            local,
+            prefixlen,
+            broadcast,
+            scope: if host { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE },
+        })
+    }
+
+    /// `addr` is in the address's network.
+    pub fn on_link(&self, addr: u32) -> bool {
+        (addr ^ self.local) & mask(self.prefixlen) == 0
+    }
+}
+
+/// The network mask of a prefix length.
+pub fn mask(prefixlen: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefixlen.min(32))).unwrap_or(0)
+}
+
+/// The IPv4 side of a device.
+///
+/// linux: include/linux/inetdevice.h:in_device
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InDevice {
+    /// Addresses, in the order they were added.
+    pub ifa_list: Vec<IfAddr>,
+    /// Settings.
+    pub cnf: Ipv4DevConf,
+}
+
+impl InDevice {
+    /// `arp_ignore` forbids to answer.
+    ///
+    /// linux: net/ipv4/arp.c:arp_ignore
+    pub(crate) fn arp_ignore(&self, sip: u32, tip: u32) -> bool {
+        match self.cnf.arp_ignore {
+            0 => false,
+            1 => !self.ifa_list.iter().any(|ifa| ifa.local == tip),
+            2 => !self.ifa_list.iter().any(|ifa| ifa.local == tip && ifa.on_link(sip)),
+            8 => true,
+            _ => false,
+        }
+    }
+}
+
+/// What kind of address this is to this machine: `RTN_*`.
+///
+/// linux: net/ipv4/fib_frontend.c:inet_addr_type
+pub fn inet_addr_type(t: &Tables, addr: u32) -> u8 {
+    if ipv4_is_lbcast(addr) || ipv4_is_zeronet(addr) {
+        return RTN_BROADCAST;
+    }
+    if ipv4_is_multicast(addr) {
+        return RTN_MULTICAST;
+    }
+    t.net.fib.local_type(addr).unwrap_or(RTN_UNICAST)
+}
+
+/// An address to send from, by `dev`, to `dst`: of the device, in the same subnet if there is one,
+/// else of any device with a wide enough scope.
+///
+/// linux: net/ipv4/devinet.c:inet_select_addr
+pub fn inet_select_addr(t: &Tables, dev: DevId, dst: u32, scope: u8) -> Option<u32> {
+    let fits = |ifa: &&IfAddr| ifa.scope <= scope;
+    if let Some(in_dev) = t.net.in_dev(dev) {
+        let mut fitting = in_dev.ifa_list.iter().filter(fits);
+        let first = fitting.clone().next();
+        if let Some(ifa) = fitting.find(|ifa| dst == 0 || ifa.on_link(dst)).or(first) {
+            return Some(ifa.local);
+        }
+    }
+    t.net
+        .in_devs
+        .iter()
+        .flatten()
+        .flat_map(|in_dev| &in_dev.ifa_list)
+        .find(|ifa| ifa.scope != RT_SCOPE_LINK && ifa.scope <= scope)
+        .map(|ifa| ifa.local)
+}
+
+/// The device that has an address.
+///
+/// linux: net/ipv4/devinet.c:__ip_dev_find
+pub fn ip_dev_find(t: &Tables, addr: u32) -> Option<DevId> {
+    let has = |in_dev: &Arc<InDevice>| in_dev.ifa_list.iter().any(|ifa| ifa.local == addr);
+    let index = t.net.in_devs.iter().position(|slot| slot.as_ref().is_some_and(has));
+    match index {
+        Some(index) => Some(DevId(index as u16)),
+        // 127/8 and routes of type local have no address of their own.
+        None => t.net.fib.local_dev(addr),
+    }
+}
+
+/// Adds an address; its routes stand if the device is up.
+///
+/// # Errors
+/// EEXIST if the device has it, ENODEV if the device is gone.
+///
+/// linux: net/ipv4/devinet.c:inet_insert_ifa
+pub fn inet_insert_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, ifa: IfAddr) -> Result<(), Errno> {
+    let (id, up) = (dev.ifindex, dev.up());
+    let notify = update_tables(cx, |t| {
+        let slot = t.net.in_devs.get_mut(usize::from(id.0)).ok_or(Errno::ENODEV)?;
+        let in_dev = Arc::make_mut(slot.get_or_insert_default());
+        if in_dev.ifa_list.iter().any(|there| there.local == ifa.local) {
+            return Err(Errno::EEXIST);
+        }
+        in_dev.ifa_list.push(ifa);
+        let notify = in_dev.cnf.arp_notify;
+        if up {
+            fib_add_ifaddr(t, id, &ifa);
+        }
+        Ok(notify)
+    })?;
+    if notify && up {
+        cx.local_bh_disable(|bh| crate::net::ipv4::arp::arp_announce(bh, dev, ifa.local));
+    }
+    Ok(())
+}
+
+/// Takes an address away, with its routes.
+///
+/// # Errors
+/// EADDRNOTAVAIL if the device does not have it.
+///
+/// linux: net/ipv4/devinet.c:inet_del_ifa
+pub fn inet_del_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: Ipv4Addr) -> Result<(), Errno> {
+    let (id, addr) = (dev.ifindex, u32::from(addr));
+    update_tables(cx, |t| {
+        let slot = t.net.in_devs.get_mut(usize::from(id.0)).and_then(Option::as_mut);
+        let in_dev = Arc::make_mut(slot.ok_or(Errno::ENODEV)?);
+        let at = in_dev.ifa_list.iter().position(|ifa| ifa.local == addr);
+        let gone = in_dev.ifa_list.remove(at.ok_or(Errno::EADDRNOTAVAIL)?);
+        fib_del_ifaddr(t, id, &gone);
+        Ok(())
+    })
+}
+
+/// Changes a device's settings.
+///
+/// # Errors
+/// ENODEV if the device is gone.
+pub fn update_devconf(
+    cx: &mut TaskCx,
+    dev: DevId,
+    change: impl FnOnce(&mut Ipv4DevConf),
+) -> Result<(), Errno> {
+    update_tables(cx, |t| {
+        let slot = t.net.in_devs.get_mut(usize::from(dev.0)).ok_or(Errno::ENODEV)?;
+        change(&mut Arc::make_mut(slot.get_or_insert_default()).cnf);
+        Ok(())
+    })
+}
+
+fn fib_add_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
+    for (table, key, plen, info) in ifaddr_routes(dev, ifa) {
+        t.net.fib.insert(table, key, plen, info);
+    }
+}
+
+/// Routes that another address of the device still needs come back with it.
+fn fib_del_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
+    for (table, key, plen, info) in ifaddr_routes(dev, ifa) {
+        t.net.fib.remove(table, key, plen, &info);
+    }
+    let others = t.net.in_dev(dev).map(|in_dev| in_dev.ifa_list.clone()).unwrap_or_default();
+    for other in others {
+        fib_add_ifaddr(t, dev, &other);
+    }
+}
+
+/// The routes of an address.
+///
+/// linux: net/ipv4/fib_frontend.c:fib_add_ifaddr
+fn ifaddr_routes(dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8, FibInfo)> {
+    let route = |kind, scope| FibInfo {
+        kind,
+        scope,
+        dev,
+        prefsrc: ifa.local,
+        ..FibInfo::default()
+    };
+    let mut routes = vec![(FibTable::Local, ifa.local, 32, route(RTN_LOCAL, RT_SCOPE_HOST))];
+    if ifa.broadcast != 0 && ifa.broadcast != u32::MAX {
+        routes.push((FibTable::Local, ifa.broadcast, 32, route(RTN_BROADCAST, RT_SCOPE_LINK)));
+    }
+    let network = ifa.local & mask(ifa.prefixlen);
+    if ifa.prefixlen < 32 && !ipv4_is_zeronet(network) {
+        let (table, kind, scope) = if ipv4_is_loopback(ifa.local) {
+            (FibTable::Local, RTN_LOCAL, RT_SCOPE_HOST)
+        } else {
+            (FibTable::Main, RTN_UNICAST, RT_SCOPE_LINK)
+        };
+        routes.push((table, network, ifa.prefixlen, route(kind, scope)));
+    }
+    routes
+}
+
+/// A device came up: its addresses' routes stand, and it has an IPv4 side from now on.
+///
+/// linux: net/ipv4/devinet.c:inetdev_event
+pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
+    let id = dev.ifindex;
+    let announce: Result<Vec<u32>, Infallible> = update_tables(cx, |t| {
+        let Some(slot) = t.net.in_devs.get_mut(usize::from(id.0)) else { return Ok(Vec::new()) };
+        let in_dev = Arc::clone(slot.get_or_insert_default());
+        for ifa in &in_dev.ifa_list {
+            fib_add_ifaddr(t, id, ifa);
+        }
+        let notify = in_dev.ifa_list.iter().filter(|_| in_dev.cnf.arp_notify);
+        Ok(notify.map(|ifa| ifa.local).collect())
+    });
+    let Ok(announce) = announce;
+    for addr in announce {
+        cx.local_bh_disable(|bh| crate::net::ipv4::arp::arp_announce(bh, dev, addr));
+    }
+}
+
+/// A device went down: every route by it goes.
+pub(crate) fn inetdev_down(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
+    let id = dev.ifindex;
+    let done: Result<(), Infallible> = update_tables(cx, |t| {
+        t.net.fib.flush_dev(id);
+        Ok(())
+    });
+    let Ok(()) = done;
+}

@@ -1,0 +1,32 @@
+//! IPv4: input, output, routing, ARP, ICMP, UDP and their sockets.
+
+pub mod af_inet;
+pub mod arp;
+pub mod datagram;
+pub mod devinet;
+pub mod fib;
+pub mod icmp;
+pub mod inet_hashtables;
+pub mod ip_forward;
+pub mod ip_input;
+pub mod ip_output;
+pub mod ip_sockglue;
+pub mod protocol;
+pub mod route;
+pub mod udp;
+pub mod udp_offload;
+
+/// What IP keeps in a packet.
+///
+/// linux: include/net/ip.h:inet_skb_parm
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InetSkbParm {
+    /// The device it came in at.
+    pub iif: u16,
+    /// It passed this machine from one link to another.
+    pub forwarded: bool,
+    /// Bytes of IP options.
+    pub optlen: u8,
+    /// Bytes of the IP header.
+    pub ihl: u8,
+}

@@ -1,0 +1,57 @@
+//! The table that a packet for this machine is dispatched by.
+//!
+//! linux: net/ipv4/protocol.c. Key types: [`InetProtos`], [`NetProtocol`].
+//! Contexts: registered at boot; read in BH as part of the read-mostly tables.
+
+use crate::kernel::context::BhCx;
+use crate::kernel::machine::Machine;
+use crate::kernel::trace::events::Point;
+use crate::net::core::skbuff::Skb;
+use crate::net::ipv4::icmp::IcmpError;
+use std::fmt;
+
+/// A transport protocol's handlers.
+///
+/// linux: include/net/protocol.h:net_protocol
+#[derive(Clone, Copy)]
+pub struct NetProtocol {
+    /// A packet for this machine; the data begins with the transport header. Context: BH.
+    pub handler: fn(&mut BhCx<'_>, Skb),
+    /// An ICMP error quotes a packet of this protocol. Context: BH.
+    pub err_handler: fn(&mut BhCx<'_>, &IcmpError<'_>),
+}
+
+/// Handlers by IP protocol number.
+///
+/// linux: net/ipv4/protocol.c:inet_protos
+#[derive(Clone)]
+pub struct InetProtos([Option<NetProtocol>; 256]);
+
+impl Default for InetProtos {
+    fn default() -> Self {
+        Self([None; 256])
+    }
+}
+
+impl InetProtos {
+    /// The handlers of a protocol.
+    #[inline]
+    pub fn get(&self, protocol: u8) -> Option<&NetProtocol> {
+        self.0[usize::from(protocol)].as_ref()
+    }
+}
+
+impl fmt::Debug for InetProtos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = self.0.iter().enumerate().filter(|(_, p)| p.is_some()).map(|(n, _)| n);
+        f.debug_list().entries(numbers).finish()
+    }
+}
+
+/// Registers a protocol's handlers, at boot.
+///
+/// linux: net/ipv4/protocol.c:inet_add_protocol
+pub fn inet_add_protocol(m: &mut Machine, protocol: u8, handlers: NetProtocol) {
+    m.boot_log(Point::inet_add_protocol);
+    m.boot_tables(|t| t.net.inet_protos.0[usize::from(protocol)] = Some(handlers));
+}

@@ -70,6 +70,8 @@ pub struct FrameBatch {
     entries: VecDeque<Entry>,
     /// Sum of the frames' lengths.
     bytes: usize,
+    /// A frame with a packet id was appended since the batch was last cleared.
+    traced: bool,
 }
 
 impl FrameBatch {
@@ -102,6 +104,14 @@ impl FrameBatch {
         self.entries.clear();
         self.used = 0;
         self.bytes = 0;
+        self.traced = false;
+    }
+
+    /// Whether a frame with a packet id has been appended since the batch was last cleared: what lets a receiver skip
+    /// tracing without looking at each frame.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.traced
     }
 
     /// Appends a frame of `len` bytes that `fill` writes; it sees what an earlier frame left there. Nothing is
@@ -125,6 +135,7 @@ impl FrameBatch {
         }
         self.used = end;
         self.bytes += len;
+        self.traced |= meta.packet_id != 0;
         self.entries.push_back(Entry { start, len, meta });
         true
     }
@@ -178,6 +189,18 @@ impl FrameBatch {
         if self.entries.is_empty() {
             self.used = 0;
         }
+    }
+
+    /// Drops frames at the end until those left have at most `max` bytes together; returns how many went.
+    pub fn truncate_bytes(&mut self, max: usize) -> usize {
+        let before = self.entries.len();
+        while self.bytes > max
+            && let Some(e) = self.entries.pop_back()
+        {
+            self.bytes -= e.len;
+            self.used = e.start;
+        }
+        before - self.entries.len()
     }
 
     /// Moves up to `max` frames from the front to the end of `out`: without copying when all go and `out` is empty.

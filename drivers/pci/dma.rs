@@ -152,16 +152,22 @@ impl DmaMem {
     #[inline]
     fn cell32(&self, offset: usize) -> Option<&AtomicU32> {
         let ptr = self.at(offset, 4)?.cast::<AtomicU32>();
+        if !ptr.is_aligned() {
+            return None;
+        }
         // SAFETY: four bytes inside the memory, which lives as long as `self`, aligned as just checked; everyone else
         // reaches them by atomics or `copy` only.
-        ptr.is_aligned().then(|| unsafe { ptr.as_ref() })
+        Some(unsafe { ptr.as_ref() })
     }
 
     #[inline]
     fn cell64(&self, offset: usize) -> Option<&AtomicU64> {
         let ptr = self.at(offset, 8)?.cast::<AtomicU64>();
+        if !ptr.is_aligned() {
+            return None;
+        }
         // SAFETY: as in `cell32`, with eight bytes.
-        ptr.is_aligned().then(|| unsafe { ptr.as_ref() })
+        Some(unsafe { ptr.as_ref() })
     }
 
     /// Reads 32 bits, little-endian. Outside the window or unaligned: 0.

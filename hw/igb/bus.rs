@@ -16,8 +16,7 @@ impl I82576 {
             return Err(IrqError::Busy);
         }
         st.irq.connect(mode, lines);
-        st.config
-            .set_irq_enable(mode == Mode::Msi, mode == Mode::Msix);
+        st.config.set_irq_enable(mode);
         // A cause that waited for a way out takes it now.
         self.settle(st);
         Ok(())
@@ -27,7 +26,7 @@ impl I82576 {
         let mut st = self.lock();
         if st.irq.mode == mode {
             st.irq.connect(Mode::Off, &[]);
-            st.config.set_irq_enable(false, false);
+            st.config.set_irq_enable(Mode::Off);
         }
     }
 }

@@ -9,6 +9,7 @@ use drivers::pci::{
 };
 
 use super::MSIX_VECTORS;
+use super::irq::Mode;
 
 const MSI_CONTROL: usize = 0x50 / 4;
 const MSIX_CONTROL: usize = 0x70 / 4;
@@ -83,8 +84,9 @@ impl Config {
         self.0[1] & u32::from(PCI_COMMAND_INTX_DISABLE) != 0
     }
 
-    /// Sets or clears the enable bit of MSI and of MSI-X, as the bus does when it sets up interrupts.
-    pub(super) fn set_irq_enable(&mut self, msi: bool, msix: bool) {
+    /// Sets the enable bits of MSI and MSI-X to the mode, as the bus does when it sets up interrupts.
+    pub(super) fn set_irq_enable(&mut self, mode: Mode) {
+        let (msi, msix) = (mode == Mode::Msi, mode == Mode::Msix);
         self.0[MSI_CONTROL] = self.0[MSI_CONTROL] & !(1 << 16) | u32::from(msi) << 16;
         self.0[MSIX_CONTROL] = self.0[MSIX_CONTROL] & !(1 << 31) | u32::from(msix) << 31;
     }

@@ -43,9 +43,9 @@ pub(super) fn vlan_tag(frame: &[u8], vet: u16) -> Option<u16> {
     (be16(frame, 12)? == vet).then(|| be16(frame, 14)).flatten()
 }
 
-/// Finds the headers of a frame; `tagged` says that a VLAN tag precedes the ether type.
-pub(super) fn headers(frame: &[u8], tagged: bool) -> Headers {
-    let type_at = if tagged { 16 } else { 12 };
+/// Finds the headers of a frame; a VLAN tag, `tag`, precedes the ether type.
+pub(super) fn headers(frame: &[u8], tag: Option<u16>) -> Headers {
+    let type_at = if tag.is_some() { 16 } else { 12 };
     let l3_at = type_at + 2;
     let mut h = Headers {
         l3: L3::None,

@@ -160,7 +160,7 @@ impl State {
                 return Fate::Gone;
             }
         };
-        let found = headers(frame, tag.is_some());
+        let found = headers(frame, tag);
         let mut report = self.check(frame, &found);
         if inexact {
             report.status |= E1000_RXD_STAT_PIF;

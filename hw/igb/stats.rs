@@ -72,16 +72,16 @@ impl Stats {
         value
     }
 
-    /// Counts a good frame of `len` bytes without its CRC; `dst` is its destination address's first bytes.
+    /// Counts a good frame of `len` bytes without its CRC;
     pub(super) fn good_frame(&mut self, direction: Direction, frame: &[u8]) {
         let rx = direction == Direction::Received;
         let len = frame.len() + 4;
         let size = match len {
             ..=64 => 0,
-            ..=127 => 1,
-            ..=255 => 2,
-            ..=511 => 3,
-            ..=1023 => 4,
+            65..=127 => 1,
+            128..=255 => 2,
+            256..=511 => 3,
+            512..=1023 => 4,
             _ => 5,
         };
         self.inc(if rx { E1000_PRC64 } else { E1000_PTC64 } + 4 * size);

@@ -7,6 +7,50 @@ const KEY: [u8; 40] = [
     0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 ];
 
+/// Microsoft's IPv4 vectors: source, port, destination, port, hash of the addresses, hash with the ports.
+const VECTORS: [([u8; 4], u16, [u8; 4], u16, u32, u32); 5] = [
+    (
+        [66, 9, 149, 187],
+        2794,
+        [161, 142, 100, 80],
+        1766,
+        0x323e_8fc2,
+        0x51cc_c178,
+    ),
+    (
+        [199, 92, 111, 2],
+        14230,
+        [65, 69, 140, 83],
+        4739,
+        0xd718_262a,
+        0xc626_b0ea,
+    ),
+    (
+        [24, 19, 198, 95],
+        12898,
+        [12, 22, 207, 184],
+        38024,
+        0xd2d0_a5de,
+        0x5c2b_394a,
+    ),
+    (
+        [38, 27, 205, 30],
+        48228,
+        [209, 142, 163, 6],
+        2217,
+        0x8298_9176,
+        0xafc7_327f,
+    ),
+    (
+        [153, 39, 163, 191],
+        44251,
+        [202, 188, 127, 2],
+        1303,
+        0x5d18_09c5,
+        0x10e8_28a2,
+    ),
+];
+
 fn rss(d: &Driver, fields: u32) {
     for (n, word) in KEY.chunks_exact(4).enumerate() {
         d.dev.write32(
@@ -35,49 +79,7 @@ fn rss_hashes_as_microsofts_vectors_say_and_spreads_over_queues() {
         &d,
         E1000_MRQC_RSS_FIELD_IPV4_TCP | E1000_MRQC_RSS_FIELD_IPV4,
     );
-    let cases = [
-        (
-            [66, 9, 149, 187],
-            2794,
-            [161, 142, 100, 80],
-            1766,
-            0x323e_8fc2,
-            0x51cc_c178,
-        ),
-        (
-            [199, 92, 111, 2],
-            14230,
-            [65, 69, 140, 83],
-            4739,
-            0xd718_262a,
-            0xc626_b0ea,
-        ),
-        (
-            [24, 19, 198, 95],
-            12898,
-            [12, 22, 207, 184],
-            38024,
-            0xd2d0_a5de,
-            0x5c2b_394a,
-        ),
-        (
-            [38, 27, 205, 30],
-            48228,
-            [209, 142, 163, 6],
-            2217,
-            0x8298_9176,
-            0xafc7_327f,
-        ),
-        (
-            [153, 39, 163, 191],
-            44251,
-            [202, 188, 127, 2],
-            1303,
-            0x5d18_09c5,
-            0x10e8_28a2,
-        ),
-    ];
-    for (src, sport, dst, dport, ip_only, with_ports) in cases {
+    for (src, sport, dst, dport, ip_only, with_ports) in VECTORS {
         for (protocol, hash, kind) in [
             (6, with_ports, E1000_RXDADV_RSSTYPE_IPV4_TCP),
             (17, ip_only, E1000_RXDADV_RSSTYPE_IPV4),

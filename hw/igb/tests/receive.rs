@@ -7,8 +7,11 @@ const KEY: [u8; 40] = [
     0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 ];
 
-/// Microsoft's IPv4 vectors: source, port, destination, port, hash of the addresses, hash with the ports.
-const VECTORS: [([u8; 4], u16, [u8; 4], u16, u32, u32); 5] = [
+/// Source, port, destination, port, hash of the addresses, hash with the ports.
+type Vector = ([u8; 4], u16, [u8; 4], u16, u32, u32);
+
+/// Microsoft's vectors for IPv4.
+const VECTORS: [Vector; 5] = [
     (
         [66, 9, 149, 187],
         2794,

@@ -1,1 +1,8 @@
-//! Device models behind registers and descriptor memory.
+//! Device models behind registers and descriptor memory, and the wire between them.
+//!
+//! A driver meets a model only through `drivers::pci::PciDev`; a model meets its link only through
+//! `drivers::net::wire_port::WirePort`. Models have no clock and no thread: register accesses, wire notifications and
+//! `advance` drive them.
+
+pub mod igb;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! Intel's adapters.
+
+pub mod igb;

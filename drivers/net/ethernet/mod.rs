@@ -1,0 +1,3 @@
+//! Ethernet adapters, by vendor.
+
+pub mod intel;

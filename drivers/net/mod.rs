@@ -1,0 +1,4 @@
+//! Network devices.
+
+pub mod ethernet;
+pub mod wire_port;

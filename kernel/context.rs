@@ -279,6 +279,11 @@ impl TaskCx {
         self.deadline = None;
     }
 
+    /// Goes on in the span of a call that slept.
+    pub(crate) fn set_span(&mut self, span: WalkId) {
+        self.span = span;
+    }
+
     /// The time of this call, read on first use; read anew after a sleep.
     pub fn now(&mut self) -> Ktime {
         if self.now == Ktime::ZERO {

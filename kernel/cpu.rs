@@ -145,6 +145,11 @@ impl Machine {
 }
 
 impl<'m> Stay<'m> {
+    /// Reads or changes the CPU's own part.
+    pub(crate) fn local<R>(&mut self, f: impl FnOnce(&mut CpuLocal) -> R) -> R {
+        f(&mut self.held)
+    }
+
     /// Calls `f` with the bottom-half context of this stay. `fresh`: read the clock now.
     #[inline]
     pub(crate) fn with_bh<R>(

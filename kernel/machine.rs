@@ -146,7 +146,6 @@ impl Builder {
         }
         let m = Arc::new(m);
         let mut cx = TaskCx::new(&m, TaskStruct::new("init", CpuId(0)));
-        crate::drivers_loopback_init(&mut cx)?;
         for module in self.modules {
             module(&mut cx)?;
         }
@@ -189,6 +188,20 @@ impl Machine {
             init_net,
             boot: Vec::new(),
         }
+    }
+
+    /// Changes the tables while the machine boots and nobody reads them.
+    pub(crate) fn boot_tables(&mut self, change: impl FnOnce(&mut Tables)) {
+        let changed: Result<(), std::convert::Infallible> = self.tables.update(|t| {
+            change(t);
+            Ok(())
+        });
+        let Ok(()) = changed;
+    }
+
+    /// `net.ipv4.ip_default_ttl`.
+    pub(crate) fn default_ttl(&self) -> u8 {
+        self.tables.load().net.sysctl.ip_default_ttl
     }
 
     /// Records a stage of the boot.

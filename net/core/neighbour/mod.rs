@@ -198,15 +198,40 @@ impl Drop for Neighbour {
     }
 }
 
-/// Sends to a neighbour: at once when its address is beyond doubt, else by its `output`.
+/// Where a packet goes on its link.
+#[derive(Debug)]
+pub enum NextHop {
+    /// To an address beyond doubt; no reference to its entry is needed.
+    Connected {
+        /// The device.
+        dev: DevId,
+        /// The link address.
+        ha: [u8; 6],
+    },
+    /// To a neighbour whose entry has a say.
+    Neigh(Arc<Neighbour>),
+}
+
+impl NextHop {
+    /// The next hop by a neighbour's entry.
+    #[inline]
+    pub fn by(neigh: &Arc<Neighbour>) -> Self {
+        match neigh.connected_ha() {
+            Some(ha) => Self::Connected { dev: neigh.key.dev, ha },
+            None => Self::Neigh(Arc::clone(neigh)),
+        }
+    }
+}
+
+/// Sends to a next hop: at once when its address is beyond doubt, else by its entry's `output`.
 ///
 /// linux: include/net/dst.h:dst_neigh_output
 #[inline]
-pub fn dst_neigh_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> NetXmit {
+pub fn dst_neigh_output(cx: &mut BhCx<'_>, hop: NextHop, skb: Skb) -> NetXmit {
     walk!(cx, skb, dst_neigh_output);
-    match neigh.connected_ha() {
-        Some(ha) => neigh_hh_output(cx, neigh, ha, skb),
-        None => (neigh.ops.output)(cx, neigh, skb),
+    match hop {
+        NextHop::Connected { dev, ha } => neigh_hh_output(cx, dev, ha, skb),
+        NextHop::Neigh(neigh) => (neigh.ops.output)(cx, &neigh, skb),
     }
 }
 
@@ -214,9 +239,9 @@ pub fn dst_neigh_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> 
 ///
 /// linux: include/net/neighbour.h:neigh_hh_output
 #[inline]
-fn neigh_hh_output(cx: &mut BhCx<'_>, neigh: &Neighbour, ha: [u8; 6], mut skb: Skb) -> NetXmit {
+fn neigh_hh_output(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], mut skb: Skb) -> NetXmit {
     let t = cx.t;
-    let Some(dev) = t.net.dev(neigh.key.dev) else {
+    let Some(dev) = t.net.dev(dev) else {
         kfree_skb(cx, skb, DropReason::DevReady);
         return NetXmit::Drop;
     };
@@ -242,7 +267,7 @@ pub fn neigh_resolve_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb)
     walk!(cx, skb, neigh_resolve_output);
     let Some(skb) = neigh_event_send(cx, neigh, skb) else { return NetXmit::Success };
     match neigh.ha() {
-        Some(ha) => neigh_hh_output(cx, neigh, ha, skb),
+        Some(ha) => neigh_hh_output(cx, neigh.key.dev, ha, skb),
         None => {
             kfree_skb(cx, skb, DropReason::NeighFailed);
             NetXmit::Drop
@@ -256,5 +281,5 @@ pub fn neigh_resolve_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb)
 pub fn neigh_connected_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> NetXmit {
     walk!(cx, skb, neigh_connected_output);
     let ha = neigh.last_ha();
-    neigh_hh_output(cx, neigh, ha, skb)
+    neigh_hh_output(cx, neigh.key.dev, ha, skb)
 }

@@ -4,7 +4,7 @@
 //! Invariant: the entry's lock is released before a packet or a request goes out.
 
 use super::{
-    Inner, NUD_CONNECTED, NUD_IN_TIMER, NUD_VALID, Neighbour, Solicit, dst_neigh_output,
+    Inner, NUD_CONNECTED, NUD_IN_TIMER, NUD_VALID, Neighbour, NextHop, Solicit, dst_neigh_output,
 };
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::time::Ktime;
@@ -236,7 +236,7 @@ pub fn neigh_update(
     };
     after.run(cx, neigh);
     for skb in waiting {
-        dst_neigh_output(cx, neigh, skb);
+        dst_neigh_output(cx, NextHop::by(neigh), skb);
     }
 }
 

@@ -1,0 +1,125 @@
+//! Calls on descriptors: close, dup, flags, requests. Context: task.
+//!
+//! linux: fs/fcntl.c, fs/open.c, fs/ioctl.c.
+
+use super::{File, fdget, fdput, fput};
+use crate::kernel::context::TaskCx;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use uapi::errno::Errno;
+use uapi::fcntl::{
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_APPEND, O_ASYNC,
+    O_CLOEXEC, O_NONBLOCK, O_RDWR,
+};
+use uapi::sockios::FIONBIO;
+
+/// Closes a descriptor; the last one of a file releases it.
+///
+/// # Errors
+/// EBADF.
+///
+/// linux: fs/open.c:sys_close
+pub fn sys_close(cx: &mut TaskCx, fd: i32) -> Result<(), Errno> {
+    cx.enter_call();
+    let file = cx.task().files().take(fd).ok_or(Errno::EBADF)?;
+    fput(cx, &file);
+    Ok(())
+}
+
+fn lookup(cx: &mut TaskCx, fd: i32) -> Result<Arc<File>, Errno> {
+    cx.enter_call();
+    cx.task().files().get(fd).ok_or(Errno::EBADF)
+}
+
+/// Another descriptor for the same file, the lowest free one.
+///
+/// # Errors
+/// EBADF, EMFILE.
+///
+/// linux: fs/fcntl.c:sys_dup
+pub fn sys_dup(cx: &mut TaskCx, fd: i32) -> Result<i32, Errno> {
+    let file = lookup(cx, fd)?;
+    cx.task().files().alloc(file, 0, false)
+}
+
+/// Makes `new` a descriptor of the same file; what `new` was is closed first. `flags`: zero or
+/// `O_CLOEXEC`.
+///
+/// # Errors
+/// EBADF; EINVAL for other flags.
+///
+/// linux: fs/fcntl.c:sys_dup3
+pub fn sys_dup2(cx: &mut TaskCx, fd: i32, new: i32, flags: i32) -> Result<i32, Errno> {
+    let file = lookup(cx, fd)?;
+    if flags & !O_CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if fd == new {
+        return Ok(new);
+    }
+    let at = usize::try_from(new).ok().filter(|at| *at < super::NR_OPEN).ok_or(Errno::EBADF)?;
+    let files = Arc::clone(cx.task().files());
+    if let Some(old) = files.take(new) {
+        fput(cx, &old);
+    }
+    let got = files.alloc(file, at, flags & O_CLOEXEC != 0)?;
+    if got == new { Ok(new) } else { Err(Errno::EBUSY) }
+}
+
+/// Reads and changes the flags of a descriptor and its file.
+///
+/// # Errors
+/// EBADF, EMFILE; EINVAL for a command there is not.
+///
+/// linux: fs/fcntl.c:sys_fcntl
+pub fn sys_fcntl(cx: &mut TaskCx, fd: i32, cmd: i32, arg: i32) -> Result<i32, Errno> {
+    let file = lookup(cx, fd)?;
+    let files = Arc::clone(cx.task().files());
+    match cmd {
+        F_DUPFD | F_DUPFD_CLOEXEC => {
+            let from = usize::try_from(arg).ok().filter(|from| *from < super::NR_OPEN);
+            files.alloc(file, from.ok_or(Errno::EINVAL)?, cmd == F_DUPFD_CLOEXEC)
+        }
+        F_GETFD => {
+            let table = files.table.lock();
+            let descriptor = table.fds.get(fd as usize).and_then(Option::as_ref);
+            let cloexec = descriptor.ok_or(Errno::EBADF)?.cloexec;
+            Ok(if cloexec { FD_CLOEXEC } else { 0 })
+        }
+        F_SETFD => {
+            let mut table = files.table.lock();
+            let descriptor = table.fds.get_mut(fd as usize).and_then(Option::as_mut);
+            descriptor.ok_or(Errno::EBADF)?.cloexec = arg & FD_CLOEXEC != 0;
+            Ok(0)
+        }
+        F_GETFL => Ok(O_RDWR | file.flags.load(Ordering::Relaxed)),
+        F_SETFL => {
+            let settable = O_NONBLOCK | O_APPEND | O_ASYNC;
+            let kept = file.flags.load(Ordering::Relaxed) & !settable;
+            file.flags.store(kept | arg & settable, Ordering::Relaxed);
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Answers a request: `FIONBIO` with its argument, or one that gives a number.
+///
+/// # Errors
+/// EBADF, ENOTTY.
+///
+/// linux: fs/ioctl.c:sys_ioctl
+pub fn sys_ioctl(cx: &mut TaskCx, fd: i32, request: u32, arg: i32) -> Result<i32, Errno> {
+    cx.enter_call();
+    let file = fdget(cx, fd).ok_or(Errno::EBADF)?;
+    let result = if request == FIONBIO {
+        let flags = file.flags.load(Ordering::Relaxed);
+        let nonblock = if arg != 0 { O_NONBLOCK } else { 0 };
+        file.flags.store(flags & !O_NONBLOCK | nonblock, Ordering::Relaxed);
+        Ok(0)
+    } else {
+        (file.f_op.ioctl)(cx, &file, request)
+    };
+    fdput(cx, fd, file);
+    result
+}

@@ -1,0 +1,301 @@
+//! Files: descriptors, and the calls that take any descriptor.
+//!
+//! linux: fs/file.c, include/linux/fs.h, include/linux/fdtable.h. Key types: [`File`],
+//! [`FilesStruct`], [`FdCache`]. Contexts: task. Lock: `class::Files`, for changes only.
+//! Invariants: looking a descriptor up touches no count and takes no lock while the table is
+//! unchanged; a file is released when its last descriptor is closed.
+
+pub mod eventpoll;
+pub mod fcntl;
+pub mod read_write;
+pub mod select;
+
+pub use eventpoll::{sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait};
+pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_fcntl, sys_ioctl};
+pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
+pub use select::{PollFd, sys_poll, sys_select};
+
+use crate::kernel::context::TaskCx;
+use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::sched::wait::{WaitCallback, WaitKey};
+use crate::net::socket::{Socket, Wait};
+use eventpoll::EventPoll;
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
+use uapi::errno::Errno;
+use uapi::fcntl::O_NONBLOCK;
+
+/// Descriptors a task may have (`RLIMIT_NOFILE`).
+pub const NR_OPEN: usize = 1 << 20;
+
+/// What a kind of file does.
+///
+/// linux: include/linux/fs.h:file_operations
+pub struct FileOperations {
+    /// Reads; may wait.
+    pub read: ReadFn,
+    /// Writes; may wait.
+    pub write: WriteFn,
+    /// `POLL*` bits that are ready now.
+    pub poll: fn(&mut TaskCx, &File) -> u32,
+    /// Answers a request.
+    pub ioctl: fn(&mut TaskCx, &File, u32) -> Result<i32, Errno>,
+    /// The last descriptor was closed.
+    pub release: fn(&mut TaskCx, &File),
+}
+
+type ReadFn =
+    fn(&mut TaskCx, &Arc<File>, &mut [IoSliceMut<'_>], &mut Wait) -> Poll<Result<usize, Errno>>;
+type WriteFn =
+    fn(&mut TaskCx, &Arc<File>, &[IoSlice<'_>], &mut Wait) -> Poll<Result<usize, Errno>>;
+
+/// What a file is (`private_data`).
+#[derive(Debug)]
+pub enum FileKind {
+    /// A socket.
+    Socket(Socket),
+    /// An epoll instance.
+    Epoll(Arc<EventPoll>),
+}
+
+/// An open file.
+///
+/// linux: include/linux/fs.h:file
+pub struct File {
+    /// What it is.
+    pub kind: FileKind,
+    f_op: &'static FileOperations,
+    flags: AtomicI32,
+    /// Descriptors that refer to it.
+    descriptors: AtomicUsize,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "File({:?})", self.kind)
+    }
+}
+
+impl File {
+    /// An open file without descriptors yet; `flags` are `O_*`.
+    pub fn new(kind: FileKind, f_op: &'static FileOperations, flags: i32) -> Arc<Self> {
+        let flags = AtomicI32::new(flags);
+        Arc::new(Self { kind, f_op, flags, descriptors: AtomicUsize::new(0) })
+    }
+
+    /// The socket, if it is one.
+    #[inline]
+    pub fn socket(&self) -> Option<&Socket> {
+        match &self.kind {
+            FileKind::Socket(socket) => Some(socket),
+            FileKind::Epoll(_) => None,
+        }
+    }
+
+    /// Its calls don't wait.
+    #[inline]
+    pub fn nonblock(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & O_NONBLOCK != 0
+    }
+
+    /// The last descriptor was closed.
+    pub(crate) fn closed(&self) -> bool {
+        self.descriptors.load(Ordering::Acquire) == 0
+    }
+
+    /// `POLL*` bits that are ready now.
+    pub(crate) fn poll(&self, cx: &mut TaskCx) -> u32 {
+        (self.f_op.poll)(cx, self)
+    }
+
+    fn poll_task(&self, events: u32, waker: &Waker) -> Option<WaitKey> {
+        match &self.kind {
+            FileKind::Socket(socket) => Some(socket.sk.state().wq.add_wait(events, waker)),
+            FileKind::Epoll(epoll) => Some(epoll.add_wait(waker)),
+        }
+    }
+
+    fn poll_callback(&self, callback: Arc<dyn WaitCallback>) -> Option<WaitKey> {
+        match &self.kind {
+            FileKind::Socket(socket) => {
+                Some(socket.sk.state().wq.add_callback(u32::MAX, callback))
+            }
+            FileKind::Epoll(_) => None,
+        }
+    }
+
+    fn poll_forget(&self, key: WaitKey) {
+        match &self.kind {
+            FileKind::Socket(socket) => socket.sk.state().wq.finish_wait(key),
+            FileKind::Epoll(epoll) => epoll.finish_wait(key),
+        };
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Descriptor {
+    file: Arc<File>,
+    cloexec: bool,
+}
+
+/// The array of descriptors.
+///
+/// linux: include/linux/fdtable.h:fdtable
+#[derive(Clone, Debug, Default)]
+struct Fdtable {
+    fds: Vec<Option<Descriptor>>,
+    /// No descriptor below is free.
+    next_fd: usize,
+}
+
+/// A task's open files, shared by its threads.
+///
+/// linux: include/linux/fdtable.h:files_struct
+#[derive(Debug, Default)]
+pub struct FilesStruct {
+    /// Changes with every descriptor that is replaced or closed.
+    version: AtomicU64,
+    table: SpinLock<Fdtable, class::Files>,
+}
+
+impl FilesStruct {
+    /// A table with the same open files, as `fork` makes it.
+    ///
+    /// linux: fs/file.c:dup_fd
+    pub fn dup_fd(&self) -> Arc<Self> {
+        let table = self.table.lock().clone();
+        for descriptor in table.fds.iter().flatten() {
+            descriptor.file.descriptors.fetch_add(1, Ordering::AcqRel);
+        }
+        Arc::new(Self { version: AtomicU64::new(0), table: SpinLock::new(table) })
+    }
+
+    /// Open descriptors.
+    pub fn count(&self) -> usize {
+        self.table.lock().fds.iter().flatten().count()
+    }
+
+    fn get(&self, fd: i32) -> Option<Arc<File>> {
+        let fd = usize::try_from(fd).ok()?;
+        Some(Arc::clone(&self.table.lock().fds.get(fd)?.as_ref()?.file))
+    }
+
+    /// Puts a file on the lowest free descriptor from `from` on.
+    fn alloc(&self, file: Arc<File>, from: usize, cloexec: bool) -> Result<i32, Errno> {
+        let mut table = self.table.lock();
+        let start = from.max(table.next_fd);
+        let fd = (start..table.fds.len()).find(|fd| table.fds[*fd].is_none());
+        let fd = fd.unwrap_or(start.max(table.fds.len()));
+        if fd >= NR_OPEN {
+            return Err(Errno::EMFILE);
+        }
+        if fd >= table.fds.len() {
+            table.fds.resize_with(fd + 1, || None);
+        }
+        if from <= table.next_fd {
+            table.next_fd = fd + 1;
+        }
+        file.descriptors.fetch_add(1, Ordering::AcqRel);
+        table.fds[fd] = Some(Descriptor { file, cloexec });
+        Ok(fd as i32)
+    }
+
+    /// Takes a descriptor away; what it was.
+    fn take(&self, fd: i32) -> Option<Arc<File>> {
+        let fd = usize::try_from(fd).ok()?;
+        let mut table = self.table.lock();
+        let descriptor = table.fds.get_mut(fd)?.take()?;
+        table.next_fd = table.next_fd.min(fd);
+        self.version.fetch_add(1, Ordering::Release);
+        Some(descriptor.file)
+    }
+}
+
+const CACHED: usize = 8;
+
+/// A task's last lookups, lent out to the call that uses them.
+#[derive(Debug, Default)]
+pub(crate) struct FdCache {
+    version: u64,
+    files: [Option<(i32, Arc<File>)>; CACHED],
+}
+
+/// The file of a descriptor, to be given back by [`fdput`].
+///
+/// linux: include/linux/file.h:fdget
+#[inline]
+pub(crate) fn fdget(cx: &mut TaskCx, fd: i32) -> Option<Arc<File>> {
+    let version = cx.task().files().version.load(Ordering::Acquire);
+    if cx.fds.version == version {
+        let slot = &mut cx.fds.files[fd as usize % CACHED];
+        if slot.as_ref().is_some_and(|(there, _)| *there == fd) {
+            return slot.take().map(|(_, file)| file);
+        }
+    } else {
+        cx.fds = FdCache { version, ..FdCache::default() };
+    }
+    cx.task().files().get(fd)
+}
+
+/// Gives a file back.
+#[inline]
+pub(crate) fn fdput(cx: &mut TaskCx, fd: i32, file: Arc<File>) {
+    cx.fds.files[fd as usize % CACHED] = Some((fd, file));
+}
+
+/// Gives a file its first descriptor.
+///
+/// # Errors
+/// EMFILE; then the file is released.
+///
+/// linux: fs/file.c:fd_install
+pub(crate) fn fd_install(cx: &mut TaskCx, file: Arc<File>, cloexec: bool) -> Result<i32, Errno> {
+    let files = Arc::clone(cx.task().files());
+    let installed = files.alloc(Arc::clone(&file), 0, cloexec);
+    if installed.is_err() {
+        (file.f_op.release)(cx, &file);
+    }
+    installed
+}
+
+/// One descriptor less; the last one releases the file.
+///
+/// linux: fs/file_table.c:fput
+pub(crate) fn fput(cx: &mut TaskCx, file: &Arc<File>) {
+    if file.descriptors.fetch_sub(1, Ordering::AcqRel) == 1 {
+        (file.f_op.release)(cx, file);
+    }
+}
+
+/// Closes every descriptor: the task ends.
+///
+/// linux: fs/file.c:exit_files
+pub fn exit_files(cx: &mut TaskCx) {
+    let files = Arc::clone(cx.task().files());
+    let open = std::mem::take(&mut *files.table.lock());
+    files.version.fetch_add(1, Ordering::Release);
+    cx.fds = FdCache::default();
+    for descriptor in open.fds.into_iter().flatten() {
+        fput(cx, &descriptor.file);
+    }
+}
+
+/// Closes the descriptors marked so: the task runs another program.
+///
+/// linux: fs/file.c:do_close_on_exec
+pub fn do_close_on_exec(cx: &mut TaskCx) {
+    let files = Arc::clone(cx.task().files());
+    let marked: Vec<i32> = {
+        let table = files.table.lock();
+        let fds = table.fds.iter().enumerate();
+        fds.filter(|(_, d)| d.as_ref().is_some_and(|d| d.cloexec)).map(|(fd, _)| fd as i32).collect()
+    };
+    for fd in marked {
+        if let Some(file) = files.take(fd) {
+            fput(cx, &file);
+        }
+    }
+}

@@ -1,0 +1,598 @@
+//! Sockets: what every protocol's have in common.
+//!
+//! linux: net/core/sock.c, include/net/sock.h. Key types: [`Sock`], [`SockState`], [`SockGuard`],
+//! [`Proto`]. Contexts: tasks own a socket by [`Sock::lock_sock`]; softirqs take its `slock` and,
+//! if a task owns it, leave packets in the backlog. Locks: `class::Sock`.
+//! Invariants: a packet for an owned socket waits in the backlog and comes out at
+//! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
+
+use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::locking::{SpinGuard, SpinLock, lockdep::class};
+use crate::kernel::sched::wait::WaitQueue;
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::ipv4::inet_hashtables::InetSock;
+use crate::net::ipv4::udp::UdpSock;
+use crate::net::net_namespace::Net;
+use crate::net::socket::{MsgRecv, MsgSend, Received, Wait};
+use crate::walk;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::errqueue::SockExtendedErr;
+use uapi::poll::{
+    POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRBAND, POLLWRNORM,
+};
+
+/// Half-closed for receiving.
+pub const RCV_SHUTDOWN: u8 = 1;
+/// Half-closed for sending.
+pub const SEND_SHUTDOWN: u8 = 2;
+/// The least a receive buffer can be.
+///
+/// linux: include/net/sock.h:SOCK_MIN_RCVBUF
+pub const SOCK_MIN_RCVBUF: u32 = 2304;
+/// The least a send buffer can be.
+pub const SOCK_MIN_SNDBUF: u32 = 4608;
+
+/// What a protocol does for its sockets: its table of functions.
+///
+/// linux: include/net/sock.h:proto
+pub struct Proto {
+    /// Name, as `/proc/net/protocols` shows it.
+    pub name: &'static str,
+    /// `SO_TYPE` and the IP protocol.
+    pub kind: (i32, u8),
+    /// Sends a message. Context: task.
+    pub sendmsg: fn(&mut TaskCx, &Arc<Sock>, &MsgSend<'_>, &mut Wait) -> Poll<Result<usize, Errno>>,
+    /// Receives a message. Context: task.
+    pub recvmsg: RecvMsgFn,
+    /// Fixes the peer. Context: task.
+    pub connect: fn(&mut TaskCx, &Arc<Sock>, uapi::in_::SockaddrIn) -> Result<(), Errno>,
+    /// Frees the peer. Context: task.
+    pub disconnect: fn(&mut TaskCx, &Arc<Sock>) -> Result<(), Errno>,
+    /// Takes a port (0: any) at the bound address. Context: task.
+    pub get_port: fn(&mut TaskCx, &Arc<Sock>, u16) -> Result<(), Errno>,
+    /// Leaves the lookup tables. Context: task.
+    pub unhash: fn(&mut TaskCx, &Arc<Sock>),
+    /// A packet from the backlog. Context: BH, under the socket's state.
+    pub backlog_rcv: fn(&mut BhCx<'_>, &mut SockState, Skb),
+    /// An option of the protocol's own level. Context: task.
+    pub setsockopt: fn(&mut TaskCx, &Arc<Sock>, i32, &[u8]) -> Result<(), Errno>,
+    /// Reads one.
+    pub getsockopt: fn(&Sock, i32) -> Result<i32, Errno>,
+}
+
+type RecvMsgFn =
+    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<Received, Errno>>;
+
+impl fmt::Debug for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A socket as the network layer has it.
+///
+/// linux: include/net/sock.h:sock
+pub struct Sock {
+    /// A number no other socket of the namespace has.
+    pub cookie: u64,
+    /// The namespace.
+    pub net: Arc<Net>,
+    /// The protocol.
+    pub sk_prot: &'static Proto,
+    slock: SpinLock<SockState, class::Sock>,
+    /// Bytes that packets on their way out are charged with.
+    wmem_alloc: AtomicUsize,
+    sndbuf: AtomicUsize,
+    /// Somebody waits for room to send.
+    nospace: AtomicBool,
+    /// The next IP ID of a connected socket.
+    pub(crate) inet_id: AtomicU32,
+}
+
+/// Options of the socket level.
+#[derive(Clone, Debug)]
+pub struct SockOpts {
+    /// `SO_RCVBUF`, doubled as Linux does.
+    pub rcvbuf: u32,
+    /// `SO_RCVTIMEO`; `None`: for ever.
+    pub rcvtimeo: Option<Duration>,
+    /// `SO_SNDTIMEO`.
+    pub sndtimeo: Option<Duration>,
+    /// `SO_RCVLOWAT`.
+    pub rcvlowat: i32,
+    /// `SO_REUSEADDR`.
+    pub reuse: bool,
+    /// `SO_REUSEPORT`.
+    pub reuseport: bool,
+    /// `SO_BROADCAST`.
+    pub broadcast: bool,
+    /// `SO_KEEPALIVE`, remembered.
+    pub keepalive: bool,
+    /// `SO_DONTROUTE`.
+    pub localroute: bool,
+    /// `SO_NO_CHECK`: send without checksum.
+    pub no_check_tx: bool,
+    /// `SO_PRIORITY`.
+    pub priority: u32,
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// `SO_BINDTODEVICE`; 0: any.
+    pub bound_dev_if: u16,
+    /// `SO_LINGER`, remembered.
+    pub linger: Option<i32>,
+    /// `SO_TIMESTAMP`.
+    pub timestamp: bool,
+    /// `SO_TIMESTAMPNS`.
+    pub timestampns: bool,
+    /// `SO_RXQ_OVFL`.
+    pub rxq_ovfl: bool,
+}
+
+/// An ICMP error or other report in a socket's error queue.
+#[derive(Debug)]
+pub struct SockError {
+    /// The packet it is about: its payload is what `recvmsg` copies.
+    pub payload: Vec<u8>,
+    /// What happened.
+    pub ee: SockExtendedErr,
+    /// Where the packet was going.
+    pub to: uapi::in_::SockaddrIn,
+    /// Who reported it; `None`: this machine.
+    pub offender: Option<u32>,
+}
+
+impl SockError {
+    /// What it is charged with.
+    fn truesize(&self) -> usize {
+        self.payload.len() + 256
+    }
+}
+
+/// What a socket's lock protects.
+pub struct SockState {
+    owned: bool,
+    backlog: VecDeque<Skb>,
+    backlog_len: usize,
+    /// Packets to read.
+    pub receive_queue: VecDeque<Skb>,
+    /// Bytes the receive queue is charged with.
+    pub rmem_alloc: usize,
+    /// Reports to read with `MSG_ERRQUEUE`.
+    pub error_queue: VecDeque<SockError>,
+    /// Who waits (`sk_wq`).
+    pub wq: WaitQueue,
+    /// The error the next call returns.
+    pub err: Option<Errno>,
+    /// Half-closed ways.
+    pub shutdown: u8,
+    /// Packets dropped for a full buffer (`sk_drops`).
+    pub drops: u32,
+    /// The last release closed it.
+    pub dead: bool,
+    /// Options of the socket level.
+    pub opts: SockOpts,
+    /// The IPv4 side.
+    pub inet: InetSock,
+    /// The UDP side.
+    pub udp: UdpSock,
+}
+
+impl Sock {
+    /// A socket with the machine's default buffers.
+    ///
+    /// linux: net/core/sock.c:sk_alloc
+    pub fn new(cx: &mut TaskCx, sk_prot: &'static Proto) -> Arc<Self> {
+        let net = Arc::clone(cx.machine().net());
+        let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
+        let inet_id = cx.local_bh_disable(|bh| bh.cpu.rng.next_u32());
+        Arc::new(Self {
+            cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
+            net,
+            sk_prot,
+            slock: SpinLock::new(SockState {
+                owned: false,
+                backlog: VecDeque::new(),
+                backlog_len: 0,
+                receive_queue: VecDeque::new(),
+                rmem_alloc: 0,
+                error_queue: VecDeque::new(),
+                wq: WaitQueue::default(),
+                err: None,
+                shutdown: 0,
+                drops: 0,
+                dead: false,
+                opts: SockOpts::new(sysctl.rmem_default),
+                inet: InetSock::default(),
+                udp: UdpSock::default(),
+            }),
+            wmem_alloc: AtomicUsize::new(0),
+            sndbuf: AtomicUsize::new(sysctl.wmem_default as usize),
+            nospace: AtomicBool::new(false),
+            inet_id: AtomicU32::new(inet_id),
+        })
+    }
+
+    /// Takes the state for a moment (`bh_lock_sock`). After a panic under it the socket is dead.
+    #[inline]
+    pub fn state(&self) -> SpinGuard<'_, SockState> {
+        self.slock.lock_or_repair(|state| {
+            state.dead = true;
+            state.owned = false;
+            state.err = Some(Errno::EIO);
+        })
+    }
+
+    /// Owns the socket until the guard is dropped; softirqs leave packets in the backlog meanwhile.
+    ///
+    /// linux: net/core/sock.c:lock_sock
+    pub fn lock_sock<'a>(self: &'a Arc<Self>, cx: &'a mut TaskCx) -> SockGuard<'a> {
+        walk!(cx, lock_sock);
+        let m = Arc::clone(cx.machine());
+        let mut spins = 0;
+        loop {
+            let mut state = self.state();
+            if !state.owned {
+                state.owned = true;
+                break;
+            }
+            drop(state);
+            m.platform.relax(spins);
+            spins += 1;
+        }
+        SockGuard { sk: self, cx }
+    }
+
+    /// Bytes on their way out.
+    #[inline]
+    pub fn wmem_alloc(&self) -> usize {
+        self.wmem_alloc.load(Ordering::SeqCst)
+    }
+
+    /// `SO_SNDBUF`, doubled as Linux does.
+    pub fn sndbuf(&self) -> usize {
+        self.sndbuf.load(Ordering::Relaxed)
+    }
+
+    /// Changes the send buffer.
+    pub fn set_sndbuf(&self, bytes: u32) {
+        self.sndbuf.store(bytes as usize, Ordering::Relaxed);
+    }
+
+    /// Room to send; if not, the next packet that leaves wakes who waits.
+    ///
+    /// linux: include/net/sock.h:sock_writeable
+    pub fn sock_writeable(&self) -> bool {
+        if self.wmem_alloc() < self.sndbuf() / 2 {
+            return true;
+        }
+        self.nospace.store(true, Ordering::SeqCst);
+        // Looked at again: a packet may have left before the flag was seen.
+        self.wmem_alloc() < self.sndbuf() / 2
+    }
+
+    /// Room for one more packet in the send buffer; if not, a packet that leaves wakes who waits.
+    pub fn sock_wspace(&self) -> bool {
+        if self.wmem_alloc() < self.sndbuf() {
+            return true;
+        }
+        self.nospace.store(true, Ordering::SeqCst);
+        self.wmem_alloc() < self.sndbuf()
+    }
+
+    /// Charges a packet that is on its way out.
+    ///
+    /// linux: net/core/sock.c:skb_set_owner_w
+    #[inline]
+    pub fn skb_set_owner_w(self: &Arc<Self>, skb: &mut Skb) {
+        self.wmem_alloc.fetch_add(skb.truesize as usize, Ordering::Relaxed);
+        skb.owner = SkbOwner(Some(Arc::clone(self)));
+    }
+
+    /// What `poll` says of a datagram socket.
+    ///
+    /// linux: net/core/datagram.c:datagram_poll
+    pub fn datagram_poll(&self) -> u32 {
+        let mut mask = self.state().readable_mask();
+        if self.sock_writeable() {
+            mask |= (POLLOUT | POLLWRNORM | POLLWRBAND) as u32;
+        }
+        mask
+    }
+}
+
+impl fmt::Debug for Sock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sock({} {})", self.sk_prot.name, self.cookie)
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        // Emptied when it was closed; only a machine that goes away whole leaves packets.
+        let state = self.slock.get_mut();
+        for skb in state.receive_queue.drain(..).chain(state.backlog.drain(..)) {
+            skb.forget_at_exit();
+        }
+    }
+}
+
+impl SockOpts {
+    fn new(rcvbuf: u32) -> Self {
+        Self {
+            rcvbuf,
+            rcvtimeo: None,
+            sndtimeo: None,
+            rcvlowat: 1,
+            reuse: false,
+            reuseport: false,
+            broadcast: false,
+            keepalive: false,
+            localroute: false,
+            no_check_tx: false,
+            priority: 0,
+            mark: 0,
+            bound_dev_if: 0,
+            linger: None,
+            timestamp: false,
+            timestampns: false,
+            rxq_ovfl: false,
+        }
+    }
+}
+
+impl SockState {
+    /// The pending error, which is returned once.
+    ///
+    /// linux: include/net/sock.h:sock_error
+    pub fn sock_error(&mut self) -> Result<(), Errno> {
+        self.err.take().map_or(Ok(()), Err)
+    }
+
+    /// The part of a poll mask that does not depend on the send buffer.
+    pub fn readable_mask(&self) -> u32 {
+        let mut mask = 0;
+        if self.err.is_some() || !self.error_queue.is_empty() {
+            mask |= POLLERR;
+        }
+        if self.shutdown & RCV_SHUTDOWN != 0 {
+            mask |= POLLRDHUP | POLLIN | POLLRDNORM;
+        }
+        if self.shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN {
+            mask |= POLLHUP;
+        }
+        if !self.receive_queue.is_empty() {
+            mask |= POLLIN | POLLRDNORM;
+        }
+        mask as u32
+    }
+
+    /// Wakes who waits for something to read.
+    ///
+    /// linux: net/core/sock.c:sock_def_readable (`sk_data_ready`)
+    /// linux: include/net/sock.h:sk_data_ready
+    #[inline]
+    pub fn sk_data_ready(&mut self, cx: &mut BhCx<'_>) {
+        if !self.wq.is_empty() {
+            walk!(cx, sock_def_readable);
+            self.wq.wake_up((POLLIN | POLLRDNORM) as u32, &mut cx.cpu.wakeups);
+        }
+    }
+
+    /// Sets the error and wakes everybody.
+    ///
+    /// linux: net/core/sock.c:sock_def_error_report
+    pub fn sk_error_report(&mut self, cx: &mut BhCx<'_>, error: Option<Errno>) {
+        if error.is_some() {
+            self.err = error;
+        }
+        let events = (POLLERR | POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) as u32;
+        self.wq.wake_up_all(events, &mut cx.cpu.wakeups);
+    }
+
+    /// Puts a report into the error queue, if the receive buffer has room for it.
+    ///
+    /// linux: net/core/skbuff.c:sock_queue_err_skb
+    pub fn sock_queue_err(&mut self, report: SockError) -> bool {
+        let size = report.truesize();
+        if self.rmem_alloc + size > self.opts.rcvbuf as usize {
+            return false;
+        }
+        self.rmem_alloc += size;
+        self.error_queue.push_back(report);
+        true
+    }
+
+    /// Takes the oldest report out; the next one's error, if any, is pending then.
+    ///
+    /// linux: net/core/skbuff.c:sock_dequeue_err_skb
+    pub fn sock_dequeue_err(&mut self) -> Option<SockError> {
+        let report = self.error_queue.pop_front()?;
+        self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
+        Some(report)
+    }
+
+    /// A task owns the socket.
+    ///
+    /// linux: include/net/sock.h:sock_owned_by_user
+    #[inline]
+    pub fn sock_owned_by_user(&self) -> bool {
+        self.owned
+    }
+
+    /// The buffers are full: the receive queue and the backlog together.
+    ///
+    /// linux: include/net/sock.h:sk_rcvqueues_full
+    #[inline]
+    pub fn sk_rcvqueues_full(&self) -> bool {
+        self.rmem_alloc + self.backlog_len > self.opts.rcvbuf as usize
+    }
+
+    /// Leaves a packet to whoever owns the socket; gives it back when the backlog is full.
+    ///
+    /// linux: include/net/sock.h:sk_add_backlog
+    pub fn sk_add_backlog(&mut self, cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Skb> {
+        walk!(cx, skb, sk_add_backlog);
+        if self.sk_rcvqueues_full() {
+            return Err(skb);
+        }
+        self.backlog_len += skb.truesize as usize;
+        self.backlog.push_back(skb);
+        Ok(())
+    }
+
+    /// Queues a packet for reading and wakes a reader; drops it when the receive buffer is full
+    /// (`rmem_default`, `rmem_max` and `SO_RCVBUF` decide).
+    ///
+    /// linux: net/core/sock.c:sock_queue_rcv_skb
+    #[inline]
+    pub fn sock_queue_rcv_skb(&mut self, cx: &mut BhCx<'_>, mut skb: Skb) -> Result<(), Skb> {
+        walk!(cx, skb, sock_queue_rcv_skb);
+        if self.rmem_alloc > self.opts.rcvbuf as usize {
+            self.drops += 1;
+            return Err(skb);
+        }
+        self.rmem_alloc += skb.truesize as usize;
+        skb.dev = None;
+        // The route leads here, it has done its work.
+        if let Some(dst) = skb.dst.take() {
+            cx.cpu.routes.give_back(dst);
+        }
+        self.receive_queue.push_back(skb);
+        self.sk_data_ready(cx);
+        Ok(())
+    }
+
+    /// Takes the next packet to read.
+    #[inline]
+    pub fn dequeue(&mut self) -> Option<Skb> {
+        let skb = self.receive_queue.pop_front()?;
+        self.rmem_alloc -= skb.truesize as usize;
+        Some(skb)
+    }
+}
+
+impl fmt::Debug for SockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SockState({} to read, owned {})", self.receive_queue.len(), self.owned)
+    }
+}
+
+/// A task's ownership of a socket; dropping it is `release_sock`: the backlog is worked off first.
+///
+/// linux: net/core/sock.c:release_sock
+#[derive(Debug)]
+pub struct SockGuard<'a> {
+    sk: &'a Arc<Sock>,
+    cx: &'a mut TaskCx,
+}
+
+impl SockGuard<'_> {
+    /// The state, for a moment.
+    pub fn state(&self) -> SpinGuard<'_, SockState> {
+        self.sk.state()
+    }
+
+    /// The socket and the task's context, for a BH section under ownership.
+    pub fn parts(&mut self) -> (&Arc<Sock>, &mut TaskCx) {
+        (self.sk, self.cx)
+    }
+
+    /// linux: net/core/sock.c:__release_sock
+    fn __release_sock(&mut self) {
+        let sk = self.sk;
+        loop {
+            let waiting = {
+                let mut state = sk.state();
+                if state.backlog.is_empty() {
+                    state.owned = false;
+                    return;
+                }
+                // Their charge stays until the last is out, so that a flood can't keep us here.
+                std::mem::take(&mut state.backlog)
+            };
+            let cx = &mut *self.cx;
+            walk!(cx, __release_sock => waiting.len() as u64);
+            cx.local_bh_disable(|bh| {
+                for skb in waiting {
+                    let mut state = sk.state();
+                    state.backlog_len = state.backlog_len.saturating_sub(skb.truesize as usize);
+                    (sk.sk_prot.backlog_rcv)(bh, &mut state, skb);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for SockGuard<'_> {
+    fn drop(&mut self) {
+        let cx = &mut *self.cx;
+        walk!(cx, release_sock);
+        if std::thread::panicking() {
+            self.sk.state().owned = false;
+        } else {
+            self.__release_sock();
+        }
+    }
+}
+
+/// Who is charged for a packet.
+#[derive(Debug, Default)]
+pub struct SkbOwner(Option<Arc<Sock>>);
+
+impl SkbOwner {
+    /// Nobody.
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The packet is gone: its charge too, and who waits for room is woken.
+    ///
+    /// linux: net/core/sock.c:sock_wfree
+    pub(crate) fn release(self, cx: &mut BhCx<'_>, truesize: u32) {
+        let Some(sk) = self.0 else { return };
+        let left = sk.wmem_alloc.fetch_sub(truesize as usize, Ordering::SeqCst) - truesize as usize;
+        if sk.nospace.load(Ordering::SeqCst) && left <= sk.sndbuf() / 2 {
+            sk.nospace.store(false, Ordering::SeqCst);
+            let events = (POLLOUT | POLLWRNORM | POLLWRBAND) as u32;
+            sk.state().wq.wake_up(events, &mut cx.cpu.wakeups);
+        }
+    }
+}
+
+/// Ends everything a closed socket still holds.
+///
+/// linux: net/core/stream.c:sk_stream_kill_queues, net/core/sock.c:sk_free
+pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
+    let (packets, _errors) = {
+        let mut state = sk.state();
+        state.dead = true;
+        state.rmem_alloc = 0;
+        state.backlog_len = 0;
+        let mut packets = std::mem::take(&mut state.receive_queue);
+        packets.append(&mut std::mem::take(&mut state.backlog));
+        (packets, std::mem::take(&mut state.error_queue))
+    };
+    cx.local_bh_disable(|bh| {
+        let mut state = sk.state();
+        let all = u32::MAX;
+        state.wq.wake_up_all(all, &mut bh.cpu.wakeups);
+        drop(state);
+        for skb in packets {
+            kfree_skb(bh, skb, DropReason::SocketClose);
+        }
+    });
+}
+
+/// When a call that waits `timeout` (`None`: for ever) from now must end.
+pub(crate) fn deadline(cx: &mut TaskCx, timeout: Option<Duration>) -> Option<Ktime> {
+    timeout.map(|timeout| cx.now() + timeout)
+}

@@ -1,0 +1,261 @@
+//! The IPv4 socket family: start of the protocols, and what every IPv4 socket's calls share.
+//!
+//! linux: net/ipv4/af_inet.c. Key types: [`ProtoOps`]. Contexts: boot; tasks.
+
+use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::machine::Machine;
+use crate::kernel::trace::events::Point;
+use crate::net::core::dev::{GroResult, rx::dev_add_pack_boot};
+use crate::net::core::skbuff::Skb;
+use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock};
+use crate::net::ipv4::arp::arp_packet_type;
+use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
+use crate::net::ipv4::ip_input::ip_packet_type;
+use crate::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
+use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
+use crate::net::ipv4::udp_offload::udp4_gro_receive;
+use crate::net::socket::{MsgRecv, MsgSend, Received, Wait};
+use crate::walk;
+use std::sync::Arc;
+use std::task::Poll;
+use uapi::errno::Errno;
+use uapi::in_::SockaddrIn;
+use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP, IpHdr};
+use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
+use uapi::socket::{AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM};
+
+/// Starts IPv4: registers its transport protocols and packet types.
+///
+/// linux: net/ipv4/af_inet.c:inet_init
+pub fn inet_init(m: &mut Machine) {
+    m.boot_log(Point::inet_init);
+    let icmp = NetProtocol { handler: icmp_rcv, err_handler: icmp_err };
+    inet_add_protocol(m, IPPROTO_ICMP, icmp);
+    let udp = NetProtocol { handler: udp_rcv, err_handler: udp_err };
+    inet_add_protocol(m, IPPROTO_UDP, udp);
+    dev_add_pack_boot(m, arp_packet_type());
+    dev_add_pack_boot(m, ip_packet_type());
+}
+
+/// Asks the transport protocol whether a packet continues one that GRO holds.
+///
+/// linux: net/ipv4/af_inet.c:inet_gro_receive
+#[inline]
+pub(crate) fn inet_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
+    walk!(cx, skb, inet_gro_receive);
+    match skb.front::<IpHdr>() {
+        Some(iph) if iph.protocol == IPPROTO_UDP && iph.version_ihl == 0x45 => {
+            udp4_gro_receive(cx, skb)
+        }
+        _ => GroResult::Normal,
+    }
+}
+
+/// What a socket's calls do: the table between the file and the protocol.
+///
+/// linux: include/linux/net.h:proto_ops
+pub struct ProtoOps {
+    /// `bind`.
+    pub bind: fn(&mut TaskCx, &Arc<Sock>, &[u8]) -> Result<(), Errno>,
+    /// `connect`.
+    pub connect: fn(&mut TaskCx, &Arc<Sock>, &[u8]) -> Result<(), Errno>,
+    /// `getsockname` and `getpeername`.
+    pub getname: fn(&Sock, Peer) -> Result<SockaddrIn, Errno>,
+    /// The poll mask.
+    pub poll: fn(&Sock) -> u32,
+    /// `shutdown`.
+    pub shutdown: fn(&mut TaskCx, &Arc<Sock>, i32) -> Result<(), Errno>,
+    /// `sendmsg`.
+    pub sendmsg:
+        fn(&mut TaskCx, &Arc<Sock>, &MsgSend<'_>, &mut Wait) -> Poll<Result<usize, Errno>>,
+    /// `recvmsg`.
+    pub recvmsg: InetRecvFn,
+}
+
+type InetRecvFn =
+    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<Received, Errno>>;
+
+/// Whose name `getname` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// This end's.
+    No,
+    /// The other's.
+    Yes,
+}
+
+/// Datagram sockets.
+///
+/// linux: net/ipv4/af_inet.c:inet_dgram_ops
+pub static INET_DGRAM_OPS: ProtoOps = ProtoOps {
+    bind: inet_bind,
+    connect: inet_dgram_connect,
+    getname: inet_getname,
+    poll: Sock::datagram_poll,
+    shutdown: inet_shutdown,
+    sendmsg: inet_sendmsg,
+    recvmsg: inet_recvmsg,
+};
+
+/// A new IPv4 socket.
+///
+/// # Errors
+/// ESOCKTNOSUPPORT and EPROTONOSUPPORT for what there is not.
+///
+/// linux: net/ipv4/af_inet.c:inet_create
+pub fn inet_create(
+    cx: &mut TaskCx,
+    kind: i32,
+    protocol: i32,
+) -> Result<(Arc<Sock>, &'static ProtoOps), Errno> {
+    match (kind, protocol) {
+        (SOCK_DGRAM, 0) => Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS)),
+        (SOCK_DGRAM, p) if p == i32::from(IPPROTO_UDP) => {
+            Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS))
+        }
+        (SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
+/// Binds to an address and a port.
+///
+/// # Errors
+/// EINVAL for a short address or a socket that has a port; EAFNOSUPPORT; EADDRNOTAVAIL for an
+/// address that is not ours; EADDRINUSE.
+///
+/// linux: net/ipv4/af_inet.c:inet_bind
+fn inet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> {
+    walk!(cx, inet_bind);
+    let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
+    // Linux lets AF_UNSPEC pass with INADDR_ANY, for old programs.
+    let unspec_any = family == Some(AF_UNSPEC as u16) && name.get(4..8) == Some(&[0; 4]);
+    let addr = if unspec_any && name.len() >= 16 {
+        SockaddrIn::new(0, u16::from_be_bytes([name[2], name[3]]))
+    } else {
+        SockaddrIn::from_bytes(name)?
+    };
+    let t = cx.machine().tables();
+    let kind = inet_addr_type(&t, addr.addr);
+    let free = sk.state().inet.freebind || t.net.sysctl.ip_nonlocal_bind;
+    if !free && addr.addr != 0 && !matches!(kind, RTN_LOCAL | RTN_MULTICAST | RTN_BROADCAST) {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
+    let many = matches!(kind, RTN_MULTICAST | RTN_BROADCAST);
+    {
+        let mut state = sk.state();
+        if state.inet.num != 0 {
+            return Err(Errno::EINVAL);
+        }
+        state.inet.rcv_saddr = addr.addr;
+        // A group or broadcast is no address to send from.
+        state.inet.saddr = if many { 0 } else { addr.addr };
+    }
+    let no_port = addr.port == 0 && sk.state().inet.bind_address_no_port;
+    if !no_port && let Err(error) = (sk.sk_prot.get_port)(cx, sk, addr.port) {
+        let mut state = sk.state();
+        state.inet.saddr = 0;
+        state.inet.rcv_saddr = 0;
+        return Err(error);
+    }
+    let mut state = sk.state();
+    state.inet.addr_bound = addr.addr != 0;
+    state.inet.port_bound = addr.port != 0;
+    Ok(())
+}
+
+/// Takes any port, if the socket has none.
+///
+/// linux: net/ipv4/af_inet.c:inet_autobind
+#[inline]
+fn inet_autobind(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
+    if sk.state().inet.num != 0 {
+        return Ok(());
+    }
+    (sk.sk_prot.get_port)(cx, sk, 0).map_err(|_| Errno::EAGAIN)
+}
+
+/// Fixes the peer of a datagram socket; `AF_UNSPEC` frees it.
+///
+/// linux: net/ipv4/af_inet.c:inet_dgram_connect
+fn inet_dgram_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> {
+    walk!(cx, inet_dgram_connect);
+    let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
+    match family {
+        None => return Err(Errno::EINVAL),
+        Some(family) if family == AF_UNSPEC as u16 => return (sk.sk_prot.disconnect)(cx, sk),
+        Some(_) => (),
+    }
+    let to = SockaddrIn::from_bytes(name)?;
+    inet_autobind(cx, sk)?;
+    (sk.sk_prot.connect)(cx, sk, to)
+}
+
+/// linux: net/ipv4/af_inet.c:inet_getname
+fn inet_getname(sk: &Sock, peer: Peer) -> Result<SockaddrIn, Errno> {
+    let state = sk.state();
+    let inet = &state.inet;
+    match peer {
+        Peer::Yes if inet.dport == 0 => Err(Errno::ENOTCONN),
+        Peer::Yes => Ok(SockaddrIn::new(inet.daddr, inet.dport)),
+        Peer::No => {
+            let addr = if inet.rcv_saddr != 0 { inet.rcv_saddr } else { inet.saddr };
+            Ok(SockaddrIn::new(addr, inet.num))
+        }
+    }
+}
+
+/// Half-closes: readers and pollers see it at once. A datagram socket must have a peer, but is
+/// shut down all the same, as in Linux.
+///
+/// linux: net/ipv4/af_inet.c:inet_shutdown
+fn inet_shutdown(cx: &mut TaskCx, sk: &Arc<Sock>, how: i32) -> Result<(), Errno> {
+    let ways = match how {
+        SHUT_RD => RCV_SHUTDOWN,
+        SHUT_WR => SEND_SHUTDOWN,
+        SHUT_RDWR => RCV_SHUTDOWN | SEND_SHUTDOWN,
+        _ => return Err(Errno::EINVAL),
+    };
+    cx.local_bh_disable(|bh| {
+        let mut state = sk.state();
+        let connected = state.inet.daddr != 0 || state.inet.dport != 0;
+        state.shutdown |= ways;
+        state.wq.wake_up_all(u32::MAX, &mut bh.cpu.wakeups);
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    })
+}
+
+/// Sends, after taking a port if the socket has none.
+///
+/// linux: net/ipv4/af_inet.c:inet_sendmsg
+#[inline]
+fn inet_sendmsg(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    msg: &MsgSend<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    walk!(cx, inet_sendmsg);
+    if let Err(error) = inet_autobind(cx, sk) {
+        return Poll::Ready(Err(error));
+    }
+    (sk.sk_prot.sendmsg)(cx, sk, msg, wait)
+}
+
+/// Receives.
+///
+/// linux: net/ipv4/af_inet.c:inet_recvmsg
+#[inline]
+fn inet_recvmsg(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    msg: &mut MsgRecv<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<Received, Errno>> {
+    walk!(cx, inet_recvmsg);
+    (sk.sk_prot.recvmsg)(cx, sk, msg, wait)
+}
+
+/// The family's number, for those who ask a socket.
+pub const FAMILY: i32 = AF_INET;

@@ -1,0 +1,250 @@
+//! Sending ICMP: errors about packets, and answers to requests.
+//!
+//! linux: net/ipv4/icmp.c. Context: BH.
+
+use super::limits::Limited;
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{PktType, SkBuff, Skb};
+use crate::net::core::snmp::Mib;
+use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
+use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
+use crate::walk;
+use klib::checksum::{csum_fold, csum_partial};
+use std::sync::Arc;
+use uapi::icmp::{
+    ICMP_DEST_UNREACH, ICMP_ECHOREPLY, ICMP_PARAMETERPROB, ICMP_REDIRECT, ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED, ICMP_TIMESTAMPREPLY, IcmpHdr,
+};
+use uapi::ip::{IPPROTO_ICMP, IPTOS_PREC_INTERNETCONTROL, IpHdr};
+use uapi::rtnetlink::{RTN_BROADCAST, RTN_MULTICAST};
+use uapi::snmp::IcmpMib;
+use zerocopy::FromBytes;
+
+/// An error's type and code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpCode {
+    /// Destination unreachable, by `ICMP_*_UNREACH`.
+    DestUnreach(u8),
+    /// Time exceeded, by `ICMP_EXC_*`.
+    TimeExceeded(u8),
+    /// Parameter problem.
+    ParameterProb(u8),
+}
+
+impl IcmpCode {
+    fn numbers(self) -> (u8, u8) {
+        match self {
+            Self::DestUnreach(code) => (ICMP_DEST_UNREACH, code),
+            Self::TimeExceeded(code) => (ICMP_TIME_EXCEEDED, code),
+            Self::ParameterProb(code) => (ICMP_PARAMETERPROB, code),
+        }
+    }
+}
+
+/// The most an error message is long: what every host takes (RFC 1812 section 4.3.2.3).
+const ICMP_MAX: usize = 576;
+
+/// Tells the sender of `skb` that it can't be delivered: sends nothing where RFC 1122 forbids, or
+/// the rate limits are reached. `info`: the MTU, or where the problem is.
+///
+/// linux: net/ipv4/icmp.c:icmp_send
+pub fn icmp_send(cx: &mut BhCx<'_>, skb: &mut Skb, code: IcmpCode, info: u32) {
+    walk!(cx, skb, icmp_send);
+    let Some((iph, offset)) = answerable(skb) else { return };
+    let (type_, code) = code.numbers();
+    let local = skb.dst.as_ref().is_some_and(|dst| dst.is_local());
+    let flow = Flow4 {
+        daddr: iph.saddr.get(),
+        saddr: if local { iph.daddr.get() } else { 0 },
+        tos: iph.tos & 0x1c,
+        ..Flow4::default()
+    };
+    if !allowed(cx, type_, flow.daddr) {
+        return;
+    }
+    let Ok(dst) = ip_route_output_flow(cx, &flow) else {
+        return cx.count(IcmpMib::OutErrors);
+    };
+    let header = IcmpHdr { type_, code, checksum: 0.into(), rest: info_bytes(type_, info) };
+    let room = ICMP_MAX.min(dst.mtu as usize) - size_of::<IpHdr>() - size_of::<IcmpHdr>();
+    let quote = Quote { skb, offset, len: room.min(skb_len_from(skb, offset)) };
+    // RFC 1812 section 4.3.2.5: errors go out with the precedence of internet control.
+    let tos = iph.tos & 0x1e | IPTOS_PREC_INTERNETCONTROL;
+    icmp_push_reply(cx, dst, &flow, tos, header, &quote);
+}
+
+fn info_bytes(type_: u8, info: u32) -> [u8; 4] {
+    match type_ {
+        ICMP_PARAMETERPROB => [info as u8, 0, 0, 0],
+        // RFC 1191: the MTU in the low half.
+        _ => (info & 0xffff).to_be_bytes(),
+    }
+}
+
+/// The header of a packet that may be answered with an error, and where it begins in the head.
+fn answerable(skb: &SkBuff) -> Option<(IpHdr, usize)> {
+    let dst = skb.dst.as_ref()?;
+    let iph = *skb.network::<IpHdr>()?;
+    let to_many = matches!(dst.rt_type, RTN_BROADCAST | RTN_MULTICAST);
+    if skb.pkt_type != PktType::Host || to_many || iph.offset() != 0 {
+        return None;
+    }
+    let saddr = iph.saddr.get();
+    if saddr == 0 || uapi::in_::ipv4_is_multicast(saddr) || uapi::in_::ipv4_is_lbcast(saddr) {
+        return None;
+    }
+    let is_error = iph.protocol == IPPROTO_ICMP && {
+        let inner = skb.network_bytes().get(iph.ihl()..)?;
+        // Cut off or not a query: never answered.
+        inner.first().is_none_or(|type_| {
+            matches!(
+                *type_,
+                ICMP_DEST_UNREACH
+                    | ICMP_SOURCE_QUENCH
+                    | ICMP_REDIRECT
+                    | ICMP_TIME_EXCEEDED
+                    | ICMP_PARAMETERPROB
+            ) || *type_ > super::NR_ICMP_TYPES
+        })
+    };
+    (!is_error).then_some((iph, usize::from(skb.network_header)))
+}
+
+/// Bytes from an offset of the head to the packet's end.
+fn skb_len_from(skb: &SkBuff, offset: usize) -> usize {
+    (skb.len() + skb.data as usize).saturating_sub(offset)
+}
+
+fn allowed(cx: &mut BhCx<'_>, type_: u8, daddr: u32) -> bool {
+    let m = cx.m;
+    // What stays on this machine is not limited.
+    if uapi::in_::ipv4_is_loopback(daddr) {
+        return true;
+    }
+    match m.init_net.icmp.allow(cx, type_, daddr) {
+        Ok(()) => true,
+        Err(limited) => {
+            cx.count(match limited {
+                Limited::Global => IcmpMib::OutRateLimitGlobal,
+                Limited::Host => IcmpMib::OutRateLimitHost,
+            });
+            cx.cpu.mib.drop(DropReason::RateLimited);
+            false
+        }
+    }
+}
+
+/// A piece of a packet to send back.
+struct Quote<'a> {
+    skb: &'a SkBuff,
+    /// From the head's start.
+    offset: usize,
+    len: usize,
+}
+
+impl Quote<'_> {
+    fn copy(&self, to: &mut [u8]) {
+        let data = self.skb.data as usize;
+        if self.offset >= data {
+            self.skb.skb_copy_bits(self.offset - data, to);
+            return;
+        }
+        // Headers that were pulled lie in front of the data.
+        let in_front = (data - self.offset).min(to.len());
+        let (head, tail) = to.split_at_mut(in_front);
+        head.copy_from_slice(&self.skb.head_bytes()[self.offset..self.offset + in_front]);
+        self.skb.skb_copy_bits(0, tail);
+    }
+}
+
+/// Answers a request: to its sender, from the address it was sent to (one of ours, if that was a
+/// broadcast). `data`: what stands behind the header; nothing: the request's own data.
+///
+/// linux: net/ipv4/icmp.c:icmp_reply
+pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data: &[u8]) {
+    walk!(cx, skb, icmp_reply);
+    let (Some(&iph), Some(dst)) = (skb.network::<IpHdr>(), &skb.dst) else { return };
+    let saddr = if dst.is_local() { iph.daddr.get() } else { 0 };
+    let flow = Flow4 {
+        daddr: iph.saddr.get(),
+        saddr,
+        tos: iph.tos & 0x1c,
+        ..Flow4::default()
+    };
+    if !allowed(cx, header.type_, flow.daddr) {
+        return;
+    }
+    let Ok(dst) = ip_route_output_flow(cx, &flow) else {
+        return cx.count(IcmpMib::OutErrors);
+    };
+    if data.is_empty() {
+        let offset = skb.data as usize + size_of::<IcmpHdr>();
+        let quote = Quote { skb, offset, len: skb.len() - size_of::<IcmpHdr>() };
+        icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
+    } else {
+        let mut own = SkBuff::default();
+        own.head = crate::net::core::skbuff::Head::Own(data.into());
+        own.tail = data.len() as u32;
+        own.len = own.tail;
+        let quote = Quote { skb: &own, offset: 0, len: data.len() };
+        icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
+    }
+}
+
+/// Makes the message and sends it.
+///
+/// linux: net/ipv4/icmp.c:icmp_push_reply
+fn icmp_push_reply(
+    cx: &mut BhCx<'_>,
+    dst: Arc<crate::net::core::dst::Dst>,
+    flow: &Flow4,
+    tos: u8,
+    header: IcmpHdr,
+    quote: &Quote<'_>,
+) {
+    let make = IpMakeSkb {
+        saddr: dst.saddr,
+        daddr: flow.daddr,
+        protocol: IPPROTO_ICMP,
+        tos,
+        ttl: cx.t.net.sysctl.ip_default_ttl,
+        df: false,
+        ident: None,
+        transhdrlen: size_of::<IcmpHdr>(),
+        length: quote.len,
+    };
+    let made = ip_make_skb(cx, dst, &make, |payload| {
+        quote.copy(payload);
+        Ok(())
+    });
+    let Ok(mut skb) = made else { return cx.count(IcmpMib::OutErrors) };
+    walk!(cx, skb, icmp_push_reply);
+    let Some(bytes) = skb.data_mut().and_then(|data| data.get_mut(size_of::<IpHdr>()..)) else {
+        return cx.free_skb(skb);
+    };
+    if let Ok((icmph, _)) = IcmpHdr::mut_from_prefix(bytes) {
+        *icmph = IcmpHdr { checksum: 0.into(), ..header };
+    }
+    let check = csum_fold(csum_partial(bytes, 0));
+    bytes[2..4].copy_from_slice(&check.to_be_bytes());
+    icmp_out_count(cx, header.type_);
+    let _dropped_on_the_way_is_counted_there = ip_send_skb(cx, skb);
+}
+
+/// linux: net/ipv4/icmp.c:icmp_out_count
+fn icmp_out_count(cx: &mut BhCx<'_>, type_: u8) {
+    cx.count(IcmpMib::OutMsgs);
+    cx.count(Mib::IcmpMsgOut(type_));
+    let mib = match type_ {
+        ICMP_ECHOREPLY => IcmpMib::OutEchoReps,
+        ICMP_DEST_UNREACH => IcmpMib::OutDestUnreachs,
+        ICMP_TIME_EXCEEDED => IcmpMib::OutTimeExcds,
+        ICMP_PARAMETERPROB => IcmpMib::OutParmProbs,
+        ICMP_TIMESTAMPREPLY => IcmpMib::OutTimestampReps,
+        _ => return,
+    };
+    cx.count(mib);
+}
+
+const _: () = assert!(size_of::<IcmpHdr>() == 8);

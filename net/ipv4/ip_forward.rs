@@ -1,0 +1,65 @@
+//! Forwarding: a packet through this machine.
+//!
+//! linux: net/ipv4/ip_forward.c; RFC 1812 section 5. Context: BH.
+
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dst::dst_output;
+use crate::net::core::skbuff::{Cb, PktType, Skb, kfree_skb, skb_cow_head};
+use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
+use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
+use crate::walk;
+use klib::checksum::csum_replace2;
+use uapi::icmp::{ICMP_EXC_TTL, ICMP_FRAG_NEEDED};
+use uapi::ip::IpHdr;
+use uapi::snmp::IpMib;
+
+/// Takes one from the time to live and sends the packet on; its sender is told if it is too old or
+/// too big.
+///
+/// linux: net/ipv4/ip_forward.c:ip_forward
+pub(crate) fn ip_forward(cx: &mut BhCx<'_>, mut skb: Skb) {
+    walk!(cx, skb, ip_forward);
+    let (Some(iph), Some(dst)) = (skb.front::<IpHdr>(), skb.dst.as_ref()) else {
+        return kfree_skb(cx, skb, DropReason::IpInHdr);
+    };
+    let (ttl, df, out, mtu) = (iph.ttl, iph.df(), dst.dev, dst.mtu as usize);
+    if skb.pkt_type != PktType::Host {
+        return kfree_skb(cx, skb, DropReason::UnicastInL2Multicast);
+    }
+    if ttl <= 1 {
+        cx.count(IpMib::InHdrErrors);
+        icmp_send(cx, &mut skb, IcmpCode::TimeExceeded(ICMP_EXC_TTL), 0);
+        return kfree_skb(cx, skb, DropReason::TtlExpired);
+    }
+    if skb.len() > mtu && skb.gso.size == 0 {
+        if df {
+            cx.count(IpMib::FragFails);
+            icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_FRAG_NEEDED), mtu as u32);
+        }
+        return kfree_skb(cx, skb, DropReason::PktTooBig);
+    }
+    if !skb_cow_head(cx, &mut skb, 16) {
+        return kfree_skb(cx, skb, DropReason::NoMem);
+    }
+    let Some(iph) = skb.front_mut::<IpHdr>() else {
+        return kfree_skb(cx, skb, DropReason::IpInHdr);
+    };
+    let old = u16::from_be_bytes([iph.ttl, iph.protocol]);
+    iph.ttl -= 1;
+    let new = u16::from_be_bytes([iph.ttl, iph.protocol]);
+    let check = csum_replace2(iph.check.get(), old, new);
+    iph.check.set(check);
+    if let Cb::Inet(parm) = &mut skb.cb {
+        parm.forwarded = true;
+    }
+    let state = NfHookState { hook: NfInetHook::Forward, indev: skb.dev, outdev: Some(out) };
+    NF_HOOK(cx, state, skb, ip_forward_finish);
+}
+
+/// linux: net/ipv4/ip_forward.c:ip_forward_finish
+fn ip_forward_finish(cx: &mut BhCx<'_>, skb: Skb) {
+    walk!(cx, skb, ip_forward_finish);
+    cx.count(IpMib::ForwDatagrams);
+    dst_output(cx, skb);
+}

@@ -1,0 +1,276 @@
+//! IPv4 output: header, hooks, next hop.
+//!
+//! linux: net/ipv4/ip_output.c. Key types: [`IpMakeSkb`]. Context: BH.
+//! DIVERGES: no fragmentation yet: a packet over the MTU is refused where it is made (EMSGSIZE), and
+//! dropped where it is forwarded.
+
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::{netif_rx, tx::NetXmit};
+use crate::net::core::dst::{Dst, dst_output};
+use crate::net::core::neighbour::{
+    __neigh_create, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
+};
+use crate::net::core::skbuff::{IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
+use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
+use crate::walk;
+use klib::checksum::ip_fast_csum;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use uapi::errno::Errno;
+use uapi::if_ether::ETH_P_IP;
+use uapi::ip::{IP_DF, IpHdr};
+use uapi::snmp::IpMib;
+use zerocopy::IntoBytes;
+
+/// Room for the link header, aligned as drivers like it.
+pub(crate) const LL_RESERVED: usize = 16;
+
+/// What the IP header of a new packet is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct IpMakeSkb {
+    /// Source.
+    pub saddr: u32,
+    /// Destination.
+    pub daddr: u32,
+    /// The transport protocol.
+    pub protocol: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Time to live.
+    pub ttl: u8,
+    /// Routers must not fragment it.
+    pub df: bool,
+    /// The identification, where the sender has one of its own.
+    pub ident: Option<u16>,
+    /// Bytes of the transport header.
+    pub transhdrlen: usize,
+    /// Bytes behind it.
+    pub length: usize,
+}
+
+/// Makes a packet with room for the link header, an IP header and a zeroed transport header;
+/// `getfrag` fills the payload. The data begins with the IP header.
+///
+/// # Errors
+/// EMSGSIZE over the MTU or 65,535 bytes; ENOBUFS without memory; those of `getfrag`.
+///
+/// linux: net/ipv4/ip_output.c:ip_make_skb
+#[inline]
+pub fn ip_make_skb(
+    cx: &mut BhCx<'_>,
+    dst: Arc<Dst>,
+    make: &IpMakeSkb,
+    getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+) -> Result<Skb, Errno> {
+    let headers = size_of::<IpHdr>() + make.transhdrlen;
+    let total = headers + make.length;
+    if total > 65_535 || total > dst.mtu as usize {
+        cx.cpu.routes.give_back(dst);
+        return Err(Errno::EMSGSIZE);
+    }
+    let Some(mut skb) = alloc_skb(cx, LL_RESERVED + total) else {
+        cx.cpu.routes.give_back(dst);
+        return Err(Errno::ENOBUFS);
+    };
+    skb.skb_reserve(LL_RESERVED);
+    skb.reset_network_header();
+    skb.set_transport_header(size_of::<IpHdr>());
+    skb.protocol = ETH_P_IP;
+    let id = make.ident.unwrap_or_else(|| if make.df { 0 } else { ip_select_ident(cx, make) });
+    let iph = IpHdr {
+        version_ihl: 0x45,
+        tos: make.tos,
+        tot_len: (total as u16).into(),
+        id: id.into(),
+        frag_off: if make.df { IP_DF } else { 0 }.into(),
+        ttl: make.ttl,
+        protocol: make.protocol,
+        check: 0.into(),
+        saddr: make.saddr.into(),
+        daddr: make.daddr.into(),
+    };
+    skb.dst = Some(dst);
+    let filled = match skb.skb_put(total) {
+        Some(room) => {
+            let (header, rest) = room.split_at_mut(size_of::<IpHdr>());
+            header.copy_from_slice(iph.as_bytes());
+            let (transport, payload) = rest.split_at_mut(make.transhdrlen);
+            transport.fill(0);
+            getfrag(payload)
+        }
+        None => Err(Errno::ENOBUFS),
+    };
+    if let Err(error) = filled {
+        kfree_skb(cx, skb, DropReason::UcopyFault);
+        return Err(error);
+    }
+    cx.watch(&mut skb);
+    walk!(cx, skb, ip_make_skb);
+    Ok(skb)
+}
+
+/// An identification that nobody can guess from those of other destinations: a counter for each
+/// keyed hash of the destination.
+///
+/// linux: net/ipv4/route.c:__ip_select_ident
+fn ip_select_ident(cx: &BhCx<'_>, make: &IpMakeSkb) -> u16 {
+    let net = &cx.m.init_net;
+    let hash = net.ident_key.siphash_3u32(make.daddr, make.saddr, u32::from(make.protocol));
+    let counter = &net.idents[hash as usize % net.idents.len()];
+    counter.fetch_add(1, Ordering::Relaxed).wrapping_add((hash >> 32) as u32) as u16
+}
+
+/// Sends a packet made by [`ip_make_skb`].
+///
+/// # Errors
+/// ENOBUFS when it was dropped on the way to the device.
+///
+/// linux: net/ipv4/ip_output.c:ip_send_skb
+#[inline]
+pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
+    walk!(cx, skb, ip_send_skb);
+    let sent = ip_local_out(cx, skb).errno();
+    if sent.is_err() {
+        cx.count(IpMib::OutDiscards);
+    }
+    sent
+}
+
+/// Completes the header of a packet made here, passes `LOCAL_OUT`, and sends it by its route.
+///
+/// linux: net/ipv4/ip_output.c:ip_local_out
+#[inline]
+pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, ip_local_out);
+    match __ip_local_out(cx, skb) {
+        // A hook that dropped or kept it answered for it.
+        None => NetXmit::Drop,
+        Some(skb) => dst_output(cx, skb),
+    }
+}
+
+/// Total length, checksum, hook.
+///
+/// linux: net/ipv4/ip_output.c:__ip_local_out
+#[inline]
+fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
+    walk!(cx, skb, __ip_local_out);
+    let len = skb.len() as u16;
+    ip_send_check(&mut skb, len);
+    let outdev = skb.dst.as_ref().map(|dst| dst.dev);
+    let state = NfHookState { hook: NfInetHook::LocalOut, indev: None, outdev };
+    NF_HOOK(cx, state, skb, |_, skb| skb)
+}
+
+/// linux: net/ipv4/ip_output.c:ip_send_check
+#[inline]
+fn ip_send_check(skb: &mut Skb, len: u16) {
+    let Some(iph) = skb.front_mut::<IpHdr>() else { return };
+    iph.tot_len.set(len);
+    iph.check.set(0);
+    let ihl = iph.ihl();
+    let Some(bytes) = skb.data_mut() else { return };
+    let Some(header) = bytes.get_mut(..ihl) else { return };
+    let check = ip_fast_csum(header);
+    header[10..12].copy_from_slice(&check.to_be_bytes());
+}
+
+/// Passes `POST_ROUTING`.
+///
+/// linux: net/ipv4/ip_output.c:ip_output
+#[inline]
+pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+    walk!(cx, skb, ip_output);
+    cx.count(IpMib::OutRequests);
+    let octets = skb.len() as u64;
+    cx.cpu.mib.add(IpMib::OutOctets.into(), octets);
+    let indev = skb.dev;
+    skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
+    skb.protocol = ETH_P_IP;
+    let state = NfHookState { hook: NfInetHook::PostRouting, indev, outdev: skb.dev };
+    NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or(NetXmit::Drop)
+}
+
+/// A broadcast or group goes out and comes back to this machine's own sockets.
+///
+/// linux: net/ipv4/ip_output.c:ip_mc_output
+pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+    let (loops_back, mib) = match &skb.dst {
+        Some(dst) if dst.is_broadcast() => (true, IpMib::OutBcastPkts),
+        _ => (false, IpMib::OutMcastPkts),
+    };
+    cx.count(mib);
+    let dev = skb.dst.as_ref().map(|dst| dst.dev);
+    let t = cx.t;
+    let on_loopback = dev.and_then(|dev| t.net.dev(dev)).is_some_and(|dev| dev.is_loopback());
+    if loops_back
+        && !on_loopback
+        && let Some(mut copy) = skb_clone(cx, &mut skb)
+    {
+        copy.pkt_type = PktType::Loopback;
+        // Nobody filled its checksum in, and nobody will: it never leaves.
+        copy.ip_summed = IpSummed::Unnecessary;
+        copy.dev = dev;
+        if let Some(dst) = copy.dst.take() {
+            drop(dst);
+        }
+        netif_rx(cx, copy);
+    }
+    ip_output(cx, skb)
+}
+
+/// The last look before the link: a packet over the MTU can't go on.
+///
+/// linux: net/ipv4/ip_output.c:ip_finish_output
+#[inline]
+fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, ip_finish_output);
+    let mtu = skb.dst.as_ref().map_or(0, |dst| dst.mtu as usize);
+    if skb.len() > mtu && skb.gso.size == 0 {
+        cx.count(IpMib::FragFails);
+        kfree_skb(cx, skb, DropReason::PktTooBig);
+        return NetXmit::Drop;
+    }
+    ip_finish_output2(cx, skb)
+}
+
+/// Finds the neighbour of the next hop and gives it the packet.
+///
+/// linux: net/ipv4/ip_output.c:ip_finish_output2
+#[inline]
+fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+    walk!(cx, skb, ip_finish_output2);
+    let (Some(dst), Some(iph)) = (&skb.dst, skb.front::<IpHdr>()) else {
+        kfree_skb(cx, skb, DropReason::IpOutNoRoutes);
+        return NetXmit::Drop;
+    };
+    walk!(cx, skb, __ipv4_neigh_lookup_noref);
+    let key = NeighKey { dev: dst.dev, addr: dst.rt_nexthop(iph.daddr.get()) };
+    // The decision keeps its neighbour, as long as that is not dead.
+    if let Some(neigh) = dst.neigh.get().filter(|neigh| neigh.key == key && !neigh.dead()) {
+        let hop = NextHop::by(neigh);
+        return dst_neigh_output(cx, hop, skb);
+    }
+    match __ipv4_neigh_lookup_noref(cx, key) {
+        Some(neigh) => {
+            let hop = NextHop::by(&neigh);
+            if let Some(dst) = &skb.dst {
+                let _kept_by_somebody_else = dst.neigh.set(neigh);
+            }
+            dst_neigh_output(cx, hop, skb)
+        }
+        None => {
+            kfree_skb(cx, skb, DropReason::NeighCreateFail);
+            NetXmit::Drop
+        }
+    }
+}
+
+/// The neighbour of a next hop, made if there is none.
+///
+/// linux: include/net/arp.h:__ipv4_neigh_lookup_noref
+fn __ipv4_neigh_lookup_noref(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>> {
+    walk!(cx, __ipv4_neigh_lookup_noref => u64::from(key.addr));
+    neigh_lookup(cx, key).or_else(|| __neigh_create(cx, key))
+}

@@ -1,0 +1,355 @@
+//! Options and control data of `SOL_IP`, and the error queue. Context: task.
+//!
+//! linux: net/ipv4/ip_sockglue.c. Key types: [`IpcmCookie`], [`RecvFlags`].
+
+use crate::kernel::context::TaskCx;
+use crate::kernel::time::Ktime;
+use crate::net::core::skbuff::{Cb, SkBuff};
+use crate::net::core::sock::{Sock, SockState};
+use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
+use crate::net::socket::{MsgRecv, Received};
+use std::sync::Arc;
+use uapi::errno::Errno;
+use uapi::errqueue::SO_EE_ORIGIN_ICMP;
+use uapi::in_::{
+    IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_MTU, IP_MTU_DISCOVER,
+    IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
+    IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL,
+    InPktinfo, SockaddrIn,
+};
+use uapi::ip::IpHdr;
+use uapi::rtnetlink::{RT_SCOPE_LINK, RTN_LOCAL};
+use uapi::socket::{
+    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SO_PRIORITY,
+    SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, cmsgs,
+};
+
+/// What control data of a message to send asks for.
+///
+/// linux: include/net/ip.h:ipcm_cookie
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IpcmCookie {
+    /// The source address; zero: by route.
+    pub addr: u32,
+    /// The device; 0: any.
+    pub oif: u16,
+    pub tos: u8,
+    pub ttl: Option<u8>,
+    pub priority: Option<u32>,
+}
+
+/// Reads the control data of a message to send.
+///
+/// # Errors
+/// EINVAL for what is malformed, unknown or out of range.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_cmsg_send
+pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), Errno> {
+    for cmsg in cmsgs(control) {
+        let cmsg = cmsg?;
+        match (cmsg.level, cmsg.type_) {
+            (SOL_IP, IP_PKTINFO) => {
+                let info: &[u8; IN_PKTINFO_LEN] =
+                    cmsg.data.try_into().map_err(|_| Errno::EINVAL)?;
+                let info = InPktinfo::from_bytes(info);
+                if info.ifindex != 0 {
+                    ipc.oif = u16::try_from(info.ifindex).map_err(|_| Errno::ENODEV)?;
+                }
+                ipc.addr = info.spec_dst;
+            }
+            (SOL_IP, IP_TTL) => match int(cmsg.data)? {
+                ttl @ 1..=255 => ipc.ttl = Some(ttl as u8),
+                _ => return Err(Errno::EINVAL),
+            },
+            (SOL_IP, IP_TOS) => {
+                let tos = if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { int(cmsg.data)? };
+                ipc.tos = u8::try_from(tos).map_err(|_| Errno::EINVAL)?;
+            }
+            (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(int(cmsg.data)? as u32),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(())
+}
+
+fn int(data: &[u8]) -> Result<i32, Errno> {
+    let bytes: [u8; 4] = data.get(..4).and_then(|d| d.try_into().ok()).ok_or(Errno::EINVAL)?;
+    Ok(i32::from_ne_bytes(bytes))
+}
+
+/// What a socket's options ask to tell with each packet, and what the packet says to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RecvFlags {
+    pktinfo: bool,
+    ttl: bool,
+    tos: bool,
+    origdst: bool,
+    timestamp: bool,
+    timestampns: bool,
+    drops: Option<u32>,
+    // Of the packet:
+    iif: u16,
+    daddr: u32,
+    dport: u16,
+    hop_limit: u8,
+    service: u8,
+    stamp: Ktime,
+}
+
+impl RecvFlags {
+    /// By the options of a socket.
+    #[inline]
+    pub(crate) fn of(state: &SockState) -> Self {
+        Self {
+            pktinfo: state.inet.recv_pktinfo,
+            ttl: state.inet.recv_ttl,
+            tos: state.inet.recv_tos,
+            origdst: state.inet.recv_origdst,
+            timestamp: state.opts.timestamp,
+            timestampns: state.opts.timestampns,
+            drops: (state.opts.rxq_ovfl && state.drops != 0).then_some(state.drops),
+            ..Self::default()
+        }
+    }
+
+    /// Any control data is asked for.
+    #[inline]
+    pub(crate) fn wants_control(&self) -> bool {
+        self.pktinfo
+            || self.ttl
+            || self.tos
+            || self.origdst
+            || self.timestamp
+            || self.timestampns
+            || self.drops.is_some()
+    }
+
+    /// Keeps what the packet says.
+    pub(crate) fn note(&mut self, skb: &SkBuff, iph: &IpHdr, dport: u16) {
+        if let Cb::Inet(parm) = skb.cb {
+            self.iif = parm.iif;
+        }
+        self.daddr = iph.daddr.get();
+        self.dport = dport;
+        self.hop_limit = iph.ttl;
+        self.service = iph.tos;
+        self.stamp = skb.tstamp;
+    }
+}
+
+/// Writes the control data of a received message; its length. Truncation goes into `flags`.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_cmsg_recv
+pub(crate) fn ip_cmsg_recv(
+    cx: &mut TaskCx,
+    msg: &mut MsgRecv<'_>,
+    wants: &RecvFlags,
+    flags: &mut i32,
+) -> usize {
+    let mut writer = CmsgWriter::new(msg.control);
+    let real = if wants.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { wants.stamp.0 };
+    let seconds = ((real / 1_000_000_000) as i64).to_ne_bytes();
+    if wants.timestampns {
+        let stamp = [seconds, ((real % 1_000_000_000) as i64).to_ne_bytes()].concat();
+        writer.put(SOL_SOCKET, SCM_TIMESTAMPNS, &stamp);
+    } else if wants.timestamp {
+        let stamp = [seconds, ((real / 1_000 % 1_000_000) as i64).to_ne_bytes()].concat();
+        writer.put(SOL_SOCKET, SCM_TIMESTAMP, &stamp);
+    }
+    if let Some(drops) = wants.drops {
+        writer.put(SOL_SOCKET, SO_RXQ_OVFL, &drops.to_ne_bytes());
+    }
+    if wants.pktinfo {
+        let info = InPktinfo {
+            ifindex: i32::from(wants.iif),
+            spec_dst: spec_dst(cx, wants),
+            addr: wants.daddr,
+        };
+        writer.put(SOL_IP, IP_PKTINFO, &info.to_bytes());
+    }
+    if wants.ttl {
+        writer.put(SOL_IP, IP_TTL, &i32::from(wants.hop_limit).to_ne_bytes());
+    }
+    if wants.tos {
+        writer.put(SOL_IP, IP_TOS, &[wants.service]);
+    }
+    if wants.origdst {
+        let to = SockaddrIn::new(wants.daddr, wants.dport).to_bytes();
+        writer.put(SOL_IP, IP_ORIGDSTADDR, &to);
+    }
+    *flags |= writer.flags();
+    writer.used()
+}
+
+/// The address to answer from: the packet's destination if it is ours, else one of the device's.
+///
+/// linux: net/ipv4/fib_frontend.c:fib_compute_spec_dst
+fn spec_dst(cx: &TaskCx, wants: &RecvFlags) -> u32 {
+    let t = cx.machine().tables();
+    if inet_addr_type(&t, wants.daddr) == RTN_LOCAL {
+        return wants.daddr;
+    }
+    let dev = crate::net::core::dev::DevId(wants.iif);
+    inet_select_addr(&t, dev, 0, RT_SCOPE_LINK).unwrap_or(0)
+}
+
+/// Reads the error queue: the payload of the packet in question, where it went, and the error.
+///
+/// # Errors
+/// EAGAIN when the queue is empty.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_recv_error
+pub(crate) fn ip_recv_error(sk: &Sock, msg: &mut MsgRecv<'_>) -> Result<Received, Errno> {
+    let mut state = sk.state();
+    let report = state.sock_dequeue_err().ok_or(Errno::EAGAIN)?;
+    // The next report's error is what the next call returns.
+    state.err = state.error_queue.front().map(|next| Errno(next.ee.ee_errno as i32));
+    drop(state);
+    let mut done = 0;
+    for part in msg.iov.iter_mut() {
+        let here = part.len().min(report.payload.len() - done);
+        part[..here].copy_from_slice(&report.payload[done..done + here]);
+        done += here;
+    }
+    let mut received = Received {
+        len: done,
+        name: Some(report.to),
+        flags: MSG_ERRQUEUE,
+        controllen: 0,
+    };
+    if done < report.payload.len() {
+        received.flags |= MSG_TRUNC;
+    }
+    let offender = match report.offender {
+        Some(addr) if report.ee.ee_origin == SO_EE_ORIGIN_ICMP => {
+            SockaddrIn::new(addr, 0).to_bytes()
+        }
+        _ => [0; 16],
+    };
+    let mut writer = CmsgWriter::new(msg.control);
+    let control = [&report.ee.to_bytes()[..], &offender[..]].concat();
+    writer.put(SOL_IP, IP_RECVERR, &control);
+    received.flags |= writer.flags();
+    received.controllen = writer.used();
+    Ok(received)
+}
+
+/// Sets an option of `SOL_IP`.
+///
+/// # Errors
+/// EINVAL for a value out of range or too short; ENOPROTOOPT for an option there is not.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_setsockopt
+pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
+    // Linux takes a single byte for these.
+    let val = match value.len() {
+        0 => return Err(Errno::EINVAL),
+        1..4 => i32::from(value[0]),
+        _ => int(value)?,
+    };
+    let on = val != 0;
+    let mut state = sk.state();
+    let inet = &mut state.inet;
+    match name {
+        IP_TOS => {
+            inet.tos = val as u8;
+            state.opts.priority = rt_tos2priority(val as u8);
+        }
+        IP_TTL => match val {
+            -1 => inet.uc_ttl = None,
+            1..=255 => inet.uc_ttl = Some(val as u8),
+            _ => return Err(Errno::EINVAL),
+        },
+        IP_MULTICAST_TTL => match val {
+            -1 => inet.mc_ttl = 1,
+            0..=255 => inet.mc_ttl = val as u8,
+            _ => return Err(Errno::EINVAL),
+        },
+        IP_MULTICAST_LOOP => inet.mc_loop = on,
+        IP_PKTINFO => inet.recv_pktinfo = on,
+        IP_RECVTTL => inet.recv_ttl = on,
+        IP_RECVTOS => inet.recv_tos = on,
+        IP_RECVORIGDSTADDR => inet.recv_origdst = on,
+        IP_FREEBIND => inet.freebind = on,
+        IP_BIND_ADDRESS_NO_PORT => inet.bind_address_no_port = on,
+        IP_RECVERR => {
+            inet.recverr = on;
+            if !on {
+                while state.sock_dequeue_err().is_some() {}
+            }
+        }
+        IP_MTU_DISCOVER => {
+            if !(IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&val) {
+                return Err(Errno::EINVAL);
+            }
+            inet.pmtudisc = val;
+        }
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+/// The priority that a type of service stands for.
+///
+/// linux: net/ipv4/route.c:rt_tos2priority
+fn rt_tos2priority(tos: u8) -> u32 {
+    use uapi::pkt_sched::{TC_PRIO_BESTEFFORT, TC_PRIO_BULK, TC_PRIO_INTERACTIVE, TC_PRIO_INTERACTIVE_BULK};
+    // By the bits "low delay" and "high throughput" of RFC 1349.
+    match tos >> 3 & 3 {
+        0 => TC_PRIO_BESTEFFORT,
+        1 => TC_PRIO_BULK,
+        2 => TC_PRIO_INTERACTIVE,
+        _ => TC_PRIO_INTERACTIVE_BULK,
+    }
+}
+
+/// Reads an option of `SOL_IP`.
+///
+/// # Errors
+/// ENOPROTOOPT for an option there is not; ENOTCONN for `IP_MTU` without a peer.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_getsockopt
+pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<i32, Errno> {
+    if name == IP_MTU {
+        return path_mtu(cx, sk);
+    }
+    let ttl = cx.machine().default_ttl();
+    let state = sk.state();
+    let inet = &state.inet;
+    Ok(match name {
+        IP_TOS => i32::from(inet.tos),
+        IP_TTL => i32::from(inet.uc_ttl.unwrap_or(ttl)),
+        IP_MULTICAST_TTL => i32::from(inet.mc_ttl),
+        IP_MULTICAST_LOOP => i32::from(inet.mc_loop),
+        IP_PKTINFO => i32::from(inet.recv_pktinfo),
+        IP_RECVTTL => i32::from(inet.recv_ttl),
+        IP_RECVTOS => i32::from(inet.recv_tos),
+        IP_RECVORIGDSTADDR => i32::from(inet.recv_origdst),
+        IP_FREEBIND => i32::from(inet.freebind),
+        IP_BIND_ADDRESS_NO_PORT => i32::from(inet.bind_address_no_port),
+        IP_RECVERR => i32::from(inet.recverr),
+        IP_MTU_DISCOVER => inet.pmtudisc,
+        _ => return Err(Errno::ENOPROTOOPT),
+    })
+}
+
+fn path_mtu(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<i32, Errno> {
+    let flow = {
+        let state = sk.state();
+        if state.inet.daddr == 0 {
+            return Err(Errno::ENOTCONN);
+        }
+        crate::net::ipv4::route::Flow4 {
+            daddr: state.inet.daddr,
+            saddr: state.inet.saddr,
+            oif: state.opts.bound_dev_if,
+            ..Default::default()
+        }
+    };
+    cx.local_bh_disable(|bh| {
+        let dst = crate::net::ipv4::route::ip_route_output_flow(bh, &flow)?;
+        let mtu = dst.mtu as i32;
+        bh.cpu.routes.give_back(dst);
+        Ok(mtu)
+    })
+}

@@ -1,0 +1,529 @@
+//! Routing decisions for input and output, and their cache.
+//!
+//! linux: net/ipv4/route.c. Key types: [`Flow4`], [`RouteCache`]. Contexts: BH.
+//! Invariants: a decision made under older tables is never used; an answer goes out only to a
+//! source that passed [`fib_validate_source`].
+//! DIVERGES: no redirects, no PMTU exceptions yet; the cache is a CPU's own and holds decisions, as
+//! Linux's did until 3.5 and its next-hop caches do since.
+
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::rcupdate::Tables;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::{DevId, NetDevice};
+use crate::net::core::dst::{Dst, FlowDir, FlowKey4, dst_discard, dst_discard_out};
+use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
+use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
+use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
+use crate::net::ipv4::ip_forward::ip_forward;
+use crate::net::ipv4::ip_input::ip_local_deliver;
+use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
+use crate::walk;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use uapi::errno::Errno;
+use uapi::if_::IFF_MULTICAST;
+use uapi::in_::{
+    INADDR_ALLHOSTS_GROUP, INADDR_LOOPBACK, ipv4_is_lbcast, ipv4_is_local_multicast,
+    ipv4_is_loopback, ipv4_is_multicast, ipv4_is_zeronet,
+};
+use uapi::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
+use uapi::ip::IpHdr;
+use uapi::rtnetlink::{
+    RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST,
+    RTN_UNICAST, RTN_UNREACHABLE,
+};
+use uapi::snmp::{IpMib, LinuxMib};
+
+/// Decisions a CPU keeps.
+const SLOTS: usize = 256;
+
+/// A CPU's routing decisions, lent out: who uses one takes it along and its packet's end brings it
+/// back, so that no count is touched.
+pub struct RouteCache {
+    slots: Box<[Option<Arc<Dst>>]>,
+}
+
+impl Default for RouteCache {
+    fn default() -> Self {
+        Self { slots: (0..SLOTS).map(|_| None).collect() }
+    }
+}
+
+impl fmt::Debug for RouteCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RouteCache({} kept)", self.slots.iter().flatten().count())
+    }
+}
+
+impl RouteCache {
+    // Not keyed: a collision costs its maker a lookup, as a miss does.
+    #[inline]
+    fn slot(key: &FlowKey4) -> usize {
+        let mixed = key.daddr ^ key.saddr.rotate_left(16) ^ u32::from(key.dev).rotate_left(8);
+        (mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.dir as usize
+    }
+
+    #[inline]
+    fn take(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
+        let slot = &mut self.slots[Self::slot(key)];
+        match slot {
+            Some(dst) if dst.key == *key && dst.generation == generation => slot.take(),
+            _ => None,
+        }
+    }
+
+    /// Takes a decision back.
+    #[inline]
+    pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
+        self.slots[Self::slot(&dst.key)] = Some(dst);
+    }
+}
+
+/// A flow that is to be sent.
+///
+/// linux: include/net/flow.h:flowi4
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow4 {
+    /// Destination.
+    pub daddr: u32,
+    /// Source; zero: to be chosen.
+    pub saddr: u32,
+    /// Device to leave by; 0: any.
+    pub oif: u16,
+    /// Type of service.
+    pub tos: u8,
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// The source need not be an address of this machine.
+    pub any_src: bool,
+}
+
+impl Flow4 {
+    fn key(&self) -> FlowKey4 {
+        FlowKey4 {
+            daddr: self.daddr,
+            saddr: self.saddr,
+            dev: self.oif,
+            tos: self.tos,
+            dir: FlowDir::Output,
+            mark: self.mark,
+        }
+    }
+}
+
+/// Why a received packet gets no route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoute(pub DropReason);
+
+/// The decision for a received packet: from the cache, or made.
+///
+/// # Errors
+/// The reason to drop it: a source or destination that can't be.
+///
+/// linux: net/ipv4/route.c:ip_route_input_noref
+pub fn ip_route_input_noref(
+    cx: &mut BhCx<'_>,
+    daddr: u32,
+    saddr: u32,
+    tos: u8,
+    dev: DevId,
+) -> Result<Arc<Dst>, NoRoute> {
+    let key = FlowKey4 { daddr, saddr, dev: dev.0, tos, dir: FlowDir::Input, mark: 0 };
+    if let Some(dst) = cx.cpu.routes.take(&key, cx.t.generation) {
+        return Ok(dst);
+    }
+    let t = cx.t;
+    let dev = t.net.dev(dev).ok_or(NoRoute(DropReason::DevReady))?;
+    ip_route_input_slow(cx, &key, dev).map(Arc::new)
+}
+
+/// Makes the decision for a received packet.
+///
+/// linux: net/ipv4/route.c:ip_route_input_slow
+fn ip_route_input_slow(
+    cx: &mut BhCx<'_>,
+    key: &FlowKey4,
+    dev: &Arc<NetDevice>,
+) -> Result<Dst, NoRoute> {
+    walk!(cx, ip_route_input_slow => u64::from(key.daddr));
+    let t = cx.t;
+    let in_dev = t.net.in_dev(dev.ifindex).ok_or(NoRoute(DropReason::DevReady))?;
+    let (daddr, saddr) = (key.daddr, key.saddr);
+    if ipv4_is_multicast(daddr) {
+        return input_multicast(cx, key, dev);
+    }
+    if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
+        return Err(martian_source(cx, DropReason::IpInvalidSource));
+    }
+    if ipv4_is_lbcast(daddr) || (saddr == 0 && daddr == 0) {
+        return input_broadcast(cx, key, dev);
+    }
+    if ipv4_is_zeronet(saddr) {
+        return Err(martian_source(cx, DropReason::IpInvalidSource));
+    }
+    if ipv4_is_zeronet(daddr) {
+        return Err(NoRoute(DropReason::IpInvalidDest));
+    }
+    let on_wire = !dev.is_loopback() && !in_dev.cnf.route_localnet;
+    if on_wire && ipv4_is_loopback(daddr) {
+        return Err(NoRoute(DropReason::IpLocalnet));
+    }
+    if on_wire && ipv4_is_loopback(saddr) {
+        return Err(martian_source(cx, DropReason::IpLocalnet));
+    }
+    let lookup = FibLookup { daddr, oif: 0, tos: key.tos, scope: RT_SCOPE_UNIVERSE };
+    let found = match fib_lookup(&t.net, &lookup) {
+        Ok(found) => found,
+        Err(error) => {
+            let error = if in_dev.cnf.forwarding { error } else { Errno::EHOSTUNREACH };
+            return Ok(input_error(cx, key, dev, error));
+        }
+    };
+    match found.info.kind {
+        RTN_BROADCAST => input_broadcast(cx, key, dev),
+        RTN_LOCAL => {
+            fib_validate_source(cx, saddr, daddr, dev)?;
+            Ok(input_local(cx, key, dev, RTN_LOCAL))
+        }
+        _ if !in_dev.cnf.forwarding => Ok(input_error(cx, key, dev, Errno::EHOSTUNREACH)),
+        RTN_UNICAST => {
+            fib_validate_source(cx, saddr, daddr, dev)?;
+            Ok(input_forward(cx, key, &found))
+        }
+        _ => Err(NoRoute(DropReason::IpInvalidDest)),
+    }
+}
+
+fn martian_source(cx: &mut BhCx<'_>, reason: DropReason) -> NoRoute {
+    cx.count(LinuxMib::IPReversePathFilter);
+    NoRoute(reason)
+}
+
+fn input_broadcast(
+    cx: &mut BhCx<'_>,
+    key: &FlowKey4,
+    dev: &Arc<NetDevice>,
+) -> Result<Dst, NoRoute> {
+    if key.saddr != 0 {
+        fib_validate_source(cx, key.saddr, 0, dev)?;
+    }
+    Ok(input_local(cx, key, dev, RTN_BROADCAST))
+}
+
+/// A group this machine belongs to: only that of all hosts, until groups can be joined.
+///
+/// linux: net/ipv4/route.c:ip_route_input_mc
+fn input_multicast(
+    cx: &mut BhCx<'_>,
+    key: &FlowKey4,
+    dev: &Arc<NetDevice>,
+) -> Result<Dst, NoRoute> {
+    let bad_source = ipv4_is_multicast(key.saddr)
+        || ipv4_is_lbcast(key.saddr)
+        || (ipv4_is_loopback(key.saddr) && !dev.is_loopback());
+    if bad_source {
+        return Err(martian_source(cx, DropReason::IpInvalidSource));
+    }
+    if key.daddr != INADDR_ALLHOSTS_GROUP || !dev.has_flag(IFF_MULTICAST) {
+        return Err(NoRoute(DropReason::IpInvalidDest));
+    }
+    if ipv4_is_zeronet(key.saddr) {
+        if !ipv4_is_local_multicast(key.daddr) {
+            return Err(NoRoute(DropReason::IpInvalidSource));
+        }
+    } else {
+        fib_validate_source(cx, key.saddr, 0, dev)?;
+    }
+    Ok(input_local(cx, key, dev, RTN_MULTICAST))
+}
+
+fn decision(cx: &BhCx<'_>, key: &FlowKey4, dev: DevId, rt_type: u8) -> Dst {
+    Dst {
+        input: dst_discard,
+        output: dst_discard_out,
+        dev,
+        generation: cx.t.generation,
+        rt_type,
+        gateway: 0,
+        saddr: key.saddr,
+        mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32),
+        key: *key,
+        error: None,
+        neigh: OnceLock::new(),
+    }
+}
+
+fn input_local(cx: &BhCx<'_>, key: &FlowKey4, dev: &NetDevice, rt_type: u8) -> Dst {
+    Dst { input: ip_local_deliver, ..decision(cx, key, dev.ifindex, rt_type) }
+}
+
+fn input_forward(cx: &BhCx<'_>, key: &FlowKey4, found: &FibResult) -> Dst {
+    let info = &found.info;
+    Dst {
+        input: ip_forward,
+        output: ip_output,
+        gateway: info.gateway,
+        ..decision(cx, key, info.dev, RTN_UNICAST)
+    }
+}
+
+fn input_error(cx: &BhCx<'_>, key: &FlowKey4, dev: &NetDevice, error: Errno) -> Dst {
+    Dst {
+        input: ip_error,
+        error: Some(error),
+        ..decision(cx, key, dev.ifindex, RTN_UNREACHABLE)
+    }
+}
+
+/// A packet that could be ours to forward but has nowhere to go: its sender is told, if this
+/// machine forwards.
+///
+/// linux: net/ipv4/route.c:ip_error
+fn ip_error(cx: &mut BhCx<'_>, mut skb: Skb) {
+    walk!(cx, skb, ip_error);
+    let error = skb.dst.as_ref().and_then(|dst| dst.error);
+    let t = cx.t;
+    let forwards = skb
+        .dev
+        .and_then(|dev| t.net.in_dev(dev))
+        .is_some_and(|in_dev| in_dev.cnf.forwarding);
+    let (mib, code, reason) = match error {
+        Some(Errno::EHOSTUNREACH) => {
+            (IpMib::InAddrErrors, ICMP_HOST_UNREACH, DropReason::IpInAddrErrors)
+        }
+        Some(Errno::EACCES) => (IpMib::InNoRoutes, ICMP_PKT_FILTERED, DropReason::IpInNoRoutes),
+        _ => (IpMib::InNoRoutes, ICMP_NET_UNREACH, DropReason::IpInNoRoutes),
+    };
+    cx.count(mib);
+    if forwards {
+        icmp_send(cx, &mut skb, IcmpCode::DestUnreach(code), 0);
+    }
+    kfree_skb(cx, skb, reason);
+}
+
+/// May a packet from `src` come in at `dev`? Not from our own addresses, and with `rp_filter` only
+/// from where the way back leads.
+///
+/// # Errors
+/// The reason to drop it.
+///
+/// linux: net/ipv4/fib_frontend.c:fib_validate_source
+fn fib_validate_source(
+    cx: &mut BhCx<'_>,
+    src: u32,
+    _dst: u32,
+    dev: &Arc<NetDevice>,
+) -> Result<(), NoRoute> {
+    let t = cx.t;
+    let cnf = t.net.in_dev(dev.ifindex).map(|in_dev| in_dev.cnf).unwrap_or_default();
+    // What this machine sends to itself comes back over loopback.
+    if dev.is_loopback() {
+        return Ok(());
+    }
+    let lookup = FibLookup { daddr: src, oif: 0, tos: 0, scope: RT_SCOPE_UNIVERSE };
+    let back = fib_lookup(&t.net, &lookup);
+    match back {
+        Ok(found) if found.info.kind == RTN_LOCAL && !cnf.accept_local => {
+            Err(martian_source(cx, DropReason::IpLocalSource))
+        }
+        Ok(found) if found.info.kind == RTN_BROADCAST => {
+            Err(martian_source(cx, DropReason::IpInvalidSource))
+        }
+        _ if cnf.rp_filter == 0 => Ok(()),
+        Ok(found) if found.info.dev == dev.ifindex => Ok(()),
+        Ok(_) if cnf.rp_filter == 2 => Ok(()),
+        _ => Err(martian_source(cx, DropReason::IpRpFilter)),
+    }
+}
+
+/// Looks up the way of a flow of a socket.
+///
+/// # Errors
+/// As [`__ip_route_output_key`].
+///
+/// linux: include/net/route.h:ip_route_output_ports
+pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
+    walk!(cx, ip_route_output_ports => u64::from(flow.daddr));
+    ip_route_output_flow(cx, flow)
+}
+
+/// Looks up the way of a flow.
+///
+/// # Errors
+/// As [`__ip_route_output_key`].
+///
+/// linux: net/ipv4/route.c:ip_route_output_flow
+#[inline]
+pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
+    walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
+    match cx.cpu.routes.take(&flow.key(), cx.t.generation) {
+        Some(dst) => Ok(dst),
+        None => __ip_route_output_key(cx, flow).map(Arc::new),
+    }
+}
+
+/// Makes the decision for a flow that is to be sent.
+///
+/// # Errors
+/// ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL by the routes; EINVAL for a source or destination that
+/// can't be; ENODEV, ENETUNREACH for a device that is not there or not up.
+///
+/// linux: net/ipv4/route.c:__ip_route_output_key
+fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> {
+    walk!(cx, __ip_route_output_key => u64::from(flow.daddr));
+    let t = cx.t;
+    let mut way = *flow;
+    if let Some(dst) = check_source(t, &mut way, flow)? {
+        return mkroute_output(cx, flow, dst);
+    }
+    if way.oif != 0
+        && let Some(dst) = check_device(t, &mut way)?
+    {
+        return mkroute_output(cx, flow, dst);
+    }
+    if way.daddr == 0 {
+        way.daddr = if way.saddr != 0 { way.saddr } else { INADDR_LOOPBACK };
+        return mkroute_output(cx, flow, Way::local(t, way.daddr, way.saddr)?);
+    }
+    let lookup =
+        FibLookup { daddr: way.daddr, oif: way.oif, tos: way.tos, scope: RT_SCOPE_UNIVERSE };
+    let found = match fib_lookup(&t.net, &lookup) {
+        Ok(found) => found,
+        // A device without a route to the destination: taken to be on its link.
+        Err(_) if way.oif != 0 => {
+            let dev = DevId(way.oif);
+            let saddr = match way.saddr {
+                0 => inet_select_addr(t, dev, 0, RT_SCOPE_LINK).unwrap_or(0),
+                saddr => saddr,
+            };
+            let info = FibInfo { dev, ..FibInfo::default() };
+            return mkroute_output(cx, flow, Way { daddr: way.daddr, saddr, info });
+        }
+        Err(error) => return Err(error),
+    };
+    if found.info.kind == RTN_LOCAL {
+        let saddr = match (way.saddr, found.info.prefsrc) {
+            (0, 0) => way.daddr,
+            (0, prefsrc) if ipv4_is_loopback(way.daddr) => {
+                // 127/8 answers from the very address.
+                let _ = prefsrc;
+                way.daddr
+            }
+            (0, prefsrc) => prefsrc,
+            (saddr, _) => saddr,
+        };
+        return mkroute_output(cx, flow, Way::local(t, way.daddr, saddr)?);
+    }
+    let saddr = match (way.saddr, found.info.prefsrc) {
+        (0, 0) => {
+            let near = if found.info.gateway != 0 { found.info.gateway } else { way.daddr };
+            inet_select_addr(t, found.info.dev, near, found.info.scope).unwrap_or(0)
+        }
+        (0, prefsrc) => prefsrc,
+        (saddr, _) => saddr,
+    };
+    mkroute_output(cx, flow, Way { daddr: way.daddr, saddr, info: found.info })
+}
+
+/// A way found, from which the decision is made.
+struct Way {
+    daddr: u32,
+    saddr: u32,
+    info: FibInfo,
+}
+
+impl Way {
+    fn local(t: &Tables, daddr: u32, saddr: u32) -> Result<Self, Errno> {
+        let lo = t.net.devs.iter().flatten().find(|dev| dev.is_loopback());
+        let dev = lo.ok_or(Errno::ENETUNREACH)?.ifindex;
+        let saddr = if saddr == 0 { daddr } else { saddr };
+        let info = FibInfo { kind: RTN_LOCAL, scope: RT_SCOPE_HOST, dev, ..FibInfo::default() };
+        Ok(Self { daddr, saddr, info })
+    }
+}
+
+/// A given source must be one of ours; a group or broadcast goes out by its device.
+fn check_source(t: &Tables, way: &mut Flow4, flow: &Flow4) -> Result<Option<Way>, Errno> {
+    let saddr = flow.saddr;
+    if saddr == 0 {
+        return Ok(None);
+    }
+    if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) || ipv4_is_zeronet(saddr) {
+        return Err(Errno::EINVAL);
+    }
+    if way.oif == 0 && (ipv4_is_multicast(way.daddr) || ipv4_is_lbcast(way.daddr)) {
+        let dev = ip_dev_find(t, saddr).ok_or(Errno::EINVAL)?;
+        way.oif = dev.0;
+        let info = FibInfo { dev, ..FibInfo::default() };
+        return Ok(Some(Way { daddr: way.daddr, saddr, info }));
+    }
+    if !flow.any_src && ip_dev_find(t, saddr).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(None)
+}
+
+/// A given device must be up; to the link's groups and broadcast it is all that counts.
+fn check_device(t: &Tables, way: &mut Flow4) -> Result<Option<Way>, Errno> {
+    let id = DevId(way.oif);
+    let dev = t.net.dev(id).ok_or(Errno::ENODEV)?;
+    if !dev.up() || t.net.in_dev(id).is_none() {
+        return Err(Errno::ENETUNREACH);
+    }
+    if ipv4_is_local_multicast(way.daddr) || ipv4_is_lbcast(way.daddr) {
+        if way.saddr == 0 {
+            way.saddr = inet_select_addr(t, id, 0, RT_SCOPE_LINK).unwrap_or(0);
+        }
+        let info = FibInfo { dev: id, ..FibInfo::default() };
+        return Ok(Some(Way { daddr: way.daddr, saddr: way.saddr, info }));
+    }
+    if way.saddr == 0 {
+        if ipv4_is_multicast(way.daddr) {
+            way.saddr = inet_select_addr(t, id, 0, RT_SCOPE_UNIVERSE).unwrap_or(0);
+        } else if way.daddr == 0 {
+            way.saddr = inet_select_addr(t, id, 0, RT_SCOPE_HOST).unwrap_or(0);
+        }
+    }
+    Ok(None)
+}
+
+/// linux: net/ipv4/route.c:__mkroute_output
+fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errno> {
+    let t = cx.t;
+    let dev = t.net.dev(way.info.dev).ok_or(Errno::ENETUNREACH)?;
+    let localnet = t.net.in_dev(dev.ifindex).is_some_and(|in_dev| in_dev.cnf.route_localnet);
+    if ipv4_is_loopback(way.saddr) && !dev.is_loopback() && !localnet {
+        return Err(Errno::EINVAL);
+    }
+    let rt_type = if ipv4_is_lbcast(way.daddr) {
+        RTN_BROADCAST
+    } else if ipv4_is_multicast(way.daddr) {
+        RTN_MULTICAST
+    } else if ipv4_is_zeronet(way.daddr) {
+        return Err(Errno::EINVAL);
+    } else {
+        way.info.kind
+    };
+    let base = decision(cx, &flow.key(), dev.ifindex, rt_type);
+    let mtu = if way.info.mtu != 0 { way.info.mtu.min(base.mtu) } else { base.mtu };
+    let to_many = matches!(rt_type, RTN_BROADCAST | RTN_MULTICAST);
+    Ok(Dst {
+        output: if to_many { ip_mc_output } else { ip_output },
+        input: if rt_type == RTN_LOCAL || to_many { ip_local_deliver } else { dst_discard },
+        gateway: if to_many { 0 } else { way.info.gateway },
+        saddr: way.saddr,
+        mtu,
+        ..base
+    })
+}
+
+/// The next hop can't be reached: the sender hears of it.
+///
+/// linux: net/ipv4/route.c:ipv4_link_failure
+pub(crate) fn ipv4_link_failure(cx: &mut BhCx<'_>, mut skb: Skb) {
+    if skb.network::<IpHdr>().is_some() && skb.protocol == uapi::if_ether::ETH_P_IP {
+        icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_HOST_UNREACH), 0);
+    }
+    kfree_skb(cx, skb, DropReason::NeighFailed);
+}

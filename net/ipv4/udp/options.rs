@@ -1,0 +1,36 @@
+//! Options of `SOL_UDP`. Context: task.
+//!
+//! linux: net/ipv4/udp.c (`udp_lib_setsockopt`).
+
+use super::udp_push_pending_frames;
+use crate::kernel::context::TaskCx;
+use crate::net::core::sock::Sock;
+use std::sync::Arc;
+use uapi::errno::Errno;
+use uapi::udp::UDP_CORK;
+
+/// linux: net/ipv4/udp.c:udp_setsockopt
+pub(super) fn udp_setsockopt(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: i32,
+    value: &[u8],
+) -> Result<(), Errno> {
+    let value: [u8; 4] = value.get(..4).and_then(|v| v.try_into().ok()).ok_or(Errno::EINVAL)?;
+    match name {
+        UDP_CORK => {
+            let on = i32::from_ne_bytes(value) != 0;
+            sk.state().udp.corkflag = on;
+            if on { Ok(()) } else { udp_push_pending_frames(cx, sk) }
+        }
+        _ => Err(Errno::ENOPROTOOPT),
+    }
+}
+
+/// linux: net/ipv4/udp.c:udp_getsockopt
+pub(super) fn udp_getsockopt(sk: &Sock, name: i32) -> Result<i32, Errno> {
+    match name {
+        UDP_CORK => Ok(i32::from(sk.state().udp.corkflag)),
+        _ => Err(Errno::ENOPROTOOPT),
+    }
+}

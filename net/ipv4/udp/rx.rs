@@ -1,0 +1,248 @@
+//! UDP in: from IP to a socket's queue, and ICMP errors to a socket. Context: BH.
+//!
+//! linux: net/ipv4/udp.c. Locks: `class::Sock`, for one look at the socket and its queue.
+
+use super::table::{__udp4_lib_lookup_skb, UdpFlow, udp4_lib_lookup};
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{IpSummed, Skb, kfree_skb, skb_clone};
+use crate::net::core::sock::{Sock, SockError, SockState};
+use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
+use crate::walk;
+use klib::checksum::{csum_fold, csum_tcpudp_nofold};
+use std::sync::Arc;
+use uapi::errno::Errno;
+use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SockExtendedErr};
+use uapi::icmp::{
+    ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_PORT_UNREACH,
+    ICMP_SOURCE_QUENCH, ICMP_TIME_EXCEEDED,
+};
+use uapi::in_::{IP_PMTUDISC_DONT, SockaddrIn};
+use uapi::ip::{IPPROTO_UDP, IpHdr};
+use uapi::snmp::{IcmpMib, UdpMib};
+use uapi::udp::UdpHdr;
+use zerocopy::FromBytes;
+
+/// Receives a UDP datagram for this machine: checks it, finds its socket and queues it there; where
+/// nobody listens, the sender is told.
+///
+/// linux: net/ipv4/udp.c:udp_rcv
+#[doc(alias = "__udp4_lib_rcv")]
+pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, mut skb: Skb) {
+    walk!(cx, skb, udp_rcv);
+    skb.reset_transport_header();
+    let (flow, to_many) = match check(&mut skb) {
+        Ok(checked) => checked,
+        Err(reason) => {
+            if reason == DropReason::UdpCsum {
+                cx.count(UdpMib::InCsumErrors);
+            }
+            cx.count(UdpMib::InErrors);
+            return kfree_skb(cx, skb, reason);
+        }
+    };
+    if to_many {
+        return __udp4_lib_mcast_deliver(cx, skb, &flow);
+    }
+    match __udp4_lib_lookup_skb(cx, &skb, &flow) {
+        Some(found) => {
+            udp_queue_rcv_skb(cx, &found.sk, skb);
+            cx.cpu.socks.give_back(found);
+        }
+        None => {
+            cx.count(UdpMib::NoPorts);
+            // The error quotes the datagram from its IP header on, which still lies in front.
+            icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PORT_UNREACH), 0);
+            kfree_skb(cx, skb, DropReason::NoSocket);
+        }
+    }
+}
+
+/// Checks length and checksum, cuts what is behind the datagram, and pulls the header.
+#[inline]
+fn check(skb: &mut Skb) -> Result<(UdpFlow, bool), DropReason> {
+    if !skb.pskb_may_pull(size_of::<UdpHdr>()) {
+        return Err(DropReason::HdrTrunc);
+    }
+    let (Some(&udph), Some(&iph)) = (skb.front::<UdpHdr>(), skb.network::<IpHdr>()) else {
+        return Err(DropReason::HdrTrunc);
+    };
+    let ulen = usize::from(udph.len.get());
+    if ulen < size_of::<UdpHdr>() || ulen > skb.len() {
+        return Err(DropReason::PktTooSmall);
+    }
+    skb.pskb_trim(ulen);
+    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
+    if udph.check.get() != 0 && !udp4_csum_ok(skb, saddr, daddr) {
+        return Err(DropReason::UdpCsum);
+    }
+    let to_many = skb.dst.as_ref().is_some_and(|dst| dst.is_broadcast() || dst.is_multicast());
+    let flow = UdpFlow::new(saddr, daddr, (udph.source.get(), udph.dest.get()), skb.dev);
+    if !skb.skb_pull(size_of::<UdpHdr>()) {
+        return Err(DropReason::HdrTrunc);
+    }
+    Ok((flow, to_many))
+}
+
+/// linux: net/ipv4/udp.c:udp4_csum_init
+#[inline]
+fn udp4_csum_ok(skb: &mut Skb, saddr: u32, daddr: u32) -> bool {
+    if matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) {
+        return true;
+    }
+    let pseudo = csum_tcpudp_nofold(saddr, daddr, skb.len() as u32, IPPROTO_UDP, 0);
+    let good = csum_fold(skb.skb_checksum(0, pseudo)) == 0;
+    if good {
+        skb.ip_summed = IpSummed::Unnecessary;
+    }
+    good
+}
+
+/// A datagram to many: each socket that takes it gets its own clone.
+///
+/// linux: net/ipv4/udp.c:__udp4_lib_mcast_deliver
+fn __udp4_lib_mcast_deliver(cx: &mut BhCx<'_>, mut skb: Skb, flow: &UdpFlow) {
+    let mut takers = cx.m.init_net.udp_table.all_matching(flow);
+    let Some(last) = takers.pop() else {
+        cx.count(UdpMib::IgnoredMulti);
+        return kfree_skb(cx, skb, DropReason::NoSocket);
+    };
+    for sk in takers {
+        match skb_clone(cx, &mut skb) {
+            Some(clone) => udp_queue_rcv_skb(cx, &sk, clone),
+            None => sk.state().drops += 1,
+        }
+    }
+    udp_queue_rcv_skb(cx, &last, skb);
+}
+
+/// Queues a datagram on its socket, or leaves it in the backlog while a task owns the socket.
+///
+/// linux: net/ipv4/udp.c:udp_queue_rcv_skb
+#[inline]
+fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
+    walk!(cx, skb, udp_queue_rcv_skb);
+    let mut state = sk.state();
+    if state.dead {
+        return udp_drop(cx, state, skb, DropReason::SocketClose);
+    }
+    if state.sk_rcvqueues_full() {
+        return udp_drop(cx, state, skb, DropReason::SocketRcvbuff);
+    }
+    if !state.sock_owned_by_user() {
+        return __udp_queue_rcv_skb(cx, &mut state, skb);
+    }
+    if let Err(skb) = state.sk_add_backlog(cx, skb) {
+        udp_drop(cx, state, skb, DropReason::SocketBacklog);
+    }
+}
+
+#[cold]
+fn udp_drop(
+    cx: &mut BhCx<'_>,
+    mut state: crate::kernel::locking::SpinGuard<'_, SockState>,
+    skb: Skb,
+    reason: DropReason,
+) {
+    state.drops += 1;
+    drop(state);
+    if matches!(reason, DropReason::SocketRcvbuff | DropReason::SocketBacklog) {
+        cx.count(UdpMib::RcvbufErrors);
+    }
+    cx.count(UdpMib::InErrors);
+    kfree_skb(cx, skb, reason);
+}
+
+/// Charges the receive buffer and queues.
+///
+/// linux: net/ipv4/udp.c:__udp_queue_rcv_skb
+#[inline]
+pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut skb: Skb) {
+    walk!(cx, skb, __udp_queue_rcv_skb);
+    if state.opts.timestamp || state.opts.timestampns {
+        skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
+    }
+    if let Err(skb) = state.sock_queue_rcv_skb(cx, skb) {
+        cx.count(UdpMib::RcvbufErrors);
+        cx.count(UdpMib::InErrors);
+        kfree_skb(cx, skb, DropReason::SocketRcvbuff);
+    }
+}
+
+/// An ICMP error quotes a datagram that a socket sent: the socket hears of it, if it is connected
+/// and the error final, or if it asked for errors (`IP_RECVERR`).
+///
+/// linux: net/ipv4/udp.c:udp_err
+pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
+    walk!(cx, error.skb, udp_err);
+    let Ok((udph, _)) = UdpHdr::read_from_prefix(error.transport) else {
+        return cx.count(IcmpMib::InErrors);
+    };
+    let (source, dest) = (udph.source.get(), udph.dest.get());
+    let (saddr, daddr) = (error.iph.saddr.get(), error.iph.daddr.get());
+    // The quote went out: its destination is the one a datagram to the socket comes from.
+    let dev = Some(crate::net::core::dev::DevId(error.iif));
+    let flow = UdpFlow::new(daddr, saddr, (dest, source), dev);
+    let Some(found) = udp4_lib_lookup(cx, &flow) else {
+        return cx.count(IcmpMib::InErrors);
+    };
+    report(cx, &found.sk, error, SockaddrIn::new(daddr, dest));
+    cx.cpu.socks.give_back(found);
+}
+
+fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {
+    let mut state = sk.state();
+    let Some((errno, fatal)) = errno_of(error, state.inet.pmtudisc) else { return };
+    if state.inet.recverr {
+        let ee = SockExtendedErr {
+            ee_errno: errno.0 as u32,
+            ee_origin: SO_EE_ORIGIN_ICMP,
+            ee_type: error.type_,
+            ee_code: error.code,
+            ee_info: error.info,
+            ..SockExtendedErr::default()
+        };
+        let payload = error.transport.get(size_of::<UdpHdr>()..).unwrap_or(&[]).to_vec();
+        state.sock_queue_err(SockError { payload, ee, to, offender: Some(error.offender) });
+    } else if !fatal || state.inet.daddr == 0 {
+        return;
+    }
+    state.sk_error_report(cx, Some(errno));
+}
+
+/// What an error is to a socket, and whether it is final.
+fn errno_of(error: &IcmpError<'_>, pmtudisc: i32) -> Option<(Errno, bool)> {
+    match error.type_ {
+        ICMP_SOURCE_QUENCH => None,
+        ICMP_PARAMETERPROB => Some((Errno::EPROTO, true)),
+        ICMP_DEST_UNREACH if error.code == ICMP_FRAG_NEEDED => {
+            (pmtudisc != IP_PMTUDISC_DONT).then_some((Errno::EMSGSIZE, true))
+        }
+        ICMP_DEST_UNREACH => Some(icmp_err_convert(error.code)),
+        ICMP_TIME_EXCEEDED => Some((Errno::EHOSTUNREACH, false)),
+        _ => Some((Errno::EHOSTUNREACH, false)),
+    }
+}
+
+/// The errno of each code of a destination unreachable, and whether it is final
+/// (RFC 1122 section 3.2.2.1).
+///
+/// linux: net/ipv4/icmp.c:icmp_err_convert
+fn icmp_err_convert(code: u8) -> (Errno, bool) {
+    match code {
+        0 => (Errno::ENETUNREACH, false),
+        1 => (Errno::EHOSTUNREACH, false),
+        2 => (Errno::ENOPROTOOPT, true),
+        3 => (Errno::ECONNREFUSED, true),
+        4 => (Errno::EMSGSIZE, false),
+        5 => (Errno::EOPNOTSUPP, false),
+        6 => (Errno::ENETUNREACH, true),
+        7 => (Errno::EHOSTDOWN, true),
+        8 => (Errno::ENONET, true),
+        9 => (Errno::ENETUNREACH, true),
+        10 => (Errno::EHOSTUNREACH, true),
+        11 => (Errno::ENETUNREACH, false),
+        12 => (Errno::EHOSTUNREACH, false),
+        _ => (Errno::EHOSTUNREACH, true),
+    }
+}

@@ -1,0 +1,310 @@
+//! Which socket has which port, and which gets a datagram.
+//!
+//! linux: net/ipv4/udp.c (`udp_table`, `udp_lib_get_port`, `__udp4_lib_lookup`).
+//! Contexts: lookup in BH, changes by tasks. Locks: `class::PortHash`, a bucket's; then
+//! `class::Sock`. Invariant: what a CPU remembers of a lookup is used only while no socket has
+//! come, gone or changed since ([`UdpTable::generation`]).
+
+use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::net::core::dev::DevId;
+use crate::net::core::skbuff::SkBuff;
+use crate::net::core::sock::Sock;
+use crate::walk;
+use klib::siphash::SipKey;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uapi::errno::Errno;
+
+const BUCKETS: usize = 256;
+const CACHED: usize = 64;
+
+/// The UDP sockets of a namespace, by port.
+///
+/// linux: include/net/udp.h:udp_table
+pub struct UdpTable {
+    generation: AtomicU64,
+    key: SipKey,
+    buckets: Box<[SpinLock<Vec<Entry>, class::PortHash>]>,
+}
+
+impl fmt::Debug for UdpTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UdpTable(generation {})", self.generation.load(Ordering::Relaxed))
+    }
+}
+
+/// A socket in its bucket, with what a lookup compares: copies of the socket's own fields, changed
+/// together with them under the bucket's lock.
+#[derive(Clone)]
+struct Entry {
+    sk: Arc<Sock>,
+    num: u16,
+    rcv_saddr: u32,
+    daddr: u32,
+    dport: u16,
+    bound_dev_if: u16,
+    reuse: bool,
+    reuseport: bool,
+}
+
+/// Whose datagram it is: addresses and ports as the datagram has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UdpFlow {
+    pub saddr: u32,
+    pub daddr: u32,
+    pub sport: u16,
+    pub dport: u16,
+    pub dif: u16,
+}
+
+/// What a CPU remembers of its last lookups, lent out like its routes.
+#[derive(Default)]
+pub struct SockCache {
+    slots: Vec<Option<(UdpFlow, u64, Arc<Sock>)>>,
+}
+
+impl fmt::Debug for SockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SockCache({} kept)", self.slots.iter().flatten().count())
+    }
+}
+
+/// A socket that a lookup found, to be given back to the CPU.
+pub(crate) struct Found {
+    pub sk: Arc<Sock>,
+    flow: UdpFlow,
+    generation: u64,
+}
+
+impl SockCache {
+    fn slot(flow: &UdpFlow) -> usize {
+        let mixed = flow.saddr ^ u32::from(flow.sport) << 16 ^ u32::from(flow.dport);
+        (mixed.wrapping_mul(0x9e37_79b1) >> 26) as usize % CACHED
+    }
+
+    fn take(&mut self, flow: &UdpFlow, generation: u64) -> Option<Found> {
+        let slot = self.slots.get_mut(Self::slot(flow))?;
+        match slot {
+            Some((there, made, _)) if *made == generation && there == flow => {
+                slot.take().map(|(flow, generation, sk)| Found { sk, flow, generation })
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn give_back(&mut self, found: Found) {
+        if self.slots.is_empty() {
+            self.slots.resize_with(CACHED, || None);
+        }
+        let slot = Self::slot(&found.flow);
+        self.slots[slot] = Some((found.flow, found.generation, found.sk));
+    }
+}
+
+impl Entry {
+    /// How well the socket fits, `None`: not at all. A socket bound or connected more closely wins.
+    ///
+    /// linux: net/ipv4/udp.c:compute_score
+    fn compute_score(&self, flow: &UdpFlow) -> Option<u32> {
+        let fits = |own, theirs| own == 0 || own == theirs;
+        let matches = self.num == flow.dport
+            && fits(self.rcv_saddr, flow.daddr)
+            && fits(self.daddr, flow.saddr)
+            && (self.dport == 0 || self.dport == flow.sport)
+            && (self.bound_dev_if == 0 || self.bound_dev_if == flow.dif);
+        matches.then(|| {
+            2 + 4 * (u32::from(self.rcv_saddr != 0)
+                + u32::from(self.daddr != 0)
+                + u32::from(self.dport != 0)
+                + u32::from(self.bound_dev_if != 0))
+        })
+    }
+
+    /// Two sockets can't have the same port.
+    ///
+    /// linux: net/ipv4/udp.c:udp_lib_lport_inuse
+    fn conflicts(&self, other: &Self) -> bool {
+        let same_dev = self.bound_dev_if == 0
+            || other.bound_dev_if == 0
+            || self.bound_dev_if == other.bound_dev_if;
+        let same_addr =
+            self.rcv_saddr == 0 || other.rcv_saddr == 0 || self.rcv_saddr == other.rcv_saddr;
+        self.num == other.num
+            && !(self.reuse && other.reuse)
+            && !(self.reuseport && other.reuseport)
+            && same_dev
+            && same_addr
+    }
+}
+
+impl UdpTable {
+    pub(crate) fn new(key: SipKey) -> Self {
+        let buckets = (0..BUCKETS).map(|_| SpinLock::default()).collect();
+        Self { generation: AtomicU64::new(0), key, buckets }
+    }
+
+    fn bucket(&self, port: u16) -> &SpinLock<Vec<Entry>, class::PortHash> {
+        &self.buckets[usize::from(port) % BUCKETS]
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Every socket with its bound and connected addresses, in the order of buckets and binding.
+    pub fn dump(&self) -> Vec<Arc<Sock>> {
+        let all = |bucket: &SpinLock<Vec<Entry>, class::PortHash>| {
+            bucket.lock().iter().map(|entry| Arc::clone(&entry.sk)).collect::<Vec<_>>()
+        };
+        self.buckets.iter().flat_map(all).collect()
+    }
+
+    /// The best socket for a datagram; among equals of a `SO_REUSEPORT` group the flow's hash
+    /// decides, else the one bound last.
+    ///
+    /// linux: net/ipv4/udp.c:__udp4_lib_lookup
+    fn lookup(&self, flow: &UdpFlow) -> Option<Arc<Sock>> {
+        let bucket = self.bucket(flow.dport).lock();
+        let scored = || bucket.iter().filter_map(|e| Some((e.compute_score(flow)?, e)));
+        let best = scored().map(|(score, _)| score).max()?;
+        let mut equals = scored().filter(|(score, _)| *score == best).map(|(_, entry)| entry);
+        let group = equals.clone().filter(|entry| entry.reuseport).count() as u64;
+        if group > 1 {
+            let ports = u32::from(flow.sport) << 16 | u32::from(flow.dport);
+            let hash = self.key.siphash_3u32(flow.saddr, flow.daddr, ports) & 0xffff_ffff;
+            let index = (hash * group >> 32) as usize;
+            return equals.filter(|entry| entry.reuseport).nth(index).map(|e| Arc::clone(&e.sk));
+        }
+        let first = equals.next()?;
+        Some(Arc::clone(&equals.last().unwrap_or(first).sk))
+    }
+
+    /// Every socket that takes a datagram to many.
+    pub(super) fn all_matching(&self, flow: &UdpFlow) -> Vec<Arc<Sock>> {
+        let bucket = self.bucket(flow.dport).lock();
+        let fits = bucket.iter().filter(|entry| entry.compute_score(flow).is_some());
+        fits.map(|entry| Arc::clone(&entry.sk)).collect()
+    }
+
+    /// The addresses of a bound socket change: so do those a lookup compares, at once.
+    pub(crate) fn rehash(&self, sk: &Arc<Sock>, change: impl FnOnce(&mut crate::net::core::sock::SockState)) {
+        let num = sk.state().inet.num;
+        let mut bucket = self.bucket(num).lock();
+        let mut state = sk.state();
+        change(&mut state);
+        if let Some(entry) = bucket.iter_mut().find(|entry| Arc::ptr_eq(&entry.sk, sk)) {
+            entry.copy_from(&state);
+        }
+        drop(state);
+        self.changed();
+    }
+}
+
+impl Entry {
+    fn copy_from(&mut self, state: &crate::net::core::sock::SockState) {
+        self.num = state.inet.num;
+        self.rcv_saddr = state.inet.rcv_saddr;
+        self.daddr = state.inet.daddr;
+        self.dport = state.inet.dport;
+        self.bound_dev_if = state.opts.bound_dev_if;
+        self.reuse = state.opts.reuse;
+        self.reuseport = state.opts.reuseport;
+    }
+}
+
+/// Finds the socket of a datagram: what this CPU found last for the flow, or by the table.
+///
+/// linux: net/ipv4/udp.c:__udp4_lib_lookup_skb
+#[inline]
+pub(crate) fn __udp4_lib_lookup_skb(
+    cx: &mut BhCx<'_>,
+    skb: &SkBuff,
+    flow: &UdpFlow,
+) -> Option<Found> {
+    walk!(cx, skb, __udp4_lib_lookup_skb);
+    udp4_lib_lookup(cx, flow)
+}
+
+/// The same, for an ICMP error's quote.
+pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: &UdpFlow) -> Option<Found> {
+    let table = &cx.m.init_net.udp_table;
+    let generation = table.generation.load(Ordering::Acquire);
+    if let Some(found) = cx.cpu.socks.take(flow, generation) {
+        return Some(found);
+    }
+    table.lookup(flow).map(|sk| Found { sk, flow: *flow, generation })
+}
+
+/// Takes a port for a socket: the one asked for, or a free one of `ip_local_port_range`, tried from
+/// a place that nobody can guess (RFC 6056).
+///
+/// # Errors
+/// EADDRINUSE when the port, or every port, is taken.
+///
+/// linux: net/ipv4/udp.c:udp_v4_get_port
+pub(super) fn udp_v4_get_port(cx: &mut TaskCx, sk: &Arc<Sock>, port: u16) -> Result<(), Errno> {
+    let net = Arc::clone(&sk.net);
+    let table = &net.udp_table;
+    let mut entry = Entry {
+        sk: Arc::clone(sk),
+        num: 0,
+        rcv_saddr: 0,
+        daddr: 0,
+        dport: 0,
+        bound_dev_if: 0,
+        reuse: false,
+        reuseport: false,
+    };
+    if port != 0 {
+        return if table.insert(&mut entry, port) { Ok(()) } else { Err(Errno::EADDRINUSE) };
+    }
+    let (low, high) = cx.machine().tables().net.sysctl.ip_local_port_range;
+    let count = u32::from(high.saturating_sub(low)) + 1;
+    let start = cx.local_bh_disable(|bh| bh.cpu.rng.below(count));
+    (0..count)
+        .map(|step| low + ((start + step) % count) as u16)
+        .find(|port| table.insert(&mut entry, *port))
+        .map(|_| ())
+        .ok_or(Errno::EADDRINUSE)
+}
+
+impl UdpTable {
+    /// Enters a socket under `port` unless somebody conflicts; sets the socket's port.
+    fn insert(&self, entry: &mut Entry, port: u16) -> bool {
+        let mut bucket = self.bucket(port).lock();
+        {
+            let mut state = entry.sk.state();
+            entry.copy_from(&state);
+            entry.num = port;
+            if bucket.iter().any(|there| there.conflicts(entry)) {
+                return false;
+            }
+            state.inet.num = port;
+        }
+        bucket.push(entry.clone());
+        self.changed();
+        true
+    }
+}
+
+/// Takes a socket out of the table.
+///
+/// linux: net/ipv4/udp.c:udp_lib_unhash
+pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
+    let num = sk.state().inet.num;
+    if num == 0 {
+        return;
+    }
+    let table = &sk.net.udp_table;
+    table.bucket(num).lock().retain(|entry| !Arc::ptr_eq(&entry.sk, sk));
+    sk.state().inet.num = 0;
+    table.changed();
+}
+
+impl UdpFlow {
+    pub(super) fn new(saddr: u32, daddr: u32, ports: (u16, u16), dif: Option<DevId>) -> Self {
+        Self { saddr, daddr, sport: ports.0, dport: ports.1, dif: dif.map_or(0, |dev| dev.0) }
+    }
+}

@@ -1,0 +1,372 @@
+//! The system calls on sockets.
+//!
+//! linux: net/socket.c. Context: task.
+
+use super::{MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, Socket, Wait, sockfd_lookup_light};
+use crate::fs::{File, FileKind, fd_install};
+use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::sched::Operation;
+use crate::net::ipv4::af_inet::{Peer, inet_create};
+use crate::walk;
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::fcntl::O_NONBLOCK;
+use uapi::in_::SockaddrIn;
+use uapi::socket::{AF_INET, MSG_CMSG_CLOEXEC, MSG_WAITFORONE, SOCK_CLOEXEC, SOCK_NONBLOCK};
+use uapi::uio::UIO_MAXIOV;
+
+/// A call that may sleep, made of what it does on each poll.
+pub struct SockCall<F> {
+    wait: Wait,
+    step: F,
+}
+
+impl<T, F: FnMut(&mut TaskCx, &mut Wait) -> Poll<Result<T, Errno>>> SockCall<F> {
+    pub(crate) fn new(step: F) -> Self {
+        Self { wait: Wait::default(), step }
+    }
+}
+
+impl<T, F: FnMut(&mut TaskCx, &mut Wait) -> Poll<Result<T, Errno>>> Operation for SockCall<F> {
+    type Output = Result<T, Errno>;
+
+    #[inline]
+    fn poll(&mut self, cx: &mut TaskCx) -> Poll<Self::Output> {
+        self.wait.resume(cx);
+        (self.step)(cx, &mut self.wait)
+    }
+}
+
+/// Makes a socket; its descriptor.
+///
+/// # Errors
+/// EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EINVAL for what there is not; EMFILE.
+///
+/// linux: net/socket.c:sys_socket
+pub fn sys_socket(cx: &mut TaskCx, family: i32, kind: i32, protocol: i32) -> Result<i32, Errno> {
+    cx.enter_call();
+    walk!(cx, sys_socket);
+    const TYPE_MASK: i32 = 0xf;
+    if kind & !TYPE_MASK & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if family != AF_INET {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    let (sk, ops) = inet_create(cx, kind & TYPE_MASK, protocol)?;
+    let nonblock = if kind & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
+    let file = File::new(FileKind::Socket(Socket { sk, ops }), &SOCKET_FILE_OPS, nonblock);
+    fd_install(cx, file, kind & SOCK_CLOEXEC != 0)
+}
+
+/// Binds a socket to an address: the bytes of a `sockaddr`.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; those of the family.
+///
+/// linux: net/socket.c:sys_bind
+pub fn sys_bind(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
+    cx.enter_call();
+    walk!(cx, sys_bind);
+    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.bind)(cx, &socket.sk, name))?
+}
+
+/// Fixes a socket's peer.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; those of the family.
+///
+/// linux: net/socket.c:sys_connect
+pub fn sys_connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
+    cx.enter_call();
+    walk!(cx, sys_connect);
+    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.connect)(cx, &socket.sk, name))?
+}
+
+/// A socket's own address.
+///
+/// # Errors
+/// EBADF, ENOTSOCK.
+///
+/// linux: net/socket.c:sys_getsockname
+pub fn sys_getsockname(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
+    cx.enter_call();
+    walk!(cx, sys_getsockname);
+    sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::No))?
+}
+
+/// A socket's peer's address.
+///
+/// # Errors
+/// EBADF, ENOTSOCK, ENOTCONN.
+///
+/// linux: net/socket.c:sys_getpeername
+pub fn sys_getpeername(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
+    cx.enter_call();
+    walk!(cx, sys_getpeername);
+    sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::Yes))?
+}
+
+/// Half-closes a socket.
+///
+/// # Errors
+/// EBADF, ENOTSOCK, EINVAL, ENOTCONN.
+///
+/// linux: net/socket.c:sys_shutdown
+pub fn sys_shutdown(cx: &mut TaskCx, fd: i32, how: i32) -> Result<(), Errno> {
+    cx.enter_call();
+    walk!(cx, sys_shutdown);
+    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.shutdown)(cx, &socket.sk, how))?
+}
+
+#[inline]
+fn send_on(
+    cx: &mut TaskCx,
+    fd: i32,
+    msg: &MsgSend<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    let sent = sockfd_lookup_light(cx, fd, |cx, file, socket| {
+        wait.nonblock = file.nonblock();
+        sock_sendmsg(cx, socket, msg, wait)
+    });
+    match sent {
+        Ok(polled) => polled,
+        Err(error) => Poll::Ready(Err(error)),
+    }
+}
+
+/// Gives a message to the socket's family.
+///
+/// linux: net/socket.c:sock_sendmsg
+#[inline]
+fn sock_sendmsg(
+    cx: &mut TaskCx,
+    socket: &Socket,
+    msg: &MsgSend<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    walk!(cx, sock_sendmsg);
+    (socket.ops.sendmsg)(cx, &socket.sk, msg, wait)
+}
+
+#[inline]
+fn recv_on(
+    cx: &mut TaskCx,
+    fd: i32,
+    msg: &mut MsgRecv<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<Received, Errno>> {
+    let received = sockfd_lookup_light(cx, fd, |cx, file, socket| {
+        wait.nonblock = file.nonblock();
+        walk!(cx, sock_recvmsg);
+        (socket.ops.recvmsg)(cx, &socket.sk, msg, wait)
+    });
+    match received {
+        Ok(polled) => polled,
+        Err(error) => Poll::Ready(Err(error)),
+    }
+}
+
+/// Sends to an address (`None`: the peer).
+///
+/// # Errors
+/// EBADF, ENOTSOCK; those of the protocol.
+///
+/// linux: net/socket.c:sys_sendto
+pub fn sys_sendto<'a>(
+    fd: i32,
+    data: &'a [u8],
+    flags: i32,
+    name: Option<&'a [u8]>,
+) -> impl Operation<Output = Result<usize, Errno>> + 'a {
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_sendto);
+        let iov = [IoSlice::new(data)];
+        send_on(cx, fd, &MsgSend { iov: &iov, name, control: &[], flags }, wait)
+    })
+}
+
+/// Sends to the peer: `sendto` without an address.
+///
+/// # Errors
+/// As [`sys_sendto`].
+///
+/// linux: net/socket.c:sys_send
+pub fn sys_send<'a>(
+    fd: i32,
+    data: &'a [u8],
+    flags: i32,
+) -> impl Operation<Output = Result<usize, Errno>> + 'a {
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_send);
+        walk!(cx, sys_sendto);
+        let iov = [IoSlice::new(data)];
+        send_on(cx, fd, &MsgSend { iov: &iov, name: None, control: &[], flags }, wait)
+    })
+}
+
+/// Sends a message.
+///
+/// # Errors
+/// As [`sys_sendto`]; EINVAL for malformed control data, EMSGSIZE for more than 1,024 parts.
+///
+/// linux: net/socket.c:sys_sendmsg
+pub fn sys_sendmsg<'a>(
+    fd: i32,
+    msg: MsgSend<'a>,
+) -> impl Operation<Output = Result<usize, Errno>> + 'a {
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_sendmsg);
+        if msg.iov.len() > UIO_MAXIOV as usize {
+            return Poll::Ready(Err(Errno::EMSGSIZE));
+        }
+        send_on(cx, fd, &msg, wait)
+    })
+}
+
+/// Sends several messages; how many went. An error after the first is kept for the next call's
+/// sender to meet again.
+///
+/// # Errors
+/// That of the first message, if it did not go.
+///
+/// linux: net/socket.c:sys_sendmmsg
+pub fn sys_sendmmsg<'a>(
+    fd: i32,
+    msgs: &'a [MsgSend<'a>],
+    flags: i32,
+) -> impl Operation<Output = Result<usize, Errno>> + 'a {
+    let mut done = 0;
+    let msgs = &msgs[..msgs.len().min(UIO_MAXIOV as usize)];
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_sendmmsg);
+        while let Some(msg) = msgs.get(done) {
+            let msg = MsgSend { flags: msg.flags | flags, ..*msg };
+            match ready!(send_on(cx, fd, &msg, wait)) {
+                Ok(_) => done += 1,
+                Err(error) if done == 0 => return Poll::Ready(Err(error)),
+                Err(_) => break,
+            }
+        }
+        Poll::Ready(Ok(done))
+    })
+}
+
+/// Receives a message and its sender's address.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; those of the protocol.
+///
+/// linux: net/socket.c:sys_recvfrom
+pub fn sys_recvfrom(
+    fd: i32,
+    data: &mut [u8],
+    flags: i32,
+) -> impl Operation<Output = Result<(usize, Option<SockaddrIn>), Errno>> + '_ {
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_recvfrom);
+        let mut iov = [IoSliceMut::new(data)];
+        let mut msg = MsgRecv { iov: &mut iov, control: &mut [], flags };
+        let received = ready!(recv_on(cx, fd, &mut msg, wait));
+        Poll::Ready(received.map(|received| (received.len, received.name)))
+    })
+}
+
+/// Receives a message with its control data.
+///
+/// # Errors
+/// As [`sys_recvfrom`].
+///
+/// linux: net/socket.c:sys_recvmsg
+pub fn sys_recvmsg<'a>(
+    fd: i32,
+    iov: &'a mut [&'a mut [u8]],
+    control: &'a mut [u8],
+    flags: i32,
+) -> impl Operation<Output = Result<Received, Errno>> + 'a {
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_recvmsg);
+        if iov.len() > UIO_MAXIOV as usize {
+            return Poll::Ready(Err(Errno::EMSGSIZE));
+        }
+        let mut parts: Vec<IoSliceMut<'_>> =
+            iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+        let flags = flags & !MSG_CMSG_CLOEXEC;
+        let mut msg = MsgRecv { iov: &mut parts, control, flags };
+        recv_on(cx, fd, &mut msg, wait)
+    })
+}
+
+/// Receives several messages, each into its own buffer; what each is. Waits for all of them, for
+/// the first with `MSG_WAITFORONE`, and no longer than `timeout`.
+///
+/// # Errors
+/// As [`sys_recvfrom`], if not even one came.
+///
+/// linux: net/socket.c:sys_recvmmsg
+pub fn sys_recvmmsg<'a>(
+    fd: i32,
+    buffers: &'a mut [&'a mut [u8]],
+    flags: i32,
+    timeout: Option<Duration>,
+) -> impl Operation<Output = Result<Vec<Received>, Errno>> + 'a {
+    let mut done: Vec<Received> = Vec::new();
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_recvmmsg);
+        if let Some(timeout) = timeout {
+            let until = cx.now() + timeout;
+            wait.until.get_or_insert(until);
+        }
+        while let Some(buffer) = buffers.get_mut(done.len()) {
+            let one = flags & MSG_WAITFORONE != 0 && !done.is_empty();
+            let dontwait = if one { uapi::socket::MSG_DONTWAIT } else { 0 };
+            let mut iov = [IoSliceMut::new(buffer)];
+            let flags = flags & !MSG_WAITFORONE | dontwait;
+            let mut msg = MsgRecv { iov: &mut iov, control: &mut [], flags };
+            match ready!(recv_on(cx, fd, &mut msg, wait)) {
+                Ok(received) => done.push(received),
+                Err(error) if done.is_empty() => return Poll::Ready(Err(error)),
+                Err(_) => break,
+            }
+        }
+        Poll::Ready(Ok(std::mem::take(&mut done)))
+    })
+}
+
+/// `read` on a socket.
+///
+/// linux: net/socket.c:sock_aio_read
+pub(crate) fn sock_aio_read(
+    cx: &mut TaskCx,
+    file: &Arc<File>,
+    iov: &mut [IoSliceMut<'_>],
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    walk!(cx, sock_aio_read);
+    let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
+    wait.nonblock = file.nonblock();
+    // Shorter lifetimes for the parts than the caller's.
+    let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+    let mut msg = MsgRecv { iov: &mut parts, control: &mut [], flags: 0 };
+    let received = ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut msg, wait));
+    Poll::Ready(received.map(|received| received.len))
+}
+
+/// `write` on a socket.
+///
+/// linux: net/socket.c:sock_aio_write
+pub(crate) fn sock_aio_write(
+    cx: &mut TaskCx,
+    file: &Arc<File>,
+    iov: &[IoSlice<'_>],
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    walk!(cx, sock_aio_write);
+    let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
+    wait.nonblock = file.nonblock();
+    sock_sendmsg(cx, socket, &MsgSend { iov, name: None, control: &[], flags: 0 }, wait)
+}

@@ -1,0 +1,248 @@
+//! The socket calls.
+//!
+//! linux: net/socket.c. Key types: [`Socket`], [`MsgSend`], [`MsgRecv`], [`Wait`].
+//! Parts: [`calls`] (the system calls), [`options`] (`SOL_SOCKET`).
+//! Contexts: task. A call that may sleep is an [`Operation`]: a value that is polled; the others
+//! return at once.
+
+mod calls;
+mod options;
+
+pub use calls::{
+    SockCall, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_recvfrom, sys_recvmmsg,
+    sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto, sys_shutdown, sys_socket,
+};
+pub(crate) use calls::{sock_aio_read, sock_aio_write};
+pub use options::{sys_getsockopt, sys_setsockopt};
+
+use crate::fs::{File, FileOperations};
+use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::sched::wait::WaitKey;
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::WalkId;
+use crate::net::core::sock::{Sock, SockState, deadline, sk_purge};
+use crate::net::ipv4::af_inet::ProtoOps;
+use crate::walk;
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+use std::task::Poll;
+use uapi::errno::Errno;
+use uapi::in_::SockaddrIn;
+use uapi::poll::POLLOUT;
+use uapi::sockios::{FIONREAD, SIOCOUTQ};
+use uapi::socket::MSG_DONTWAIT;
+
+/// A socket as a file has it.
+///
+/// linux: include/linux/net.h:socket
+pub struct Socket {
+    /// The network's side.
+    pub sk: Arc<Sock>,
+    /// What its calls do.
+    pub ops: &'static ProtoOps,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({:?})", self.sk)
+    }
+}
+
+/// A message to send.
+#[derive(Clone, Copy, Debug)]
+pub struct MsgSend<'a> {
+    /// The data.
+    pub iov: &'a [IoSlice<'a>],
+    /// Where to: the bytes of a `sockaddr`.
+    pub name: Option<&'a [u8]>,
+    /// Control data.
+    pub control: &'a [u8],
+    /// `MSG_*`.
+    pub flags: i32,
+}
+
+/// Room for a message to receive.
+#[derive(Debug)]
+pub struct MsgRecv<'a> {
+    /// For the data.
+    pub iov: &'a mut [IoSliceMut<'a>],
+    /// For control data.
+    pub control: &'a mut [u8],
+    /// `MSG_*`.
+    pub flags: i32,
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes copied; with `MSG_TRUNC` asked for, bytes of the message.
+    pub len: usize,
+    /// Who sent it.
+    pub name: Option<SockaddrIn>,
+    /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_ERRQUEUE`.
+    pub flags: i32,
+    /// Bytes of control data.
+    pub controllen: usize,
+}
+
+/// A call's wait: what it waits for, and until when. Dropped, it takes itself off the queue.
+#[derive(Debug, Default)]
+pub struct Wait {
+    /// The file says `O_NONBLOCK`.
+    pub(crate) nonblock: bool,
+    /// The call's own limit (`recvmmsg`), beside the socket's.
+    pub(crate) until: Option<Ktime>,
+    started: bool,
+    span: WalkId,
+    deadline: Option<Option<Ktime>>,
+    queued: Option<(Arc<Sock>, WaitKey)>,
+}
+
+impl Wait {
+    /// A new poll of the call: on the first one the call begins.
+    pub(crate) fn resume(&mut self, cx: &mut TaskCx) {
+        if self.started {
+            cx.set_span(self.span);
+        } else {
+            self.started = true;
+            cx.enter_call();
+            self.span = cx.span();
+        }
+    }
+
+    /// Waits until `ready`, woken by any of `events` on `sk`. Pending: the caller is polled again
+    /// when it may be; it looks for itself.
+    ///
+    /// # Errors
+    /// EAGAIN when the call may not wait or its time is up; EINTR for a signal.
+    pub(crate) fn for_event<T>(
+        &mut self,
+        cx: &mut TaskCx,
+        sk: &Arc<Sock>,
+        events: u32,
+        flags: i32,
+        ready: impl FnOnce(&mut SockState) -> bool,
+    ) -> Poll<Result<T, Errno>> {
+        if self.nonblock || flags & MSG_DONTWAIT != 0 {
+            return Poll::Ready(Err(Errno::EAGAIN));
+        }
+        let until = *self.deadline.get_or_insert_with(|| {
+            let state = sk.state();
+            let sends = events & POLLOUT as u32 != 0;
+            let timeout = if sends { state.opts.sndtimeo } else { state.opts.rcvtimeo };
+            drop(state);
+            deadline(cx, timeout)
+        });
+        let until = [until, self.until].into_iter().flatten().min();
+        if until.is_some_and(|at| cx.now() >= at) {
+            return Poll::Ready(Err(Errno::EAGAIN));
+        }
+        if cx.task().take_signal() {
+            return Poll::Ready(Err(Errno::EINTR));
+        }
+        let mut state = sk.state();
+        if ready(&mut state) {
+            // It came between the look and now: look again at once.
+            drop(state);
+            cx.waker.wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut key = self.queued.take().map(|(_, key)| key);
+        state.wq.prepare_to_wait(&mut key, events, &cx.waker);
+        drop(state);
+        self.queued = key.map(|key| (Arc::clone(sk), key));
+        if let Some(at) = until {
+            cx.schedule_timeout(at);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let Some((sk, key)) = self.queued.take() else { return };
+        let mut wakeups = Vec::new();
+        {
+            let mut state = sk.state();
+            // Woken but ending some other way: the wake-up is somebody else's now.
+            if !state.wq.finish_wait(key) && !state.receive_queue.is_empty() {
+                let readable = state.readable_mask();
+                state.wq.wake_up(readable, &mut wakeups);
+            }
+        }
+        for waker in wakeups {
+            waker.wake();
+        }
+    }
+}
+
+/// The operations of a socket's file.
+///
+/// linux: net/socket.c:socket_file_ops
+pub static SOCKET_FILE_OPS: FileOperations = FileOperations {
+    read: sock_aio_read,
+    write: sock_aio_write,
+    poll: sock_poll,
+    ioctl: sock_ioctl,
+    release: sock_close,
+};
+
+/// What is ready on a socket: `POLL*` bits.
+///
+/// linux: net/socket.c:sock_poll
+fn sock_poll(cx: &mut TaskCx, file: &File) -> u32 {
+    walk!(cx, sock_poll);
+    file.socket().map_or(0, |socket| (socket.ops.poll)(&socket.sk))
+}
+
+/// `FIONREAD`: bytes of the next datagram; `SIOCOUTQ`: bytes on their way out.
+///
+/// # Errors
+/// ENOTTY for a request there is not.
+///
+/// linux: net/socket.c:sock_ioctl
+fn sock_ioctl(_cx: &mut TaskCx, file: &File, request: u32) -> Result<i32, Errno> {
+    let sk = &file.socket().ok_or(Errno::ENOTSOCK)?.sk;
+    match request {
+        FIONREAD => {
+            let state = sk.state();
+            Ok(state.receive_queue.front().map_or(0, |skb| skb.len() as i32))
+        }
+        SIOCOUTQ => Ok(sk.wmem_alloc() as i32),
+        _ => Err(Errno::ENOTTY),
+    }
+}
+
+/// The last descriptor is closed: the socket leaves the tables and what it holds is freed.
+///
+/// linux: net/socket.c:sock_close
+fn sock_close(cx: &mut TaskCx, file: &File) {
+    walk!(cx, sock_close);
+    let Some(socket) = file.socket() else { return };
+    let _sent_or_dropped = crate::net::ipv4::udp::udp_push_pending_frames(cx, &socket.sk);
+    (socket.sk.sk_prot.unhash)(cx, &socket.sk);
+    sk_purge(cx, &socket.sk);
+}
+
+/// Finds the socket of a descriptor, lends it to `f`, and takes it back: no count is touched.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; those of `f`.
+///
+/// linux: net/socket.c:sockfd_lookup_light
+#[inline]
+fn sockfd_lookup_light<R>(
+    cx: &mut TaskCx,
+    fd: i32,
+    f: impl FnOnce(&mut TaskCx, &Arc<File>, &Socket) -> R,
+) -> Result<R, Errno> {
+    walk!(cx, sockfd_lookup_light => fd as u64);
+    let file = crate::fs::fdget(cx, fd).ok_or(Errno::EBADF)?;
+    let result = match file.socket() {
+        Some(socket) => Ok(f(cx, &file, socket)),
+        None => Err(Errno::ENOTSOCK),
+    };
+    crate::fs::fdput(cx, fd, file);
+    result
+}

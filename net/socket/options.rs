@@ -1,0 +1,226 @@
+//! Options of `SOL_SOCKET`. Context: task.
+//!
+//! linux: net/core/sock.c (`sock_setsockopt`), net/socket.c.
+//! An option that is not implemented fails with ENOPROTOOPT; nothing succeeds silently.
+
+use super::sockfd_lookup_light;
+use crate::kernel::context::{TaskCx, Walker};
+use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock};
+use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
+use crate::walk;
+use std::sync::Arc;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::socket::{
+    AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BROADCAST, SO_COOKIE, SO_DOMAIN, SO_DONTROUTE,
+    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_NO_CHECK, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
+    SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF,
+    SO_SNDBUFFORCE, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET,
+    SOL_UDP,
+};
+
+/// Sets an option: `value` as the bytes that Linux takes.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; EINVAL for a value too short or out of range; ENOPROTOOPT for an option there
+/// is not; EDOM for a time that is none; ENODEV for a device.
+///
+/// linux: net/socket.c:sys_setsockopt
+pub fn sys_setsockopt(
+    cx: &mut TaskCx,
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> Result<(), Errno> {
+    cx.enter_call();
+    walk!(cx, sys_setsockopt);
+    sockfd_lookup_light(cx, fd, |cx, _, socket| match level {
+        SOL_SOCKET => sock_setsockopt(cx, &socket.sk, name, value),
+        SOL_IP => ip_setsockopt(&socket.sk, name, value),
+        SOL_UDP => (socket.sk.sk_prot.setsockopt)(cx, &socket.sk, name, value),
+        _ => Err(Errno::ENOPROTOOPT),
+    })?
+}
+
+/// linux: net/core/sock.c:sock_setsockopt
+fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
+    match name {
+        SO_BINDTODEVICE => return bind_to_device(cx, sk, value),
+        SO_RCVTIMEO | SO_SNDTIMEO => {
+            let timeout = timeval(value)?;
+            let mut state = sk.state();
+            match name {
+                SO_RCVTIMEO => state.opts.rcvtimeo = timeout,
+                _ => state.opts.sndtimeo = timeout,
+            }
+            return Ok(());
+        }
+        _ => (),
+    }
+    let val = int(value)?;
+    let on = val != 0;
+    let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
+    // What lookups compare changes in the table too.
+    match name {
+        SO_REUSEADDR => {
+            sk.net.udp_table.rehash(sk, |state| state.opts.reuse = on);
+            return Ok(());
+        }
+        SO_REUSEPORT => {
+            sk.net.udp_table.rehash(sk, |state| state.opts.reuseport = on);
+            return Ok(());
+        }
+        SO_SNDBUF | SO_SNDBUFFORCE => {
+            let max = if name == SO_SNDBUF { sysctl.wmem_max } else { i32::MAX as u32 / 2 };
+            // Linux reads a negative size as a huge one.
+            let val = (val as u32).min(max);
+            sk.set_sndbuf((val * 2).max(SOCK_MIN_SNDBUF));
+            return Ok(());
+        }
+        _ => (),
+    }
+    let mut state = sk.state();
+    let opts = &mut state.opts;
+    match name {
+        SO_RCVBUF => opts.rcvbuf = ((val as u32).min(sysctl.rmem_max) * 2).max(SOCK_MIN_RCVBUF),
+        SO_RCVBUFFORCE => {
+            opts.rcvbuf = ((val as u32).min(i32::MAX as u32 / 2) * 2).max(SOCK_MIN_RCVBUF);
+        }
+        SO_BROADCAST => opts.broadcast = on,
+        SO_DONTROUTE => opts.localroute = on,
+        SO_KEEPALIVE => opts.keepalive = on,
+        SO_NO_CHECK => opts.no_check_tx = on,
+        SO_PRIORITY => opts.priority = val as u32,
+        SO_MARK => opts.mark = val as u32,
+        SO_RCVLOWAT => {
+            opts.rcvlowat = match val {
+                0 => 1,
+                negative if negative < 0 => i32::MAX,
+                bytes => bytes,
+            };
+        }
+        SO_LINGER => opts.linger = on.then(|| value.get(4..8).map_or(Ok(0), int)).transpose()?,
+        SO_TIMESTAMP => {
+            opts.timestamp = on;
+            opts.timestampns = false;
+        }
+        SO_TIMESTAMPNS => {
+            opts.timestampns = on;
+            opts.timestamp = false;
+        }
+        SO_RXQ_OVFL => opts.rxq_ovfl = on,
+        SO_TYPE | SO_PROTOCOL | SO_DOMAIN | SO_ERROR | SO_ACCEPTCONN => {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+fn int(value: &[u8]) -> Result<i32, Errno> {
+    let bytes: [u8; 4] = value.get(..4).and_then(|v| v.try_into().ok()).ok_or(Errno::EINVAL)?;
+    Ok(i32::from_ne_bytes(bytes))
+}
+
+/// A `struct timeval`; zero: for ever.
+fn timeval(value: &[u8]) -> Result<Option<Duration>, Errno> {
+    let at = |range: std::ops::Range<usize>| -> Result<i64, Errno> {
+        let bytes = value.get(range).and_then(|v| v.try_into().ok()).ok_or(Errno::EINVAL)?;
+        Ok(i64::from_ne_bytes(bytes))
+    };
+    let (secs, micros) = (at(0..8)?, at(8..16)?);
+    if !(0..1_000_000).contains(&micros) {
+        return Err(Errno::EDOM);
+    }
+    // Linux reads a negative time as no waiting at all: the shortest there is.
+    let Ok(secs) = u64::try_from(secs) else { return Ok(Some(Duration::from_nanos(1))) };
+    let timeout = Duration::from_secs(secs) + Duration::from_micros(micros as u64);
+    Ok((!timeout.is_zero()).then_some(timeout))
+}
+
+/// linux: net/core/sock.c:sock_setbindtodevice
+fn bind_to_device(cx: &mut TaskCx, sk: &Arc<Sock>, value: &[u8]) -> Result<(), Errno> {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    let name = std::str::from_utf8(&value[..end]).map_err(|_| Errno::ENODEV)?;
+    let index = if name.is_empty() {
+        0
+    } else {
+        cx.machine().tables().net.dev_by_name(name).ok_or(Errno::ENODEV)?.ifindex.0
+    };
+    sk.net.udp_table.rehash(sk, |state| state.opts.bound_dev_if = index);
+    Ok(())
+}
+
+/// Reads an option as the bytes that Linux gives.
+///
+/// # Errors
+/// EBADF, ENOTSOCK, ENOPROTOOPT.
+///
+/// linux: net/socket.c:sys_getsockopt
+pub fn sys_getsockopt(cx: &mut TaskCx, fd: i32, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
+    cx.enter_call();
+    walk!(cx, sys_getsockopt);
+    sockfd_lookup_light(cx, fd, |cx, _, socket| {
+        let bytes = |value: i32| value.to_ne_bytes().to_vec();
+        match level {
+            SOL_SOCKET => sock_getsockopt(cx, &socket.sk, name),
+            SOL_IP => ip_getsockopt(cx, &socket.sk, name).map(bytes),
+            SOL_UDP => (socket.sk.sk_prot.getsockopt)(&socket.sk, name).map(bytes),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    })?
+}
+
+/// linux: net/core/sock.c:sock_getsockopt
+fn sock_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<Vec<u8>, Errno> {
+    let mut state = sk.state();
+    let opts = &state.opts;
+    let (kind, protocol) = sk.sk_prot.kind;
+    let value = match name {
+        SO_TYPE => kind,
+        SO_PROTOCOL => i32::from(protocol),
+        SO_DOMAIN => AF_INET,
+        SO_ACCEPTCONN => 0,
+        SO_ERROR => state.sock_error().err().map_or(0, |error| error.0),
+        SO_REUSEADDR => i32::from(opts.reuse),
+        SO_REUSEPORT => i32::from(opts.reuseport),
+        SO_BROADCAST => i32::from(opts.broadcast),
+        SO_DONTROUTE => i32::from(opts.localroute),
+        SO_KEEPALIVE => i32::from(opts.keepalive),
+        SO_NO_CHECK => i32::from(opts.no_check_tx),
+        SO_PRIORITY => opts.priority as i32,
+        SO_MARK => opts.mark as i32,
+        SO_RCVBUF => opts.rcvbuf as i32,
+        SO_SNDBUF => sk.sndbuf() as i32,
+        SO_RCVLOWAT => opts.rcvlowat,
+        SO_TIMESTAMP => i32::from(opts.timestamp),
+        SO_TIMESTAMPNS => i32::from(opts.timestampns),
+        SO_RXQ_OVFL => i32::from(opts.rxq_ovfl),
+        SO_LINGER => {
+            let linger = [i32::from(opts.linger.is_some()), opts.linger.unwrap_or(0)];
+            return Ok(linger.iter().flat_map(|value| value.to_ne_bytes()).collect());
+        }
+        SO_RCVTIMEO => return Ok(timeval_bytes(opts.rcvtimeo)),
+        SO_SNDTIMEO => return Ok(timeval_bytes(opts.sndtimeo)),
+        SO_COOKIE => return Ok(sk.cookie.to_ne_bytes().to_vec()),
+        SO_BINDTODEVICE => {
+            let index = crate::net::core::dev::DevId(opts.bound_dev_if);
+            let t = cx.machine().tables();
+            let name = t.net.dev(index).map_or("", |dev| dev.name.as_str());
+            let mut bytes = name.as_bytes().to_vec();
+            if !bytes.is_empty() {
+                bytes.push(0);
+            }
+            return Ok(bytes);
+        }
+        _ => return Err(Errno::ENOPROTOOPT),
+    };
+    Ok(value.to_ne_bytes().to_vec())
+}
+
+fn timeval_bytes(timeout: Option<Duration>) -> Vec<u8> {
+    let timeout = timeout.unwrap_or_default();
+    let parts = [timeout.as_secs() as i64, i64::from(timeout.subsec_micros())];
+    parts.iter().flat_map(|part| part.to_ne_bytes()).collect()
+}

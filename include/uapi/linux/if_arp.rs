@@ -164,9 +164,13 @@ mod tests {
     #[test]
     fn packet_layout() {
         let p = ArpIpv4::new(ARPOP_REQUEST, [2; 6], 0x0a00_0001, [3; 6], 0x0a00_0002);
-        assert_eq!(p.as_bytes(), [
-            0, 1, 8, 0, 6, 4, 0, 1, 2, 2, 2, 2, 2, 2, 10, 0, 0, 1, 3, 3, 3, 3, 3, 3, 10, 0, 0, 2
-        ]);
+        assert_eq!(
+            p.as_bytes(),
+            [
+                0, 1, 8, 0, 6, 4, 0, 1, 2, 2, 2, 2, 2, 2, 10, 0, 0, 1, 3, 3, 3, 3, 3, 3, 10, 0, 0,
+                2
+            ]
+        );
         assert_eq!(p.as_bytes().len(), ARP_IPV4_LEN);
     }
 

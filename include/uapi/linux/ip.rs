@@ -246,11 +246,14 @@ mod tests {
 
     #[test]
     fn header_matches_etherparse() {
-        let mut theirs =
-            etherparse::Ipv4Header::new(480, 63, etherparse::IpNumber::UDP, [10, 0, 0, 1], [
-                192, 0, 2, 9,
-            ])
-            .unwrap();
+        let mut theirs = etherparse::Ipv4Header::new(
+            480,
+            63,
+            etherparse::IpNumber::UDP,
+            [10, 0, 0, 1],
+            [192, 0, 2, 9],
+        )
+        .unwrap();
         theirs.identification = 0x1234;
         theirs.dont_fragment = false;
         theirs.more_fragments = true;

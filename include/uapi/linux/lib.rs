@@ -22,13 +22,27 @@ macro_rules! view {
 }
 
 pub mod errno;
-pub mod if_ether;
-pub mod ip;
-pub mod udp;
+pub mod errqueue;
+pub mod ethtool;
+pub mod fcntl;
 pub mod icmp;
+pub mod if_;
 pub mod if_arp;
+pub mod if_ether;
+pub mod if_packet;
+pub mod if_tun;
 pub mod igmp;
-pub mod tcp;
 pub mod in_;
+pub mod ip;
+pub mod neighbour;
+pub mod netfilter;
+pub mod pkt_sched;
+pub mod poll;
+pub mod rtnetlink;
 pub mod snmp;
 pub mod socket;
+pub mod sockios;
+pub mod tcp;
+pub mod udp;
+pub mod uio;
+pub mod virtio_net;

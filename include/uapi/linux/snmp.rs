@@ -253,6 +253,11 @@ mod tests {
         );
         assert_eq!(IcmpMib::COUNT, 29);
         assert!(IpMib::ALL.iter().enumerate().all(|(i, m)| *m as usize == i));
-        assert!(IcmpMib::ALL.iter().enumerate().all(|(i, m)| *m as usize == i));
+        assert!(
+            IcmpMib::ALL
+                .iter()
+                .enumerate()
+                .all(|(i, m)| *m as usize == i)
+        );
     }
 }

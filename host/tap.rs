@@ -133,8 +133,11 @@ pub enum TapError {
         /// The name.
         name: String,
     },
-    /// The kernel does not know all of the offloads.
-    #[error("TAP {name}: this kernel does not know offloads {offloads:#x}: ask for fewer")]
+    /// The kernel does not know all of the offloads, or not in this combination.
+    #[error(
+        "TAP {name}: the kernel refuses offloads {offloads:#x}: ask for fewer (segmentation \
+         needs TUN_F_CSUM, 0x1; UDP segmentation needs Linux 6.2)"
+    )]
     Offloads {
         /// The name.
         name: String,

@@ -4,6 +4,7 @@ use crate::wait::{Token, Trigger, Waiter};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_USO4, TUN_F_USO6};
 use uapi::virtio_net::{VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr};
 use zerocopy::FromBytes;
@@ -13,6 +14,9 @@ const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const SINGLE: TapOptions = TapOptions { offloads: 0, queues: Queues::Single };
 const MULTI: TapOptions = TapOptions { offloads: 0, queues: Queues::Multi };
+
+/// After so long a frame is taken for lost, rather than waited for without end.
+const HANG: Duration = Duration::from_secs(30);
 
 /// Where in what is read the Ethernet, IPv4 and UDP headers and the data begin.
 const ETH: usize = VNET_HDR_LEN;
@@ -43,7 +47,7 @@ fn read_udp(tap: &Tap, buf: &mut [u8]) -> usize {
         match tap.read_frame(buf).unwrap() {
             Some(n) if is_udp_to_us(&buf[..n]) => return n,
             Some(_) => {}
-            None => assert_eq!(waiter.wait(None).unwrap().next(), Some(Token(0))),
+            None => assert_eq!(waiter.wait(Some(HANG)).unwrap().next(), Some(Token(0))),
         }
     }
 }
@@ -170,6 +174,7 @@ fn a_frame_we_write_reaches_the_hosts_socket() {
         let (header, rest) = frame.split_at(VNET_HDR_LEN);
         let (first, second) = rest.split_at(20);
         tap.write_frame(&[header, first, second].map(IoSlice::new)).unwrap();
+        socket.set_read_timeout(Some(HANG)).unwrap();
         let mut buf = [0; 16];
         let (n, from) = socket.recv_from(&mut buf).unwrap();
         assert_eq!((&buf[..n], from), (&b"up"[..], SocketAddrV4::new(US, 9).into()));
@@ -370,10 +375,13 @@ fn a_tap_in_use_is_told() {
 #[test]
 fn unknown_offloads_are_told() {
     in_netns_with_tap(|_| {
+        let alone = TapOptions { offloads: TUN_F_TSO4, ..SINGLE };
+        assert!(matches!(Tap::open("nk0", alone), Err(TapError::Offloads { .. })));
         let options = TapOptions { offloads: 1 << 31, ..SINGLE };
         assert_eq!(
             text("nk0", options),
-            "TAP nk0: this kernel does not know offloads 0x80000000: ask for fewer"
+            "TAP nk0: the kernel refuses offloads 0x80000000: ask for fewer (segmentation \
+             needs TUN_F_CSUM, 0x1; UDP segmentation needs Linux 6.2)"
         );
     });
 }

@@ -157,7 +157,8 @@ pub enum TapError {
 }
 
 /// An open TAP, or one queue of it. Non-blocking, closed on exec; a TAP that is not persistent
-/// goes with its last descriptor.
+/// goes with its last descriptor. A child that another thread is starting has a copy of it until
+/// its exec: reopened within that time, the TAP may still be [`TapError::Busy`].
 #[derive(Debug)]
 pub struct Tap {
     file: File,

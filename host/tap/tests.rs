@@ -32,11 +32,25 @@ fn in_netns_with_tap(f: impl FnOnce(&NetNs) + Send) {
 
 /// Opens nk0, brings its host side up with an address, and makes us known to it.
 fn open_joined(ns: &NetNs, options: TapOptions) -> Tap {
-    let tap = Tap::open("nk0", options).unwrap();
+    joined(ns, Tap::open("nk0", options).unwrap())
+}
+
+fn joined(ns: &NetNs, tap: Tap) -> Tap {
     ns.ip("addr add 192.0.2.1/24 dev nk0");
     ns.ip("link set nk0 up");
     ns.ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev nk0 nud permanent");
     tap
+}
+
+/// Opens a TAP just closed. A program another test starts at this moment has a copy of our
+/// descriptor from its fork to its exec.
+fn reopen(name: &str) -> Tap {
+    loop {
+        match Tap::open(name, SINGLE) {
+            Err(TapError::Busy { .. }) => std::thread::yield_now(),
+            other => return other.unwrap(),
+        }
+    }
 }
 
 /// Waits for the UDP datagram to us; what else the host says on its own (IPv6, IGMP) is no news.
@@ -119,7 +133,7 @@ fn without_offloads_a_datagram_comes_finished() {
         ns.ip("tuntap add dev nk0 mode tap");
         let options = TapOptions { offloads: TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, ..SINGLE };
         drop(Tap::open("nk0", options).unwrap());
-        let tap = open_joined(ns, SINGLE);
+        let tap = joined(ns, reopen("nk0"));
         let socket = UdpSocket::bind((HOST, 0)).unwrap();
         for len in [0, 1, 1472] {
             socket.send_to(&vec![0x5a; len], (US, 7)).unwrap();
@@ -143,8 +157,7 @@ fn with_segmentation_offload_one_read_brings_many_datagrams() {
             Err(TapError::Offloads { .. }) => return,
             other => other.unwrap(),
         };
-        drop(tap);
-        let tap = open_joined(ns, TapOptions { offloads, ..SINGLE });
+        let tap = joined(ns, tap);
         let socket = UdpSocket::bind((HOST, 0)).unwrap();
         set_udp_segment(&socket, 1000);
         socket.send_to(&[1; 30_500], (US, 7)).unwrap();
@@ -376,7 +389,7 @@ fn a_tap_in_use_is_told() {
 fn unknown_offloads_are_told() {
     in_netns_with_tap(|_| {
         let alone = TapOptions { offloads: TUN_F_TSO4, ..SINGLE };
-        assert!(matches!(Tap::open("nk0", alone), Err(TapError::Offloads { .. })));
+        assert!(matches!(Tap::open("nk1", alone), Err(TapError::Offloads { .. })));
         let options = TapOptions { offloads: 1 << 31, ..SINGLE };
         assert_eq!(
             text("nk0", options),

@@ -1,0 +1,207 @@
+//! For tests: network namespaces of their own, and what they need of the machine.
+//!
+//! Contexts: test threads. Invariant: nothing outside the namespaces made here is changed.
+
+use crate::ifreq::{IfReq, IfRequest};
+use rustix::fs::{FileType, Mode, makedev, mknodat};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{CapabilitySet, UnshareFlags};
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::os::unix::net::UnixDatagram;
+use std::panic::resume_unwind;
+use std::process::Command;
+use std::{env, fs, thread};
+use uapi::if_::IFF_UP;
+use uapi::if_tun::TUN_PATH;
+
+/// What a test may need beyond a bare machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The rights to make namespaces and configure devices in them.
+    Root,
+    /// A program, found through `PATH`.
+    Tool(&'static str),
+    /// `/dev/net/tun`, open to us.
+    DevNetTun,
+    /// QEMU for x86-64.
+    Qemu,
+}
+
+/// Whether the machine has it. If not: prints `skipped: needs …`, and the test is to return.
+///
+/// # Panics
+/// If not, where `NETKEEL_REQUIRE_ALL=1` says that nothing may be skipped.
+#[must_use]
+pub fn need(needed: Need) -> bool {
+    if has(needed) {
+        return true;
+    }
+    let what = match needed {
+        Need::Root => "root",
+        Need::Tool(name) => name,
+        Need::DevNetTun => TUN_PATH,
+        Need::Qemu => QEMU,
+    };
+    assert!(
+        env::var_os("NETKEEL_REQUIRE_ALL").is_none_or(|v| v != "1"),
+        "needs {what}, and NETKEEL_REQUIRE_ALL=1 forbids to skip"
+    );
+    println!("skipped: needs {what}");
+    false
+}
+
+const QEMU: &str = "qemu-system-x86_64";
+
+fn has(needed: Need) -> bool {
+    match needed {
+        Need::Root => rustix::thread::capabilities(None).is_ok_and(|c| {
+            c.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN)
+        }),
+        Need::Tool(name) => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&path).any(|folder| folder.join(name).is_file())
+        }
+        Need::DevNetTun => fs::File::options().read(true).write(true).open(TUN_PATH).is_ok(),
+        Need::Qemu => has(Need::Tool(QEMU)),
+    }
+}
+
+/// What a namespace is to find at `/dev/net/tun`.
+#[derive(Clone, Copy, Debug)]
+pub enum TunNode {
+    /// Nothing.
+    Missing,
+    /// The driver, with these permissions.
+    Mode(u32),
+}
+
+/// A network namespace with a mount namespace of its own, seen from the thread that lives in it.
+/// Threads and programs started by that thread live in it too. It goes with the last of them.
+#[derive(Debug)]
+pub struct NetNs {
+    /// Not to be handed to a thread that may live elsewhere.
+    here: PhantomData<*const ()>,
+}
+
+/// Runs `f` on a thread in a fresh network namespace, whose only device is `lo`, and up; needs
+/// [`Need::Root`].
+///
+/// # Panics
+/// As `f` does, or when the namespace can't be made.
+pub fn in_fresh_netns<R: Send>(f: impl FnOnce(&NetNs) -> R + Send) -> R {
+    on_own_thread(|| f(&NetNs::enter()))
+}
+
+fn on_own_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    let result = thread::scope(|scope| scope.spawn(f).join());
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+impl NetNs {
+    /// The calling thread never returns from it, so it has to be one made for this.
+    fn enter() -> Self {
+        // SAFETY: the call is unsafe for UnshareFlags::FILES alone, which is not among these; so
+        // no descriptor of another thread is closed or opened.
+        unsafe {
+            rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
+                .expect("namespaces: needs root");
+        }
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).expect("private mounts");
+        // A sysfs shows the network namespace it was mounted in.
+        let none: Option<&CStr> = None;
+        mount("sysfs", "/sys", "sysfs", MountFlags::empty(), none).expect("own /sys");
+        let socket = UnixDatagram::unbound().expect("socket");
+        let mut request = IfReq::new("lo");
+        request.set_flags(IFF_UP as u16);
+        request.ioctl(&socket, IfRequest::SetFlags).expect("lo up");
+        Self { here: PhantomData }
+    }
+
+    /// Runs the `ip` command with these words.
+    ///
+    /// # Panics
+    /// When it fails, with what it said.
+    pub fn ip(&self, words: &str) {
+        let output = Command::new("ip").args(words.split_whitespace()).output().expect("ip");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {words}: {said}");
+    }
+
+    /// Puts a node of our own in the place of `/dev/net/tun`, here only.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn tun_node(&self, node: TunNode) {
+        let none: Option<&CStr> = None;
+        mount("tmpfs", "/dev/net", "tmpfs", MountFlags::empty(), none).expect("own /dev/net");
+        if let TunNode::Mode(mode) = node {
+            let made = makedev(10, 200);
+            mknodat(rustix::fs::CWD, TUN_PATH, FileType::CharacterDevice, Mode::empty(), made)
+                .expect("node");
+            // Not by mknod: the umask would take its part.
+            rustix::fs::chmod(TUN_PATH, Mode::from_raw_mode(mode)).expect("mode of the node");
+        }
+    }
+
+    /// Runs `f` on another thread here, as a user without any rights: number 65534.
+    ///
+    /// # Panics
+    /// As `f` does.
+    pub fn as_nobody<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        on_own_thread(|| {
+            let (uid, gid) = (Uid::from_raw(65534), Gid::from_raw(65534));
+            // Of this thread alone, which ends with `f`; the group first, while we may.
+            rustix::thread::set_thread_groups(&[]).expect("no groups");
+            rustix::thread::set_thread_res_gid(gid, gid, gid).expect("group");
+            rustix::thread::set_thread_res_uid(uid, uid, uid).expect("user");
+            f()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    #[test]
+    fn a_missing_tool_is_told() {
+        assert!(has(Need::Tool("sh")));
+        assert!(!has(Need::Tool("no-such-tool-anywhere")));
+    }
+
+    #[test]
+    fn a_namespace_is_fresh_and_its_loopback_up() {
+        if !need(Need::Root) {
+            return;
+        }
+        in_fresh_netns(|_| {
+            let names: Vec<_> = fs::read_dir("/sys/class/net").unwrap().collect();
+            assert_eq!(names.len(), 1);
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn the_thread_outside_keeps_its_namespace_and_rights() {
+        if !need(Need::Root) {
+            return;
+        }
+        let net = || fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let outside = net();
+        let inside = in_fresh_netns(|ns| {
+            let denied = ns.as_nobody(|| fs::File::open("/proc/1/environ").map(drop));
+            assert_eq!(denied.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            assert!(has(Need::Root), "this thread's rights are as before");
+            net()
+        });
+        assert_ne!(inside, outside);
+        assert_eq!(net(), outside);
+    }
+}

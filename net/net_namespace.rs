@@ -22,8 +22,6 @@ pub struct Net {
     pub(crate) icmp: IcmpLimits,
     /// Keys the flow hash.
     pub(crate) flow_key: SipKey,
-    /// Keys the choice of ports (RFC 6056).
-    pub(crate) port_key: SipKey,
     /// Keys the IP ID of each destination.
     pub(crate) ident_key: SipKey,
     /// IP ID counters, one for each hash of a destination.
@@ -38,13 +36,12 @@ impl Net {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
         let mut secrets = Csprng::from_seed(seed);
         let mut key = || SipKey([secrets.next_u64(), secrets.next_u64()]);
-        let (flow_key, port_key, ident_key) = (key(), key(), key());
+        let (flow_key, ident_key) = (key(), key());
         Self {
             arp_tbl: NeighTable::new(),
             udp_table: UdpTable::new(key()),
             icmp: IcmpLimits::new(key()),
             flow_key,
-            port_key,
             ident_key,
             idents: (0..IP_IDENTS).map(|_| AtomicU32::new(secrets.next_u32())).collect(),
             next_cookie: AtomicU64::new(1),

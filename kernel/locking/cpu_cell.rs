@@ -43,6 +43,11 @@ impl<T> CpuCell<T> {
         Self { state: AtomicU32::new(0), want: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
+    /// The contents, when nobody else can be inside.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Enters if nobody is inside. Whoever enters has seen the kick and owns what is pending.
     #[inline]
     pub fn try_enter(&self) -> Option<CpuHeld<'_, T>> {

@@ -82,7 +82,7 @@ impl NetMib {
     }
 
     /// Counts a drop.
-    pub(crate) fn drop(&mut self, reason: DropReason) {
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
         self.drops[reason as usize] += 1;
     }
 

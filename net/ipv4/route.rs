@@ -76,7 +76,8 @@ impl RouteCache {
     /// Takes a decision back.
     #[inline]
     pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
-        self.slots[Self::slot(&dst.key)] = Some(dst);
+        let slot = Self::slot(&dst.key);
+        self.slots[slot] = Some(dst);
     }
 }
 

@@ -202,9 +202,9 @@ impl Qdisc {
     }
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
     /// The qdisc.
-    pub(crate) fn qdisc(&self) -> &Arc<Qdisc> {
+    pub(crate) fn qdisc(&self) -> &'a Arc<Qdisc> {
         self.qdisc
     }
 

@@ -370,6 +370,9 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
             return Err(Errno::EEXIST);
         }
         dev.ifindex = DevId(u16::try_from(devs.len()).map_err(|_| Errno::ENFILE)?);
+        for (queue, txq) in dev.tx_queues.iter().enumerate() {
+            txq.qdisc.attach(dev.ifindex, queue as u16);
+        }
         let dev = Arc::new(dev);
         devs.push(Some(Arc::clone(&dev)));
         t.net.in_devs.resize(devs.len(), None);

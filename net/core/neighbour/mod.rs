@@ -12,7 +12,7 @@ mod nud;
 mod table;
 
 pub use nud::{NeighUpdate, neigh_event_send, neigh_update};
-pub use table::{NeighEntry, NeighTable, __neigh_create, neigh_ifdown, neigh_lookup};
+pub use table::{NeighEntry, NeighTable, __neigh_create, neigh_add, neigh_ifdown, neigh_lookup};
 
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::locking::{SpinLock, lockdep::class};
@@ -94,7 +94,6 @@ pub struct Neighbour {
     pub key: NeighKey,
     /// The protocol's functions.
     pub ops: &'static NeighOps,
-    table: Arc<NeighTable>,
     /// State in the top byte, dead in the bit above the address, the address below: one load
     /// tells a sender all it needs.
     word: AtomicU64,

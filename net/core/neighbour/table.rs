@@ -120,7 +120,7 @@ pub fn __neigh_create(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>
     let m = cx.m;
     let table = &m.init_net.arp_tbl;
     let (now, parms) = (cx.now(), &cx.t.net.sysctl.neigh);
-    let fresh = Arc::new(new_entry(cx, key, table)?);
+    let fresh = Arc::new(new_entry(cx, key)?);
     let (made, gone) = {
         let mut inner = table.inner.lock();
         if let Some(there) = inner.entries.get(&key) {
@@ -152,7 +152,7 @@ pub fn __neigh_create(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>
     Some(fresh)
 }
 
-fn new_entry(cx: &mut BhCx<'_>, key: NeighKey, table: &Arc<NeighTable>) -> Option<Neighbour> {
+fn new_entry(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Neighbour> {
     let (now, t) = (cx.now(), cx.t);
     let dev = t.net.dev(key.dev)?;
     let (state, addr, ops) = arp_constructor(cx, key.addr, dev);
@@ -162,7 +162,6 @@ fn new_entry(cx: &mut BhCx<'_>, key: NeighKey, table: &Arc<NeighTable>) -> Optio
     let neigh = Neighbour {
         key,
         ops,
-        table: Arc::clone(table),
         word: AtomicU64::new(0),
         used: AtomicU64::new(now.0),
         confirmed: AtomicU64::new(0),

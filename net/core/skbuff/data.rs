@@ -117,16 +117,6 @@ impl SkBuff {
         Some(put)
     }
 
-    /// Puts the front back by `len` bytes that were pulled before; false past the head's start.
-    #[inline]
-    #[must_use]
-    pub(crate) fn unpull(&mut self, len: usize) -> bool {
-        let Some(start) = (self.data as usize).checked_sub(len) else { return false };
-        self.data = start as u32;
-        self.len += len as u32;
-        true
-    }
-
     /// Cuts the packet to `len` bytes, if it is longer.
     ///
     /// linux: net/core/skbuff.c:pskb_trim

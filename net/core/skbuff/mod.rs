@@ -215,7 +215,7 @@ pub fn consume_skb(cx: &mut BhCx<'_>, skb: Skb) {
 #[cold]
 pub fn kfree_skb(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
     crate::walk!(cx, skb, kfree_skb => reason as u64);
-    cx.cpu.mib.drop(reason);
+    cx.cpu.mib.count_drop(reason);
     cx.free_skb(skb);
 }
 

@@ -129,7 +129,7 @@ fn allowed(cx: &mut BhCx<'_>, type_: u8, daddr: u32) -> bool {
                 Limited::Global => IcmpMib::OutRateLimitGlobal,
                 Limited::Host => IcmpMib::OutRateLimitHost,
             });
-            cx.cpu.mib.drop(DropReason::RateLimited);
+            cx.cpu.mib.count_drop(DropReason::RateLimited);
             false
         }
     }

@@ -275,7 +275,8 @@ impl UdpTable {
     fn insert(&self, entry: &mut Entry, port: u16) -> bool {
         let mut bucket = self.bucket(port).lock();
         {
-            let mut state = entry.sk.state();
+            let sk = Arc::clone(&entry.sk);
+            let mut state = sk.state();
             entry.copy_from(&state);
             entry.num = port;
             if bucket.iter().any(|there| there.conflicts(entry)) {

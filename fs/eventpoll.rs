@@ -6,12 +6,11 @@
 //! DIVERGES: an epoll descriptor can't be added to another (EINVAL; Linux allows five levels).
 
 use super::{File, FileKind, FileOperations, fd_install};
-use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::sched::Operation;
 use crate::kernel::sched::wait::{WaitCallback, WaitKey, WaitQueue};
 use crate::kernel::time::Ktime;
-use crate::walk;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

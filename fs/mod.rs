@@ -49,8 +49,7 @@ pub struct FileOperations {
 
 type ReadFn =
     fn(&mut TaskCx, &Arc<File>, &mut [IoSliceMut<'_>], &mut Wait) -> Poll<Result<usize, Errno>>;
-type WriteFn =
-    fn(&mut TaskCx, &Arc<File>, &[IoSlice<'_>], &mut Wait) -> Poll<Result<usize, Errno>>;
+type WriteFn = fn(&mut TaskCx, &Arc<File>, &[IoSlice<'_>], &mut Wait) -> Poll<Result<usize, Errno>>;
 
 /// What a file is (`private_data`).
 #[derive(Debug)]
@@ -120,9 +119,7 @@ impl File {
 
     fn poll_callback(&self, callback: Arc<dyn WaitCallback>) -> Option<WaitKey> {
         match &self.kind {
-            FileKind::Socket(socket) => {
-                Some(socket.sk.state().wq.add_callback(u32::MAX, callback))
-            }
+            FileKind::Socket(socket) => Some(socket.sk.state().wq.add_callback(u32::MAX, callback)),
             FileKind::Epoll(_) => None,
         }
     }
@@ -291,7 +288,9 @@ pub fn do_close_on_exec(cx: &mut TaskCx) {
     let marked: Vec<i32> = {
         let table = files.table.lock();
         let fds = table.fds.iter().enumerate();
-        fds.filter(|(_, d)| d.as_ref().is_some_and(|d| d.cloexec)).map(|(fd, _)| fd as i32).collect()
+        fds.filter(|(_, d)| d.as_ref().is_some_and(|d| d.cloexec))
+            .map(|(fd, _)| fd as i32)
+            .collect()
     };
     for fd in marked {
         if let Some(file) = files.take(fd) {

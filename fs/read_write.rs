@@ -3,10 +3,9 @@
 //! linux: fs/read_write.c.
 
 use super::{fdget, fdput};
-use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
 use crate::net::socket::{SockCall, Wait};
-use crate::walk;
 use std::io::{IoSlice, IoSliceMut};
 use std::task::Poll;
 use uapi::errno::Errno;
@@ -44,10 +43,7 @@ fn write_on(
 /// EBADF; those of the file.
 ///
 /// linux: fs/read_write.c:sys_read
-pub fn sys_read(
-    fd: i32,
-    data: &mut [u8],
-) -> impl Operation<Output = Result<usize, Errno>> + '_ {
+pub fn sys_read(fd: i32, data: &mut [u8]) -> impl Operation<Output = Result<usize, Errno>> + '_ {
     SockCall::new(move |cx, wait| read_on(cx, fd, &mut [IoSliceMut::new(data)], wait))
 }
 

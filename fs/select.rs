@@ -3,10 +3,9 @@
 //! linux: fs/select.c. Key types: [`PollFd`].
 
 use super::{File, NR_OPEN};
-use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::context::TaskCx;
 use crate::kernel::sched::{Operation, wait::WaitKey};
 use crate::kernel::time::Ktime;
-use crate::walk;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;

@@ -42,13 +42,7 @@ impl Wire {
             capacity,
             max_bytes: capacity.saturating_mul(BYTES_PER_FRAME).max(MAX_FRAME_LEN),
         });
-        (
-            WireEnd {
-                link: Arc::clone(&link),
-                side: 0,
-            },
-            WireEnd { link, side: 1 },
-        )
+        (WireEnd { link: Arc::clone(&link), side: 0 }, WireEnd { link, side: 1 })
     }
 }
 
@@ -115,8 +109,7 @@ impl WireEnd {
         for side in &self.link.sides {
             if !up {
                 let mut queue = side.lock();
-                side.dropped
-                    .fetch_add(queue.len() as u64, Ordering::Relaxed);
+                side.dropped.fetch_add(queue.len() as u64, Ordering::Relaxed);
                 queue.clear();
                 side.pending.store(0, Ordering::Release);
             }
@@ -142,17 +135,12 @@ impl WirePort for WireEnd {
         }
         let taken = {
             let mut queue = peer.lock();
-            let taken = if self.carrier() {
-                take(&self.link, batch, &mut queue)
-            } else {
-                0
-            };
+            let taken = if self.carrier() { take(&self.link, batch, &mut queue) } else { 0 };
             peer.pending.store(queue.len(), Ordering::Release);
             taken
         };
         if taken < offered {
-            peer.dropped
-                .fetch_add((offered - taken) as u64, Ordering::Relaxed);
+            peer.dropped.fetch_add((offered - taken) as u64, Ordering::Relaxed);
         }
         if taken > 0 {
             peer.tell(WireEvent::Frames);
@@ -200,16 +188,13 @@ fn take(link: &Link, batch: &mut FrameBatch, queue: &mut FrameBatch) -> usize {
         return batch.move_to(queue, room);
     }
     let fits =
-        batch
-            .iter()
-            .take(room)
-            .take_while(|(frame, _)| match bytes.checked_sub(frame.len()) {
-                Some(left) => {
-                    bytes = left;
-                    true
-                }
-                None => false,
-            });
+        batch.iter().take(room).take_while(|(frame, _)| match bytes.checked_sub(frame.len()) {
+            Some(left) => {
+                bytes = left;
+                true
+            }
+            None => false,
+        });
     let n = fits.count();
     batch.move_to(queue, n)
 }

@@ -46,7 +46,7 @@ use crate::kernel::rcupdate::Tables;
 use crate::kernel::sched::TaskStruct;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::{Context, Record, WalkId, events::Point};
-use crate::net::core::skbuff::{Skb, SkBuff};
+use crate::net::core::skbuff::{SkBuff, Skb};
 use crate::net::core::snmp::Mib;
 use std::fmt;
 use std::sync::Arc;

@@ -232,11 +232,8 @@ impl<'m> Stay<'m> {
     fn leave_with<R>(self, last: impl Fn(&CpuLocal) -> R) -> R {
         let Self { m, cpu, mut held, tables } = self;
         let result = last(&held);
-        let wakeups = if held.wakeups.is_empty() {
-            Vec::new()
-        } else {
-            std::mem::take(&mut held.wakeups)
-        };
+        let wakeups =
+            if held.wakeups.is_empty() { Vec::new() } else { std::mem::take(&mut held.wakeups) };
         held.tables = Some(tables);
         match held.leave() {
             Ok(()) => {

@@ -52,7 +52,10 @@ impl Publisher {
 
     /// Publishes what `change` makes of a copy of the latest snapshot. One writer at a time: the
     /// caller holds the configuration lock.
-    pub(crate) fn update<R, E>(&self, change: impl FnOnce(&mut Tables) -> Result<R, E>) -> Result<R, E> {
+    pub(crate) fn update<R, E>(
+        &self,
+        change: impl FnOnce(&mut Tables) -> Result<R, E>,
+    ) -> Result<R, E> {
         let mut next = Tables::clone(&self.load());
         let result = change(&mut next)?;
         next.generation += 1;

@@ -31,9 +31,7 @@ impl<const WORDS: usize> AtomicBitmap<WORDS> {
 
     /// A bitmap with no bit set.
     pub const fn new() -> Self {
-        Self {
-            words: [const { AtomicU64::new(0) }; WORDS],
-        }
+        Self { words: [const { AtomicU64::new(0) }; WORDS] }
     }
 
     /// Sets `bit` and says whether it was set before.
@@ -63,17 +61,13 @@ impl<const WORDS: usize> AtomicBitmap<WORDS> {
     #[inline]
     pub fn test(&self, bit: usize) -> bool {
         let (word, mask) = locate(bit);
-        self.words
-            .get(word)
-            .is_some_and(|word| word.load(Ordering::Acquire) & mask != 0)
+        self.words.get(word).is_some_and(|word| word.load(Ordering::Acquire) & mask != 0)
     }
 
     /// Whether some bit is set, by plain loads: a hint while others are writing.
     #[inline]
     pub fn any(&self) -> bool {
-        self.words
-            .iter()
-            .any(|word| word.load(Ordering::Relaxed) != 0)
+        self.words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Clears every bit and calls `f` with each one that was set, in ascending order.
@@ -102,9 +96,7 @@ impl<const WORDS: usize> Default for AtomicBitmap<WORDS> {
 
 impl<const WORDS: usize> fmt::Debug for AtomicBitmap<WORDS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries((0..Self::BITS).filter(|&bit| self.test(bit)))
-            .finish()
+        f.debug_set().entries((0..Self::BITS).filter(|&bit| self.test(bit))).finish()
     }
 }
 
@@ -155,11 +147,7 @@ impl CpuMask {
 
     /// The lowest processor of the mask.
     pub const fn first(self) -> Option<usize> {
-        if self.0 == 0 {
-            None
-        } else {
-            Some(self.0.trailing_zeros() as usize)
-        }
+        if self.0 == 0 { None } else { Some(self.0.trailing_zeros() as usize) }
     }
 
     /// The processors of the mask in ascending order.
@@ -257,11 +245,7 @@ impl fmt::Display for CpuMask {
     /// Prints groups of 32 bits; a mask that fits one group is printed as one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (high, low) = (self.0 >> 32, self.0 & 0xffff_ffff);
-        if high == 0 {
-            write!(f, "{low:x}")
-        } else {
-            write!(f, "{high:x},{low:08x}")
-        }
+        if high == 0 { write!(f, "{low:x}") } else { write!(f, "{high:x},{low:08x}") }
     }
 }
 

@@ -25,9 +25,7 @@ fn native_sum(data: &[u8]) -> u16 {
             *lane = lane.wrapping_add((word & 0xffff_ffff) + (word >> 32));
         }
     }
-    let mut sum = lanes
-        .iter()
-        .fold(0u64, |sum, &lane| end_around_add(sum, lane));
+    let mut sum = lanes.iter().fold(0u64, |sum, &lane| end_around_add(sum, lane));
     let (words, rest) = rest.as_chunks::<4>();
     for word in words {
         sum = end_around_add(sum, u32::from_ne_bytes(*word).into());
@@ -138,11 +136,7 @@ pub const fn csum_sub(sum: u32, addend: u32) -> u32 {
 #[inline]
 #[must_use]
 pub const fn csum_shift(sum: u32, offset: usize) -> u32 {
-    if offset % 2 == 1 {
-        sum.rotate_right(8)
-    } else {
-        sum
-    }
+    if offset % 2 == 1 { sum.rotate_right(8) } else { sum }
 }
 
 /// Adds the sum `sum2` of a block that starts at byte `offset` of the data summed in `sum`.

@@ -57,10 +57,7 @@ const fn belongs(key: u32, head: Head, size: usize) -> bool {
 impl<A> LcTrie<A> {
     /// An empty trie.
     pub const fn new() -> Self {
-        Self {
-            root: Slot::Empty,
-            len: 0,
-        }
+        Self { root: Slot::Empty, len: 0 }
     }
 
     /// The number of prefixes, including those whose list of aliases is empty.
@@ -91,10 +88,7 @@ impl<A> LcTrie<A> {
             slot = table.get(index_of(key, head, table.len()))?;
         }
         slot.head().filter(|head| head.key() == key)?;
-        (0..)
-            .map_while(|n| slot.prefix(n))
-            .find(|&(have, _)| have == plen)
-            .map(|(_, list)| list)
+        (0..).map_while(|n| slot.prefix(n)).find(|&(have, _)| have == plen).map(|(_, list)| list)
     }
 
     /// Offers the aliases of the prefixes that match `addr` to `accept`, the longest prefix first
@@ -111,10 +105,7 @@ impl<A> LcTrie<A> {
     /// All prefixes with their aliases in the order of their keys, the longest prefix of a key
     /// first.
     pub fn iter(&self) -> Iter<'_, A> {
-        Iter {
-            tables: vec![core::slice::from_ref(&self.root).iter()],
-            leaf: None,
-        }
+        Iter { tables: vec![core::slice::from_ref(&self.root).iter()], leaf: None }
     }
 }
 
@@ -257,11 +248,7 @@ fn add<A: Clone>(slot: &mut Slot<A>, key: u32, plen: u8, is_root: bool) -> bool 
     let bottom = head.pos + slot.bits().unwrap_or(0);
     if apart > bottom {
         let (old, new) = (core::mem::take(slot), Slot::leaf(key, plen));
-        let (low, high) = if key > head.key() {
-            (old, new)
-        } else {
-            (new, old)
-        };
+        let (low, high) = if key > head.key() { (old, new) } else { (new, old) };
         *slot = join(low, high, apart - 1);
         resize(slot, is_root);
         return true;
@@ -358,9 +345,7 @@ impl<'a, A> IntoIterator for &'a LcTrie<A> {
 
 impl<A> fmt::Debug for Iter<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter")
-            .field("depth", &self.tables.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Iter").field("depth", &self.tables.len()).finish_non_exhaustive()
     }
 }
 
@@ -372,9 +357,7 @@ impl<A> Default for LcTrie<A> {
 
 impl<A> fmt::Debug for LcTrie<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LcTrie")
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        f.debug_struct("LcTrie").field("len", &self.len).finish_non_exhaustive()
     }
 }
 

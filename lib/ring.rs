@@ -18,18 +18,12 @@ pub struct FixedRing<T> {
 impl<T> FixedRing<T> {
     /// An empty ring for up to `capacity` values; memory is taken as it fills.
     pub const fn new(capacity: usize) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            capacity,
-        }
+        Self { queue: VecDeque::new(), capacity }
     }
 
     /// An empty ring whose memory is taken at once, so that filling it never allocates.
     pub fn preallocated(capacity: usize) -> Self {
-        Self {
-            queue: VecDeque::with_capacity(capacity),
-            capacity,
-        }
+        Self { queue: VecDeque::with_capacity(capacity), capacity }
     }
 
     /// Adds `value` at the end, or hands it back when the ring is full.

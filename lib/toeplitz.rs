@@ -24,9 +24,8 @@ pub const MICROSOFT_KEY: [u8; KEY_LEN] = [
 /// The 40 key bits that matter to the input byte at `position`, in the low bits; the key is
 /// followed by zeros.
 fn window(key: &[u8; KEY_LEN], position: usize) -> u64 {
-    (position..position.saturating_add(5)).fold(0, |bits, at| {
-        bits << 8 | u64::from(key.get(at).copied().unwrap_or(0))
-    })
+    (position..position.saturating_add(5))
+        .fold(0, |bits, at| bits << 8 | u64::from(key.get(at).copied().unwrap_or(0)))
 }
 
 /// The contribution of the value `byte` of an input byte to the hash.
@@ -47,9 +46,7 @@ fn hash_from(key: &[u8; KEY_LEN], start: usize, input: &[u8]) -> u32 {
         .iter()
         .take(KEY_LEN)
         .enumerate()
-        .fold(0, |hash, (at, &byte)| {
-            hash ^ contribution(window(key, start + at), byte)
-        })
+        .fold(0, |hash, (at, &byte)| hash ^ contribution(window(key, start + at), byte))
 }
 
 /// The hash under one key, with a table for each byte of an IPv4 flow.
@@ -70,10 +67,7 @@ impl Toeplitz {
             }
             table
         };
-        Self {
-            key: *key,
-            tables: (0..FLOW_LEN).map(table).collect(),
-        }
+        Self { key: *key, tables: (0..FLOW_LEN).map(table).collect() }
     }
 
     /// The key.
@@ -90,11 +84,7 @@ impl Toeplitz {
             .iter()
             .zip(head)
             .fold(0, |hash, (table, &byte)| hash ^ table[usize::from(byte)]);
-        if tail.is_empty() {
-            hash
-        } else {
-            hash ^ hash_from(&self.key, FLOW_LEN, tail)
-        }
+        if tail.is_empty() { hash } else { hash ^ hash_from(&self.key, FLOW_LEN, tail) }
     }
 
     /// Hashes the addresses and ports of a flow, given in host order.
@@ -125,36 +115,11 @@ mod tests {
     /// suite.
     type Vector = (([u8; 4], u16), ([u8; 4], u16), u32, u32);
     const VECTORS: [Vector; 5] = [
-        (
-            ([161, 142, 100, 80], 1766),
-            ([66, 9, 149, 187], 2794),
-            0x323e_8fc2,
-            0x51cc_c178,
-        ),
-        (
-            ([65, 69, 140, 83], 4739),
-            ([199, 92, 111, 2], 14230),
-            0xd718_262a,
-            0xc626_b0ea,
-        ),
-        (
-            ([12, 22, 207, 184], 38024),
-            ([24, 19, 198, 95], 12898),
-            0xd2d0_a5de,
-            0x5c2b_394a,
-        ),
-        (
-            ([209, 142, 163, 6], 2217),
-            ([38, 27, 205, 30], 48228),
-            0x8298_9176,
-            0xafc7_327f,
-        ),
-        (
-            ([202, 188, 127, 2], 1303),
-            ([153, 39, 163, 191], 44251),
-            0x5d18_09c5,
-            0x10e8_28a2,
-        ),
+        (([161, 142, 100, 80], 1766), ([66, 9, 149, 187], 2794), 0x323e_8fc2, 0x51cc_c178),
+        (([65, 69, 140, 83], 4739), ([199, 92, 111, 2], 14230), 0xd718_262a, 0xc626_b0ea),
+        (([12, 22, 207, 184], 38024), ([24, 19, 198, 95], 12898), 0xd2d0_a5de, 0x5c2b_394a),
+        (([209, 142, 163, 6], 2217), ([38, 27, 205, 30], 48228), 0x8298_9176, 0xafc7_327f),
+        (([202, 188, 127, 2], 1303), ([153, 39, 163, 191], 44251), 0x5d18_09c5, 0x10e8_28a2),
     ];
 
     #[test]

@@ -150,10 +150,7 @@ impl FrameBatch {
 
     /// Appends a frame that lies in pieces; false when it is too long.
     pub fn push_parts(&mut self, parts: &[&[u8]], meta: FrameMeta) -> bool {
-        let Some(len) = parts
-            .iter()
-            .try_fold(0usize, |sum, p| sum.checked_add(p.len()))
-        else {
+        let Some(len) = parts.iter().try_fold(0usize, |sum, p| sum.checked_add(p.len())) else {
             return false;
         };
         self.push_with(len, meta, |mut to| {
@@ -169,16 +166,12 @@ impl FrameBatch {
     /// Frame `n` from the front.
     #[must_use]
     pub fn get(&self, n: usize) -> Option<(&[u8], FrameMeta)> {
-        self.entries
-            .get(n)
-            .map(|e| (&self.arena[e.start..e.start + e.len], e.meta))
+        self.entries.get(n).map(|e| (&self.arena[e.start..e.start + e.len], e.meta))
     }
 
     /// The frames, from the front.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], FrameMeta)> {
-        self.entries
-            .iter()
-            .map(|e| (&self.arena[e.start..e.start + e.len], e.meta))
+        self.entries.iter().map(|e| (&self.arena[e.start..e.start + e.len], e.meta))
     }
 
     /// Drops `n` frames at the front.

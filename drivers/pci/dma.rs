@@ -95,11 +95,7 @@ impl DmaMem {
             .pad_to_align();
         // SAFETY: the layout's size is not 0: `len` is not.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(DmaError::NoMemory)?;
-        Ok(Self {
-            ptr,
-            len,
-            keep: Arc::new(Heap { ptr, layout }),
-        })
+        Ok(Self { ptr, len, keep: Arc::new(Heap { ptr, layout }) })
     }
 
     /// Memory that somebody else mapped: a shared file, hugepages pinned for an IOMMU.
@@ -132,11 +128,7 @@ impl DmaMem {
     #[must_use]
     pub fn slice(&self, offset: usize, len: usize) -> Option<Self> {
         let ptr = self.at(offset, len)?;
-        Some(Self {
-            ptr,
-            len,
-            keep: Arc::clone(&self.keep),
-        })
+        Some(Self { ptr, len, keep: Arc::clone(&self.keep) })
     }
 
     /// The address of `len` bytes at `offset`, if they are inside.
@@ -174,16 +166,14 @@ impl DmaMem {
     #[inline]
     #[must_use]
     pub fn read32(&self, offset: usize) -> u32 {
-        self.cell32(offset)
-            .map_or(0, |c| u32::from_le(c.load(Ordering::Relaxed)))
+        self.cell32(offset).map_or(0, |c| u32::from_le(c.load(Ordering::Relaxed)))
     }
 
     /// Reads 64 bits, little-endian. Outside the window or unaligned: 0.
     #[inline]
     #[must_use]
     pub fn read64(&self, offset: usize) -> u64 {
-        self.cell64(offset)
-            .map_or(0, |c| u64::from_le(c.load(Ordering::Relaxed)))
+        self.cell64(offset).map_or(0, |c| u64::from_le(c.load(Ordering::Relaxed)))
     }
 
     /// Writes 32 bits, little-endian. Outside the window or unaligned: nothing.
@@ -207,8 +197,7 @@ impl DmaMem {
     #[inline]
     #[must_use]
     pub fn read32_acquire(&self, offset: usize) -> u32 {
-        self.cell32(offset)
-            .map_or(0, |c| u32::from_le(c.load(Ordering::Acquire)))
+        self.cell32(offset).map_or(0, |c| u32::from_le(c.load(Ordering::Acquire)))
     }
 
     /// Writes 32 bits after everything stored before: how a descriptor is given away.
@@ -223,8 +212,7 @@ impl DmaMem {
     #[inline]
     #[must_use]
     pub fn read64_acquire(&self, offset: usize) -> u64 {
-        self.cell64(offset)
-            .map_or(0, |c| u64::from_le(c.load(Ordering::Acquire)))
+        self.cell64(offset).map_or(0, |c| u64::from_le(c.load(Ordering::Acquire)))
     }
 
     /// Writes 64 bits with release.
@@ -258,9 +246,7 @@ impl DmaMem {
 
 impl fmt::Debug for DmaMem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DmaMem")
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        f.debug_struct("DmaMem").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -380,13 +366,7 @@ pub struct DmaBuf {
 impl DmaBuf {
     /// Joins memory with the bus address a device reaches it at; `unmap` runs when the last handle goes.
     pub fn new(mem: DmaMem, bus: u64, unmap: impl Fn() + Send + Sync + 'static) -> Self {
-        Self {
-            mem,
-            bus,
-            mapping: Arc::new(Mapping {
-                unmap: Box::new(unmap),
-            }),
-        }
+        Self { mem, bus, mapping: Arc::new(Mapping { unmap: Box::new(unmap) }) }
     }
 
     /// The bus address of the first byte.
@@ -401,11 +381,7 @@ impl DmaBuf {
     pub fn slice(&self, offset: usize, len: usize) -> Option<Self> {
         let mem = self.mem.slice(offset, len)?;
         let bus = self.bus.checked_add(offset as u64)?;
-        Some(Self {
-            mem,
-            bus,
-            mapping: Arc::clone(&self.mapping),
-        })
+        Some(Self { mem, bus, mapping: Arc::clone(&self.mapping) })
     }
 }
 

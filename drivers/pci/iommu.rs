@@ -39,12 +39,7 @@ impl DmaSpace {
     /// A space in which at most `limit` bytes can be mapped at a time.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        let map = Map {
-            regions: BTreeMap::new(),
-            next: FIRST_BUS_ADDR,
-            used: 0,
-            limit,
-        };
+        let map = Map { regions: BTreeMap::new(), next: FIRST_BUS_ADDR, used: 0, limit };
         Arc::new(Self {
             map: Mutex::new(map),
             generation: AtomicU64::new(0),
@@ -80,12 +75,8 @@ impl DmaSpace {
         let step = (align as u64).max(GUARD);
         let mut map = self.lock();
         let bus = map.next.next_multiple_of(step);
-        let end = bus
-            .checked_add(len as u64)
-            .and_then(|e| e.checked_add(GUARD));
-        map.next = end
-            .filter(|&e| e <= END_BUS_ADDR)
-            .ok_or(DmaError::NoMemory)?;
+        let end = bus.checked_add(len as u64).and_then(|e| e.checked_add(GUARD));
+        map.next = end.filter(|&e| e <= END_BUS_ADDR).ok_or(DmaError::NoMemory)?;
         map.regions.insert(bus, mem.clone());
         let space = Arc::downgrade(self);
         Ok(DmaBuf::new(mem, bus, move || {
@@ -159,9 +150,7 @@ impl Iotlb {
             };
         }
         let offset = self.offset(self.last, bus, len)?;
-        self.entries[self.last]
-            .as_ref()
-            .map(|(_, mem)| (mem, offset))
+        self.entries[self.last].as_ref().map(|(_, mem)| (mem, offset))
     }
 
     #[inline]

@@ -143,11 +143,7 @@ pub trait PciDev: Send + Sync {
         let shift = 8 * (offset & 2);
         let old = self.config_read32(offset) & !(0xFFFF << shift);
         // The status half of the command word clears by ones: writing it back would clear it.
-        let old = if offset & !3 == PCI_COMMAND & !3 && shift == 0 {
-            0
-        } else {
-            old
-        };
+        let old = if offset & !3 == PCI_COMMAND & !3 && shift == 0 { 0 } else { old };
         self.config_write32(offset, old | u32::from(value) << shift);
     }
 
@@ -163,10 +159,7 @@ pub trait PciDev: Send + Sync {
     /// linux: drivers/pci/pci.c:pci_set_master (3.10)
     fn set_master(&self) {
         let command = self.config_read16(PCI_COMMAND);
-        self.config_write16(
-            PCI_COMMAND,
-            command | PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY,
-        );
+        self.config_write16(PCI_COMMAND, command | PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
     }
 
     /// Forbids the device DMA and messages.

@@ -7,21 +7,13 @@ struct ConfigOnly(Mutex<[u32; 64]>);
 
 impl PciDev for ConfigOnly {
     fn config_read32(&self, offset: u16) -> u32 {
-        self.0
-            .lock()
-            .unwrap()
-            .get(usize::from(offset / 4))
-            .copied()
-            .unwrap_or(!0)
+        self.0.lock().unwrap().get(usize::from(offset / 4)).copied().unwrap_or(!0)
     }
     fn config_write32(&self, offset: u16, value: u32) {
         let mut words = self.0.lock().unwrap();
         let word = &mut words[usize::from(offset / 4)];
-        *word = if offset / 4 == 1 {
-            (*word & !value & 0xFFFF_0000) | value & 0xFFFF
-        } else {
-            value
-        };
+        *word =
+            if offset / 4 == 1 { (*word & !value & 0xFFFF_0000) | value & 0xFFFF } else { value };
     }
     fn read32(&self, _: u32) -> u32 {
         !0
@@ -58,10 +50,7 @@ fn device(words: &[(usize, u32)]) -> ConfigOnly {
 #[test]
 fn narrow_accesses_touch_their_bytes() {
     let dev = device(&[(0x3C / 4, 0x4433_2211)]);
-    assert_eq!(
-        (dev.config_read8(0x3D), dev.config_read16(0x3E)),
-        (0x22, 0x4433)
-    );
+    assert_eq!((dev.config_read8(0x3D), dev.config_read16(0x3E)), (0x22, 0x4433));
     dev.config_write8(0x3D, 0xAA);
     dev.config_write16(0x3E, 0xBBCC);
     assert_eq!(dev.config_read32(0x3C), 0xBBCC_AA11);

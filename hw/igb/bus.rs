@@ -62,9 +62,7 @@ impl PciDev for I82576 {
 
     fn enable_msix(&self, lines: &[IrqLine]) -> Result<(), IrqError> {
         if lines.is_empty() || lines.len() > MSIX_VECTORS {
-            return Err(IrqError::Vectors {
-                available: MSIX_VECTORS,
-            });
+            return Err(IrqError::Vectors { available: MSIX_VECTORS });
         }
         self.connect(Mode::Msix, lines)
     }

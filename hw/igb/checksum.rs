@@ -4,10 +4,8 @@
 pub(super) fn sum(bytes: &[u8]) -> u32 {
     // Summing in the machine's byte order and swapping once gives the same result (RFC 1071, 2(B)).
     let mut words = bytes.chunks_exact(4);
-    let mut total: u64 = words
-        .by_ref()
-        .map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]])))
-        .sum();
+    let mut total: u64 =
+        words.by_ref().map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]]))).sum();
     let mut last = [0; 4];
     last[..words.remainder().len()].copy_from_slice(words.remainder());
     total += u64::from(u32::from_ne_bytes(last));

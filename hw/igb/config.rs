@@ -69,11 +69,7 @@ impl Config {
             return ConfigEvent::Reset;
         }
         self.0[at] = self.0[at] & !writable | value & writable;
-        if at == 1 {
-            ConfigEvent::Command
-        } else {
-            ConfigEvent::None
-        }
+        if at == 1 { ConfigEvent::Command } else { ConfigEvent::None }
     }
 
     pub(super) fn master(&self) -> bool {

@@ -47,20 +47,12 @@ impl State {
     }
 
     fn filter_address(&self, rctl: u32, dst: &[u8; 6]) -> Verdict {
-        let promiscuous = if dst[0] & 1 != 0 {
-            E1000_RCTL_MPE
-        } else {
-            E1000_RCTL_UPE
-        };
+        let promiscuous = if dst[0] & 1 != 0 { E1000_RCTL_MPE } else { E1000_RCTL_UPE };
         if rctl & promiscuous != 0 || self.is_own(dst) {
             return Verdict::Pass;
         }
         if *dst == [0xFF; 6] {
-            return if rctl & E1000_RCTL_BAM != 0 {
-                Verdict::Pass
-            } else {
-                Verdict::Drop
-            };
+            return if rctl & E1000_RCTL_BAM != 0 { Verdict::Pass } else { Verdict::Drop };
         }
         if dst[0] & 1 != 0 && self.in_multicast_table(rctl, dst) {
             return Verdict::Inexact;

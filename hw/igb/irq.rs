@@ -131,11 +131,7 @@ impl Irq {
     /// Sets the `EICR` bit that an `IVAR` entry names.
     fn allocate(&mut self, entry: u32) {
         if entry & E1000_IVAR_VALID != 0 {
-            let valid = if self.multi() {
-                E1000_EICR_VECTORS
-            } else {
-                E1000_EICR_QUEUES
-            };
+            let valid = if self.multi() { E1000_EICR_VECTORS } else { E1000_EICR_QUEUES };
             self.eicr |= (1 << (entry & E1000_IVAR_VECTOR_MASK)) & valid;
         }
     }
@@ -299,10 +295,7 @@ impl Irq {
         if vectors == 0 {
             return Fired::default();
         }
-        Fired {
-            vectors,
-            lines: Some(Arc::clone(&self.lines)),
-        }
+        Fired { vectors, lines: Some(Arc::clone(&self.lines)) }
     }
 
     /// When the first message that is held back falls due.

@@ -226,9 +226,7 @@ impl I82576 {
 
 impl fmt::Debug for I82576 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("I82576")
-            .field("counters", &self.counters())
-            .finish_non_exhaustive()
+        f.debug_struct("I82576").field("counters", &self.counters()).finish_non_exhaustive()
     }
 }
 

@@ -101,11 +101,7 @@ fn insert_l4(frame: &mut [u8], cx: &Context, extra: u32) -> bool {
         return false;
     };
     // A UDP checksum of 0 would mean that there is none.
-    let value = if value == 0 && cx.l4_type == E1000_ADVTXD_TUCMD_L4T_UDP {
-        0xFFFF
-    } else {
-        value
-    };
+    let value = if value == 0 && cx.l4_type == E1000_ADVTXD_TUCMD_L4T_UDP { 0xFFFF } else { value };
     field.copy_from_slice(&value.to_be_bytes());
     true
 }
@@ -119,11 +115,7 @@ pub(super) fn segment(
     out: &mut FrameBatch,
 ) -> Option<usize> {
     let headers = cx.l4_at() + cx.l4_len;
-    let minimum = if cx.l4_type == E1000_ADVTXD_TUCMD_L4T_TCP {
-        20
-    } else {
-        8
-    };
+    let minimum = if cx.l4_type == E1000_ADVTXD_TUCMD_L4T_TCP { 20 } else { 8 };
     let ip_minimum = if cx.ipv4 { 20 } else { 40 };
     cx.checksum_at()?;
     if frame.len() < headers || cx.l4_len < minimum || cx.ip_len < ip_minimum || cx.mss == 0 {
@@ -138,11 +130,7 @@ pub(super) fn segment(
     for n in 0..count {
         let at = n * cx.mss;
         let part = &payload[at..payload.len().min(at + cx.mss)];
-        let place = Place {
-            n,
-            at,
-            last: n + 1 == count,
-        };
+        let place = Place { n, at, last: n + 1 == count };
         sent += usize::from(out.push_with((headers + part.len()).max(60), meta, |to| {
             let (whole, pad) = to.split_at_mut(headers + part.len());
             pad.fill(0);
@@ -174,11 +162,7 @@ fn edit_headers(segment: &mut [u8], cx: &Context, place: &Place) {
     if cx.ipv4 {
         put16(segment, ip + 2, len - ip);
         let id = be16(segment, ip + 4).unwrap_or(0);
-        put16(
-            segment,
-            ip + 4,
-            usize::from(id.wrapping_add(place.n as u16)),
-        );
+        put16(segment, ip + 4, usize::from(id.wrapping_add(place.n as u16)));
     } else {
         put16(segment, ip + 4, len - ip - 40);
     }

@@ -47,13 +47,7 @@ pub(super) fn vlan_tag(frame: &[u8], vet: u16) -> Option<u16> {
 pub(super) fn headers(frame: &[u8], tag: Option<u16>) -> Headers {
     let type_at = if tag.is_some() { 16 } else { 12 };
     let l3_at = type_at + 2;
-    let mut h = Headers {
-        l3: L3::None,
-        l3_at,
-        l4: L4::None,
-        l4_at: 0,
-        end: 0,
-    };
+    let mut h = Headers { l3: L3::None, l3_at, l4: L4::None, l4_at: 0, end: 0 };
     match be16(frame, type_at) {
         Some(0x0800) => ipv4(frame, &mut h),
         Some(0x86DD) => ipv6(frame, &mut h),
@@ -86,11 +80,7 @@ fn ipv6(frame: &[u8], h: &mut Headers) {
     if ip.len() < 40 || ip[0] >> 4 != 6 {
         return;
     }
-    h.l3 = if matches!(ip[6], 0 | 43 | 44 | 51 | 60 | 135) {
-        L3::V6Ext
-    } else {
-        L3::V6
-    };
+    h.l3 = if matches!(ip[6], 0 | 43 | 44 | 51 | 60 | 135) { L3::V6Ext } else { L3::V6 };
     let payload = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
     if h.l3 == L3::V6 && payload + 40 <= ip.len() {
         h.end = h.l3_at + 40 + payload;

@@ -38,10 +38,7 @@ impl Phy {
         // 1000 Mb/s full duplex.
         regs[PHY_1000T_CTRL as usize] = 0x0200;
         regs[PHY_EXT_STATUS as usize] = 0x3000;
-        Self {
-            regs,
-            latched: false,
-        }
+        Self { regs, latched: false }
     }
 
     fn control(&self) -> u32 {
@@ -95,11 +92,7 @@ impl Phy {
                 }
                 self.regs[0] = value & !(MII_CR_RESTART_AUTO_NEG as u16);
                 let restart = bits & MII_CR_RESTART_AUTO_NEG != 0 && bits & MII_CR_AUTO_NEG_EN != 0;
-                if restart {
-                    PhyEvent::Restarted
-                } else {
-                    PhyEvent::Link
-                }
+                if restart { PhyEvent::Restarted } else { PhyEvent::Link }
             }
             reg => {
                 if let Some(r) = self.regs.get_mut(reg as usize) {
@@ -120,10 +113,7 @@ impl Phy {
         match command & E1000_MDIC_OP_MASK {
             E1000_MDIC_OP_READ => {
                 let data = u32::from(self.read(reg, link));
-                (
-                    kept & !E1000_MDIC_DATA_MASK | data | E1000_MDIC_READY,
-                    PhyEvent::None,
-                )
+                (kept & !E1000_MDIC_DATA_MASK | data | E1000_MDIC_READY, PhyEvent::None)
             }
             E1000_MDIC_OP_WRITE => {
                 let event = self.write(reg, (command & E1000_MDIC_DATA_MASK) as u16);

@@ -26,11 +26,7 @@ fn queue_reg(offset: u32) -> Option<QueueReg> {
     if reg >= 0x40 || queue >= E1000_QUEUES {
         return None;
     }
-    Some(if rx {
-        QueueReg::Rx(queue, reg)
-    } else {
-        QueueReg::Tx(queue, reg)
-    })
+    Some(if rx { QueueReg::Rx(queue, reg) } else { QueueReg::Tx(queue, reg) })
 }
 
 /// Index of a vector's EITR.
@@ -129,11 +125,7 @@ impl State {
                 self.set(E1000_STATUS, kept);
             }
             E1000_EECD => {
-                let grant = if value & E1000_EECD_REQ != 0 {
-                    E1000_EECD_GNT
-                } else {
-                    0
-                };
+                let grant = if value & E1000_EECD_REQ != 0 { E1000_EECD_GNT } else { 0 };
                 let fixed = E1000_EECD_PRES | E1000_EECD_AUTO_RD;
                 self.set(
                     offset,

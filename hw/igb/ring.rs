@@ -24,10 +24,7 @@ impl Ring {
     /// The ring of queue `n` after reset: queue 0 is enabled.
     pub(super) fn new(n: usize) -> Self {
         let dctl = if n == 0 { E1000_RXDCTL_QUEUE_ENABLE } else { 0 };
-        Self {
-            dctl,
-            ..Self::default()
-        }
+        Self { dctl, ..Self::default() }
     }
 
     /// Reads one of the registers that both directions have.
@@ -97,10 +94,6 @@ impl Ring {
     /// Moves the head on.
     #[inline]
     pub(super) fn step(&mut self) {
-        self.head = if self.head + 1 >= self.count() {
-            0
-        } else {
-            self.head + 1
-        };
+        self.head = if self.head + 1 >= self.count() { 0 } else { self.head + 1 };
     }
 }

@@ -34,12 +34,7 @@ pub(super) struct RxQueue {
 
 impl RxQueue {
     pub(super) fn new(n: usize) -> Self {
-        Self {
-            ring: Ring::new(n),
-            srrctl: 0,
-            rqdpc: 0,
-            buffers: Iotlb::default(),
-        }
+        Self { ring: Ring::new(n), srrctl: 0, rqdpc: 0, buffers: Iotlb::default() }
     }
 
     pub(super) fn read(&mut self, reg: u32) -> u32 {
@@ -193,11 +188,7 @@ impl State {
         let (protocol, kind, checked) = match h.l4 {
             L4::None => return r,
             L4::Tcp => (6, E1000_RXDADV_PKTTYPE_TCP, E1000_RXD_STAT_TCPCS),
-            L4::Udp => (
-                17,
-                E1000_RXDADV_PKTTYPE_UDP,
-                E1000_RXD_STAT_TCPCS | E1000_RXD_STAT_UDPCS,
-            ),
+            L4::Udp => (17, E1000_RXDADV_PKTTYPE_UDP, E1000_RXD_STAT_TCPCS | E1000_RXD_STAT_UDPCS),
         };
         r.info |= kind;
         // UDP without a checksum is not checked.
@@ -222,38 +213,14 @@ impl State {
         let choices = match h.l3 {
             L3::None | L3::V6Ext => return 0,
             L3::V4 { .. } => [
-                (
-                    L4::Tcp,
-                    E1000_MRQC_RSS_FIELD_IPV4_TCP,
-                    E1000_RXDADV_RSSTYPE_IPV4_TCP,
-                ),
-                (
-                    L4::Udp,
-                    E1000_MRQC_RSS_FIELD_IPV4_UDP,
-                    E1000_RXDADV_RSSTYPE_IPV4_UDP,
-                ),
-                (
-                    L4::None,
-                    E1000_MRQC_RSS_FIELD_IPV4,
-                    E1000_RXDADV_RSSTYPE_IPV4,
-                ),
+                (L4::Tcp, E1000_MRQC_RSS_FIELD_IPV4_TCP, E1000_RXDADV_RSSTYPE_IPV4_TCP),
+                (L4::Udp, E1000_MRQC_RSS_FIELD_IPV4_UDP, E1000_RXDADV_RSSTYPE_IPV4_UDP),
+                (L4::None, E1000_MRQC_RSS_FIELD_IPV4, E1000_RXDADV_RSSTYPE_IPV4),
             ],
             L3::V6 => [
-                (
-                    L4::Tcp,
-                    E1000_MRQC_RSS_FIELD_IPV6_TCP,
-                    E1000_RXDADV_RSSTYPE_IPV6_TCP,
-                ),
-                (
-                    L4::Udp,
-                    E1000_MRQC_RSS_FIELD_IPV6_UDP,
-                    E1000_RXDADV_RSSTYPE_IPV6_UDP,
-                ),
-                (
-                    L4::None,
-                    E1000_MRQC_RSS_FIELD_IPV6,
-                    E1000_RXDADV_RSSTYPE_IPV6,
-                ),
+                (L4::Tcp, E1000_MRQC_RSS_FIELD_IPV6_TCP, E1000_RXDADV_RSSTYPE_IPV6_TCP),
+                (L4::Udp, E1000_MRQC_RSS_FIELD_IPV6_UDP, E1000_RXDADV_RSSTYPE_IPV6_UDP),
+                (L4::None, E1000_MRQC_RSS_FIELD_IPV6, E1000_RXDADV_RSSTYPE_IPV6),
             ],
         };
         let Some((l4, _, kind)) = choices
@@ -296,10 +263,7 @@ impl State {
         mut what: Stored<'_>,
         id: Option<u64>,
     ) -> Fate {
-        let (rctl, vme) = (
-            self.get(E1000_RCTL),
-            self.get(E1000_CTRL) & E1000_CTRL_VME != 0,
-        );
+        let (rctl, vme) = (self.get(E1000_RCTL), self.get(E1000_CTRL) & E1000_CTRL_VME != 0);
         let pcsd = self.get(E1000_RXCSUM) & E1000_RXCSUM_PCSD != 0;
         if !pcsd {
             what.report.hash = 0;
@@ -335,11 +299,7 @@ impl State {
         let first = q.write_frame(
             space,
             &what,
-            Cut {
-                strip: strip.is_some(),
-                len,
-                size: q.buffer_size(rctl),
-            },
+            Cut { strip: strip.is_some(), len, size: q.buffer_size(rctl) },
         );
         if let (Some(id), Some(addr)) = (id, first) {
             self.rx_ids.insert(addr, id);
@@ -382,12 +342,7 @@ impl RxQueue {
             if last {
                 status |= E1000_RXD_STAT_EOP | what.report.status;
             }
-            if !write_data(
-                &mut self.buffers,
-                space,
-                addr,
-                (what.frame, at, n, cut.strip),
-            ) {
+            if !write_data(&mut self.buffers, space, addr, (what.frame, at, n, cut.strip)) {
                 status |= E1000_RXDEXT_STATERR_RXE;
             }
             let vlan = if last { u64::from(what.report.vlan) } else { 0 };
@@ -398,11 +353,7 @@ impl RxQueue {
                     vlan << 48 | errors | u64::from(status & 0xFF) << 32 | n as u64,
                 );
             } else {
-                let (info, hash) = if last {
-                    (what.report.info, what.report.hash)
-                } else {
-                    (0, 0)
-                };
+                let (info, hash) = if last { (what.report.info, what.report.hash) } else { (0, 0) };
                 mem.write64(desc, u64::from(hash) << 32 | u64::from(info));
                 mem.write64_release(desc + 8, vlan << 48 | (n as u64) << 32 | u64::from(status));
             }
@@ -431,9 +382,7 @@ fn write_data(
     let head = 12usize.saturating_sub(at).min(n);
     let tail = at.max(12) + 4;
     mem.write_bytes(offset, &frame[at..at + head]).is_ok()
-        && mem
-            .write_bytes(offset + head, &frame[tail..tail + n - head])
-            .is_ok()
+        && mem.write_bytes(offset + head, &frame[tail..tail + n - head]).is_ok()
 }
 
 /// Source and destination address of an IP packet.

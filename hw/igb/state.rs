@@ -118,10 +118,7 @@ impl State {
         self.set(E1000_TXPBS, txpbs);
         self.set(E1000_CTRL, E1000_CTRL_FD);
         self.set(E1000_EECD, E1000_EECD_PRES | E1000_EECD_AUTO_RD);
-        self.set(
-            E1000_EEMNGCTL,
-            E1000_NVM_CFG_DONE_PORT_0 | E1000_NVM_CFG_DONE_PORT_1,
-        );
+        self.set(E1000_EEMNGCTL, E1000_NVM_CFG_DONE_PORT_0 | E1000_NVM_CFG_DONE_PORT_1);
         self.set(E1000_VET, 0x8100);
         self.set(E1000_RLPML, 0x2600);
         self.set(E1000_RXCSUM, E1000_RXCSUM_IPOFL | E1000_RXCSUM_TUOFL);

@@ -5,14 +5,8 @@ use drivers::net::ethernet::intel::igb::e1000_regs::*;
 const WORDS: usize = ((E1000_STATS_END - E1000_STATS_FIRST) / 4) as usize;
 
 /// Low halves of the 64-bit counters.
-const WIDE: [u32; 6] = [
-    E1000_GORCL,
-    E1000_GOTCL,
-    E1000_TORL,
-    E1000_TOTL,
-    E1000_HGORCL,
-    E1000_HGOTCL,
-];
+const WIDE: [u32; 6] =
+    [E1000_GORCL, E1000_GOTCL, E1000_TORL, E1000_TOTL, E1000_HGORCL, E1000_HGOTCL];
 
 /// All statistics registers.
 pub(super) struct Stats([u32; WORDS]);

@@ -57,12 +57,7 @@ impl TestRing {
     fn new(dev: &dyn PciDev) -> Self {
         let desc = dev.dma_alloc_coherent(RING as usize * 16, 128).unwrap();
         let data = dev.dma_alloc_coherent(RING as usize * BUF, 4096).unwrap();
-        Self {
-            desc,
-            data,
-            next: 0,
-            clean: 0,
-        }
+        Self { desc, data, next: 0, clean: 0 }
     }
 
     fn buf(&self, n: u32) -> u64 {
@@ -93,21 +88,12 @@ impl Driver {
         dev.set_master();
         dev.write32(E1000_CTRL, E1000_CTRL_RST);
         dev.write32(E1000_CTRL, E1000_CTRL_SLU | E1000_CTRL_FD);
-        let mut driver = Self {
-            dev,
-            rx: Vec::new(),
-            tx: Vec::new(),
-        };
+        let mut driver = Self { dev, rx: Vec::new(), tx: Vec::new() };
         for q in 0..queues as u32 {
             driver.set_up(q);
         }
-        driver
-            .dev
-            .write32(E1000_TCTL, E1000_TCTL_EN | E1000_TCTL_PSP);
-        driver.dev.write32(
-            E1000_RCTL,
-            E1000_RCTL_EN | E1000_RCTL_BAM | E1000_RCTL_SECRC,
-        );
+        driver.dev.write32(E1000_TCTL, E1000_TCTL_EN | E1000_TCTL_PSP);
+        driver.dev.write32(E1000_RCTL, E1000_RCTL_EN | E1000_RCTL_BAM | E1000_RCTL_SECRC);
         driver
     }
 
@@ -157,20 +143,11 @@ impl Driver {
                 break;
             }
             let mut bytes = vec![0; (word >> 32) as usize & 0xFFFF];
-            ring.data
-                .read_bytes(ring.clean as usize * BUF, &mut bytes)
-                .unwrap();
+            ring.data.read_bytes(ring.clean as usize * BUF, &mut bytes).unwrap();
             let head = ring.desc.read64(at);
             let id = self.dev.trace_rx(ring.buf(ring.clean));
             let (info, hash) = (head as u32, (head >> 32) as u32);
-            all.push(Got {
-                bytes,
-                info,
-                hash,
-                status: word as u32,
-                vlan: (word >> 48) as u16,
-                id,
-            });
+            all.push(Got { bytes, info, hash, status: word as u32, vlan: (word >> 48) as u16, id });
             ring.clean = (ring.clean + 1) % RING;
         }
         all
@@ -197,10 +174,7 @@ impl Driver {
     /// Queues a data descriptor with `bytes` in its buffer; returns the buffer's address.
     fn put_data(&mut self, q: usize, bytes: &[u8], cmd: u32, options: u32) -> u64 {
         let n = self.tx[q].next;
-        self.tx[q]
-            .data
-            .write_bytes(n as usize * BUF, bytes)
-            .unwrap();
+        self.tx[q].data.write_bytes(n as usize * BUF, bytes).unwrap();
         let addr = self.tx[q].buf(n);
         let cmd = cmd | bytes.len() as u32 | E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT;
         self.put(q, addr, u64::from(options) << 32 | u64::from(cmd));
@@ -213,12 +187,7 @@ impl Driver {
 
     /// Sends one whole frame.
     fn send(&mut self, q: usize, frame: &[u8], options: u32) {
-        self.put_data(
-            q,
-            frame,
-            E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS,
-            options,
-        );
+        self.put_data(q, frame, E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS, options);
         self.tx_doorbell(q);
     }
 

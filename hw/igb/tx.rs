@@ -86,13 +86,8 @@ impl State {
                 break;
             };
             let ids = tracing.then_some(&mut self.tx_ids);
-            let mut cx = Cx {
-                space,
-                stats: &mut self.stats,
-                counters: &mut self.counters,
-                ids,
-                out,
-            };
+            let mut cx =
+                Cx { space, stats: &mut self.stats, counters: &mut self.counters, ids, out };
             let round = queue.run(&mut cx);
             if round.reported {
                 self.irq.queue_cause(Cause::Tx(n));
@@ -148,10 +143,7 @@ impl TxQueue {
     }
 
     fn run(&mut self, cx: &mut Cx<'_>) -> Round {
-        let mut round = Round {
-            more: false,
-            reported: false,
-        };
+        let mut round = Round { more: false, reported: false };
         if !self.ring.enabled() {
             return round;
         }
@@ -207,25 +199,11 @@ impl TxQueue {
                 let index = options >> E1000_ADVTXD_IDX_SHIFT & 7;
                 self.contexts[index as usize] = Context::new(lo, hi);
             }
-            E1000_ADVTXD_DTYP_DATA if advanced => self.data(
-                cx,
-                First {
-                    cmd,
-                    options,
-                    addr: lo,
-                },
-            ),
+            E1000_ADVTXD_DTYP_DATA if advanced => self.data(cx, First { cmd, options, addr: lo }),
             // A legacy descriptor has length, end and report bits at the same places, and no options.
             _ if !advanced => {
                 let cmd = cmd & !(E1000_ADVTXD_DCMD_TSE | E1000_ADVTXD_DCMD_VLE);
-                self.data(
-                    cx,
-                    First {
-                        cmd,
-                        options: 0,
-                        addr: lo,
-                    },
-                );
+                self.data(cx, First { cmd, options: 0, addr: lo });
             }
             _ => self.bad = true,
         }
@@ -252,17 +230,14 @@ impl TxQueue {
     fn send_in_place(&mut self, cx: &mut Cx<'_>, d: First, len: usize) {
         let context = self.context(&d);
         let ok = (MIN_HEADER..=MAX_FRAME).contains(&len)
-            && self
-                .buffers
-                .get(cx.space, d.addr, len)
-                .is_some_and(|(mem, at)| {
-                    let meta = cx.meta(&d);
-                    cx.out.push_with(len.max(MIN_FRAME), meta, |to| {
-                        let (frame, pad) = to.split_at_mut(len);
-                        pad.fill(0);
-                        mem.read_bytes(at, frame).is_ok() && insert(frame, &context, wanted(&d))
-                    })
-                });
+            && self.buffers.get(cx.space, d.addr, len).is_some_and(|(mem, at)| {
+                let meta = cx.meta(&d);
+                cx.out.push_with(len.max(MIN_FRAME), meta, |to| {
+                    let (frame, pad) = to.split_at_mut(len);
+                    pad.fill(0);
+                    mem.read_bytes(at, frame).is_ok() && insert(frame, &context, wanted(&d))
+                })
+            });
         cx.count(usize::from(ok));
     }
 
@@ -284,9 +259,7 @@ impl TxQueue {
     }
 
     fn send_gathered(&mut self, cx: &mut Cx<'_>) {
-        let Some(first) = self
-            .first
-            .filter(|_| !self.bad && self.gathered.len() >= MIN_HEADER)
+        let Some(first) = self.first.filter(|_| !self.bad && self.gathered.len() >= MIN_HEADER)
         else {
             return cx.count(0);
         };
@@ -320,20 +293,14 @@ impl TxQueue {
 
 /// Checksums that a descriptor asks for.
 fn wanted(d: &First) -> Insert {
-    Insert {
-        ip: d.options & E1000_TXD_POPTS_IXSM != 0,
-        l4: d.options & E1000_TXD_POPTS_TXSM != 0,
-    }
+    Insert { ip: d.options & E1000_TXD_POPTS_IXSM != 0, l4: d.options & E1000_TXD_POPTS_TXSM != 0 }
 }
 
 impl Cx<'_> {
     /// What travels beside the frame.
     fn meta(&mut self, d: &First) -> FrameMeta {
         let packet_id = self.ids.as_mut().map_or(0, |ids| ids.take(d.addr));
-        FrameMeta {
-            packet_id,
-            vnet: None,
-        }
+        FrameMeta { packet_id, vnet: None }
     }
 
     /// Counts the last `n` frames of the batch as sent; none means that a frame was dropped.

@@ -1,10 +1,7 @@
 use super::*;
 
 fn meta(packet_id: u64) -> FrameMeta {
-    FrameMeta {
-        packet_id,
-        vnet: None,
-    }
+    FrameMeta { packet_id, vnet: None }
 }
 
 fn batch(frames: &[&[u8]]) -> FrameBatch {
@@ -25,14 +22,7 @@ fn frames_cross_in_order_with_their_packet_ids() {
     assert_eq!(b.receive(2, &mut got), 2);
     assert_eq!(b.receive(9, &mut got), 1);
     let got: Vec<_> = got.iter().map(|(f, m)| (f.to_vec(), m.packet_id)).collect();
-    assert_eq!(
-        got,
-        [
-            (b"x".to_vec(), 1),
-            (b"yy".to_vec(), 2),
-            (b"zzz".to_vec(), 1)
-        ]
-    );
+    assert_eq!(got, [(b"x".to_vec(), 1), (b"yy".to_vec(), 2), (b"zzz".to_vec(), 1)]);
 }
 
 #[test]
@@ -55,10 +45,7 @@ fn a_queue_is_bounded_in_bytes_too() {
     for _ in 0..5 {
         assert!(offered.push(&big, meta(0)));
     }
-    assert_eq!(
-        a.transmit(&mut offered),
-        64 * BYTES_PER_FRAME / MAX_FRAME_LEN
-    );
+    assert_eq!(a.transmit(&mut offered), 64 * BYTES_PER_FRAME / MAX_FRAME_LEN);
     assert_eq!(b.dropped(), 3);
 }
 
@@ -95,10 +82,7 @@ fn a_pulled_cable_tells_both_ends_and_loses_what_is_in_flight() {
     assert!(outside.inject(b"lost", meta(0)));
     outside.set_carrier(Carrier::Down);
     outside.set_carrier(Carrier::Down);
-    assert_eq!(
-        (told.load(Ordering::Relaxed), end.pending(), end.dropped()),
-        (2, 0, 1)
-    );
+    assert_eq!((told.load(Ordering::Relaxed), end.pending(), end.dropped()), (2, 0, 1));
     assert!(!end.carrier());
     assert!(!outside.inject(b"refused", meta(0)));
     outside.set_carrier(Carrier::Up);

@@ -98,11 +98,7 @@ pub trait Operation {
 }
 
 /// Polls `op` as its driver must: prepares the context, and makes a signal wake the sleeper.
-pub fn poll_operation<O: Operation>(
-    cx: &mut TaskCx,
-    waker: &Waker,
-    op: &mut O,
-) -> Poll<O::Output> {
+pub fn poll_operation<O: Operation>(cx: &mut TaskCx, waker: &Waker, op: &mut O) -> Poll<O::Output> {
     cx.prepare_poll(waker);
     let mut polled = op.poll(cx);
     if polled.is_pending() {

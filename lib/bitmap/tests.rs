@@ -59,26 +59,14 @@ fn take_all_loses_nothing_between_threads() {
 #[test]
 fn mask_hex() {
     assert_eq!("f".parse(), Ok(CpuMask::from_bits(0xf)));
-    assert_eq!(
-        "ff,ffffffff\n".parse(),
-        Ok(CpuMask::from_bits(0xff_ffff_ffff))
-    );
+    assert_eq!("ff,ffffffff\n".parse(), Ok(CpuMask::from_bits(0xff_ffff_ffff)));
     assert_eq!("00000000,00000003".parse(), Ok(CpuMask::from_bits(3)));
     assert_eq!("0,0,1".parse(), Ok(CpuMask::from_bits(1)));
-    assert_eq!(
-        CpuMask::from_bits(0xff_0000_000f).to_string(),
-        "ff,0000000f"
-    );
+    assert_eq!(CpuMask::from_bits(0xff_0000_000f).to_string(), "ff,0000000f");
     assert_eq!(CpuMask::default().to_string(), "0");
     let refused = |s: &str| s.parse::<CpuMask>().unwrap_err().to_string();
-    assert_eq!(
-        refused("f,xyz"),
-        "`xyz` is not a group of 1 to 8 hexadecimal digits"
-    );
-    assert_eq!(
-        refused("123456789"),
-        "`123456789` is not a group of 1 to 8 hexadecimal digits"
-    );
+    assert_eq!(refused("f,xyz"), "`xyz` is not a group of 1 to 8 hexadecimal digits");
+    assert_eq!(refused("123456789"), "`123456789` is not a group of 1 to 8 hexadecimal digits");
     assert_eq!(refused("f,,1"), "empty part in `f,,1`");
     assert_eq!(refused(""), "empty part in ``");
     assert_eq!(refused("1,0,0"), "`1,0,0` names a processor above 63");
@@ -88,23 +76,14 @@ fn mask_hex() {
 fn mask_list() {
     let mask = CpuMask::parse_list("0-2,5");
     assert_eq!(mask, Ok(CpuMask::from_bits(0b100111)));
-    assert_eq!(
-        CpuMask::parse_list("0-63"),
-        Ok(CpuMask::from_bits(u64::MAX))
-    );
+    assert_eq!(CpuMask::parse_list("0-63"), Ok(CpuMask::from_bits(u64::MAX)));
     assert_eq!(CpuMask::from_bits(u64::MAX).to_list(), "0-63");
     assert_eq!(CpuMask::from_bits(0b100111).to_list(), "0-2,5");
     let refused = |s: &str| CpuMask::parse_list(s).unwrap_err().to_string();
     assert_eq!(refused("0,64"), "`64` names a processor above 63");
     assert_eq!(refused("3-1"), "range `3-1` ends before it starts");
-    assert_eq!(
-        refused("1,a-2"),
-        "`a-2` is neither a processor number nor a range"
-    );
-    assert_eq!(
-        refused("-"),
-        "`-` is neither a processor number nor a range"
-    );
+    assert_eq!(refused("1,a-2"), "`a-2` is neither a processor number nor a range");
+    assert_eq!(refused("-"), "`-` is neither a processor number nor a range");
     assert_eq!(refused("1,"), "empty part in `1,`");
     assert_eq!(
         refused("99999999999999999999"),

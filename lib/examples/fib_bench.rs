@@ -55,12 +55,7 @@ fn prefixes(rng: &mut Csprng, count: usize) -> Vec<(u32, u8)> {
 /// The memory of this process in bytes, where the system tells.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok())
-        .unwrap_or(0)
-        * 4096
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
 /// The time for one of `addrs`: each measured group of 64 look-ups gives one average.
@@ -77,12 +72,7 @@ fn time_lookups(trie: &LcTrie<u32>, addrs: &[u32]) -> (f64, f64, f64) {
         .collect();
     groups.sort_by(f64::total_cmp);
     let mean = groups.iter().sum::<f64>() / groups.len().max(1) as f64;
-    let at = |share: usize| {
-        groups
-            .get(groups.len() * share / 100)
-            .copied()
-            .unwrap_or(0.0)
-    };
+    let at = |share: usize| groups.get(groups.len() * share / 100).copied().unwrap_or(0.0);
     (at(50), at(99), mean)
 }
 
@@ -100,10 +90,7 @@ fn time_published(trie: &mut LcTrie<u32>, prefixes: &[(u32, u8)]) -> Duration {
 }
 
 fn main() {
-    let count = std::env::args()
-        .nth(1)
-        .and_then(|arg| arg.parse().ok())
-        .unwrap_or(1_000_000);
+    let count = std::env::args().nth(1).and_then(|arg| arg.parse().ok()).unwrap_or(1_000_000);
     let mut rng = Csprng::from_seed([42; 32]);
     let prefixes = prefixes(&mut rng, count);
     let before = resident();
@@ -136,9 +123,5 @@ fn main() {
     for &(key, plen) in &prefixes {
         trie.remove(key, plen);
     }
-    println!(
-        "remove    all in {:.2?}, {} left",
-        start.elapsed(),
-        trie.len()
-    );
+    println!("remove    all in {:.2?}, {} left", start.elapsed(), trie.len());
 }

@@ -15,23 +15,14 @@ struct Thresholds {
     halve: usize,
 }
 
-const ROOT: Thresholds = Thresholds {
-    inflate: 30,
-    halve: 15,
-};
-const INNER: Thresholds = Thresholds {
-    inflate: 50,
-    halve: 25,
-};
+const ROOT: Thresholds = Thresholds { inflate: 30, halve: 15 };
+const INNER: Thresholds = Thresholds { inflate: 50, halve: 25 };
 
 /// The cells in use of a table: as it is, and as it would be doubled.
 fn usage<A>(pos: u8, table: &[Slot<A>]) -> (usize, usize) {
-    table
-        .iter()
-        .filter(|cell| !cell.is_empty())
-        .fold((0, 0), |(now, doubled), cell| {
-            (now + 1, doubled + 1 + usize::from(cell.is_full_below(pos)))
-        })
+    table.iter().filter(|cell| !cell.is_empty()).fold((0, 0), |(now, doubled), cell| {
+        (now + 1, doubled + 1 + usize::from(cell.is_full_below(pos)))
+    })
 }
 
 /// Brings the branch in `slot` to the right size, or removes it when it no longer branches.
@@ -62,11 +53,7 @@ fn only_cell<A: Clone>(slot: &mut Slot<A>) -> Slot<A> {
     let Some((_, table)) = slot.branch_mut() else {
         return take(slot);
     };
-    table
-        .iter_mut()
-        .find(|cell| !cell.is_empty())
-        .map(take)
-        .unwrap_or_default()
+    table.iter_mut().find(|cell| !cell.is_empty()).map(take).unwrap_or_default()
 }
 
 /// The branch in `slot` with one more bit.
@@ -94,20 +81,13 @@ fn split<A: Clone>(mut cell: Slot<A>, pos: u8) -> (Slot<A>, Slot<A>) {
         return (Slot::Empty, Slot::Empty);
     };
     if !cell.is_full_below(pos + 1) {
-        return if head.key() >> pos & 1 == 0 {
-            (cell, Slot::Empty)
-        } else {
-            (Slot::Empty, cell)
-        };
+        return if head.key() >> pos & 1 == 0 { (cell, Slot::Empty) } else { (Slot::Empty, cell) };
     }
     let Some((_, table)) = cell.branch_mut() else {
         return (cell, Slot::Empty);
     };
     let (low, high) = table.split_at_mut(table.len() / 2);
-    (
-        half(head, low, head.key()),
-        half(head, high, head.key() | 1 << pos),
-    )
+    (half(head, low, head.key()), half(head, high, head.key() | 1 << pos))
 }
 
 /// The cell for one half of a branch's table; `key` is what its keys start with.
@@ -130,17 +110,15 @@ fn halved<A: Clone>(slot: &mut Slot<A>, bits: u8) -> Slot<A> {
         return take(slot);
     };
     let old = *head;
-    Slot::make(
-        bits - 1,
-        Head::new(old.key(), old.pos + 1, old.slen),
-        |index| match table.get_mut(2 * index..2 * index + 2) {
+    Slot::make(bits - 1, Head::new(old.key(), old.pos + 1, old.slen), |index| {
+        match table.get_mut(2 * index..2 * index + 2) {
             Some([low, high]) if !low.is_empty() && !high.is_empty() => {
                 join(take(low), take(high), old.pos)
             }
             Some([low, high]) => take(if low.is_empty() { high } else { low }),
             _ => Slot::Empty,
-        },
-    )
+        }
+    })
 }
 
 /// A one-bit branch over two cells that differ first at position `pos`.
@@ -148,9 +126,7 @@ pub(super) fn join<A>(low: Slot<A>, high: Slot<A>, pos: u8) -> Slot<A> {
     let key = low.head().map_or(0, Head::key) & mask(31 - pos);
     let slen = low.slen().max(high.slen());
     let mut cells = [low, high];
-    Slot::make(1, Head::new(key, pos, slen), |index| {
-        take(&mut cells[index & 1])
-    })
+    Slot::make(1, Head::new(key, pos, slen), |index| take(&mut cells[index & 1]))
 }
 
 /// The longest suffix in a table.

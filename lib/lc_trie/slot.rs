@@ -29,11 +29,7 @@ pub(super) struct Head {
 impl Head {
     /// A head; the bits of `key` below the branch's are cleared by the caller.
     pub(super) const fn new(key: u32, pos: u8, slen: u8) -> Self {
-        Self {
-            key: key.to_ne_bytes(),
-            pos,
-            slen,
-        }
+        Self { key: key.to_ne_bytes(), pos, slen }
     }
 
     /// The bits that everything at or below starts with, then zeros.
@@ -136,9 +132,9 @@ impl<A> Slot<A> {
     pub(super) fn prefix(&self, index: usize) -> Option<(u8, &[A])> {
         match self {
             Self::Leaf(head, aliases) if index == 0 => Some((32 - head.slen, aliases)),
-            Self::Leaves(_, prefixes) => prefixes
-                .get(index)
-                .map(|(plen, aliases)| (*plen, aliases.as_slice())),
+            Self::Leaves(_, prefixes) => {
+                prefixes.get(index).map(|(plen, aliases)| (*plen, aliases.as_slice()))
+            }
             _ => None,
         }
     }
@@ -151,9 +147,7 @@ impl<A: Clone> Slot<A> {
             Self::Leaf(head, aliases) if head.slen == 32 - plen => Some(aliases),
             Self::Leaves(_, prefixes) => {
                 let index = prefixes.iter().position(|(have, _)| *have == plen)?;
-                Arc::make_mut(prefixes)
-                    .get_mut(index)
-                    .map(|(_, aliases)| aliases)
+                Arc::make_mut(prefixes).get_mut(index).map(|(_, aliases)| aliases)
             }
             _ => None,
         }
@@ -169,11 +163,7 @@ impl<A: Clone> Slot<A> {
                 }
                 let old = (have, std::mem::take(aliases));
                 let new = (plen, Vec::with_capacity(1));
-                let prefixes = if plen > have {
-                    vec![new, old]
-                } else {
-                    vec![old, new]
-                };
+                let prefixes = if plen > have { vec![new, old] } else { vec![old, new] };
                 let head = Head::new(head.key(), 0, 32 - plen.min(have));
                 *self = Self::Leaves(head, Arc::new(prefixes));
                 true

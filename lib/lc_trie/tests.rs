@@ -9,15 +9,9 @@ use super::*;
 type Model = BTreeMap<(u32, u8), Vec<u32>>;
 
 fn model_lookup(model: &Model, addr: u32) -> Vec<(u8, u32)> {
-    let of = |plen: u8| {
-        model
-            .get(&(addr & mask(plen), plen))
-            .map(|list| (plen, list))
-    };
+    let of = |plen: u8| model.get(&(addr & mask(plen), plen)).map(|list| (plen, list));
     let lists = (0..=32).rev().filter_map(of);
-    lists
-        .flat_map(|(plen, list)| list.iter().map(move |&alias| (plen, alias)))
-        .collect()
+    lists.flat_map(|(plen, list)| list.iter().map(move |&alias| (plen, alias))).collect()
 }
 
 /// Every alias offered for `addr`, in order.
@@ -57,27 +51,14 @@ fn check(slot: &Slot<u32>) -> usize {
 
 fn check_all(trie: &LcTrie<u32>, model: &Model, addrs: impl IntoIterator<Item = u32>) {
     assert_eq!(check(&trie.root), model.len());
-    assert_eq!(
-        (trie.len(), trie.is_empty()),
-        (model.len(), model.is_empty())
-    );
+    assert_eq!((trie.len(), trie.is_empty()), (model.len(), model.is_empty()));
     let mut listed: Vec<_> = trie.iter().map(|(k, p, a)| ((k, p), a.to_vec())).collect();
-    assert!(
-        listed
-            .windows(2)
-            .all(|w| w[0].0.0 < w[1].0.0 || w[0].0.1 > w[1].0.1)
-    );
+    assert!(listed.windows(2).all(|w| w[0].0.0 < w[1].0.0 || w[0].0.1 > w[1].0.1));
     listed.sort();
     assert!(listed.iter().map(|(k, a)| (k, a)).eq(model.iter()));
     let near = model.keys().flat_map(|&(key, plen)| {
         let last = key | !mask(plen);
-        [
-            key,
-            last,
-            key.wrapping_sub(1),
-            last.wrapping_add(1),
-            key | 1,
-        ]
+        [key, last, key.wrapping_sub(1), last.wrapping_add(1), key | 1]
     });
     for addr in near.chain(addrs) {
         assert_eq!(offers(trie, addr), model_lookup(model, addr), "{addr:#x}");
@@ -95,11 +76,8 @@ enum Op {
 /// Keys that collide: few distinct bytes, some dense ranges, some anything.
 fn key() -> impl Strategy<Value = u32> {
     prop_oneof![
-        vec(
-            prop_oneof![Just(0u8), Just(1), Just(128), Just(255), Just(10)],
-            4
-        )
-        .prop_map(|b| b.into_iter().fold(0, |key, b| key << 8 | u32::from(b))),
+        vec(prop_oneof![Just(0u8), Just(1), Just(128), Just(255), Just(10)], 4)
+            .prop_map(|b| b.into_iter().fold(0, |key, b| key << 8 | u32::from(b))),
         (0u32..512).prop_map(|n| 0x0a00_0000 | n << 8),
         (0u32..64),
         any::<u32>(),
@@ -107,15 +85,7 @@ fn key() -> impl Strategy<Value = u32> {
 }
 
 fn plen() -> impl Strategy<Value = u8> {
-    prop_oneof![
-        Just(0),
-        Just(8),
-        Just(16),
-        Just(24),
-        Just(31),
-        Just(32),
-        0u8..=32
-    ]
+    prop_oneof![Just(0), Just(8), Just(16), Just(24), Just(31), Just(32), 0u8..=32]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -131,10 +101,7 @@ fn apply(trie: &mut LcTrie<u32>, model: &mut Model, op: Op) {
     match op {
         Op::Insert(key, plen, alias) => {
             trie.insert(key, plen, alias);
-            model
-                .entry((key & mask(plen), plen))
-                .or_default()
-                .push(alias);
+            model.entry((key & mask(plen), plen)).or_default().push(alias);
         }
         Op::Pop(key, plen) => {
             let expect = model.entry((key & mask(plen), plen)).or_default().pop();
@@ -148,9 +115,7 @@ fn apply(trie: &mut LcTrie<u32>, model: &mut Model, op: Op) {
             assert_eq!(trie.remove(key, plen), expect);
         }
         Op::RemoveNth(n) => {
-            let nth = n
-                .checked_rem(model.len())
-                .and_then(|n| model.keys().nth(n).copied());
+            let nth = n.checked_rem(model.len()).and_then(|n| model.keys().nth(n).copied());
             if let Some((key, plen)) = nth {
                 assert_eq!(Some(trie.remove(key, plen)), model.remove(&(key, plen)));
             }
@@ -220,30 +185,16 @@ fn backtracks_until_accepted() {
     for (plen, alias) in [(0, 1), (8, 2), (16, 3), (24, 4), (32, 5)] {
         trie.insert(0x0a01_0203, plen, alias);
     }
-    assert_eq!(
-        offers(&trie, 0x0a01_0203),
-        [(32, 5), (24, 4), (16, 3), (8, 2), (0, 1)]
-    );
-    assert_eq!(
-        trie.lookup(0x0a01_0203, |_, &a| (a < 3).then_some(a)),
-        Some(2)
-    );
+    assert_eq!(offers(&trie, 0x0a01_0203), [(32, 5), (24, 4), (16, 3), (8, 2), (0, 1)]);
+    assert_eq!(trie.lookup(0x0a01_0203, |_, &a| (a < 3).then_some(a)), Some(2));
 }
 
 #[test]
 fn grows_shrinks_and_empties() {
     let (mut trie, mut model) = (LcTrie::new(), Model::new());
     for n in 0..5000u32 {
-        apply(
-            &mut trie,
-            &mut model,
-            Op::Insert(n.wrapping_mul(0x9e37_79b9), 8 + n as u8 % 25, n),
-        );
-        apply(
-            &mut trie,
-            &mut model,
-            Op::Insert(0x0a00_0000 + (n << 8), 24, n),
-        );
+        apply(&mut trie, &mut model, Op::Insert(n.wrapping_mul(0x9e37_79b9), 8 + n as u8 % 25, n));
+        apply(&mut trie, &mut model, Op::Insert(0x0a00_0000 + (n << 8), 24, n));
     }
     check_all(&trie, &model, []);
     assert_eq!(trie.root.bits(), Some(slot::MAX_BITS));

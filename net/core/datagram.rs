@@ -2,12 +2,11 @@
 //!
 //! linux: net/core/datagram.c.
 
-use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::context::TaskCx;
 use crate::net::core::skbuff::{SkBuff, Skb};
 use crate::net::core::sock::{RCV_SHUTDOWN, Sock};
 use crate::net::ipv4::ip_sockglue::RecvFlags;
 use crate::net::socket::Wait;
-use crate::walk;
 use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::task::Poll;

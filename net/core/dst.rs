@@ -4,11 +4,10 @@
 //! Key types: [`Dst`]. Contexts: made and used in BH; shared read-only.
 //! Invariant: one made under older tables is never used again ([`Dst::generation`]).
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::net::core::dev::{DevId, tx::NetXmit};
 use crate::net::core::neighbour::Neighbour;
 use crate::net::core::skbuff::{Skb, kfree_skb};
-use crate::walk;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
@@ -97,7 +96,11 @@ impl Dst {
 
 impl fmt::Debug for Dst {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dst({:?} type {} by {:#x} dev {})", self.key, self.rt_type, self.gateway, self.dev.0)
+        write!(
+            f,
+            "Dst({:?} type {} by {:#x} dev {})",
+            self.key, self.rt_type, self.gateway, self.dev.0
+        )
     }
 }
 

@@ -6,7 +6,7 @@
 //! Invariants: a packet for an owned socket waits in the backlog and comes out at
 //! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
 
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinGuard, SpinLock, lockdep::class};
 use crate::kernel::sched::wait::WaitQueue;
 use crate::kernel::time::Ktime;
@@ -16,7 +16,6 @@ use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
 use crate::net::socket::{MsgRecv, MsgSend, Received, Wait};
-use crate::walk;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;

@@ -2,13 +2,10 @@
 //!
 //! linux: net/ethernet/eth.c. Context: BH.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skbuff::{PktType, SkBuff, Skb};
-use crate::walk;
-use uapi::if_ether::{
-    ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr,
-};
+use uapi::if_ether::{ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr};
 use zerocopy::FromBytes;
 
 /// Ethertypes below this are lengths of an 802.3 frame.

@@ -2,7 +2,7 @@
 //!
 //! linux: net/ipv4/af_inet.c. Key types: [`ProtoOps`]. Contexts: boot; tasks.
 
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::{GroResult, rx::dev_add_pack_boot};
@@ -16,7 +16,6 @@ use crate::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::udp4_gro_receive;
 use crate::net::socket::{MsgRecv, MsgSend, Received, Wait};
-use crate::walk;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
@@ -67,8 +66,7 @@ pub struct ProtoOps {
     /// `shutdown`.
     pub shutdown: fn(&mut TaskCx, &Arc<Sock>, i32) -> Result<(), Errno>,
     /// `sendmsg`.
-    pub sendmsg:
-        fn(&mut TaskCx, &Arc<Sock>, &MsgSend<'_>, &mut Wait) -> Poll<Result<usize, Errno>>,
+    pub sendmsg: fn(&mut TaskCx, &Arc<Sock>, &MsgSend<'_>, &mut Wait) -> Poll<Result<usize, Errno>>,
     /// `recvmsg`.
     pub recvmsg: InetRecvFn,
 }

@@ -5,7 +5,7 @@
 //! (unless `arp_accept`); a request is answered only for an address that is ours.
 //! DIVERGES: no proxy ARP.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType, dev_queue_xmit};
 use crate::net::core::neighbour::{
@@ -16,7 +16,6 @@ use crate::net::core::skbuff::{Cb, PktType, Skb, alloc_skb, consume_skb, kfree_s
 use crate::net::ethernet::eth::eth_header;
 use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
 use crate::net::ipv4::route::ip_route_input_noref;
-use crate::walk;
 use std::sync::Arc;
 use uapi::if_::IFF_NOARP;
 use uapi::if_arp::{ARPHRD_ETHER, ARPHRD_IEEE802, ARPOP_REPLY, ARPOP_REQUEST, ArpIpv4};
@@ -191,10 +190,14 @@ fn arp_process(
     if !well_formed {
         return Err(DropReason::ArpInvalid);
     }
-    let answer = ArpMessage { op: ARPOP_REPLY, sip: tip, tip: sip, to: arp.ar_sha, tha: arp.ar_sha };
+    let answer =
+        ArpMessage { op: ARPOP_REPLY, sip: tip, tip: sip, to: arp.ar_sha, tha: arp.ar_sha };
     // RFC 5227: a probe for one of our addresses, from one who has none yet.
     if sip == 0 {
-        if op == ARPOP_REQUEST && inet_addr_type(t, tip) == RTN_LOCAL && !in_dev.arp_ignore(sip, tip) {
+        if op == ARPOP_REQUEST
+            && inet_addr_type(t, tip) == RTN_LOCAL
+            && !in_dev.arp_ignore(sip, tip)
+        {
             arp_send(cx, dev, &answer);
             return Ok(());
         }
@@ -232,7 +235,11 @@ fn wanted_here(cx: &mut BhCx<'_>, tip: u32, sip: u32, dev: DevId) -> bool {
 fn learn(cx: &mut BhCx<'_>, skb: &Skb, key: NeighKey, arp: &ArpIpv4) -> Result<(), DropReason> {
     let t = cx.t;
     let (op, sip, tip) = (arp.ar_op.get(), arp.ar_sip.get(), arp.ar_tip.get());
-    let gratuitous = sip == tip && (op == ARPOP_REQUEST || arp.ar_tha == arp.ar_sha || arp.ar_tha == [0; 6] || arp.ar_tha == ETH_BROADCAST);
+    let gratuitous = sip == tip
+        && (op == ARPOP_REQUEST
+            || arp.ar_tha == arp.ar_sha
+            || arp.ar_tha == [0; 6]
+            || arp.ar_tha == ETH_BROADCAST);
     let accept = t.net.in_dev(key.dev).is_some_and(|in_dev| in_dev.cnf.arp_accept)
         && (op == ARPOP_REPLY || gratuitous)
         && inet_addr_type(t, sip) == RTN_UNICAST;
@@ -259,4 +266,3 @@ pub(crate) fn arp_announce(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, addr: u32) {
         ArpMessage { op: ARPOP_REQUEST, sip: addr, tip: addr, to: ETH_BROADCAST, tha: [0; 6] };
     arp_send(cx, dev, &message);
 }
-

@@ -62,7 +62,11 @@ impl IfAddr {
     /// EINVAL for a prefix over 32 or an address that can't be a host's.
     pub fn new(addr: Ipv4Addr, prefixlen: u8) -> Result<Self, Errno> {
         let local = u32::from(addr);
-        if prefixlen > 32 || ipv4_is_multicast(local) || ipv4_is_lbcast(local) || ipv4_is_zeronet(local) {
+        if prefixlen > 32
+            || ipv4_is_multicast(local)
+            || ipv4_is_lbcast(local)
+            || ipv4_is_zeronet(local)
+        {
             return Err(Errno::EINVAL);
         }
         let host = ipv4_is_loopback(local);
@@ -242,13 +246,8 @@ fn fib_del_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
 ///
 /// linux: net/ipv4/fib_frontend.c:fib_add_ifaddr
 fn ifaddr_routes(dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8, FibInfo)> {
-    let route = |kind, scope| FibInfo {
-        kind,
-        scope,
-        dev,
-        prefsrc: ifa.local,
-        ..FibInfo::default()
-    };
+    let route =
+        |kind, scope| FibInfo { kind, scope, dev, prefsrc: ifa.local, ..FibInfo::default() };
     let mut routes = vec![(FibTable::Local, ifa.local, 32, route(RTN_LOCAL, RT_SCOPE_HOST))];
     if ifa.broadcast != 0 && ifa.broadcast != u32::MAX {
         routes.push((FibTable::Local, ifa.broadcast, 32, route(RTN_BROADCAST, RT_SCOPE_LINK)));

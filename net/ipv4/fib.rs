@@ -192,9 +192,12 @@ impl FibTables {
             .into_iter()
             .flat_map(|table| {
                 self.table(table).iter().flat_map(move |(prefix, prefixlen, infos)| {
-                    infos
-                        .iter()
-                        .map(move |info| FibEntry { table, prefix, prefixlen, info: **info })
+                    infos.iter().map(move |info| FibEntry {
+                        table,
+                        prefix,
+                        prefixlen,
+                        info: **info,
+                    })
                 })
             })
             .collect()
@@ -277,12 +280,7 @@ fn fib_check_nh(net: &NetTables, info: &mut FibInfo) -> Result<(), Errno> {
         return if info.gateway == 0 { Ok(()) } else { Err(Errno::EINVAL) };
     }
     if info.gateway != 0 {
-        let hop = FibLookup {
-            daddr: info.gateway,
-            oif: info.dev.0,
-            tos: 0,
-            scope: RT_SCOPE_LINK,
-        };
+        let hop = FibLookup { daddr: info.gateway, oif: info.dev.0, tos: 0, scope: RT_SCOPE_LINK };
         let found = fib_lookup(net, &hop).map_err(|_| Errno::ENETUNREACH)?;
         if matches!(found.info.kind, RTN_LOCAL | RTN_BROADCAST) {
             return Err(Errno::EINVAL);
@@ -311,7 +309,8 @@ pub fn fib_del_route(
 ) -> Result<(), Errno> {
     update_tables(cx, |t| {
         let infos = t.net.fib.main.aliases(prefix, prefixlen);
-        let info = infos.iter().find(|info| matches(info)).map(|info| **info).ok_or(Errno::ESRCH)?;
+        let info =
+            infos.iter().find(|info| matches(info)).map(|info| **info).ok_or(Errno::ESRCH)?;
         t.net.fib.remove(FibTable::Main, prefix, prefixlen, &info);
         Ok(())
     })

@@ -2,13 +2,12 @@
 //!
 //! linux: net/ipv4/ip_forward.c; RFC 1812 section 5. Context: BH.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::dst_output;
 use crate::net::core::skbuff::{Cb, PktType, Skb, kfree_skb, skb_cow_head};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
-use crate::walk;
 use klib::checksum::csum_replace2;
 use uapi::icmp::{ICMP_EXC_TTL, ICMP_FRAG_NEEDED};
 use uapi::ip::IpHdr;

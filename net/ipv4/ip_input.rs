@@ -4,7 +4,7 @@
 //! DIVERGES: fragments are dropped, reassembly is not part of the stack yet; IP options are checked
 //! but not acted on.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{NetDevice, PacketFunc, PacketType};
 use crate::net::core::dst::dst_input;
@@ -13,7 +13,6 @@ use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::route::ip_route_input_noref;
 use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
-use crate::walk;
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;

@@ -4,7 +4,7 @@
 //! DIVERGES: no fragmentation yet: a packet over the MTU is refused where it is made (EMSGSIZE), and
 //! dropped where it is forwarded.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{netif_rx, tx::NetXmit};
 use crate::net::core::dst::{Dst, dst_output};
@@ -13,7 +13,6 @@ use crate::net::core::neighbour::{
 };
 use crate::net::core::skbuff::{IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
 use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
-use crate::walk;
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

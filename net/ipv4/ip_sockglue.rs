@@ -20,8 +20,8 @@ use uapi::in_::{
 use uapi::ip::IpHdr;
 use uapi::rtnetlink::{RT_SCOPE_LINK, RTN_LOCAL};
 use uapi::socket::{
-    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SO_PRIORITY,
-    SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, cmsgs,
+    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SO_PRIORITY, SO_RXQ_OVFL,
+    SOL_IP, SOL_SOCKET, cmsgs,
 };
 
 /// What control data of a message to send asks for.
@@ -62,7 +62,8 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
                 _ => return Err(Errno::EINVAL),
             },
             (SOL_IP, IP_TOS) => {
-                let tos = if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { int(cmsg.data)? };
+                let tos =
+                    if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { int(cmsg.data)? };
                 ipc.tos = u8::try_from(tos).map_err(|_| Errno::EINVAL)?;
             }
             (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(int(cmsg.data)? as u32),
@@ -147,7 +148,8 @@ pub(crate) fn ip_cmsg_recv(
     flags: &mut i32,
 ) -> usize {
     let mut writer = CmsgWriter::new(msg.control);
-    let real = if wants.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { wants.stamp.0 };
+    let real =
+        if wants.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { wants.stamp.0 };
     let seconds = ((real / 1_000_000_000) as i64).to_ne_bytes();
     if wants.timestampns {
         let stamp = [seconds, ((real % 1_000_000_000) as i64).to_ne_bytes()].concat();
@@ -211,12 +213,8 @@ pub(crate) fn ip_recv_error(sk: &Sock, msg: &mut MsgRecv<'_>) -> Result<Received
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let mut received = Received {
-        len: done,
-        name: Some(report.to),
-        flags: MSG_ERRQUEUE,
-        controllen: 0,
-    };
+    let mut received =
+        Received { len: done, name: Some(report.to), flags: MSG_ERRQUEUE, controllen: 0 };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
     }
@@ -293,7 +291,9 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
 ///
 /// linux: net/ipv4/route.c:rt_tos2priority
 fn rt_tos2priority(tos: u8) -> u32 {
-    use uapi::pkt_sched::{TC_PRIO_BESTEFFORT, TC_PRIO_BULK, TC_PRIO_INTERACTIVE, TC_PRIO_INTERACTIVE_BULK};
+    use uapi::pkt_sched::{
+        TC_PRIO_BESTEFFORT, TC_PRIO_BULK, TC_PRIO_INTERACTIVE, TC_PRIO_INTERACTIVE_BULK,
+    };
     // By the bits "low delay" and "high throughput" of RFC 1349.
     match tos >> 3 & 3 {
         0 => TC_PRIO_BESTEFFORT,

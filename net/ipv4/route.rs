@@ -6,7 +6,7 @@
 //! DIVERGES: no redirects, no PMTU exceptions yet; the cache is a CPU's own and holds decisions, as
 //! Linux's did until 3.5 and its next-hop caches do since.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice};
@@ -18,16 +18,15 @@ use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::ip_forward::ip_forward;
 use crate::net::ipv4::ip_input::ip_local_deliver;
 use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
-use crate::walk;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
+use uapi::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
 use uapi::if_::IFF_MULTICAST;
 use uapi::in_::{
     INADDR_ALLHOSTS_GROUP, INADDR_LOOPBACK, ipv4_is_lbcast, ipv4_is_local_multicast,
     ipv4_is_loopback, ipv4_is_multicast, ipv4_is_zeronet,
 };
-use uapi::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
 use uapi::ip::IpHdr;
 use uapi::rtnetlink::{
     RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST,
@@ -270,11 +269,7 @@ fn input_forward(cx: &BhCx<'_>, key: &FlowKey4, found: &FibResult) -> Dst {
 }
 
 fn input_error(cx: &BhCx<'_>, key: &FlowKey4, dev: &NetDevice, error: Errno) -> Dst {
-    Dst {
-        input: ip_error,
-        error: Some(error),
-        ..decision(cx, key, dev.ifindex, RTN_UNREACHABLE)
-    }
+    Dst { input: ip_error, error: Some(error), ..decision(cx, key, dev.ifindex, RTN_UNREACHABLE) }
 }
 
 /// A packet that could be ours to forward but has nowhere to go: its sender is told, if this
@@ -285,10 +280,8 @@ fn ip_error(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_error);
     let error = skb.dst.as_ref().and_then(|dst| dst.error);
     let t = cx.t;
-    let forwards = skb
-        .dev
-        .and_then(|dev| t.net.in_dev(dev))
-        .is_some_and(|in_dev| in_dev.cnf.forwarding);
+    let forwards =
+        skb.dev.and_then(|dev| t.net.in_dev(dev)).is_some_and(|in_dev| in_dev.cnf.forwarding);
     let (mib, code, reason) = match error {
         Some(Errno::EHOSTUNREACH) => {
             (IpMib::InAddrErrors, ICMP_HOST_UNREACH, DropReason::IpInAddrErrors)

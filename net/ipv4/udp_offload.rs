@@ -2,10 +2,9 @@
 //!
 //! linux: net/ipv4/udp_offload.c. Context: BH.
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::net::core::dev::GroResult;
 use crate::net::core::skbuff::Skb;
-use crate::walk;
 
 /// Datagrams are merged only for a socket that asked for it (`UDP_GRO`), and none can here yet:
 /// each goes up by itself.

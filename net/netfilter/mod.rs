@@ -4,12 +4,11 @@
 //! Contexts: hooks run in BH. Registered hooks are part of the read-mostly tables; one word tells
 //! which points are empty.
 
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{Skb, kfree_skb};
-use crate::walk;
 use std::fmt;
 use std::sync::Arc;
 

@@ -210,7 +210,8 @@ impl<'a> Running<'a> {
 
     /// Gives the right back; true when somebody queued meanwhile and found it taken.
     fn end(self) -> bool {
-        let missed = self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel) & MISSED != 0;
+        let missed =
+            self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel) & MISSED != 0;
         std::mem::forget(self);
         missed
     }

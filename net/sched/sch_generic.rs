@@ -3,10 +3,9 @@
 //! linux: net/sched/sch_generic.c. Context: BH, with [`Running`].
 
 use super::{Qdisc, Running};
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::net::core::dev::tx::{__netif_schedule, dev_hard_start_xmit};
 use crate::net::core::skbuff::{Skb, kfree_skb};
-use crate::walk;
 use std::sync::Arc;
 
 /// Packets one run may send before it yields to NET_TX_SOFTIRQ.

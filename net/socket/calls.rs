@@ -4,10 +4,9 @@
 
 use super::{MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, Socket, Wait, sockfd_lookup_light};
 use crate::fs::{File, FileKind, fd_install};
-use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
 use crate::net::ipv4::af_inet::{Peer, inet_create};
-use crate::walk;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Poll, ready};

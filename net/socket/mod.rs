@@ -22,7 +22,6 @@ use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
 use crate::net::core::sock::{Sock, SockState, deadline, sk_purge};
 use crate::net::ipv4::af_inet::ProtoOps;
-use crate::walk;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -30,8 +29,8 @@ use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::poll::POLLOUT;
-use uapi::sockios::{FIONREAD, SIOCOUTQ};
 use uapi::socket::MSG_DONTWAIT;
+use uapi::sockios::{FIONREAD, SIOCOUTQ};
 
 /// A socket as a file has it.
 ///

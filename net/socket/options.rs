@@ -4,10 +4,9 @@
 //! An option that is not implemented fails with ENOPROTOOPT; nothing succeeds silently.
 
 use super::sockfd_lookup_light;
-use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::context::TaskCx;
 use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock};
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
-use crate::walk;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;

@@ -1,10 +1,7 @@
 use super::*;
 
 fn id(packet_id: u64) -> FrameMeta {
-    FrameMeta {
-        packet_id,
-        vnet: None,
-    }
+    FrameMeta { packet_id, vnet: None }
 }
 
 #[test]
@@ -12,10 +9,7 @@ fn frames_keep_their_order_bytes_and_meta() {
     let mut b = FrameBatch::new();
     assert!(b.push(b"one", id(1)));
     assert!(b.push_parts(&[b"tw", b"", b"o"], id(2)));
-    assert!(
-        !b.push_with(10, id(3), |_| false),
-        "a fill that fails leaves nothing"
-    );
+    assert!(!b.push_with(10, id(3), |_| false), "a fill that fails leaves nothing");
     assert!(!b.push(&vec![0; MAX_FRAME_LEN + 1], id(4)));
     let all: Vec<_> = b.iter().map(|(f, m)| (f.to_vec(), m.packet_id)).collect();
     assert_eq!(all, [(b"one".to_vec(), 1), (b"two".to_vec(), 2)]);
@@ -47,11 +41,7 @@ fn moving_part_of_a_queue_for_ever_keeps_its_arena_small() {
             }
         }
     }
-    assert!(
-        queue.arena.len() < 4096,
-        "arena grew to {}",
-        queue.arena.len()
-    );
+    assert!(queue.arena.len() < 4096, "arena grew to {}", queue.arena.len());
 }
 
 #[test]

@@ -1,9 +1,7 @@
 use super::*;
 
 fn pattern(len: usize, salt: usize) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i.wrapping_mul(31) + salt) as u8)
-        .collect()
+    (0..len).map(|i| (i.wrapping_mul(31) + salt) as u8).collect()
 }
 
 #[test]
@@ -18,27 +16,15 @@ fn a_copy_writes_its_bytes_and_no_other() {
             mem.write_bytes(offset, &bytes).unwrap();
             let mut all = vec![0; LEN];
             mem.read_bytes(0, &mut all).unwrap();
-            assert_eq!(
-                &all[offset..offset + len],
-                &bytes[..],
-                "len {len} offset {offset}"
-            );
+            assert_eq!(&all[offset..offset + len], &bytes[..], "len {len} offset {offset}");
             assert!(
-                all[..offset]
-                    .iter()
-                    .chain(&all[offset + len..])
-                    .all(|&b| b == 0xEE),
+                all[..offset].iter().chain(&all[offset + len..]).all(|&b| b == 0xEE),
                 "len {len} offset {offset}"
             );
             let mut back = vec![0xDD; len + 40];
             mem.read_bytes(offset, &mut back[20..20 + len]).unwrap();
             assert_eq!(&back[20..20 + len], &bytes[..]);
-            assert!(
-                back[..20]
-                    .iter()
-                    .chain(&back[20 + len..])
-                    .all(|&b| b == 0xDD)
-            );
+            assert!(back[..20].iter().chain(&back[20 + len..]).all(|&b| b == 0xDD));
         }
     }
 }
@@ -49,30 +35,13 @@ fn nothing_outside_the_window_is_reached() {
     let mem = DmaMem::alloc(256, 64).unwrap();
     mem.write_bytes(0, &[0x55; 256]).unwrap();
     let mid = mem.slice(64, 64).unwrap();
-    for offset in [
-        64,
-        61,
-        63,
-        128,
-        4096,
-        usize::MAX,
-        usize::MAX - 3,
-        usize::MAX - 7,
-        1 << 63,
-    ] {
+    for offset in [64, 61, 63, 128, 4096, usize::MAX, usize::MAX - 3, usize::MAX - 7, 1 << 63] {
         mid.write32(offset, !0);
         mid.write64(offset, !0);
         mid.write32_release(offset, !0);
         mid.write64_release(offset, !0);
-        assert_eq!(
-            (mid.read32(offset), mid.read64(offset)),
-            (0, 0),
-            "offset {offset:#x}"
-        );
-        assert_eq!(
-            (mid.read32_acquire(offset), mid.read64_acquire(offset)),
-            (0, 0)
-        );
+        assert_eq!((mid.read32(offset), mid.read64(offset)), (0, 0), "offset {offset:#x}");
+        assert_eq!((mid.read32_acquire(offset), mid.read64_acquire(offset)), (0, 0));
         assert_eq!(mid.write_bytes(offset, &[0; 5]), Err(OutOfRange));
         assert_eq!(mid.read_bytes(offset, &mut [0; 5]), Err(OutOfRange));
     }
@@ -116,10 +85,7 @@ fn memory_outlives_every_handle_but_no_longer() {
     let drops = Arc::new(AtomicUsize::new(0));
     let mut words = vec![0u64; 8];
     let ptr = NonNull::new(words.as_mut_ptr().cast::<u8>()).unwrap();
-    let owner = Arc::new(Owner {
-        drops: Arc::clone(&drops),
-        _words: words,
-    });
+    let owner = Arc::new(Owner { drops: Arc::clone(&drops), _words: words });
     // SAFETY: the vector's heap block is valid while the owner lives, and nobody touches the vector.
     let mem = unsafe { DmaMem::from_raw_parts(ptr, 64, owner) };
     let part = mem.slice(8, 8).unwrap();
@@ -166,10 +132,7 @@ fn impossible_requests_are_refused() {
     assert_eq!(DmaMem::alloc(0, 64).unwrap_err(), DmaError::Invalid);
     assert_eq!(DmaMem::alloc(64, 3).unwrap_err(), DmaError::Invalid);
     assert_eq!(DmaMem::alloc(64, 4 << 20).unwrap_err(), DmaError::Invalid);
-    assert_eq!(
-        DmaMem::alloc(usize::MAX, 64).unwrap_err(),
-        DmaError::Invalid
-    );
+    assert_eq!(DmaMem::alloc(usize::MAX, 64).unwrap_err(), DmaError::Invalid);
     let mem = DmaMem::alloc(10, 4096).unwrap();
     assert_eq!(mem.len(), 10);
     assert_eq!(mem.ptr.as_ptr().addr() % 4096, 0);

@@ -3,10 +3,7 @@ use super::*;
 #[test]
 fn an_address_reaches_its_region_only() {
     let space = DmaSpace::new(1 << 20);
-    let (a, b) = (
-        space.alloc(100, 64).unwrap(),
-        space.alloc(4096, 4096).unwrap(),
-    );
+    let (a, b) = (space.alloc(100, 64).unwrap(), space.alloc(4096, 4096).unwrap());
     assert!(a.bus_addr() > u64::from(u32::MAX));
     assert_eq!(b.bus_addr() % 4096, 0);
     let mut tlb = Iotlb::default();
@@ -40,10 +37,7 @@ fn freed_memory_is_unreachable_at_once_and_its_address_is_not_reused() {
     assert!(tlb.get(&space, bus, 64).is_some());
     let part = buf.slice(0, 8).unwrap();
     drop(buf);
-    assert!(
-        tlb.get(&space, bus, 64).is_some(),
-        "a part keeps the whole mapped"
-    );
+    assert!(tlb.get(&space, bus, 64).is_some(), "a part keeps the whole mapped");
     drop(part);
     assert!(tlb.get(&space, bus, 64).is_none());
     assert_eq!(space.used(), 0);

@@ -24,11 +24,7 @@ fn descriptor(r: &mut Xorshift, memory: &DmaBuf) -> (u64, u64) {
     };
     let kind = [E1000_ADVTXD_DTYP_CTXT, E1000_ADVTXD_DTYP_DATA, 0][r.below(3)];
     let cmd = (r.next() as u32 & !E1000_ADVTXD_DTYP_MASK) | kind | E1000_ADVTXD_DCMD_DEXT;
-    let cmd = if r.below(4) == 0 {
-        r.next() as u32
-    } else {
-        cmd
-    };
+    let cmd = if r.below(4) == 0 { r.next() as u32 } else { cmd };
     (lo, r.next() << 32 | u64::from(cmd))
 }
 
@@ -99,9 +95,7 @@ fn random_register_writes_and_frames_never_panic() {
                 2 => {
                     d.dev.read32(r.next() as u32 & 0x1_FFFF);
                 }
-                3 => d
-                    .dev
-                    .config_write32(r.next() as u16 & 0xFF, r.next() as u32),
+                3 => d.dev.config_write32(r.next() as u16 & 0xFF, r.next() as u32),
                 4 => d.dev.set_master(),
                 5 => {
                     let mut frame = vec![0; r.below(3000)];
@@ -115,10 +109,9 @@ fn random_register_writes_and_frames_never_panic() {
                 6 => {
                     d.dev.advance(step * 1000);
                 }
-                _ => d.dev.write32(
-                    interesting[r.below(interesting.len())],
-                    r.next() as u32 & 0x3FF,
-                ),
+                _ => {
+                    d.dev.write32(interesting[r.below(interesting.len())], r.next() as u32 & 0x3FF)
+                }
             }
         }
     }

@@ -7,14 +7,8 @@ fn msix(auto: u32) -> (Driver, Outside, Lines) {
     let (d, outside) = rig(1);
     let (counts, lines) = Lines::new(3);
     d.dev.enable_msix(&lines).unwrap();
-    d.dev.write32(
-        E1000_GPIE,
-        E1000_GPIE_MSIX_MODE | E1000_GPIE_EIAME | E1000_GPIE_NSICR,
-    );
-    d.dev.write32(
-        E1000_IVAR(0),
-        E1000_IVAR_VALID | (E1000_IVAR_VALID | 1) << 8,
-    );
+    d.dev.write32(E1000_GPIE, E1000_GPIE_MSIX_MODE | E1000_GPIE_EIAME | E1000_GPIE_NSICR);
+    d.dev.write32(E1000_IVAR(0), E1000_IVAR_VALID | (E1000_IVAR_VALID | 1) << 8);
     d.dev.write32(E1000_EIAC, auto);
     d.dev.write32(E1000_EIMS, 3);
     (d, outside, counts)
@@ -69,11 +63,7 @@ fn software_can_set_and_mask_causes() {
     assert_eq!(sent(&outside).len(), 1);
     d.dev.write32(E1000_IVAR(0), 0);
     d.send(0, &plain(MAC_B, 60, 0), 0);
-    assert_eq!(
-        (counts.taken(0), counts.taken(1)),
-        (0, 0),
-        "an invalid allocation goes nowhere"
-    );
+    assert_eq!((counts.taken(0), counts.taken(1)), (0, 0), "an invalid allocation goes nowhere");
 }
 
 #[test]
@@ -86,18 +76,14 @@ fn queues_above_seven_have_the_upper_half_of_their_ivar() {
     d.dev.write32(E1000_EIMS, 7);
     d.send(9, &plain(MAC_B, 60, 0), 0);
     assert_eq!(sent(&outside).len(), 1);
-    assert_eq!(
-        (counts.taken(0), counts.taken(1), counts.taken(2)),
-        (0, 0, 1)
-    );
+    assert_eq!((counts.taken(0), counts.taken(1), counts.taken(2)), (0, 0, 1));
 }
 
 #[test]
 fn throttling_holds_a_message_back_and_never_loses_it() {
     let (d, outside, counts) = msix(3);
     // 100 microseconds.
-    d.dev
-        .write32(E1000_EITR(0), 100 << E1000_EITR_INTERVAL_SHIFT);
+    d.dev.write32(E1000_EITR(0), 100 << E1000_EITR_INTERVAL_SHIFT);
     assert_eq!(d.dev.advance(1_000_000), None);
     inject(&outside, &plain(MAC, 60, 0));
     assert_eq!(counts.taken(0), 1);
@@ -113,18 +99,13 @@ fn throttling_holds_a_message_back_and_never_loses_it() {
     inject(&outside, &plain(MAC, 60, 0));
     assert_eq!(d.dev.advance(0), Some(1_200_000));
     d.dev.write32(E1000_EITR(0), 0);
-    assert_eq!(
-        (counts.taken(0), d.dev.advance(0)),
-        (1, None),
-        "without interval it goes at once"
-    );
+    assert_eq!((counts.taken(0), d.dev.advance(0)), (1, None), "without interval it goes at once");
 }
 
 #[test]
 fn a_held_message_goes_away_with_its_mask() {
     let (d, outside, counts) = msix(3);
-    d.dev
-        .write32(E1000_EITR(0), 100 << E1000_EITR_INTERVAL_SHIFT);
+    d.dev.write32(E1000_EITR(0), 100 << E1000_EITR_INTERVAL_SHIFT);
     inject(&outside, &plain(MAC, 60, 0));
     inject(&outside, &plain(MAC, 60, 0));
     assert_eq!((counts.taken(0), d.dev.advance(1)), (1, Some(100_000)));
@@ -147,10 +128,7 @@ fn msi_follows_icr_and_its_mask() {
     inject(&outside, &plain(MAC, 60, 0));
     inject(&outside, &plain(MAC, 60, 0));
     assert_eq!(counts.taken(0), 1, "one message while it stays asserted");
-    assert_eq!(
-        d.dev.read32(E1000_ICR),
-        E1000_ICR_RXT0 | E1000_ICR_INT_ASSERTED
-    );
+    assert_eq!(d.dev.read32(E1000_ICR), E1000_ICR_RXT0 | E1000_ICR_INT_ASSERTED);
     assert_eq!(
         (d.dev.read32(E1000_ICR), d.dev.read32(E1000_IMS)),
         (0, 0),
@@ -183,25 +161,15 @@ fn an_unasserted_icr_survives_reading_unless_told_otherwise() {
     assert_eq!(counts.taken(0), 1);
     d.dev.write32(E1000_ICR, E1000_ICR_LSC);
     d.dev.write32(E1000_ICS, E1000_ICR_LSC);
-    assert_eq!(
-        counts.taken(0),
-        1,
-        "acknowledged by writing, asserted again"
-    );
+    assert_eq!(counts.taken(0), 1, "acknowledged by writing, asserted again");
 }
 
 #[test]
 fn vectors_are_bounded() {
     let (d, _outside) = rig(0);
     let (_, lines) = Lines::new(11);
-    assert_eq!(
-        d.dev.enable_msix(&lines),
-        Err(IrqError::Vectors { available: 10 })
-    );
-    assert_eq!(
-        d.dev.enable_msix(&[]),
-        Err(IrqError::Vectors { available: 10 })
-    );
+    assert_eq!(d.dev.enable_msix(&lines), Err(IrqError::Vectors { available: 10 }));
+    assert_eq!(d.dev.enable_msix(&[]), Err(IrqError::Vectors { available: 10 }));
     assert_eq!(d.dev.enable_msix(&lines[..10]), Ok(()));
     assert_ne!(d.dev.config_read16(0x72) & 0x8000, 0);
 }

@@ -12,46 +12,11 @@ type Vector = ([u8; 4], u16, [u8; 4], u16, u32, u32);
 
 /// Microsoft's vectors for IPv4.
 const VECTORS: [Vector; 5] = [
-    (
-        [66, 9, 149, 187],
-        2794,
-        [161, 142, 100, 80],
-        1766,
-        0x323e_8fc2,
-        0x51cc_c178,
-    ),
-    (
-        [199, 92, 111, 2],
-        14230,
-        [65, 69, 140, 83],
-        4739,
-        0xd718_262a,
-        0xc626_b0ea,
-    ),
-    (
-        [24, 19, 198, 95],
-        12898,
-        [12, 22, 207, 184],
-        38024,
-        0xd2d0_a5de,
-        0x5c2b_394a,
-    ),
-    (
-        [38, 27, 205, 30],
-        48228,
-        [209, 142, 163, 6],
-        2217,
-        0x8298_9176,
-        0xafc7_327f,
-    ),
-    (
-        [153, 39, 163, 191],
-        44251,
-        [202, 188, 127, 2],
-        1303,
-        0x5d18_09c5,
-        0x10e8_28a2,
-    ),
+    ([66, 9, 149, 187], 2794, [161, 142, 100, 80], 1766, 0x323e_8fc2, 0x51cc_c178),
+    ([199, 92, 111, 2], 14230, [65, 69, 140, 83], 4739, 0xd718_262a, 0xc626_b0ea),
+    ([24, 19, 198, 95], 12898, [12, 22, 207, 184], 38024, 0xd2d0_a5de, 0x5c2b_394a),
+    ([38, 27, 205, 30], 48228, [209, 142, 163, 6], 2217, 0x8298_9176, 0xafc7_327f),
+    ([153, 39, 163, 191], 44251, [202, 188, 127, 2], 1303, 0x5d18_09c5, 0x10e8_28a2),
 ];
 
 fn rss(d: &Driver, fields: u32) {
@@ -63,49 +28,26 @@ fn rss(d: &Driver, fields: u32) {
     }
     for n in 0..32u32 {
         let entry = |i: u32| (4 * n + i) % 8;
-        d.dev.write32(
-            E1000_RETA(n),
-            entry(0) | entry(1) << 8 | entry(2) << 16 | entry(3) << 24,
-        );
+        d.dev.write32(E1000_RETA(n), entry(0) | entry(1) << 8 | entry(2) << 16 | entry(3) << 24);
     }
-    d.dev.write32(
-        E1000_RXCSUM,
-        E1000_RXCSUM_IPOFL | E1000_RXCSUM_TUOFL | E1000_RXCSUM_PCSD,
-    );
+    d.dev.write32(E1000_RXCSUM, E1000_RXCSUM_IPOFL | E1000_RXCSUM_TUOFL | E1000_RXCSUM_PCSD);
     d.dev.write32(E1000_MRQC, E1000_MRQC_ENABLE_RSS_4Q | fields);
 }
 
 #[test]
 fn rss_hashes_as_microsofts_vectors_say_and_spreads_over_queues() {
     let (mut d, outside) = rig(8);
-    rss(
-        &d,
-        E1000_MRQC_RSS_FIELD_IPV4_TCP | E1000_MRQC_RSS_FIELD_IPV4,
-    );
+    rss(&d, E1000_MRQC_RSS_FIELD_IPV4_TCP | E1000_MRQC_RSS_FIELD_IPV4);
     for (src, sport, dst, dport, ip_only, with_ports) in VECTORS {
         for (protocol, hash, kind) in [
             (6, with_ports, E1000_RXDADV_RSSTYPE_IPV4_TCP),
             (17, ip_only, E1000_RXDADV_RSSTYPE_IPV4),
         ] {
-            inject(
-                &outside,
-                &Ip4 {
-                    src,
-                    dst,
-                    protocol,
-                    sport,
-                    dport,
-                    payload: b"x",
-                }
-                .frame(),
-            );
+            inject(&outside, &Ip4 { src, dst, protocol, sport, dport, payload: b"x" }.frame());
             let queue = hash as usize % 8;
             let got = d.poll(queue);
             assert_eq!(got.len(), 1, "queue {queue}");
-            assert_eq!(
-                (got[0].hash, got[0].info & E1000_RXDADV_RSSTYPE_MASK),
-                (hash, kind)
-            );
+            assert_eq!((got[0].hash, got[0].info & E1000_RXDADV_RSSTYPE_MASK), (hash, kind));
         }
     }
     inject(&outside, &plain(MAC, 60, 0));
@@ -115,16 +57,9 @@ fn rss_hashes_as_microsofts_vectors_say_and_spreads_over_queues() {
 #[test]
 fn rss_hashes_ipv6() {
     let (mut d, outside) = rig(8);
-    rss(
-        &d,
-        E1000_MRQC_RSS_FIELD_IPV6_TCP | E1000_MRQC_RSS_FIELD_IPV6,
-    );
-    let src = [
-        0x3f, 0xfe, 0x25, 0x01, 0x02, 0x00, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 7,
-    ];
-    let dst = [
-        0x3f, 0xfe, 0x25, 0x01, 0x02, 0x00, 0x00, 0x03, 0, 0, 0, 0, 0, 0, 0, 1,
-    ];
+    rss(&d, E1000_MRQC_RSS_FIELD_IPV6_TCP | E1000_MRQC_RSS_FIELD_IPV6);
+    let src = [0x3f, 0xfe, 0x25, 0x01, 0x02, 0x00, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 7];
+    let dst = [0x3f, 0xfe, 0x25, 0x01, 0x02, 0x00, 0x00, 0x03, 0, 0, 0, 0, 0, 0, 0, 1];
     let mut frame = plain(MAC, 14, 0);
     frame[12..14].copy_from_slice(&[0x86, 0xDD]);
     frame.extend([0x60, 0, 0, 0, 0, 20, 6, 64]);
@@ -139,10 +74,7 @@ fn rss_hashes_ipv6() {
     let got = d.poll(0x4020_7d3d % 8);
     assert_eq!(got[0].hash, 0x4020_7d3d);
     assert_eq!(got[0].info & 0xF, E1000_RXDADV_RSSTYPE_IPV6_TCP);
-    assert_eq!(
-        got[0].info & 0xFFF0,
-        E1000_RXDADV_PKTTYPE_IPV6 | E1000_RXDADV_PKTTYPE_TCP
-    );
+    assert_eq!(got[0].info & 0xFFF0, E1000_RXDADV_PKTTYPE_IPV6 | E1000_RXDADV_PKTTYPE_TCP);
     assert_eq!(got[0].status & E1000_RXDEXT_STATERR_L4E, 0);
     assert_ne!(got[0].status & E1000_RXD_STAT_TCPCS, 0);
 }
@@ -158,22 +90,15 @@ fn checksums_are_checked_and_the_verdict_is_in_the_status() {
     };
     let good = UDP.frame();
     assert_eq!(status(&good), checked);
-    for (at, want) in [
-        (30, errors),
-        (22, E1000_RXDEXT_STATERR_IPE),
-        (45, E1000_RXDEXT_STATERR_L4E),
-    ] {
+    for (at, want) in [(30, errors), (22, E1000_RXDEXT_STATERR_IPE), (45, E1000_RXDEXT_STATERR_L4E)]
+    {
         let mut bad = good.clone();
         bad[at] ^= 1;
         assert_eq!(status(&bad), checked | want, "byte {at}");
     }
     let mut unchecked = good.clone();
     unchecked[40..42].fill(0);
-    assert_eq!(
-        status(&unchecked),
-        E1000_RXD_STAT_IPCS,
-        "UDP without checksum"
-    );
+    assert_eq!(status(&unchecked), E1000_RXD_STAT_IPCS, "UDP without checksum");
     let mut fragment = good.clone();
     fragment[20] = 0x20;
     assert_eq!(status(&fragment) & checked, E1000_RXD_STAT_IPCS);
@@ -187,11 +112,7 @@ fn checksums_are_checked_and_the_verdict_is_in_the_status() {
 #[test]
 fn a_short_frame_is_padded_and_its_padding_not_summed() {
     let (mut d, outside) = rig(1);
-    let mut frame = Ip4 {
-        payload: b"z",
-        ..UDP
-    }
-    .frame();
+    let mut frame = Ip4 { payload: b"z", ..UDP }.frame();
     frame.extend([0xAA; 20]);
     inject(&outside, &frame);
     inject(&outside, &plain(MAC, 42, 3));
@@ -219,18 +140,14 @@ fn filters_pass_own_broadcast_hashed_and_promiscuous() {
         inject(&outside, &plain(dst, 60, 0));
         d.poll(0).pop().map(|g| g.status & E1000_RXD_STAT_PIF != 0)
     };
-    assert_eq!(
-        (passes(group), passes([0x01, 0, 0x5E, 0, 0x10, 0x01])),
-        (Some(true), None)
-    );
+    assert_eq!((passes(group), passes([0x01, 0, 0x5E, 0, 0x10, 0x01])), (Some(true), None));
     d.dev.write32(E1000_RCTL, E1000_RCTL_EN | E1000_RCTL_UPE);
     let mut passes = |dst| {
         inject(&outside, &plain(dst, 60, 0));
         d.poll(0).len()
     };
     assert_eq!((passes(MAC_B), passes([0xFF; 6])), (1, 0));
-    d.dev
-        .write32(E1000_RAL(23), u32::from_le_bytes([2, 0, 0, 0]));
+    d.dev.write32(E1000_RAL(23), u32::from_le_bytes([2, 0, 0, 0]));
     d.dev.write32(E1000_RAH(23), E1000_RAH_AV | 0x0900);
     d.dev.write32(E1000_RCTL, E1000_RCTL_EN);
     inject(&outside, &plain([2, 0, 0, 0, 0, 9], 60, 0));
@@ -247,28 +164,16 @@ fn long_frames_need_permission_and_take_several_descriptors() {
     d.dev.write32(E1000_RLPML, 5004);
     d.dev.write32(E1000_RCTL, E1000_RCTL_EN | E1000_RCTL_LPE);
     let mut frame = plain(MAC, 5000, 0);
-    frame
-        .iter_mut()
-        .enumerate()
-        .skip(14)
-        .for_each(|(i, b)| *b = i as u8);
+    frame.iter_mut().enumerate().skip(14).for_each(|(i, b)| *b = i as u8);
     inject(&outside, &frame);
     inject(&outside, &plain(MAC, 5001, 0));
     let got = d.poll(0);
+    assert_eq!(got.iter().map(|g| g.bytes.len()).collect::<Vec<_>>(), [2048, 2048, 904]);
     assert_eq!(
-        got.iter().map(|g| g.bytes.len()).collect::<Vec<_>>(),
-        [2048, 2048, 904]
-    );
-    assert_eq!(
-        got.iter()
-            .map(|g| g.status & E1000_RXD_STAT_EOP)
-            .collect::<Vec<_>>(),
+        got.iter().map(|g| g.status & E1000_RXD_STAT_EOP).collect::<Vec<_>>(),
         [0, 0, E1000_RXD_STAT_EOP]
     );
-    assert_eq!(
-        got.iter().flat_map(|g| g.bytes.clone()).collect::<Vec<_>>(),
-        frame
-    );
+    assert_eq!(got.iter().flat_map(|g| g.bytes.clone()).collect::<Vec<_>>(), frame);
 }
 
 #[test]
@@ -301,10 +206,7 @@ fn a_full_ring_makes_frames_wait_in_the_packet_buffer_and_then_miss() {
         inject(&outside, &plain(MAC, 100, n));
     }
     // Seven in the ring, ten in the buffer of 1024 bytes.
-    assert_eq!(
-        (d.dev.read32(E1000_RNBC), d.dev.read32(E1000_MPC)),
-        (1, 40 - 7 - 10)
-    );
+    assert_eq!((d.dev.read32(E1000_RNBC), d.dev.read32(E1000_MPC)), (1, 40 - 7 - 10));
     let mut salts = Vec::new();
     for _ in 0..4 {
         salts.extend(d.poll(0).iter().map(|g| g.bytes[20]));
@@ -320,23 +222,14 @@ fn a_full_ring_makes_frames_wait_in_the_packet_buffer_and_then_miss() {
 fn a_full_queue_that_drops_does_not_block_the_others() {
     let (mut d, outside) = rig(8);
     rss(&d, E1000_MRQC_RSS_FIELD_IPV4_UDP);
-    d.dev.write32(
-        E1000_SRRCTL(0),
-        E1000_SRRCTL_DESCTYPE_ADV_ONEBUF | 2 | E1000_SRRCTL_DROP_EN,
-    );
+    d.dev.write32(E1000_SRRCTL(0), E1000_SRRCTL_DESCTYPE_ADV_ONEBUF | 2 | E1000_SRRCTL_DROP_EN);
     for n in 0..10 {
         inject(&outside, &plain(MAC, 60, n));
     }
     inject(&outside, &UDP.frame());
     assert_eq!(d.dev.read32(E1000_RQDPC(0)), 3);
-    assert_eq!(
-        (d.dev.read32(E1000_RQDPC(0)), d.dev.read32(E1000_MPC)),
-        (0, 0)
-    );
-    assert_eq!(
-        (1..8).map(|q| d.poll(q).len()).sum::<usize>() + d.poll(0).len(),
-        8
-    );
+    assert_eq!((d.dev.read32(E1000_RQDPC(0)), d.dev.read32(E1000_MPC)), (0, 0));
+    assert_eq!((1..8).map(|q| d.poll(q).len()).sum::<usize>() + d.poll(0).len(), 8);
 }
 
 #[test]

@@ -42,19 +42,11 @@ fn a_frame_crosses_between_two_devices_with_its_packet_id() {
 fn one_doorbell_sends_many_frames_in_order() {
     let (mut d, outside) = rig(1);
     for n in 0..6 {
-        d.put_data(
-            0,
-            &plain(MAC_B, 100, n),
-            if n == 5 { END } else { E1000_ADVTXD_DCMD_EOP },
-            0,
-        );
+        d.put_data(0, &plain(MAC_B, 100, n), if n == 5 { END } else { E1000_ADVTXD_DCMD_EOP }, 0);
     }
     assert!(sent(&outside).is_empty());
     d.tx_doorbell(0);
-    assert_eq!(
-        sent(&outside).iter().map(|f| f[50]).collect::<Vec<_>>(),
-        [0, 1, 2, 3, 4, 5]
-    );
+    assert_eq!(sent(&outside).iter().map(|f| f[50]).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     assert_eq!(
         (0..6).map(|n| d.tx_done(0, n)).collect::<Vec<_>>(),
         [false, false, false, false, false, true]
@@ -74,11 +66,7 @@ fn checksums_are_inserted_as_the_context_says() {
         assert_eq!(sent(&outside), [pad(ip.frame())]);
     }
     d.send(0, &unfinished(&UDP, true), 0);
-    assert_eq!(
-        sent(&outside),
-        [pad(unfinished(&UDP, true))],
-        "nothing unless asked for"
-    );
+    assert_eq!(sent(&outside), [pad(unfinished(&UDP, true))], "nothing unless asked for");
 }
 
 fn pad(mut frame: Vec<u8>) -> Vec<u8> {
@@ -91,13 +79,7 @@ fn inserted_checksums_pass_the_other_devices_check() {
     let (mut a, mut b) = pair();
     for len in [1usize, 2, 3, 100, 1001, 1472] {
         let payload: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
-        let mut frame = unfinished(
-            &Ip4 {
-                payload: &payload,
-                ..UDP
-            },
-            true,
-        );
+        let mut frame = unfinished(&Ip4 { payload: &payload, ..UDP }, true);
         frame[..6].copy_from_slice(&MAC_B);
         context(&mut a, E1000_ADVTXD_TUCMD_L4T_UDP, 0, 0, 0);
         a.send(0, &frame, BOTH);
@@ -137,90 +119,47 @@ fn short_frames_are_padded_with_zeros() {
 fn tcp_is_segmented() {
     let (mut d, outside) = rig(1);
     let payload: Vec<u8> = (0..1700).map(|i| i as u8).collect();
-    let ip = Ip4 {
-        protocol: 6,
-        payload: &payload,
-        ..UDP
-    };
+    let ip = Ip4 { protocol: 6, payload: &payload, ..UDP };
     context(&mut d, E1000_ADVTXD_TUCMD_L4T_TCP, 20, 600, 0);
     let options = BOTH | (payload.len() as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
-    d.put_data(
-        0,
-        &unfinished(&ip, false),
-        END | E1000_ADVTXD_DCMD_TSE,
-        options,
-    );
+    d.put_data(0, &unfinished(&ip, false), END | E1000_ADVTXD_DCMD_TSE, options);
     d.tx_doorbell(0);
     let out = sent(&outside);
-    assert_eq!(
-        out.iter().map(Vec::len).collect::<Vec<_>>(),
-        [654, 654, 554]
-    );
+    assert_eq!(out.iter().map(Vec::len).collect::<Vec<_>>(), [654, 654, 554]);
     for (n, f) in out.iter().enumerate() {
         assert_eq!(f[54..], payload[n * 600..1700.min(n * 600 + 600)]);
         assert_eq!(u16::from_be_bytes([f[16], f[17]]) as usize, f.len() - 14);
         assert_eq!(u16::from_be_bytes([f[18], f[19]]), 0x1234 + n as u16);
-        assert_eq!(
-            u32::from_be_bytes([f[38], f[39], f[40], f[41]]),
-            0x0102_0304 + 600 * n as u32
-        );
+        assert_eq!(u32::from_be_bytes([f[38], f[39], f[40], f[41]]), 0x0102_0304 + 600 * n as u32);
         assert_eq!(rfc1071(&[&f[14..34]]), 0, "IP checksum");
-        assert_eq!(
-            rfc1071(&[&ip.pseudo(f.len() - 34), &f[34..]]),
-            0,
-            "TCP checksum"
-        );
+        assert_eq!(rfc1071(&[&ip.pseudo(f.len() - 34), &f[34..]]), 0, "TCP checksum");
     }
     // CWR in the first, FIN and PSH in the last.
-    assert_eq!(
-        out.iter().map(|f| f[47]).collect::<Vec<_>>(),
-        [0x90, 0x10, 0x19]
-    );
-    assert_eq!(
-        (d.dev.read32(E1000_TSCTC), d.dev.read32(E1000_GPTC)),
-        (1, 3)
-    );
+    assert_eq!(out.iter().map(|f| f[47]).collect::<Vec<_>>(), [0x90, 0x10, 0x19]);
+    assert_eq!((d.dev.read32(E1000_TSCTC), d.dev.read32(E1000_GPTC)), (1, 3));
 }
 
 #[test]
 fn udp_is_segmented() {
     let (mut d, outside) = rig(1);
     let payload = [0x33; 1000];
-    let ip = Ip4 {
-        payload: &payload,
-        ..UDP
-    };
+    let ip = Ip4 { payload: &payload, ..UDP };
     context(&mut d, E1000_ADVTXD_TUCMD_L4T_UDP, 8, 400, 0);
-    d.put_data(
-        0,
-        &unfinished(&ip, false),
-        END | E1000_ADVTXD_DCMD_TSE,
-        BOTH,
-    );
+    d.put_data(0, &unfinished(&ip, false), END | E1000_ADVTXD_DCMD_TSE, BOTH);
     d.tx_doorbell(0);
     let out = sent(&outside);
     assert_eq!(
-        out.iter()
-            .map(|f| u16::from_be_bytes([f[38], f[39]]))
-            .collect::<Vec<_>>(),
+        out.iter().map(|f| u16::from_be_bytes([f[38], f[39]])).collect::<Vec<_>>(),
         [408, 408, 208]
     );
-    assert!(
-        out.iter()
-            .all(|f| rfc1071(&[&ip.pseudo(f.len() - 34), &f[34..]]) == 0)
-    );
+    assert!(out.iter().all(|f| rfc1071(&[&ip.pseudo(f.len() - 34), &f[34..]]) == 0));
 }
 
 #[test]
 fn a_vlan_tag_is_inserted_and_the_checksum_still_right() {
     let (mut d, outside) = rig(1);
     context(&mut d, E1000_ADVTXD_TUCMD_L4T_UDP, 0, 0, 0x2005);
-    d.put_data(
-        0,
-        &unfinished(&UDP, true),
-        END | E1000_ADVTXD_DCMD_VLE,
-        BOTH,
-    );
+    d.put_data(0, &unfinished(&UDP, true), END | E1000_ADVTXD_DCMD_VLE, BOTH);
     d.tx_doorbell(0);
     let mut want = UDP.frame();
     want.splice(12..12, [0x81, 0, 0x20, 0x05]);
@@ -231,12 +170,8 @@ fn a_vlan_tag_is_inserted_and_the_checksum_still_right() {
 fn the_head_can_be_written_back_instead() {
     let (mut d, _outside) = rig(1);
     let cell = d.dev.dma_alloc_coherent(64, 64).unwrap();
-    d.dev
-        .write32(E1000_TDWBAH(0), (cell.bus_addr() >> 32) as u32);
-    d.dev.write32(
-        E1000_TDWBAL(0),
-        cell.bus_addr() as u32 | E1000_TX_HEAD_WB_ENABLE,
-    );
+    d.dev.write32(E1000_TDWBAH(0), (cell.bus_addr() >> 32) as u32);
+    d.dev.write32(E1000_TDWBAL(0), cell.bus_addr() as u32 | E1000_TX_HEAD_WB_ENABLE);
     d.send(0, &plain(MAC_B, 60, 0), 0);
     d.send(0, &plain(MAC_B, 60, 0), 0);
     assert_eq!(cell.read32_acquire(0), 2);

@@ -236,10 +236,7 @@ mod tests {
 
     #[test]
     fn prints_name_and_text() {
-        assert_eq!(
-            Errno::ECONNREFUSED.to_string(),
-            "ECONNREFUSED (Connection refused)"
-        );
+        assert_eq!(Errno::ECONNREFUSED.to_string(), "ECONNREFUSED (Connection refused)");
         assert_eq!(format!("{:?}", Errno::EINVAL), "EINVAL");
         assert_eq!(format!("{:?}", Errno(9999)), "Errno(9999)");
         assert_eq!(Errno(9999).name(), "E?");

@@ -112,10 +112,7 @@ mod tests {
             ee_info: 1400,
             ..Default::default()
         };
-        assert_eq!(
-            e.to_bytes(),
-            [111, 0, 0, 0, 2, 3, 3, 0, 0x78, 5, 0, 0, 0, 0, 0, 0]
-        );
+        assert_eq!(e.to_bytes(), [111, 0, 0, 0, 2, 3, 3, 0, 0x78, 5, 0, 0, 0, 0, 0, 0]);
         assert_eq!(SockExtendedErr::from_bytes(&e.to_bytes()), e);
         assert_eq!(SOCK_EXTENDED_ERR_LEN, size_of::<libc::sock_extended_err>());
     }

@@ -195,10 +195,7 @@ mod tests {
         ))
         .to_bytes();
         let ours = IcmpHdr::read_from_bytes(&bytes).unwrap();
-        assert_eq!(
-            (ours.type_, ours.code),
-            (ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED)
-        );
+        assert_eq!((ours.type_, ours.code), (ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED));
         assert_eq!(ours.mtu(), 1400);
         let bytes = Icmpv4Header::new(Icmpv4Type::Redirect(icmpv4::RedirectHeader {
             code: icmpv4::RedirectCode::RedirectForHost,

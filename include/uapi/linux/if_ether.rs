@@ -205,9 +205,7 @@ mod tests {
         assert!(is_zero_ether_addr(&[0; 6]));
         assert!(!is_valid_ether_addr(&[0; 6]));
         assert!(is_broadcast_ether_addr(&[0xff; 6]) && is_multicast_ether_addr(&[0xff; 6]));
-        assert!(!is_broadcast_ether_addr(&[
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xfe
-        ]));
+        assert!(!is_broadcast_ether_addr(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]));
         assert!(is_multicast_ether_addr(&[1, 0, 0x5e, 0, 0, 1]));
         assert!(is_valid_ether_addr(&[2, 0, 0, 0, 0, 1]));
         assert!(is_local_ether_addr(&[2, 0, 0, 0, 0, 1]));

@@ -27,9 +27,7 @@ impl SockaddrIn {
         let f = (AF_INET as u16).to_ne_bytes();
         let p = self.port.to_be_bytes();
         let a = self.addr.to_be_bytes();
-        [
-            f[0], f[1], p[0], p[1], a[0], a[1], a[2], a[3], 0, 0, 0, 0, 0, 0, 0, 0,
-        ]
+        [f[0], f[1], p[0], p[1], a[0], a[1], a[2], a[3], 0, 0, 0, 0, 0, 0, 0, 0]
     }
 
     /// Reads a `sockaddr_in`: EINVAL when it is short, EAFNOSUPPORT when it is of another family.
@@ -47,10 +45,7 @@ impl SockaddrIn {
 
 impl From<SocketAddrV4> for SockaddrIn {
     fn from(s: SocketAddrV4) -> Self {
-        SockaddrIn {
-            addr: (*s.ip()).into(),
-            port: s.port(),
-        }
+        SockaddrIn { addr: (*s.ip()).into(), port: s.port() }
     }
 }
 
@@ -86,9 +81,7 @@ impl InPktinfo {
         let i = self.ifindex.to_ne_bytes();
         let s = self.spec_dst.to_be_bytes();
         let a = self.addr.to_be_bytes();
-        [
-            i[0], i[1], i[2], i[3], s[0], s[1], s[2], s[3], a[0], a[1], a[2], a[3],
-        ]
+        [i[0], i[1], i[2], i[3], s[0], s[1], s[2], s[3], a[0], a[1], a[2], a[3]]
     }
 
     /// Reads an `in_pktinfo`.
@@ -312,11 +305,7 @@ mod tests {
 
     #[test]
     fn pktinfo_round_trip() {
-        let p = InPktinfo {
-            ifindex: 3,
-            spec_dst: a("10.0.0.1"),
-            addr: a("224.0.0.5"),
-        };
+        let p = InPktinfo { ifindex: 3, spec_dst: a("10.0.0.1"), addr: a("224.0.0.5") };
         assert_eq!(p.to_bytes(), [3, 0, 0, 0, 10, 0, 0, 1, 224, 0, 0, 5]);
         assert_eq!(InPktinfo::from_bytes(&p.to_bytes()), p);
         assert_eq!(IN_PKTINFO_LEN, size_of::<libc::in_pktinfo>());

@@ -253,11 +253,6 @@ mod tests {
         );
         assert_eq!(IcmpMib::COUNT, 29);
         assert!(IpMib::ALL.iter().enumerate().all(|(i, m)| *m as usize == i));
-        assert!(
-            IcmpMib::ALL
-                .iter()
-                .enumerate()
-                .all(|(i, m)| *m as usize == i)
-        );
+        assert!(IcmpMib::ALL.iter().enumerate().all(|(i, m)| *m as usize == i));
     }
 }

@@ -359,11 +359,7 @@ pub struct CmsgWriter<'a> {
 impl<'a> CmsgWriter<'a> {
     /// Writes from the start of `buf`.
     pub fn new(buf: &'a mut [u8]) -> Self {
-        CmsgWriter {
-            buf,
-            used: 0,
-            truncated: false,
-        }
+        CmsgWriter { buf, used: 0, truncated: false }
     }
 
     /// Appends one message. Data that does not fit is cut; without room for a header nothing is
@@ -428,14 +424,7 @@ mod tests {
         assert!(w.truncated());
         assert_eq!((w.used(), w.flags()), (56, MSG_CTRUNC));
         let got: Vec<_> = cmsgs(&buf[..56]).map(Result::unwrap).collect();
-        assert_eq!(
-            got[0],
-            Cmsg {
-                level: SOL_IP,
-                type_: 2,
-                data: &[7, 0, 0, 0]
-            }
-        );
+        assert_eq!(got[0], Cmsg { level: SOL_IP, type_: 2, data: &[7, 0, 0, 0] });
         assert_eq!(got[1].data, [1; 16]);
         assert_eq!(got.len(), 2);
     }

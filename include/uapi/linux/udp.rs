@@ -65,12 +65,7 @@ mod tests {
         .to_bytes();
         let ours = UdpHdr::read_from_bytes(&theirs).unwrap();
         assert_eq!(
-            (
-                ours.source.get(),
-                ours.dest.get(),
-                ours.len.get(),
-                ours.check.get()
-            ),
+            (ours.source.get(), ours.dest.get(), ours.len.get(), ours.check.get()),
             (53, 40000, 20, 0xabcd)
         );
         assert_eq!(ours.as_bytes(), theirs);

@@ -5,10 +5,9 @@
 //! several polls of a device that stays busy).
 
 use super::rx::netif_receive_skb;
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Skb, consume_skb, kfree_skb};
-use crate::walk;
 
 /// What GRO keeps in a packet that it looks at.
 ///

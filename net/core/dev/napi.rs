@@ -6,10 +6,9 @@
 //! SCHED is set leaves MISSED, and [`napi_complete`] then polls again instead of ending.
 
 use super::device::DevId;
-use crate::kernel::context::{BhCx, HardirqCx, Walker};
+use crate::kernel::context::{BhCx, HardirqCx};
 use crate::kernel::softirq::{__raise_softirq_irqoff, RaiseSoftirq, Softirq};
 use crate::kernel::time::TICK_NSEC;
-use crate::walk;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -74,12 +73,8 @@ impl NapiStruct {
             }
             let missed = if state & SCHED != 0 { MISSED } else { 0 };
             let next = state | SCHED | missed;
-            match self.state.compare_exchange_weak(
-                state,
-                next,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return missed == 0,
                 Err(now) => state = now,
             }

@@ -4,12 +4,11 @@
 
 use super::device::{DevId, NetDevice};
 use super::napi::{NapiPoll, NapiStruct, napi_schedule};
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::{drop_reason::DropReason, events::Point};
 use crate::net::core::skbuff::{PktType, Skb, kfree_skb, skb_clone};
-use crate::walk;
 use std::fmt;
 use std::sync::Arc;
 use uapi::if_ether::ETH_P_ALL;

@@ -4,12 +4,11 @@
 //! linux: net/core/dev.c, net/core/flow_dissector.c. Context: BH.
 
 use super::device::{NetDevice, NetdevFeatures};
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, PktType, SkBuff, Skb, consume_skb, kfree_skb, skb_clone};
 use crate::net::sched::{Qdisc, sch_generic};
-use crate::walk;
 use std::sync::Arc;
 use uapi::errno::Errno;
 

@@ -12,23 +12,22 @@ mod nud;
 mod table;
 
 pub use nud::{NeighUpdate, neigh_event_send, neigh_update};
-pub use table::{NeighEntry, NeighTable, __neigh_create, neigh_add, neigh_ifdown, neigh_lookup};
+pub use table::{__neigh_create, NeighEntry, NeighTable, neigh_add, neigh_ifdown, neigh_lookup};
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, dev_queue_xmit, tx::NetXmit};
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ethernet::eth::eth_header;
-use crate::walk;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uapi::neighbour::{
-    NUD_DELAY, NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PERMANENT, NUD_PROBE,
-    NUD_REACHABLE, NUD_STALE,
+    NUD_DELAY, NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PERMANENT, NUD_PROBE, NUD_REACHABLE,
+    NUD_STALE,
 };
 
 /// States in which the address is used without a doubt.

@@ -6,12 +6,11 @@
 use super::{
     Inner, NUD_CONNECTED, NUD_IN_TIMER, NUD_VALID, Neighbour, NextHop, Solicit, dst_neigh_output,
 };
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::TimerTarget;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
-use crate::walk;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

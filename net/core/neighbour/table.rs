@@ -3,7 +3,7 @@
 //! linux: net/core/neighbour.c. Contexts: BH. Lock: `class::NeighTable`.
 
 use super::{DEAD, Inner, NUD_CONNECTED, NeighKey, Neighbour, nud_name};
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::TimerTarget;
@@ -11,7 +11,6 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::arp::arp_constructor;
-use crate::walk;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -225,7 +224,8 @@ impl TimerTarget for NeighTable {
     fn expire(self: Arc<Self>, cx: &mut BhCx<'_>, _token: u64) {
         let (now, parms) = (cx.now(), &cx.t.net.sysctl.neigh);
         let stale = |neigh: &Arc<Neighbour>| {
-            let last = neigh.used.load(Ordering::Relaxed).max(neigh.confirmed.load(Ordering::Relaxed));
+            let last =
+                neigh.used.load(Ordering::Relaxed).max(neigh.confirmed.load(Ordering::Relaxed));
             neigh.collectable()
                 && neigh.nud_state() & NUD_CONNECTED == 0
                 && now - Ktime(last) > parms.gc_staletime

@@ -191,7 +191,8 @@ impl SkbPool {
         let kept = skb.headroom().min(front);
         let Some(mut head) = self.alloc_head(front + linear + 64) else { return false };
         let from = skb.data as usize - kept;
-        head[front - kept..front + linear].copy_from_slice(&skb.head_bytes()[from..skb.tail as usize]);
+        head[front - kept..front + linear]
+            .copy_from_slice(&skb.head_bytes()[from..skb.tail as usize]);
         let shift = front as i64 - i64::from(skb.data);
         skb.shift_headers(shift);
         skb.data = front as u32;

@@ -91,8 +91,7 @@ impl Peer {
             self.tokens_ns = XRLIM_BURST_FACTOR * limit;
         } else {
             let earned = (now - self.last).as_nanos() as u64;
-            self.tokens_ns =
-                self.tokens_ns.saturating_add(earned).min(XRLIM_BURST_FACTOR * limit);
+            self.tokens_ns = self.tokens_ns.saturating_add(earned).min(XRLIM_BURST_FACTOR * limit);
         }
         self.last = now;
         let pays = self.tokens_ns >= limit;
@@ -111,7 +110,7 @@ mod tests {
     fn a_peer_gets_a_burst_and_then_one_each_interval() {
         let mut peer = Peer::default();
         let second = 1_000_000_000;
-        let at = |ms| Ktime::from_millis(1_000 + ms);
+        let at = |ms: u64| Ktime::from_millis(1_000 + ms);
         let burst = (0..10).filter(|_| peer.allow(at(0), second)).count();
         assert_eq!(burst, 6);
         assert!(!peer.allow(at(999), second));

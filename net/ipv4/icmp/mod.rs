@@ -11,12 +11,11 @@ mod send;
 pub(crate) use limits::IcmpLimits;
 pub use send::{IcmpCode, icmp_send};
 
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
-use crate::walk;
 use klib::checksum::csum_fold;
 use send::icmp_reply;
 use uapi::icmp::{

@@ -3,13 +3,12 @@
 //! linux: net/ipv4/icmp.c. Context: BH.
 
 use super::limits::Limited;
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{PktType, SkBuff, Skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
-use crate::walk;
 use klib::checksum::{csum_fold, csum_partial};
 use std::sync::Arc;
 use uapi::icmp::{
@@ -166,12 +165,7 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
     walk!(cx, skb, icmp_reply);
     let (Some(&iph), Some(dst)) = (skb.network::<IpHdr>(), &skb.dst) else { return };
     let saddr = if dst.is_local() { iph.daddr.get() } else { 0 };
-    let flow = Flow4 {
-        daddr: iph.saddr.get(),
-        saddr,
-        tos: iph.tos & 0x1c,
-        ..Flow4::default()
-    };
+    let flow = Flow4 { daddr: iph.saddr.get(), saddr, tos: iph.tos & 0x1c, ..Flow4::default() };
     if !allowed(cx, header.type_, flow.daddr) {
         return;
     }

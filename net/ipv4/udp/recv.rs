@@ -2,13 +2,12 @@
 //!
 //! linux: net/ipv4/udp.c.
 
-use crate::kernel::context::{TaskCx, Walker};
-use crate::net::core::datagram::{Taken, __skb_recv_datagram, copy_to_iter};
+use crate::kernel::context::TaskCx;
+use crate::net::core::datagram::{__skb_recv_datagram, Taken, copy_to_iter};
 use crate::net::core::skbuff::{SkBuff, consume_skb_task};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_sockglue::{RecvFlags, ip_cmsg_recv, ip_recv_error};
 use crate::net::socket::{MsgRecv, Received, Wait};
-use crate::walk;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
@@ -55,7 +54,11 @@ pub(super) fn udp_recvmsg(
 }
 
 /// The device's own address, where the reader asked for it, needs the tables: known only now.
-fn finish(cx: &mut TaskCx, msg: &mut MsgRecv<'_>, received: Option<(Received, RecvFlags)>) -> Received {
+fn finish(
+    cx: &mut TaskCx,
+    msg: &mut MsgRecv<'_>,
+    received: Option<(Received, RecvFlags)>,
+) -> Received {
     let Some((mut received, flags)) = received else { return Received::default() };
     if flags.wants_control() {
         received.controllen = ip_cmsg_recv(cx, msg, &flags, &mut received.flags);

@@ -3,19 +3,18 @@
 //! linux: net/ipv4/udp.c. Locks: `class::Sock`, for one look at the socket and its queue.
 
 use super::table::{__udp4_lib_lookup_skb, UdpFlow, udp4_lib_lookup};
-use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, Skb, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
-use crate::walk;
 use klib::checksum::{csum_fold, csum_tcpudp_nofold};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SockExtendedErr};
 use uapi::icmp::{
-    ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_PORT_UNREACH,
-    ICMP_SOURCE_QUENCH, ICMP_TIME_EXCEEDED,
+    ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_PORT_UNREACH, ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED,
 };
 use uapi::in_::{IP_PMTUDISC_DONT, SockaddrIn};
 use uapi::ip::{IPPROTO_UDP, IpHdr};

@@ -5,12 +5,11 @@
 //! `class::Sock`. Invariant: what a CPU remembers of a lookup is used only while no socket has
 //! come, gone or changed since ([`UdpTable::generation`]).
 
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::SkBuff;
 use crate::net::core::sock::Sock;
-use crate::walk;
 use klib::siphash::SipKey;
 use std::fmt;
 use std::sync::Arc;
@@ -115,10 +114,11 @@ impl Entry {
             && (self.dport == 0 || self.dport == flow.sport)
             && (self.bound_dev_if == 0 || self.bound_dev_if == flow.dif);
         matches.then(|| {
-            2 + 4 * (u32::from(self.rcv_saddr != 0)
-                + u32::from(self.daddr != 0)
-                + u32::from(self.dport != 0)
-                + u32::from(self.bound_dev_if != 0))
+            2 + 4
+                * (u32::from(self.rcv_saddr != 0)
+                    + u32::from(self.daddr != 0)
+                    + u32::from(self.dport != 0)
+                    + u32::from(self.bound_dev_if != 0))
         })
     }
 
@@ -189,7 +189,11 @@ impl UdpTable {
     }
 
     /// The addresses of a bound socket change: so do those a lookup compares, at once.
-    pub(crate) fn rehash(&self, sk: &Arc<Sock>, change: impl FnOnce(&mut crate::net::core::sock::SockState)) {
+    pub(crate) fn rehash(
+        &self,
+        sk: &Arc<Sock>,
+        change: impl FnOnce(&mut crate::net::core::sock::SockState),
+    ) {
         let num = sk.state().inet.num;
         let mut bucket = self.bucket(num).lock();
         let mut state = sk.state();

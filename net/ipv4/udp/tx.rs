@@ -2,7 +2,7 @@
 //!
 //! linux: net/ipv4/udp.c.
 
-use crate::kernel::context::{BhCx, TaskCx, Walker};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::IpSummed;
@@ -11,7 +11,6 @@ use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
 use crate::net::ipv4::route::{Flow4, ip_route_output_ports};
 use crate::net::socket::{MsgSend, Wait};
-use crate::walk;
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_magic, csum_tcpudp_nofold};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -246,13 +245,11 @@ fn udp_send_skb(
     if !send.no_check {
         let (check, summed) = if offload {
             // The device adds the sum over the rest to that of the pseudo header.
-            let pseudo =
-                csum_tcpudp_nofold(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, 0);
+            let pseudo = csum_tcpudp_nofold(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, 0);
             (!csum_fold(pseudo), IpSummed::Partial)
         } else {
             let sum = csum_partial(data, 0);
-            let magic =
-                csum_tcpudp_magic(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, sum);
+            let magic = csum_tcpudp_magic(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, sum);
             // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
             (if magic == 0 { 0xffff } else { magic }, IpSummed::None)
         };

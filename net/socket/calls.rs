@@ -220,7 +220,7 @@ pub fn sys_sendmsg<'a>(
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendmsg);
-        if msg.iov.len() > UIO_MAXIOV as usize {
+        if msg.iov.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EMSGSIZE));
         }
         send_on(cx, fd, &msg, wait)
@@ -240,7 +240,7 @@ pub fn sys_sendmmsg<'a>(
     flags: i32,
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     let mut done = 0;
-    let msgs = &msgs[..msgs.len().min(UIO_MAXIOV as usize)];
+    let msgs = &msgs[..msgs.len().min(UIO_MAXIOV)];
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendmmsg);
         while let Some(msg) = msgs.get(done) {
@@ -289,7 +289,7 @@ pub fn sys_recvmsg<'a>(
 ) -> impl Operation<Output = Result<Received, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvmsg);
-        if iov.len() > UIO_MAXIOV as usize {
+        if iov.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EMSGSIZE));
         }
         let mut parts: Vec<IoSliceMut<'_>> =

@@ -26,6 +26,7 @@ pub struct Depot {
 }
 
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
 struct Spare {
     handles: Vec<Box<SkBuff>>,
     heads: Vec<Box<[u8]>>,
@@ -88,6 +89,7 @@ impl fmt::Debug for Depot {
 }
 
 /// One CPU's magazine.
+#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
 pub struct SkbPool {
     depot: Arc<Depot>,
     handles: Vec<Box<SkBuff>>,

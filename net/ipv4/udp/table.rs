@@ -174,11 +174,10 @@ impl UdpTable {
         if group > 1 {
             let ports = u32::from(flow.sport) << 16 | u32::from(flow.dport);
             let hash = self.key.siphash_3u32(flow.saddr, flow.daddr, ports) & 0xffff_ffff;
-            let index = (hash * group >> 32) as usize;
+            let index = ((hash * group) >> 32) as usize;
             return equals.filter(|entry| entry.reuseport).nth(index).map(|e| Arc::clone(&e.sk));
         }
-        let first = equals.next()?;
-        Some(Arc::clone(&equals.last().unwrap_or(first).sk))
+        equals.next_back().map(|entry| Arc::clone(&entry.sk))
     }
 
     /// Every socket that takes a datagram to many.

@@ -285,7 +285,7 @@ impl UdpTable {
             if bucket.iter().any(|there| there.conflicts(entry)) {
                 return false;
             }
-            state.inet.num = port;
+            sk.set_inet_num(&mut state, port);
         }
         bucket.push(entry.clone());
         self.changed();
@@ -303,7 +303,7 @@ pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
     }
     let table = &sk.net.udp_table;
     table.bucket(num).lock().retain(|entry| !Arc::ptr_eq(&entry.sk, sk));
-    sk.state().inet.num = 0;
+    sk.set_inet_num(&mut sk.state(), 0);
     table.changed();
 }
 

@@ -165,7 +165,9 @@ pub struct SockState {
     pub rmem_alloc: usize,
     /// Reports to read with `MSG_ERRQUEUE`.
     pub error_queue: VecDeque<SockError>,
-    /// Who waits (`sk_wq`).
+    /// Who waits.
+    ///
+    /// linux: include/net/sock.h:sk_wq
     pub wq: WaitQueue,
     /// The error the next call returns.
     pub err: Option<Errno>,

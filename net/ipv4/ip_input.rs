@@ -135,8 +135,7 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };
     let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);
-    walk!(cx, skb, ip_route_input_noref);
-    let dst = match ip_route_input_noref(cx, daddr, saddr, tos & 0x1c, dev) {
+    let dst = match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
         Ok(dst) => dst,
         Err(no_route) => {
             if no_route.0 != DropReason::IpRpFilter {

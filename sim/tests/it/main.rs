@@ -1,5 +1,6 @@
 //! Whole machines in a world.
 
+mod calls;
 mod golden;
 mod seed;
 mod testdev;

@@ -58,7 +58,7 @@ enum Command {
         /// The shell.
         shell: Shell,
     },
-    // `netkeel up` comes here, line 1 of 2: `/// Bring the stack up on a TAP device.` `Up(crate::up::UpArgs),`
+    // `netkeel up` comes here: `Up(crate::up::UpArgs),`
 }
 
 /// What `netkeel walk` takes.
@@ -90,7 +90,7 @@ pub struct WalkArgs {
     #[arg(long)]
     files: bool,
     /// List every station with its Linux file, and walk nowhere.
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["subject", "format", "cpus", "queues", "nic", "seed", "files"])]
     stations: bool,
 }
 
@@ -104,6 +104,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A failure whose exit code is known.
+    pub fn with_code(code: u8, why: String) -> Self {
+        if code == 2 { Self::Usage(why) } else { Self::Other(why) }
+    }
+
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -170,9 +175,8 @@ impl Cli {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "netkeel", &mut script);
                 print(&script)
-            }
-            // `netkeel up` comes here, line 2 of 2:
-            // `Some(Command::Up(args)) => crate::up::run(args).map_err(Failure::from),`
+            } // `netkeel up` comes here: `Some(Command::Up(args)) => crate::up::run(args)
+              // .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),`
         }
     }
 }
@@ -180,11 +184,12 @@ impl Cli {
 impl WalkArgs {
     fn run(self) -> Result<(), Failure> {
         let mut bytes = Vec::new();
-        if self.stations {
-            stations::write(&mut bytes).map_err(|error| Failure::Other(error.to_string()))?;
-            return print(&bytes);
-        }
+        let unwritten = |error| Failure::Other(format!("the walk can't be written: {error}"));
         let file = self.out.as_deref().filter(|path| *path != Path::new("-"));
+        if self.stations {
+            stations::write(&mut bytes).map_err(unwritten)?;
+            return put(file, &bytes);
+        }
         if file.is_none() && self.format.is_binary() && io::stdout().is_terminal() {
             let what = "this format is not for a terminal; write it to a file with --out FILE";
             return Err(Failure::Usage(what.to_owned()));
@@ -198,12 +203,8 @@ impl WalkArgs {
             frames: self.format.needs_frames(),
         };
         let scene = scenario::run(&setup)?;
-        walk::write(&mut bytes, &scene, self.format, self.text_options())
-            .map_err(|error| Failure::Other(format!("the walk can't be written: {error}")))?;
-        match file {
-            None => print(&bytes),
-            Some(path) => save(path, &bytes),
-        }
+        walk::write(&mut bytes, &scene, self.format, self.text_options()).map_err(unwritten)?;
+        put(file, &bytes)
     }
 }
 
@@ -216,11 +217,19 @@ impl WalkArgs {
     }
 }
 
+/// Writes to a file, or to standard output.
+fn put(file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    match file {
+        None => print(bytes),
+        Some(path) => save(path, bytes),
+    }
+}
+
 /// Writes to standard output.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     quiet_if_closed(out.write_all(bytes).and_then(|()| out.flush())).map_err(|error| {
-        Failure::Other(format!("standard output: {error}; name a file with --out"))
+        Failure::Other(format!("can't write to standard output: {error}; redirect it elsewhere"))
     })
 }
 

@@ -139,7 +139,10 @@ impl fmt::Display for ScenarioError {
                 write!(f, "a wire device has 1 queue, not {queues}; leave --queues out")
             }
             Self::Queues(Nic::Igb, queues) => {
-                write!(f, "an igb device has 1 to 8 queues, not {queues}; choose fewer with --queues")
+                write!(
+                    f,
+                    "an igb device has 1 to 8 queues, not {queues}; choose fewer with --queues"
+                )
             }
             Self::Boot(errno) => write!(f, "a machine did not start: {errno}; this is a defect"),
             Self::Call(call, errno) => write!(f, "{call} failed with {errno}; this is a defect"),
@@ -162,9 +165,7 @@ pub fn attach(
 ) -> Result<(), ScenarioError> {
     match nic {
         Nic::Wire if queues != 1 => Err(ScenarioError::Queues(nic, queues)),
-        Nic::Wire => {
-            world.wire(LinkSpec::Wire, ends).map(|_devs| ()).map_err(ScenarioError::Boot)
-        }
+        Nic::Wire => world.wire(LinkSpec::Wire, ends).map(|_devs| ()).map_err(ScenarioError::Boot),
         Nic::Igb => Err(ScenarioError::NoSuchNic(nic)),
     }
 }

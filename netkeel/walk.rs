@@ -7,8 +7,8 @@
 pub mod json;
 pub mod pcapng;
 pub mod perfetto;
-pub mod stations;
 mod places;
+pub mod stations;
 pub mod text;
 
 use crate::scenario::Scene;
@@ -118,7 +118,8 @@ pub struct Story<'a> {
     /// The steps, cut where machine, CPU, span or runner change.
     pub blocks: Vec<Block>,
     packets: BTreeSet<WalkId>,
-    names: BTreeMap<WalkId, usize>,
+    /// A number for each packet, and one below it for each of its clones.
+    names: BTreeMap<WalkId, (usize, usize)>,
     origins: BTreeMap<WalkId, Origin>,
 }
 
@@ -145,10 +146,11 @@ impl<'a> Story<'a> {
         self.packets.contains(&id)
     }
 
-    /// A packet's short name: `#1` is the first that was seen.
+    /// A packet's short name: `#1` is the first that was seen, `#1.1` its first clone.
     pub fn name(&self, packet: WalkId) -> String {
         match self.names.get(&packet) {
-            Some(number) => format!("#{number}"),
+            Some((number, 0)) => format!("#{number}"),
+            Some((number, clone)) => format!("#{number}.{clone}"),
             None => "#?".to_owned(),
         }
     }
@@ -183,25 +185,26 @@ impl<'a> Story<'a> {
     /// Names packets and finds what they were made for: the packet last seen, and not yet at its
     /// end, in the same block.
     fn trace_origins(&mut self) {
-        for block in &self.blocks {
+        for block in self.blocks.clone() {
             let mut alive: Vec<WalkId> = Vec::new();
-            for step in &self.steps[block.steps.clone()] {
-                let record = &step.record;
+            for at in block.steps {
+                let record = self.steps[at].record;
                 if !self.packets.contains(&record.id) {
                     continue;
                 }
-                let next = self.names.len() + 1;
-                let new = *self.names.entry(record.id).or_insert(next) == next;
-                let linked = record.link().filter(|_| record.point != Point::link_span);
-                if let Some(parent) = linked {
-                    let origin = match record.point {
-                        Point::link_merge => Origin::MergedInto(parent),
-                        Point::link_segment => Origin::PartOf(parent),
-                        _ => Origin::CloneOf(parent),
-                    };
+                let new = !self.names.contains_key(&record.id);
+                let origin = match (record.point, record.link()) {
+                    (Point::link_clone, Some(parent)) => Some(Origin::CloneOf(parent)),
+                    (Point::link_merge, Some(parent)) => Some(Origin::MergedInto(parent)),
+                    (Point::link_segment, Some(parent)) => Some(Origin::PartOf(parent)),
+                    _ if new => alive.last().map(|parent| Origin::MadeFor(*parent)),
+                    _ => None,
+                };
+                if new {
+                    self.give_name(record.id, origin);
+                }
+                if let Some(origin) = origin {
                     self.origins.insert(record.id, origin);
-                } else if new && let Some(parent) = alive.last() {
-                    self.origins.insert(record.id, Origin::MadeFor(*parent));
                 }
                 alive.retain(|id| *id != record.id);
                 if !is_end(record.point) {
@@ -209,6 +212,23 @@ impl<'a> Story<'a> {
                 }
             }
         }
+    }
+
+    fn give_name(&mut self, packet: WalkId, origin: Option<Origin>) {
+        let of = match origin {
+            Some(Origin::CloneOf(parent)) => self.names.get(&parent).map(|name| name.0),
+            _ => None,
+        };
+        let largest = |names: &mut dyn Iterator<Item = usize>| names.max().unwrap_or(0) + 1;
+        let mut names = self.names.values();
+        let name = match of {
+            Some(number) => {
+                let clones = &mut names.filter(|name| name.0 == number).map(|name| name.1);
+                (number, largest(clones))
+            }
+            None => (largest(&mut names.by_ref().map(|name| name.0)), 0),
+        };
+        self.names.insert(packet, name);
     }
 }
 
@@ -219,10 +239,7 @@ pub fn is_end(point: Point) -> bool {
 
 /// The record says how ids belong together; nothing was done there.
 pub fn is_link(point: Point) -> bool {
-    matches!(
-        point,
-        Point::link_span | Point::link_clone | Point::link_merge | Point::link_segment
-    )
+    matches!(point, Point::link_span | Point::link_clone | Point::link_merge | Point::link_segment)
 }
 
 /// Ids of packets: linked somewhere, or seen with a length or device.

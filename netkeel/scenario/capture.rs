@@ -53,8 +53,7 @@ impl PacketTap for Capture {
         }
         let time = cx.machine().ktime_get();
         let machine = cx.machine().id;
-        let frame =
-            Frame { time, machine, dev: dev.ifindex, outgoing, packet: skb.walk_id, bytes };
+        let frame = Frame { time, machine, dev: dev.ifindex, outgoing, packet: skb.walk_id, bytes };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
         consume_skb(cx, skb);
     }

@@ -11,9 +11,7 @@ use stack::kernel::machine::Machine;
 use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit};
 use stack::net::core::skbuff::{consume_skb, netdev_alloc_skb};
-use stack::net::socket::{
-    sys_bind, sys_connect, sys_recvfrom, sys_send, sys_sendto, sys_socket,
-};
+use stack::net::socket::{sys_bind, sys_connect, sys_recvfrom, sys_send, sys_sendto, sys_socket};
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -71,6 +69,7 @@ impl Stage {
         }
         let records = self.world.take_walk();
         self.close();
+        debug_assert_eq!(self.world.live_skbs(), 0, "the scene left packets behind");
         let hosts = self.machines.iter().map(|(name, machine)| Host::of(name, machine)).collect();
         let frames = capture.map(|capture| capture.take()).unwrap_or_default();
         Ok(Scene { title, hosts, records, frames })
@@ -85,21 +84,30 @@ impl Stage {
             Subject::Udp => {
                 self.serve(1, last, Answer::Yes)?;
                 self.ask(0, CpuId(0), B)?;
-                format!("UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which waits for them and answers")
+                format!(
+                    "UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which waits for them and answers"
+                )
             }
             Subject::Arp => {
                 self.serve(1, last, Answer::No)?;
                 self.tell(0, CpuId(0), B)?;
-                format!("ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it has to ask for")
+                format!(
+                    "ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it has to ask for"
+                )
             }
             Subject::Loopback => {
                 self.serve(0, last, Answer::No)?;
                 self.tell(0, CpuId(0), Ipv4Addr::LOCALHOST)?;
-                format!("Loopback: A sends {size} bytes to port {SERVER} of {}", Ipv4Addr::LOCALHOST)
+                format!(
+                    "Loopback: A sends {size} bytes to port {SERVER} of {}",
+                    Ipv4Addr::LOCALHOST
+                )
             }
             Subject::Icmp => {
                 self.provoke()?;
-                format!("ICMP: A ({A}) sends {size} bytes to B's closed port {CLOSED} and gets ECONNREFUSED; then an echo request and its reply")
+                format!(
+                    "ICMP: A ({A}) sends {size} bytes to B's closed port {CLOSED} and gets ECONNREFUSED; then an echo request and its reply"
+                )
             }
         })
     }

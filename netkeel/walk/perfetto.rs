@@ -135,9 +135,8 @@ fn write_block(out: &mut dyn Write, story: &Story<'_>, block: &Block) -> io::Res
     let steps = &story.steps[block.steps.clone()];
     let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(()) };
     let track = track(block.machine, Some(block.cpu));
-    let event = |kind| {
-        Message::default().number(field::EVENT_TYPE, kind).number(field::EVENT_TRACK, track)
-    };
+    let event =
+        |kind| Message::default().number(field::EVENT_TYPE, kind).number(field::EVENT_TRACK, track);
     let begin = event(SLICE_BEGIN).text(field::EVENT_NAME, name(block, first));
     emit(out, at(first.record.time.0, &begin))?;
     let mut flowing = Vec::new();
@@ -163,9 +162,8 @@ fn write_block(out: &mut dyn Write, story: &Story<'_>, block: &Block) -> io::Res
 }
 
 fn annotate(event: Message, name: &str, text: &str) -> Message {
-    let annotation = Message::default()
-        .text(field::ANNOTATION_NAME, name)
-        .text(field::ANNOTATION_TEXT, text);
+    let annotation =
+        Message::default().text(field::ANNOTATION_NAME, name).text(field::ANNOTATION_TEXT, text);
     event.message(field::EVENT_ANNOTATION, &annotation)
 }
 
@@ -180,9 +178,7 @@ fn name(block: &Block, first: &Step) -> &'static str {
 }
 
 fn at(ns: u64, event: &Message) -> Message {
-    Message::default()
-        .number(field::PACKET_TIMESTAMP, ns)
-        .message(field::PACKET_EVENT, event)
+    Message::default().number(field::PACKET_TIMESTAMP, ns).message(field::PACKET_EVENT, event)
 }
 
 /// Writes one packet of the trace.

@@ -53,9 +53,7 @@ fn special(point: Point) -> Option<Place> {
         }
         P::igb_intr | P::igb_intr_msi | P::net_rx_action | P::net_tx_action => Place::Frame(1),
         P::run_timer_softirq => Place::Frame(1),
-        P::wire_poll | P::tun_poll | P::igb_poll | P::process_backlog => {
-            Place::Frame(2)
-        }
+        P::wire_poll | P::tun_poll | P::igb_poll | P::process_backlog => Place::Frame(2),
         P::igb_clean_tx_irq | P::igb_clean_rx_irq | P::igb_alloc_rx_buffers | P::napi_complete => {
             Place::Frame(3)
         }

@@ -155,11 +155,7 @@ impl Tree<'_> {
         let indent = self.frames.last().map_or(0, Frame::inner);
         let title = seen.introduce(self.story, step);
         writeln!(out, "{:11}{:2$}{title}", "", "", indent * 2)?;
-        self.frames.push(Frame {
-            packet: Some(record.id),
-            indent: indent + 1,
-            layers: Vec::new(),
-        });
+        self.frames.push(Frame { packet: Some(record.id), indent: indent + 1, layers: Vec::new() });
         Ok(())
     }
 
@@ -263,7 +259,16 @@ fn detail(story: &Story<'_>, record: &Record) -> Option<String> {
 const HOOKS: [&str; 5] = ["PRE_ROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POST_ROUTING"];
 
 const SOFTIRQS: [&str; 10] = [
-    "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "BLOCK_IOPOLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
+    "HI",
+    "TIMER",
+    "NET_TX",
+    "NET_RX",
+    "BLOCK",
+    "BLOCK_IOPOLL",
+    "TASKLET",
+    "SCHED",
+    "HRTIMER",
+    "RCU",
 ];
 
 const GRO: [&str; 5] = ["merged, head free", "merged", "held", "normal", "drop"];

@@ -72,10 +72,10 @@ pub struct WalkArgs {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Virtual CPUs of each machine.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(64))]
     cpus: u8,
     /// Queues of each network card.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(16))]
     queues: u8,
     /// The network cards.
     #[arg(long, value_enum, default_value_t)]
@@ -92,6 +92,11 @@ pub struct WalkArgs {
     /// List every station with its Linux file, and walk nowhere.
     #[arg(long, conflicts_with_all = ["subject", "format", "cpus", "queues", "nic", "seed", "files"])]
     stations: bool,
+}
+
+/// A number from 1 to `most`.
+fn count(most: i64) -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(1..=most)
 }
 
 /// Why the command ends without having done its work.

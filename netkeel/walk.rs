@@ -1,7 +1,7 @@
 //! The walk as a person or a program reads it: text, JSON lines, pcapng, Perfetto.
 //!
 //! Key types: [`Story`] orders a scene's records into the blocks they were left in and names the
-//! packets; [`write`] puts it out in a [`Format`]. Contexts: none. Locks: none.
+//! packets; [`write()`] puts it out in a [`Format`]. Contexts: none. Locks: none.
 //! Invariant: output is a function of the scene alone, so the same seed gives the same bytes.
 
 pub mod json;

@@ -85,14 +85,14 @@ impl Stage {
                 self.serve(1, last, Answer::Yes)?;
                 self.ask(0, CpuId(0), B)?;
                 format!(
-                    "UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which waits for them and answers"
+                    "UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which answers"
                 )
             }
             Subject::Arp => {
                 self.serve(1, last, Answer::No)?;
                 self.tell(0, CpuId(0), B)?;
                 format!(
-                    "ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it has to ask for"
+                    "ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it must ask for"
                 )
             }
             Subject::Loopback => {
@@ -106,7 +106,7 @@ impl Stage {
             Subject::Icmp => {
                 self.provoke()?;
                 format!(
-                    "ICMP: A ({A}) sends {size} bytes to B's closed port {CLOSED} and gets ECONNREFUSED; then an echo request and its reply"
+                    "ICMP: A ({A}) sends to B's closed port {CLOSED} and gets ECONNREFUSED; then an echo"
                 )
             }
         })

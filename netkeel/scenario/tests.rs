@@ -2,19 +2,24 @@ use super::*;
 use clap::ValueEnum;
 use stack::kernel::trace::{Context, events::Point};
 
+/// Wire devices, whatever the default is.
+fn wire() -> Setup {
+    Setup { nic: Nic::Wire, ..Setup::default() }
+}
+
 fn stations(scene: &Scene, machine: u16) -> Vec<Point> {
     let own = scene.records.iter().filter(|(of, _)| *of == machine);
     own.map(|(_, record)| record.point).collect()
 }
 
 fn play(subject: Subject) -> Scene {
-    run(&Setup { subject, ..Setup::default() }).expect("the scene plays")
+    run(&Setup { subject, ..wire() }).expect("the scene plays")
 }
 
 #[test]
 fn the_same_setup_gives_the_same_scene() {
     for subject in Subject::value_variants() {
-        let setup = Setup { subject: *subject, frames: true, ..Setup::default() };
+        let setup = Setup { subject: *subject, frames: true, ..wire() };
         let [first, second] = [(); 2].map(|()| run(&setup).expect("the scene plays"));
         assert_eq!(first.records, second.records, "{subject:?}");
         assert_eq!(first.frames, second.frames, "{subject:?}");
@@ -62,7 +67,7 @@ fn loopback_has_one_machine_and_no_queue() {
 
 #[test]
 fn with_two_cpus_interrupt_and_reader_differ() {
-    let scene = run(&Setup { cpus: 2, ..Setup::default() }).expect("the scene plays");
+    let scene = run(&Setup { cpus: 2, ..wire() }).expect("the scene plays");
     let on_b = |wanted: fn(&Record) -> bool| {
         let mut own = scene.records.iter().filter(|(machine, _)| *machine == 1);
         own.find(|(_, record)| wanted(record)).map(|(_, record)| record.cpu)
@@ -74,7 +79,7 @@ fn with_two_cpus_interrupt_and_reader_differ() {
 
 #[test]
 fn taps_see_each_frame_leave_and_arrive() {
-    let setup = Setup { frames: true, ..Setup::default() };
+    let setup = Setup { frames: true, ..wire() };
     let scene = run(&setup).expect("the scene plays");
     let seen: Vec<_> = scene.frames.iter().map(|frame| (frame.machine, frame.outgoing)).collect();
     assert_eq!(seen, [(0, true), (1, false), (1, true), (0, false)]);
@@ -85,7 +90,7 @@ fn taps_see_each_frame_leave_and_arrive() {
 
 #[test]
 fn what_a_card_cannot_do_is_said() {
-    let queues = run(&Setup { queues: 2, ..Setup::default() }).expect_err("a wire has one queue");
+    let queues = run(&Setup { queues: 2, ..wire() }).expect_err("a wire has one queue");
     assert_eq!(queues, ScenarioError::Queues(Nic::Wire, 2));
     assert!(queues.to_string().contains("--queues"));
 }

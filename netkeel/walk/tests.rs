@@ -1,9 +1,9 @@
 use super::*;
-use crate::scenario::{Setup, Subject, run};
+use crate::scenario::{Nic, Setup, Subject, run};
 
-/// The scene of a setup.
+/// A scene over wire devices, whatever the default is.
 pub(super) fn scene(subject: Subject, frames: bool) -> Scene {
-    run(&Setup { subject, frames, ..Setup::default() }).expect("the scene plays")
+    run(&Setup { subject, frames, nic: Nic::Wire, ..Setup::default() }).expect("the scene plays")
 }
 
 #[test]

@@ -123,10 +123,9 @@ impl Tree<'_> {
         let indent = self.indent(record.point);
         let mut line = format!("{:>9}  {:2$}", self.time(record), "", indent * 2);
         line.push_str(record.point.name());
-        for part in [detail(self.story, record), seen.change(self.story, step, is_packet)] {
-            if let Some(part) = part {
-                let _fits = write!(line, "  {part}");
-            }
+        let change = seen.change(self.story, step, is_packet);
+        for part in [detail(self.story, record), change].into_iter().flatten() {
+            let _fits = write!(line, "  {part}");
         }
         if let Some(gloss) = gloss(record.point) {
             let _fits = write!(line, "  ({gloss})");

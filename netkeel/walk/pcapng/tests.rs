@@ -10,8 +10,11 @@ fn capture(subject: Subject) -> Vec<u8> {
     out
 }
 
+/// Interface, comment and bytes of a frame.
+type Commented = (usize, String, Vec<u8>);
+
 /// Names of the interfaces, and interface and comment of each frame.
-fn read(bytes: &[u8]) -> (Vec<String>, Vec<(usize, String, Vec<u8>)>) {
+fn read(bytes: &[u8]) -> (Vec<String>, Vec<Commented>) {
     let mut reader = PcapNgReader::new(bytes).expect("a section header");
     let (mut names, mut frames) = (Vec::new(), Vec::new());
     while let Some(block) = reader.next_block() {

@@ -1,5 +1,6 @@
 //! Whole machines in a world.
 
+mod bad_input;
 mod calls;
 mod golden;
 mod seed;

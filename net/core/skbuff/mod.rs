@@ -278,7 +278,7 @@ impl BhCx<'_> {
     }
 
     /// Ties a watched packet to the span it is handled in.
-    pub(crate) fn link_span(&self, skb: &SkBuff) {
+    pub fn link_span(&self, skb: &SkBuff) {
         if skb.walk_id.watched() && self.span.watched() {
             self.walk_packet(skb, Point::link_span, self.span.0);
         }

@@ -119,7 +119,6 @@ impl Machine {
     /// Runs a CPU once, as its idle loop does after a wake-up: pending interrupts, the timer tick,
     /// softirqs. Returns when it wants to be run again.
     pub fn run_cpu(&self, cpu: CpuId) -> Next {
-        self.platform.charge_cpu(cpu);
         let mut stay = self.enter(cpu);
         stay.interrupts();
         stay.tick();
@@ -134,6 +133,11 @@ impl Machine {
             smpboot_thread_fn(cx);
         });
         stay.leave_with(Next::of)
+    }
+
+    /// Word lies for a CPU on which nobody is.
+    pub fn cpu_kicked(&self, cpu: CpuId) -> bool {
+        self.cpus[usize::from(cpu.0)].local.kicked_idle()
     }
 
     /// Leaves word for a CPU and wakes whoever sleeps for it.
@@ -193,6 +197,7 @@ impl<'m> Stay<'m> {
         if !pending.any() {
             return;
         }
+        m.platform.charge_cpu(self.cpu);
         let span = m.tracer.span();
         pending.take_all(|irq| {
             let mut cx =
@@ -208,9 +213,9 @@ impl<'m> Stay<'m> {
             && at <= self.m.platform.ktime_get()
         {
             self.held.softirq.pending |= 1 << Softirq::Timer as u32;
+            let span = self.m.tracer.span();
+            self.softirqs(span);
         }
-        let span = self.m.tracer.span();
-        self.softirqs(span);
     }
 
     /// Runs what is raised and not ksoftirqd's.

@@ -344,6 +344,11 @@ impl SkBuff {
         self.head_bytes().get(usize::from(self.network_header)..self.tail as usize).unwrap_or(&[])
     }
 
+    /// Where summing starts, from the data's start, when the checksum is still to be filled in.
+    pub fn csum_start_offset(&self) -> Option<u16> {
+        self.csum_start.checked_sub(self.data as u16)
+    }
+
     pub(super) fn shift_headers(&mut self, by: i64) {
         let shift = |at: u16| (i64::from(at) + by).clamp(0, i64::from(u16::MAX)) as u16;
         self.mac_header = shift(self.mac_header);

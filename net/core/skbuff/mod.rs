@@ -246,6 +246,18 @@ pub fn skb_cow_head(cx: &mut BhCx<'_>, skb: &mut Skb, headroom: usize) -> bool {
     cx.cpu.pool.expand_head(skb, headroom)
 }
 
+impl SkBuff {
+    /// Takes the packet off its owner's charge: it is on its way to somebody else.
+    ///
+    /// linux: include/linux/skbuff.h:skb_orphan
+    pub fn skb_orphan(&mut self, cx: &mut BhCx<'_>) {
+        if !self.owner.is_none() {
+            let truesize = self.truesize;
+            std::mem::take(&mut self.owner).release(cx, truesize);
+        }
+    }
+}
+
 impl BhCx<'_> {
     /// Gives a packet's memory, charge and route back; nothing is recorded.
     #[inline]

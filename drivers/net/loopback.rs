@@ -1,0 +1,106 @@
+//! The loopback device: what is sent comes back by this CPU's backlog. It has no queue.
+//!
+//! linux: drivers/net/loopback.c. Key type: [`Loopback`]. Contexts: BH; start as a module.
+
+use stack::kernel::context::{BhCx, TaskCx};
+use stack::net::core::dev::device::DeviceSpec;
+use stack::net::core::dev::{
+    LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, dev_open, netif_rx, register_netdevice,
+};
+use stack::net::core::skbuff::Skb;
+use stack::net::ethernet::eth::eth_type_trans;
+use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::walk;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uapi::errno::Errno;
+use uapi::if_::IFF_LOOPBACK;
+use uapi::if_arp::ARPHRD_LOOPBACK;
+
+/// A large MTU: nothing is ever cut on its way to this machine.
+const MTU: u32 = 65_536;
+
+/// The driver.
+#[derive(Debug, Default)]
+pub struct Loopback {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Registers `lo`, gives it 127.0.0.1/8 and brings it up.
+///
+/// # Errors
+/// EEXIST if there is a device of that name.
+///
+/// linux: drivers/net/loopback.c:loopback_net_init
+pub fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
+    let spec = DeviceSpec {
+        name: "lo".to_owned(),
+        addr: [0; 6],
+        mtu: MTU,
+        flags: IFF_LOOPBACK,
+        kind: ARPHRD_LOOPBACK,
+        features: NetdevFeatures::HW_CSUM
+            | NetdevFeatures::SG
+            | NetdevFeatures::RXCSUM
+            | NetdevFeatures::LLTX
+            | NetdevFeatures::LOOPBACK,
+        tx_queues: 1,
+        tx_queue_len: 0,
+    };
+    let dev = register_netdevice(cx, NetDevice::new(spec, Arc::new(Loopback::default()), None))?;
+    inet_insert_ifa(cx, &dev, IfAddr::new(Ipv4Addr::LOCALHOST, 8)?)?;
+    dev_open(cx, &dev)
+}
+
+impl NetDeviceOps for Loopback {
+    fn ndo_open(&self, _cx: &mut TaskCx, _dev: &Arc<NetDevice>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn ndo_stop(&self, _cx: &mut TaskCx, _dev: &Arc<NetDevice>) {}
+
+    fn ndo_start_xmit(
+        &self,
+        cx: &mut BhCx<'_>,
+        dev: &Arc<NetDevice>,
+        _queue: u16,
+        skb: Skb,
+    ) -> Result<(), Skb> {
+        self.loopback_xmit(cx, dev, skb);
+        Ok(())
+    }
+
+    fn ndo_change_mtu(&self, _cx: &mut TaskCx, mtu: u32) -> Result<(), Errno> {
+        if (68..=MTU).contains(&mtu) { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn ndo_get_stats64(&self) -> LinkStats {
+        let (packets, bytes) =
+            (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        LinkStats {
+            rx_packets: packets,
+            rx_bytes: bytes,
+            tx_packets: packets,
+            tx_bytes: bytes,
+            ..LinkStats::default()
+        }
+    }
+}
+
+impl Loopback {
+    /// Turns a packet round: from its sender's charge to this CPU's backlog.
+    ///
+    /// linux: drivers/net/loopback.c:loopback_xmit
+    fn loopback_xmit(&self, cx: &mut BhCx<'_>, dev: &NetDevice, mut skb: Skb) {
+        walk!(cx, skb, loopback_xmit);
+        skb.skb_orphan(cx);
+        let len = skb.len() as u64;
+        eth_type_trans(cx, &mut skb, dev);
+        if netif_rx(cx, skb) {
+            self.packets.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(len, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Whole machines in a world.
+
+mod udp;
+mod util;

@@ -68,7 +68,7 @@ pub fn sys_readv<'a>(
     parts: &'a mut [&'a mut [u8]],
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
-        if parts.len() > UIO_MAXIOV as usize {
+        if parts.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EINVAL));
         }
         let mut iov: Vec<_> = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
@@ -87,7 +87,7 @@ pub fn sys_writev<'a>(
     parts: &'a [&'a [u8]],
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
-        if parts.len() > UIO_MAXIOV as usize {
+        if parts.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EINVAL));
         }
         let iov: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();

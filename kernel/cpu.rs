@@ -53,6 +53,8 @@ pub struct CpuLocal {
     pub(crate) routes: RouteCache,
     pub(crate) socks: SockCache,
     pub(crate) rng: klib::random::Csprng,
+    /// The send-buffer charge of one socket, kept between its packets of this stay.
+    pub(crate) wmem: Option<crate::net::core::sock::WmemCharge>,
     /// Fired after the CPU is left.
     pub(crate) wakeups: Vec<Waker>,
     /// The tables as last read; lent to the context during a stay.
@@ -78,6 +80,7 @@ impl CpuLocal {
             routes: RouteCache::default(),
             socks: SockCache::default(),
             rng: klib::random::Csprng::from_seed(seed),
+            wmem: None,
             wakeups: Vec::new(),
             tables: Some(tables),
         }
@@ -186,7 +189,9 @@ impl<'m> Stay<'m> {
         if fresh {
             cx.refresh_now();
         }
-        f(&mut cx)
+        let result = f(&mut cx);
+        crate::net::core::dev::end_section(&mut cx);
+        result
     }
 
     /// Handles the pending interrupts, and on the way out what they raised.

@@ -90,6 +90,16 @@ pub fn csum_partial_copy(src: &[u8], dst: &mut [u8], mut sum: u32) -> u32 {
 #[inline]
 #[must_use]
 pub fn ip_fast_csum(header: &[u8]) -> u16 {
+    // Nearly every header has no options: five words, added without a loop.
+    if let Ok(words) = <&[u8; 20]>::try_from(header) {
+        let word = |at: usize| {
+            u64::from(u32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]))
+        };
+        let sum = word(0) + word(4) + word(8) + word(12) + word(16);
+        let sum = (sum >> 32) + (sum & 0xffff_ffff);
+        let sum = (sum >> 32) + (sum & 0xffff_ffff);
+        return !u16::from_be(fold(sum as u32));
+    }
     !u16::from_be(native_sum(header))
 }
 

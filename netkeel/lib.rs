@@ -1,1 +1,6 @@
 //! Netkeel: Linux's network stack as a library and a program.
+
+pub mod cli;
+pub mod scenario;
+// `netkeel up` comes here: `pub mod up;`.
+pub mod walk;

@@ -1,2 +1,7 @@
 //! The `netkeel` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netkeel::cli::main(std::env::args_os())
+}

@@ -34,7 +34,7 @@ pub struct VirtualClock {
 /// Where virtual time begins: one second, so that nothing is at time zero.
 const EPOCH: u64 = 1_000_000_000;
 /// Wall-clock time at the beginning: 2026-01-01.
-const REAL_EPOCH: u64 = 1_767_225_600_000_000_000;
+pub const REAL_EPOCH: u64 = 1_767_225_600_000_000_000;
 
 impl VirtualClock {
     /// A clock at its beginning.

@@ -44,7 +44,8 @@ after `. ` or ` (` are not read.
 
 A row of kind `fn` wants more, in the function that follows its `///` tag:
 - its first statement is `walk!(…, NAME)` or `walk!(…, NAME => …)`; only what decides who is
-  watched may stand before it: `cx.watch(…);`, `cx.enter_call();`, `cx.context = …;`
+  watched may stand before it: `cx.watch(…);`, `cx.enter_call();`, `cx.context = …;`; in a
+  resumable call it is the first statement of the step, `SockCall::new(move |cx, wait| {…`
 - NAME occurs in a golden walk, tools/testing/selftests/walks/**/*.txt.
 Accessors and boot stages want the tag only, on any item (TAG_ONLY in xtask/map.rs).
 Another tagged item of the same name may stand in the tree; one that has all of it is enough.

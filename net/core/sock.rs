@@ -15,11 +15,11 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
-use crate::net::socket::{MsgRecv, MsgSend, Received, Wait};
+use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Wait};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -47,8 +47,9 @@ pub struct Proto {
     pub name: &'static str,
     /// `SO_TYPE` and the IP protocol.
     pub kind: (i32, u8),
-    /// Sends a message. Context: task.
-    pub sendmsg: fn(&mut TaskCx, &Arc<Sock>, &MsgSend<'_>, &mut Wait) -> Poll<Result<usize, Errno>>,
+    /// Sends messages, in order, as many as go. Context: task.
+    pub sendmsg:
+        fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
     /// Receives a message. Context: task.
     pub recvmsg: RecvMsgFn,
     /// Fixes the peer. Context: task.
@@ -92,6 +93,10 @@ pub struct Sock {
     sndbuf: AtomicUsize,
     /// Somebody waits for room to send.
     nospace: AtomicBool,
+    /// The local port, as in the state: read without the lock.
+    num: AtomicU16,
+    /// A datagram is corked, or the next one will be.
+    corked: AtomicBool,
     /// The next IP ID of a connected socket.
     pub(crate) inet_id: AtomicU32,
 }
@@ -127,12 +132,6 @@ pub struct SockOpts {
     pub bound_dev_if: u16,
     /// `SO_LINGER`, remembered.
     pub linger: Option<i32>,
-    /// `SO_TIMESTAMP`.
-    pub timestamp: bool,
-    /// `SO_TIMESTAMPNS`.
-    pub timestampns: bool,
-    /// `SO_RXQ_OVFL`.
-    pub rxq_ovfl: bool,
 }
 
 /// An ICMP error or other report in a socket's error queue.
@@ -166,7 +165,9 @@ pub struct SockState {
     pub rmem_alloc: usize,
     /// Reports to read with `MSG_ERRQUEUE`.
     pub error_queue: VecDeque<SockError>,
-    /// Who waits (`sk_wq`).
+    /// Who waits.
+    ///
+    /// linux: include/net/sock.h:sk_wq
     pub wq: WaitQueue,
     /// The error the next call returns.
     pub err: Option<Errno>,
@@ -215,6 +216,8 @@ impl Sock {
             wmem_alloc: AtomicUsize::new(0),
             sndbuf: AtomicUsize::new(sysctl.wmem_default as usize),
             nospace: AtomicBool::new(false),
+            num: AtomicU16::new(0),
+            corked: AtomicBool::new(false),
             inet_id: AtomicU32::new(inet_id),
         })
     }
@@ -247,6 +250,29 @@ impl Sock {
             spins += 1;
         }
         SockGuard { sk: self, cx }
+    }
+
+    /// The local port; zero: none.
+    #[inline]
+    pub fn inet_num(&self) -> u16 {
+        self.num.load(Ordering::Acquire)
+    }
+
+    /// Changes the local port, under the bucket's lock.
+    pub(crate) fn set_inet_num(&self, state: &mut SockState, num: u16) {
+        state.inet.num = num;
+        self.num.store(num, Ordering::Release);
+    }
+
+    /// A datagram is corked, or the next one will be.
+    #[inline]
+    pub(crate) fn corked(&self) -> bool {
+        self.corked.load(Ordering::Acquire)
+    }
+
+    /// Under the state's lock, or the socket's ownership.
+    pub(crate) fn set_corked(&self, corked: bool) {
+        self.corked.store(corked, Ordering::Release);
     }
 
     /// Bytes on their way out.
@@ -290,9 +316,24 @@ impl Sock {
     ///
     /// linux: net/core/sock.c:skb_set_owner_w
     #[inline]
-    pub fn skb_set_owner_w(self: &Arc<Self>, skb: &mut Skb) {
-        self.wmem_alloc.fetch_add(skb.truesize as usize, Ordering::Relaxed);
-        skb.owner = SkbOwner(Some(Arc::clone(self)));
+    pub fn skb_set_owner_w(self: &Arc<Self>, cx: &mut BhCx<'_>, skb: &mut Skb) {
+        skb.owner = SkbOwner(Some(match cx.cpu.wmem.take() {
+            // Charged already, by a packet of this stay that is gone.
+            Some(kept) if kept.bytes >= skb.truesize as usize && Arc::ptr_eq(&kept.sk, self) => {
+                let rest = kept.bytes - skb.truesize as usize;
+                if rest != 0 {
+                    self.wmem_alloc.fetch_sub(rest, Ordering::SeqCst);
+                }
+                kept.sk
+            }
+            kept => {
+                if let Some(kept) = kept {
+                    kept.settle(cx);
+                }
+                self.wmem_alloc.fetch_add(skb.truesize as usize, Ordering::Relaxed);
+                Arc::clone(self)
+            }
+        }));
     }
 
     /// What `poll` says of a datagram socket.
@@ -340,9 +381,6 @@ impl SockOpts {
             mark: 0,
             bound_dev_if: 0,
             linger: None,
-            timestamp: false,
-            timestampns: false,
-            rxq_ovfl: false,
         }
     }
 }
@@ -553,17 +591,46 @@ impl SkbOwner {
         self.0.is_none()
     }
 
-    /// The packet is gone: its charge too, and who waits for room is woken.
+    /// The packet is gone: its charge too, and who waits for room is woken. The charge of one socket
+    /// is kept for its next packet of this stay, so that a batch touches the socket's count once.
     ///
     /// linux: net/core/sock.c:sock_wfree
+    #[inline]
     pub(crate) fn release(self, cx: &mut BhCx<'_>, truesize: u32) {
         let Some(sk) = self.0 else { return };
-        let left = sk.wmem_alloc.fetch_sub(truesize as usize, Ordering::SeqCst) - truesize as usize;
+        let bytes = truesize as usize;
+        match &mut cx.cpu.wmem {
+            kept @ None => *kept = Some(WmemCharge { sk, bytes }),
+            Some(kept) if Arc::ptr_eq(&kept.sk, &sk) => kept.bytes += bytes,
+            Some(_) => WmemCharge { sk, bytes }.settle(cx),
+        }
+    }
+}
+
+/// A send-buffer charge whose packets are gone, kept by the CPU until its stay ends.
+#[derive(Debug)]
+pub(crate) struct WmemCharge {
+    sk: Arc<Sock>,
+    bytes: usize,
+}
+
+impl WmemCharge {
+    fn settle(self, cx: &mut BhCx<'_>) {
+        let sk = self.sk;
+        let left = sk.wmem_alloc.fetch_sub(self.bytes, Ordering::SeqCst) - self.bytes;
         if sk.nospace.load(Ordering::SeqCst) && left <= sk.sndbuf() / 2 {
             sk.nospace.store(false, Ordering::SeqCst);
             let events = (POLLOUT | POLLWRNORM | POLLWRBAND) as u32;
             sk.state().wq.wake_up(events, &mut cx.cpu.wakeups);
         }
+    }
+}
+
+/// The stay ends: the kept charge is given back.
+#[cold]
+pub(crate) fn settle_wmem(cx: &mut BhCx<'_>) {
+    if let Some(kept) = cx.cpu.wmem.take() {
+        kept.settle(cx);
     }
 }
 

@@ -12,9 +12,13 @@ pub struct Sysctls {
     pub netdev_budget: u32,
     /// `net.core.netdev_max_backlog`: packets a CPU's backlog holds.
     pub netdev_max_backlog: u32,
-    /// `net.core.rmem_default`: bytes of a new socket's receive buffer.
+    /// Bytes of a new socket's receive buffer.
+    ///
+    /// linux: net.core.rmem_default:rmem_default
     pub rmem_default: u32,
-    /// `net.core.rmem_max`: the most `SO_RCVBUF` may ask for.
+    /// The most `SO_RCVBUF` may ask for.
+    ///
+    /// linux: net.core.rmem_max:rmem_max
     pub rmem_max: u32,
     /// `net.core.wmem_default`: bytes of a new socket's send buffer.
     pub wmem_default: u32,

@@ -15,7 +15,7 @@ use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::udp4_gro_receive;
-use crate::net::socket::{MsgRecv, MsgSend, Received, Wait};
+use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Wait};
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
@@ -65,8 +65,9 @@ pub struct ProtoOps {
     pub poll: fn(&Sock) -> u32,
     /// `shutdown`.
     pub shutdown: fn(&mut TaskCx, &Arc<Sock>, i32) -> Result<(), Errno>,
-    /// `sendmsg`.
-    pub sendmsg: fn(&mut TaskCx, &Arc<Sock>, &MsgSend<'_>, &mut Wait) -> Poll<Result<usize, Errno>>,
+    /// `sendmsg`, for one message or several.
+    pub sendmsg:
+        fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
     /// `recvmsg`.
     pub recvmsg: InetRecvFn,
 }
@@ -168,7 +169,7 @@ fn inet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> 
 /// linux: net/ipv4/af_inet.c:inet_autobind
 #[inline]
 fn inet_autobind(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    if sk.state().inet.num != 0 {
+    if sk.inet_num() != 0 {
         return Ok(());
     }
     (sk.sk_prot.get_port)(cx, sk, 0).map_err(|_| Errno::EAGAIN)
@@ -231,14 +232,14 @@ fn inet_shutdown(cx: &mut TaskCx, sk: &Arc<Sock>, how: i32) -> Result<(), Errno>
 fn inet_sendmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    msg: &MsgSend<'_>,
+    batch: &SendBatch<'_>,
     wait: &mut Wait,
-) -> Poll<Result<usize, Errno>> {
+) -> Poll<Result<Sent, Errno>> {
     walk!(cx, inet_sendmsg);
     if let Err(error) = inet_autobind(cx, sk) {
         return Poll::Ready(Err(error));
     }
-    (sk.sk_prot.sendmsg)(cx, sk, msg, wait)
+    (sk.sk_prot.sendmsg)(cx, sk, batch, wait)
 }
 
 /// Receives.

@@ -204,7 +204,7 @@ fn arp_process(
         return Err(DropReason::ArpIgnore);
     }
     let key = NeighKey { dev: dev.ifindex, addr: sip };
-    if op == ARPOP_REQUEST && wanted_here(cx, tip, sip, dev.ifindex) {
+    if op == ARPOP_REQUEST && wanted_here(cx, skb, (tip, sip), dev.ifindex) {
         if in_dev.arp_ignore(sip, tip) {
             return Err(DropReason::ArpIgnore);
         }
@@ -220,8 +220,8 @@ fn arp_process(
 }
 
 /// The request is for an address of this machine.
-fn wanted_here(cx: &mut BhCx<'_>, tip: u32, sip: u32, dev: DevId) -> bool {
-    match ip_route_input_noref(cx, tip, sip, 0, dev) {
+fn wanted_here(cx: &mut BhCx<'_>, skb: &Skb, ends: (u32, u32), dev: DevId) -> bool {
+    match ip_route_input_noref(cx, skb, ends, 0, dev) {
         Ok(dst) => {
             let local = dst.is_local() && dst.error.is_none();
             cx.cpu.routes.give_back(dst);

@@ -290,7 +290,7 @@ fn fib_check_nh(net: &NetTables, info: &mut FibInfo) -> Result<(), Errno> {
     } else if info.scope == RT_SCOPE_UNIVERSE {
         info.scope = RT_SCOPE_LINK;
     }
-    if info.scope >= RT_SCOPE_NOWHERE {
+    if info.scope == RT_SCOPE_NOWHERE {
         return Err(Errno::EINVAL);
     }
     let dev = net.dev(info.dev).ok_or(Errno::ENODEV)?;

@@ -2,7 +2,31 @@
 //!
 //! linux: include/net/inet_sock.h, net/ipv4/inet_hashtables.c; RFC 6056.
 
+use bitflags::bitflags;
 use uapi::in_::IP_PMTUDISC_WANT;
+
+bitflags! {
+    /// What a reader is told with each packet.
+    ///
+    /// linux: include/net/inet_sock.h:IP_CMSG_PKTINFO
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct CmsgFlags: u16 {
+        /// `IP_PKTINFO`.
+        const PKTINFO = 1;
+        /// `IP_RECVTTL`.
+        const TTL = 1 << 1;
+        /// `IP_RECVTOS`.
+        const TOS = 1 << 2;
+        /// `IP_RECVORIGDSTADDR`.
+        const ORIGDSTADDR = 1 << 3;
+        /// `SO_TIMESTAMP`.
+        const TIMESTAMP = 1 << 4;
+        /// `SO_TIMESTAMPNS`.
+        const TIMESTAMPNS = 1 << 5;
+        /// `SO_RXQ_OVFL`.
+        const RXQ_OVFL = 1 << 6;
+    }
+}
 
 /// The IPv4 side of a socket.
 ///
@@ -31,14 +55,8 @@ pub struct InetSock {
     pub mc_ttl: u8,
     /// `IP_MULTICAST_LOOP`.
     pub mc_loop: bool,
-    /// `IP_PKTINFO`.
-    pub recv_pktinfo: bool,
-    /// `IP_RECVTTL`.
-    pub recv_ttl: bool,
-    /// `IP_RECVTOS`.
-    pub recv_tos: bool,
-    /// `IP_RECVORIGDSTADDR`.
-    pub recv_origdst: bool,
+    /// What is told with each packet: `IP_PKTINFO`, `SO_TIMESTAMP` and the like.
+    pub cmsg_flags: CmsgFlags,
     /// `IP_RECVERR`.
     pub recverr: bool,
     /// `IP_FREEBIND`.
@@ -63,10 +81,7 @@ impl Default for InetSock {
             uc_ttl: None,
             mc_ttl: 1,
             mc_loop: true,
-            recv_pktinfo: false,
-            recv_ttl: false,
-            recv_tos: false,
-            recv_origdst: false,
+            cmsg_flags: CmsgFlags::empty(),
             recverr: false,
             freebind: false,
             bind_address_no_port: false,

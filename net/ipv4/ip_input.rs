@@ -66,31 +66,41 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
 #[inline]
 fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
     const FIXED: usize = size_of::<IpHdr>();
+    const TRUNCATED: (IpMib, DropReason) = (IpMib::InHdrErrors, DropReason::HdrTrunc);
+    const MALFORMED: (IpMib, DropReason) = (IpMib::InHdrErrors, DropReason::IpInHdr);
     if !skb.pskb_may_pull(FIXED) {
-        return Err((IpMib::InHdrErrors, DropReason::HdrTrunc));
+        return Err(TRUNCATED);
     }
-    let Some(iph) = skb.front::<IpHdr>() else {
-        return Err((IpMib::InHdrErrors, DropReason::HdrTrunc));
+    // One look at the bytes for a header without options.
+    let Some(fixed) = skb.data().first_chunk::<FIXED>() else { return Err(TRUNCATED) };
+    let len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+    let ihl = if fixed[0] == 0x45 {
+        if ip_fast_csum(fixed) != 0 {
+            return Err((IpMib::InCsumErrors, DropReason::IpCsum));
+        }
+        FIXED
+    } else {
+        let (version, ihl) = (fixed[0] >> 4, usize::from(fixed[0] & 15) * 4);
+        if version != 4 || ihl < FIXED {
+            return Err(MALFORMED);
+        }
+        if !skb.pskb_may_pull(ihl) {
+            return Err(TRUNCATED);
+        }
+        let header = &skb.data()[..ihl];
+        if ip_fast_csum(header) != 0 {
+            return Err((IpMib::InCsumErrors, DropReason::IpCsum));
+        }
+        if !options_well_formed(&header[FIXED..]) {
+            return Err(MALFORMED);
+        }
+        ihl
     };
-    let (ihl, version, len) = (iph.ihl(), iph.version(), usize::from(iph.tot_len.get()));
-    if ihl < FIXED || version != 4 {
-        return Err((IpMib::InHdrErrors, DropReason::IpInHdr));
-    }
-    if !skb.pskb_may_pull(ihl) {
-        return Err((IpMib::InHdrErrors, DropReason::HdrTrunc));
-    }
-    let header = &skb.data()[..ihl];
-    if ip_fast_csum(header) != 0 {
-        return Err((IpMib::InCsumErrors, DropReason::IpCsum));
-    }
-    if ihl > FIXED && !options_well_formed(&header[FIXED..]) {
-        return Err((IpMib::InHdrErrors, DropReason::IpInHdr));
-    }
     if skb.len() < len {
         return Err((IpMib::InTruncatedPkts, DropReason::PktTooSmall));
     }
     if len < ihl {
-        return Err((IpMib::InHdrErrors, DropReason::IpInHdr));
+        return Err(MALFORMED);
     }
     skb.pskb_trim(len);
     Ok(ihl)
@@ -125,8 +135,7 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };
     let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);
-    walk!(cx, skb, ip_route_input_noref);
-    let dst = match ip_route_input_noref(cx, daddr, saddr, tos & 0x1c, dev) {
+    let dst = match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
         Ok(dst) => dst,
         Err(no_route) => {
             if no_route.0 != DropReason::IpRpFilter {

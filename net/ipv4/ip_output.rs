@@ -165,14 +165,16 @@ fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
 /// linux: net/ipv4/ip_output.c:ip_send_check
 #[inline]
 fn ip_send_check(skb: &mut Skb, len: u16) {
-    let Some(iph) = skb.front_mut::<IpHdr>() else { return };
-    iph.tot_len.set(len);
-    iph.check.set(0);
-    let ihl = iph.ihl();
-    let Some(bytes) = skb.data_mut() else { return };
-    let Some(header) = bytes.get_mut(..ihl) else { return };
-    let check = ip_fast_csum(header);
-    header[10..12].copy_from_slice(&check.to_be_bytes());
+    let Some(data) = skb.data_mut() else { return };
+    let Some(ihl) = data.first().map(|first| usize::from(first & 15) * 4) else { return };
+    if let Some(header) = data.get_mut(..ihl)
+        && header.len() >= size_of::<IpHdr>()
+    {
+        header[2..4].copy_from_slice(&len.to_be_bytes());
+        header[10..12].copy_from_slice(&[0; 2]);
+        let check = ip_fast_csum(header);
+        header[10..12].copy_from_slice(&check.to_be_bytes());
+    }
 }
 
 /// Passes `POST_ROUTING`.

@@ -7,6 +7,7 @@ use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{Cb, SkBuff};
 use crate::net::core::sock::{Sock, SockState};
 use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::socket::{MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -78,63 +79,46 @@ fn int(data: &[u8]) -> Result<i32, Errno> {
     Ok(i32::from_ne_bytes(bytes))
 }
 
-/// What a socket's options ask to tell with each packet, and what the packet says to it.
+/// What a socket's options ask to tell with a packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RecvFlags {
-    pktinfo: bool,
-    ttl: bool,
-    tos: bool,
-    origdst: bool,
-    timestamp: bool,
-    timestampns: bool,
-    drops: Option<u32>,
-    // Of the packet:
-    iif: u16,
-    daddr: u32,
-    dport: u16,
-    hop_limit: u8,
-    service: u8,
-    stamp: Ktime,
+    asked: CmsgFlags,
+    /// Packets dropped so far.
+    drops: u32,
 }
 
 impl RecvFlags {
     /// By the options of a socket.
     #[inline]
     pub(crate) fn of(state: &SockState) -> Self {
-        Self {
-            pktinfo: state.inet.recv_pktinfo,
-            ttl: state.inet.recv_ttl,
-            tos: state.inet.recv_tos,
-            origdst: state.inet.recv_origdst,
-            timestamp: state.opts.timestamp,
-            timestampns: state.opts.timestampns,
-            drops: (state.opts.rxq_ovfl && state.drops != 0).then_some(state.drops),
-            ..Self::default()
-        }
+        Self { asked: state.inet.cmsg_flags, drops: state.drops }
     }
 
     /// Any control data is asked for.
     #[inline]
     pub(crate) fn wants_control(&self) -> bool {
-        self.pktinfo
-            || self.ttl
-            || self.tos
-            || self.origdst
-            || self.timestamp
-            || self.timestampns
-            || self.drops.is_some()
+        !self.asked.is_empty()
     }
+}
 
-    /// Keeps what the packet says.
-    pub(crate) fn note(&mut self, skb: &SkBuff, iph: &IpHdr, dport: u16) {
-        if let Cb::Inet(parm) = skb.cb {
-            self.iif = parm.iif;
-        }
-        self.daddr = iph.daddr.get();
-        self.dport = dport;
-        self.hop_limit = iph.ttl;
-        self.service = iph.tos;
-        self.stamp = skb.tstamp;
+/// What a packet has to say to those options.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Noted {
+    flags: RecvFlags,
+    iif: u16,
+    daddr: u32,
+    dport: u16,
+    ttl: u8,
+    tos: u8,
+    stamp: Ktime,
+}
+
+impl Noted {
+    /// Reads the packet.
+    pub(crate) fn new(flags: RecvFlags, skb: &SkBuff, iph: &IpHdr, dport: u16) -> Self {
+        let iif = if let Cb::Inet(parm) = skb.cb { parm.iif } else { 0 };
+        let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
+        Self { flags, iif, daddr, dport, ttl, tos, stamp: skb.tstamp }
     }
 }
 
@@ -144,39 +128,40 @@ impl RecvFlags {
 pub(crate) fn ip_cmsg_recv(
     cx: &mut TaskCx,
     msg: &mut MsgRecv<'_>,
-    wants: &RecvFlags,
+    noted: &Noted,
     flags: &mut i32,
 ) -> usize {
     let mut writer = CmsgWriter::new(msg.control);
+    let asked = noted.flags.asked;
     let real =
-        if wants.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { wants.stamp.0 };
+        if noted.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { noted.stamp.0 };
     let seconds = ((real / 1_000_000_000) as i64).to_ne_bytes();
-    if wants.timestampns {
+    if asked.contains(CmsgFlags::TIMESTAMPNS) {
         let stamp = [seconds, ((real % 1_000_000_000) as i64).to_ne_bytes()].concat();
         writer.put(SOL_SOCKET, SCM_TIMESTAMPNS, &stamp);
-    } else if wants.timestamp {
+    } else if asked.contains(CmsgFlags::TIMESTAMP) {
         let stamp = [seconds, ((real / 1_000 % 1_000_000) as i64).to_ne_bytes()].concat();
         writer.put(SOL_SOCKET, SCM_TIMESTAMP, &stamp);
     }
-    if let Some(drops) = wants.drops {
-        writer.put(SOL_SOCKET, SO_RXQ_OVFL, &drops.to_ne_bytes());
+    if asked.contains(CmsgFlags::RXQ_OVFL) && noted.flags.drops != 0 {
+        writer.put(SOL_SOCKET, SO_RXQ_OVFL, &noted.flags.drops.to_ne_bytes());
     }
-    if wants.pktinfo {
+    if asked.contains(CmsgFlags::PKTINFO) {
         let info = InPktinfo {
-            ifindex: i32::from(wants.iif),
-            spec_dst: spec_dst(cx, wants),
-            addr: wants.daddr,
+            ifindex: i32::from(noted.iif),
+            spec_dst: spec_dst(cx, noted),
+            addr: noted.daddr,
         };
         writer.put(SOL_IP, IP_PKTINFO, &info.to_bytes());
     }
-    if wants.ttl {
-        writer.put(SOL_IP, IP_TTL, &i32::from(wants.hop_limit).to_ne_bytes());
+    if asked.contains(CmsgFlags::TTL) {
+        writer.put(SOL_IP, IP_TTL, &i32::from(noted.ttl).to_ne_bytes());
     }
-    if wants.tos {
-        writer.put(SOL_IP, IP_TOS, &[wants.service]);
+    if asked.contains(CmsgFlags::TOS) {
+        writer.put(SOL_IP, IP_TOS, &[noted.tos]);
     }
-    if wants.origdst {
-        let to = SockaddrIn::new(wants.daddr, wants.dport).to_bytes();
+    if asked.contains(CmsgFlags::ORIGDSTADDR) {
+        let to = SockaddrIn::new(noted.daddr, noted.dport).to_bytes();
         writer.put(SOL_IP, IP_ORIGDSTADDR, &to);
     }
     *flags |= writer.flags();
@@ -186,12 +171,12 @@ pub(crate) fn ip_cmsg_recv(
 /// The address to answer from: the packet's destination if it is ours, else one of the device's.
 ///
 /// linux: net/ipv4/fib_frontend.c:fib_compute_spec_dst
-fn spec_dst(cx: &TaskCx, wants: &RecvFlags) -> u32 {
+fn spec_dst(cx: &TaskCx, noted: &Noted) -> u32 {
     let t = cx.machine().tables();
-    if inet_addr_type(&t, wants.daddr) == RTN_LOCAL {
-        return wants.daddr;
+    if inet_addr_type(&t, noted.daddr) == RTN_LOCAL {
+        return noted.daddr;
     }
-    let dev = crate::net::core::dev::DevId(wants.iif);
+    let dev = crate::net::core::dev::DevId(noted.iif);
     inet_select_addr(&t, dev, 0, RT_SCOPE_LINK).unwrap_or(0)
 }
 
@@ -264,10 +249,10 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
             _ => return Err(Errno::EINVAL),
         },
         IP_MULTICAST_LOOP => inet.mc_loop = on,
-        IP_PKTINFO => inet.recv_pktinfo = on,
-        IP_RECVTTL => inet.recv_ttl = on,
-        IP_RECVTOS => inet.recv_tos = on,
-        IP_RECVORIGDSTADDR => inet.recv_origdst = on,
+        IP_PKTINFO => inet.cmsg_flags.set(CmsgFlags::PKTINFO, on),
+        IP_RECVTTL => inet.cmsg_flags.set(CmsgFlags::TTL, on),
+        IP_RECVTOS => inet.cmsg_flags.set(CmsgFlags::TOS, on),
+        IP_RECVORIGDSTADDR => inet.cmsg_flags.set(CmsgFlags::ORIGDSTADDR, on),
         IP_FREEBIND => inet.freebind = on,
         IP_BIND_ADDRESS_NO_PORT => inet.bind_address_no_port = on,
         IP_RECVERR => {
@@ -316,15 +301,16 @@ pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Resul
     let ttl = cx.machine().default_ttl();
     let state = sk.state();
     let inet = &state.inet;
+    let asked = |flag| i32::from(inet.cmsg_flags.contains(flag));
     Ok(match name {
         IP_TOS => i32::from(inet.tos),
         IP_TTL => i32::from(inet.uc_ttl.unwrap_or(ttl)),
         IP_MULTICAST_TTL => i32::from(inet.mc_ttl),
         IP_MULTICAST_LOOP => i32::from(inet.mc_loop),
-        IP_PKTINFO => i32::from(inet.recv_pktinfo),
-        IP_RECVTTL => i32::from(inet.recv_ttl),
-        IP_RECVTOS => i32::from(inet.recv_tos),
-        IP_RECVORIGDSTADDR => i32::from(inet.recv_origdst),
+        IP_PKTINFO => asked(CmsgFlags::PKTINFO),
+        IP_RECVTTL => asked(CmsgFlags::TTL),
+        IP_RECVTOS => asked(CmsgFlags::TOS),
+        IP_RECVORIGDSTADDR => asked(CmsgFlags::ORIGDSTADDR),
         IP_FREEBIND => i32::from(inet.freebind),
         IP_BIND_ADDRESS_NO_PORT => i32::from(inet.bind_address_no_port),
         IP_RECVERR => i32::from(inet.recverr),

@@ -11,7 +11,7 @@ use crate::kernel::rcupdate::Tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice};
 use crate::net::core::dst::{Dst, FlowDir, FlowKey4, dst_discard, dst_discard_out};
-use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
 use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
@@ -124,18 +124,19 @@ pub struct NoRoute(pub DropReason);
 /// linux: net/ipv4/route.c:ip_route_input_noref
 pub fn ip_route_input_noref(
     cx: &mut BhCx<'_>,
-    daddr: u32,
-    saddr: u32,
+    skb: &SkBuff,
+    (daddr, saddr): (u32, u32),
     tos: u8,
     dev: DevId,
 ) -> Result<Arc<Dst>, NoRoute> {
+    walk!(cx, skb, ip_route_input_noref);
     let key = FlowKey4 { daddr, saddr, dev: dev.0, tos, dir: FlowDir::Input, mark: 0 };
     if let Some(dst) = cx.cpu.routes.take(&key, cx.t.generation) {
         return Ok(dst);
     }
     let t = cx.t;
     let dev = t.net.dev(dev).ok_or(NoRoute(DropReason::DevReady))?;
-    ip_route_input_slow(cx, &key, dev).map(Arc::new)
+    ip_route_input_slow(cx, skb, &key, dev).map(Arc::new)
 }
 
 /// Makes the decision for a received packet.
@@ -143,10 +144,11 @@ pub fn ip_route_input_noref(
 /// linux: net/ipv4/route.c:ip_route_input_slow
 fn ip_route_input_slow(
     cx: &mut BhCx<'_>,
+    skb: &SkBuff,
     key: &FlowKey4,
     dev: &Arc<NetDevice>,
 ) -> Result<Dst, NoRoute> {
-    walk!(cx, ip_route_input_slow => u64::from(key.daddr));
+    walk!(cx, skb, ip_route_input_slow => u64::from(key.daddr));
     let t = cx.t;
     let in_dev = t.net.in_dev(dev.ifindex).ok_or(NoRoute(DropReason::DevReady))?;
     let (daddr, saddr) = (key.daddr, key.saddr);

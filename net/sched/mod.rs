@@ -66,8 +66,9 @@ struct Inner {
 /// The right to run a qdisc: one CPU has it at a time. Given back by
 /// [`sch_generic::qdisc_run_end`]; dropped by a panic it is simply free again.
 #[derive(Debug)]
-pub struct Running<'a> {
-    qdisc: &'a Arc<Qdisc>,
+pub struct Running {
+    qdisc: Arc<Qdisc>,
+    held: bool,
 }
 
 impl Qdisc {
@@ -128,24 +129,21 @@ impl Qdisc {
 
     /// linux: include/net/sch_generic.h:qdisc_run_begin
     #[inline]
-    fn run_begin(self: &Arc<Self>) -> Option<Running<'_>> {
+    pub(crate) fn run_begin(self: &Arc<Self>) -> Option<Running> {
         let before = self.state.fetch_or(RUNNING, Ordering::AcqRel);
         if before & RUNNING == 0 {
-            return Some(Running { qdisc: self });
+            return Some(Running { qdisc: Arc::clone(self), held: true });
         }
         // The one who runs it looks once more before it ends; if it ended between the two
         // instructions, the right is free and ours.
         let before = self.state.fetch_or(RUNNING | MISSED, Ordering::AcqRel);
-        (before & RUNNING == 0).then_some(Running { qdisc: self })
+        (before & RUNNING == 0).then(|| Running { qdisc: Arc::clone(self), held: true })
     }
 
-    /// The right to run an empty qdisc, to send past it.
+    /// Nobody runs it.
     #[inline]
-    pub(crate) fn try_bypass(self: &Arc<Self>) -> Option<Running<'_>> {
-        if self.qlen() != 0 || self.state.load(Ordering::Relaxed) & RUNNING != 0 {
-            return None;
-        }
-        self.run_begin()
+    pub(crate) fn idle(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & RUNNING == 0
     }
 
     /// Queues a packet, or drops it when the discipline refuses.
@@ -202,24 +200,30 @@ impl Qdisc {
     }
 }
 
-impl<'a> Running<'a> {
+impl Running {
     /// The qdisc.
-    pub(crate) fn qdisc(&self) -> &'a Arc<Qdisc> {
-        self.qdisc
+    #[inline]
+    pub(crate) fn qdisc(&self) -> &Arc<Qdisc> {
+        &self.qdisc
     }
 
-    /// Gives the right back; true when somebody queued meanwhile and found it taken.
-    fn end(self) -> bool {
-        let missed =
-            self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel) & MISSED != 0;
-        std::mem::forget(self);
-        missed
+    /// Gives the right back; the qdisc, when somebody queued meanwhile and found it taken.
+    fn end(mut self) -> Option<Arc<Qdisc>> {
+        let missed = self.give_back() & MISSED != 0;
+        self.held = false;
+        missed.then(|| Arc::clone(&self.qdisc))
+    }
+
+    fn give_back(&self) -> u32 {
+        self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel)
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.qdisc.state.fetch_and(!(RUNNING | MISSED), Ordering::AcqRel);
+        if self.held {
+            self.give_back();
+        }
     }
 }
 

@@ -17,8 +17,35 @@ pub const WEIGHT_P: u32 = 64;
 ///
 /// linux: include/net/pkt_sched.h:qdisc_run
 pub fn qdisc_run(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) {
-    if let Some(running) = qdisc.run_begin() {
-        __qdisc_run(cx, &running);
+    let Some(running) = begin(cx, qdisc) else { return };
+    __qdisc_run(cx, &running);
+    hold(cx, running);
+}
+
+/// The right to run a qdisc: this CPU's from earlier in its batch, or a new one.
+#[inline]
+pub(crate) fn begin(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> Option<Running> {
+    match cx.cpu.softnet.tx_running.take() {
+        Some(running) if Arc::ptr_eq(running.qdisc(), qdisc) => return Some(running),
+        Some(other) => qdisc_run_end(cx, other),
+        None => (),
+    }
+    qdisc.run_begin()
+}
+
+/// Keeps the right until the batch ends, so that packets that follow find it here and the driver
+/// rings its doorbell once for all of them (`netdev_xmit_more`).
+#[inline]
+pub(crate) fn hold(cx: &mut BhCx<'_>, running: Running) {
+    if let Some(other) = cx.cpu.softnet.tx_running.replace(running) {
+        qdisc_run_end(cx, other);
+    }
+}
+
+/// The CPU's batch is over: the doorbell of what it sent.
+#[inline]
+pub(crate) fn end_batch(cx: &mut BhCx<'_>) {
+    while let Some(running) = cx.cpu.softnet.tx_running.take() {
         qdisc_run_end(cx, running);
     }
 }
@@ -26,16 +53,15 @@ pub fn qdisc_run(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) {
 /// Ends a run: the driver's doorbell, and another run if somebody queued meanwhile.
 ///
 /// linux: include/net/sch_generic.h:qdisc_run_end
-pub(crate) fn qdisc_run_end(cx: &mut BhCx<'_>, running: Running<'_>) {
+fn qdisc_run_end(cx: &mut BhCx<'_>, running: Running) {
     let t = cx.t;
-    let qdisc = running.qdisc();
-    if let Some((dev, queue)) = qdisc.attached.get()
+    if let Some((dev, queue)) = running.qdisc().attached.get()
         && let Some(dev) = t.net.dev(*dev)
     {
         dev.ops.ndo_xmit_flush(cx, dev, *queue);
     }
-    if running.end() {
-        __netif_schedule(cx, qdisc);
+    if let Some(qdisc) = running.end() {
+        __netif_schedule(cx, &qdisc);
     }
 }
 
@@ -43,7 +69,7 @@ pub(crate) fn qdisc_run_end(cx: &mut BhCx<'_>, running: Running<'_>) {
 /// somebody waits for the CPU: then the rest is NET_TX_SOFTIRQ's.
 ///
 /// linux: net/sched/sch_generic.c:__qdisc_run
-pub(crate) fn __qdisc_run(cx: &mut BhCx<'_>, running: &Running<'_>) {
+pub(crate) fn __qdisc_run(cx: &mut BhCx<'_>, running: &Running) {
     walk!(cx, __qdisc_run);
     let mut quota = WEIGHT_P;
     while qdisc_restart(cx, running) {
@@ -57,7 +83,7 @@ pub(crate) fn __qdisc_run(cx: &mut BhCx<'_>, running: &Running<'_>) {
 /// Sends one packet; true while more may go.
 ///
 /// linux: net/sched/sch_generic.c:qdisc_restart
-fn qdisc_restart(cx: &mut BhCx<'_>, running: &Running<'_>) -> bool {
+fn qdisc_restart(cx: &mut BhCx<'_>, running: &Running) -> bool {
     walk!(cx, qdisc_restart);
     match dequeue_skb(cx, running) {
         Some(skb) => sch_direct_xmit(cx, skb, running),
@@ -68,7 +94,7 @@ fn qdisc_restart(cx: &mut BhCx<'_>, running: &Running<'_>) -> bool {
 /// The next packet, if the driver has room: the one it gave back first.
 ///
 /// linux: net/sched/sch_generic.c:dequeue_skb
-fn dequeue_skb(cx: &mut BhCx<'_>, running: &Running<'_>) -> Option<Skb> {
+fn dequeue_skb(cx: &mut BhCx<'_>, running: &Running) -> Option<Skb> {
     walk!(cx, dequeue_skb);
     let qdisc = running.qdisc();
     let (dev, queue) = qdisc.attached.get()?;
@@ -83,7 +109,7 @@ fn dequeue_skb(cx: &mut BhCx<'_>, running: &Running<'_>) -> Option<Skb> {
 /// while more may go.
 ///
 /// linux: net/sched/sch_generic.c:sch_direct_xmit
-pub(crate) fn sch_direct_xmit(cx: &mut BhCx<'_>, skb: Skb, running: &Running<'_>) -> bool {
+pub(crate) fn sch_direct_xmit(cx: &mut BhCx<'_>, skb: Skb, running: &Running) -> bool {
     walk!(cx, skb, sch_direct_xmit);
     let t = cx.t;
     let qdisc = running.qdisc();

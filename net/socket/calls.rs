@@ -2,7 +2,9 @@
 //!
 //! linux: net/socket.c. Context: task.
 
-use super::{MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, Socket, Wait, sockfd_lookup_light};
+use super::{
+    MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, SendBatch, Sent, Socket, Wait, sockfd_lookup_light,
+};
 use crate::fs::{File, FileKind, fd_install};
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
@@ -16,6 +18,9 @@ use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, MSG_CMSG_CLOEXEC, MSG_WAITFORONE, SOCK_CLOEXEC, SOCK_NONBLOCK};
 use uapi::uio::UIO_MAXIOV;
+
+/// Messages that one BH section sends: a poll's worth.
+const SECTION: usize = 64;
 
 /// A call that may sleep, made of what it does on each poll.
 pub struct SockCall<F> {
@@ -125,12 +130,12 @@ pub fn sys_shutdown(cx: &mut TaskCx, fd: i32, how: i32) -> Result<(), Errno> {
 fn send_on(
     cx: &mut TaskCx,
     fd: i32,
-    msg: &MsgSend<'_>,
+    batch: &SendBatch<'_>,
     wait: &mut Wait,
-) -> Poll<Result<usize, Errno>> {
+) -> Poll<Result<Sent, Errno>> {
     let sent = sockfd_lookup_light(cx, fd, |cx, file, socket| {
         wait.nonblock = file.nonblock();
-        sock_sendmsg(cx, socket, msg, wait)
+        sock_sendmsg(cx, socket, batch, wait)
     });
     match sent {
         Ok(polled) => polled,
@@ -138,18 +143,29 @@ fn send_on(
     }
 }
 
-/// Gives a message to the socket's family.
+#[inline]
+fn send_single(
+    cx: &mut TaskCx,
+    fd: i32,
+    msg: MsgSend<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    let sent = ready!(send_on(cx, fd, &SendBatch { msgs: &[msg], flags: 0 }, wait));
+    Poll::Ready(sent.map(|sent| sent.bytes))
+}
+
+/// Gives messages to the socket's family.
 ///
 /// linux: net/socket.c:sock_sendmsg
 #[inline]
 fn sock_sendmsg(
     cx: &mut TaskCx,
     socket: &Socket,
-    msg: &MsgSend<'_>,
+    batch: &SendBatch<'_>,
     wait: &mut Wait,
-) -> Poll<Result<usize, Errno>> {
+) -> Poll<Result<Sent, Errno>> {
     walk!(cx, sock_sendmsg);
-    (socket.ops.sendmsg)(cx, &socket.sk, msg, wait)
+    (socket.ops.sendmsg)(cx, &socket.sk, batch, wait)
 }
 
 #[inline]
@@ -185,7 +201,7 @@ pub fn sys_sendto<'a>(
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendto);
         let iov = [IoSlice::new(data)];
-        send_on(cx, fd, &MsgSend { iov: &iov, name, control: &[], flags }, wait)
+        send_single(cx, fd, MsgSend { iov: &iov, name, control: &[], flags }, wait)
     })
 }
 
@@ -204,7 +220,7 @@ pub fn sys_send<'a>(
         walk!(cx, sys_send);
         walk!(cx, sys_sendto);
         let iov = [IoSlice::new(data)];
-        send_on(cx, fd, &MsgSend { iov: &iov, name: None, control: &[], flags }, wait)
+        send_single(cx, fd, MsgSend { iov: &iov, name: None, control: &[], flags }, wait)
     })
 }
 
@@ -220,10 +236,10 @@ pub fn sys_sendmsg<'a>(
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendmsg);
-        if msg.iov.len() > UIO_MAXIOV as usize {
+        if msg.iov.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EMSGSIZE));
         }
-        send_on(cx, fd, &msg, wait)
+        send_single(cx, fd, msg, wait)
     })
 }
 
@@ -240,13 +256,14 @@ pub fn sys_sendmmsg<'a>(
     flags: i32,
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     let mut done = 0;
-    let msgs = &msgs[..msgs.len().min(UIO_MAXIOV as usize)];
+    let msgs = &msgs[..msgs.len().min(UIO_MAXIOV)];
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendmmsg);
-        while let Some(msg) = msgs.get(done) {
-            let msg = MsgSend { flags: msg.flags | flags, ..*msg };
-            match ready!(send_on(cx, fd, &msg, wait)) {
-                Ok(_) => done += 1,
+        // In a few BH sections, so that a long call lets others have the CPU.
+        while done < msgs.len() {
+            let here = &msgs[done..msgs.len().min(done + SECTION)];
+            match ready!(send_on(cx, fd, &SendBatch { msgs: here, flags }, wait)) {
+                Ok(sent) => done += sent.messages,
                 Err(error) if done == 0 => return Poll::Ready(Err(error)),
                 Err(_) => break,
             }
@@ -289,7 +306,7 @@ pub fn sys_recvmsg<'a>(
 ) -> impl Operation<Output = Result<Received, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvmsg);
-        if iov.len() > UIO_MAXIOV as usize {
+        if iov.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EMSGSIZE));
         }
         let mut parts: Vec<IoSliceMut<'_>> =
@@ -367,5 +384,7 @@ pub(crate) fn sock_aio_write(
     walk!(cx, sock_aio_write);
     let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
     wait.nonblock = file.nonblock();
-    sock_sendmsg(cx, socket, &MsgSend { iov, name: None, control: &[], flags: 0 }, wait)
+    let msg = MsgSend { iov, name: None, control: &[], flags: 0 };
+    let sent = ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0 }, wait));
+    Poll::Ready(sent.map(|sent| sent.bytes))
 }

@@ -61,6 +61,40 @@ pub struct MsgSend<'a> {
     pub flags: i32,
 }
 
+/// Messages of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct SendBatch<'a> {
+    msgs: &'a [MsgSend<'a>],
+    flags: i32,
+}
+
+impl<'a> SendBatch<'a> {
+    /// The messages, each with the call's flags.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = MsgSend<'a>> + use<'a> {
+        let flags = self.flags;
+        self.msgs.iter().map(move |msg| MsgSend { flags: msg.flags | flags, ..*msg })
+    }
+}
+
+/// What of a batch was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of the last one.
+    pub bytes: usize,
+}
+
+impl Sent {
+    /// One more message, of `bytes`.
+    #[inline]
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes = bytes;
+    }
+}
+
 /// Room for a message to receive.
 #[derive(Debug)]
 pub struct MsgRecv<'a> {
@@ -159,20 +193,27 @@ impl Wait {
 }
 
 impl Drop for Wait {
+    #[inline]
     fn drop(&mut self) {
-        let Some((sk, key)) = self.queued.take() else { return };
-        let mut wakeups = Vec::new();
-        {
-            let mut state = sk.state();
-            // Woken but ending some other way: the wake-up is somebody else's now.
-            if !state.wq.finish_wait(key) && !state.receive_queue.is_empty() {
-                let readable = state.readable_mask();
-                state.wq.wake_up(readable, &mut wakeups);
-            }
+        if let Some((sk, key)) = self.queued.take() {
+            leave_queue(sk, key);
         }
-        for waker in wakeups {
-            waker.wake();
+    }
+}
+
+#[cold]
+fn leave_queue(sk: Arc<Sock>, key: WaitKey) {
+    let mut wakeups = Vec::new();
+    {
+        let mut state = sk.state();
+        // Woken but ending some other way: the wake-up is somebody else's now.
+        if !state.wq.finish_wait(key) && !state.receive_queue.is_empty() {
+            let readable = state.readable_mask();
+            state.wq.wake_up(readable, &mut wakeups);
         }
+    }
+    for waker in wakeups {
+        waker.wake();
     }
 }
 

@@ -6,6 +6,7 @@
 use super::sockfd_lookup_light;
 use crate::kernel::context::TaskCx;
 use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock};
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,14 +102,16 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         }
         SO_LINGER => opts.linger = on.then(|| value.get(4..8).map_or(Ok(0), int)).transpose()?,
         SO_TIMESTAMP => {
-            opts.timestamp = on;
-            opts.timestampns = false;
+            let flags = &mut state.inet.cmsg_flags;
+            flags.set(CmsgFlags::TIMESTAMP, on);
+            flags.remove(CmsgFlags::TIMESTAMPNS);
         }
         SO_TIMESTAMPNS => {
-            opts.timestampns = on;
-            opts.timestamp = false;
+            let flags = &mut state.inet.cmsg_flags;
+            flags.set(CmsgFlags::TIMESTAMPNS, on);
+            flags.remove(CmsgFlags::TIMESTAMP);
         }
-        SO_RXQ_OVFL => opts.rxq_ovfl = on,
+        SO_RXQ_OVFL => state.inet.cmsg_flags.set(CmsgFlags::RXQ_OVFL, on),
         SO_TYPE | SO_PROTOCOL | SO_DOMAIN | SO_ERROR | SO_ACCEPTCONN => {
             return Err(Errno::ENOPROTOOPT);
         }
@@ -175,6 +178,8 @@ pub fn sys_getsockopt(cx: &mut TaskCx, fd: i32, level: i32, name: i32) -> Result
 fn sock_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<Vec<u8>, Errno> {
     let mut state = sk.state();
     let opts = &state.opts;
+    let told = state.inet.cmsg_flags;
+    let asked = |flag| i32::from(told.contains(flag));
     let (kind, protocol) = sk.sk_prot.kind;
     let value = match name {
         SO_TYPE => kind,
@@ -193,9 +198,9 @@ fn sock_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<Vec<u8>
         SO_RCVBUF => opts.rcvbuf as i32,
         SO_SNDBUF => sk.sndbuf() as i32,
         SO_RCVLOWAT => opts.rcvlowat,
-        SO_TIMESTAMP => i32::from(opts.timestamp),
-        SO_TIMESTAMPNS => i32::from(opts.timestampns),
-        SO_RXQ_OVFL => i32::from(opts.rxq_ovfl),
+        SO_TIMESTAMP => asked(CmsgFlags::TIMESTAMP),
+        SO_TIMESTAMPNS => asked(CmsgFlags::TIMESTAMPNS),
+        SO_RXQ_OVFL => asked(CmsgFlags::RXQ_OVFL),
         SO_LINGER => {
             let linger = [i32::from(opts.linger.is_some()), opts.linger.unwrap_or(0)];
             return Ok(linger.iter().flat_map(|value| value.to_ne_bytes()).collect());

@@ -107,8 +107,14 @@ fn function(source: &Source, item: &Item) -> (Option<String>, Option<String>) {
     (Some(name), first_walk(body))
 }
 
+/// A call that may sleep is a value: its station begins where it is polled.
+const RESUMABLE: &str = "SockCall::new(move |cx, wait| {";
+
 fn first_walk(body: &str) -> Option<String> {
     let mut body = body.trim_start();
+    if let Some(at) = body.find(RESUMABLE) {
+        body = body[at + RESUMABLE.len()..].trim_start();
+    }
     while BEFORE_WALK.iter().any(|allowed| body.starts_with(allowed)) {
         body = body[body.find(';')? + 1..].trim_start();
     }

@@ -42,6 +42,8 @@ fn what_may_stand_before_the_walk() {
     assert_eq!(code("// why\n walk!(cx, skb, ip_rcv => 1);"), walk);
     assert_eq!(code("let a = 1; walk!(cx, ip_rcv);"), None);
     assert_eq!(code("sidewalk!(cx, ip_rcv);"), None);
+    let step = "let n = 0; SockCall::new(move |cx, wait| { walk!(cx, ip_rcv); f(n) })";
+    assert_eq!(code(step), walk);
     assert_eq!(code(""), None);
 }
 

@@ -105,6 +105,8 @@ pub struct SoftnetData {
     pub(crate) time_squeeze: u64,
     /// Allocations that found the machine's memory used up.
     pub(crate) nomem: u64,
+    /// The qdisc this CPU runs, kept until its batch ends.
+    pub(crate) tx_running: Option<crate::net::sched::Running>,
     /// How deep transmission is nested (tunnels over loopback).
     pub(crate) xmit_recursion: u32,
 }
@@ -124,6 +126,7 @@ impl SoftnetData {
             dropped: 0,
             time_squeeze: 0,
             nomem: 0,
+            tx_running: None,
             xmit_recursion: 0,
         }
     }
@@ -176,6 +179,17 @@ pub fn net_dev_init(m: &mut Machine) {
     open_softirq(m, Softirq::NetRx, net_rx_action);
 }
 
+/// A stay in BH context ends: what was kept for the packets that might follow is settled.
+#[inline]
+pub(crate) fn end_section(cx: &mut BhCx<'_>) {
+    if cx.cpu.softnet.tx_running.is_some() {
+        crate::net::sched::sch_generic::end_batch(cx);
+    }
+    if cx.cpu.wmem.is_some() {
+        crate::net::core::sock::settle_wmem(cx);
+    }
+}
+
 /// After a panic in a softirq: the NAPI that was polled is reset and polled again, what GRO held
 /// is dropped. What the panic unwound was freed on the way.
 #[cold]
@@ -183,6 +197,7 @@ pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     use crate::kernel::trace::drop_reason::DropReason;
     use crate::net::core::skbuff::kfree_skb;
     cx.cpu.softnet.xmit_recursion = 0;
+    crate::net::sched::sch_generic::end_batch(cx);
     for skb in std::mem::take(&mut cx.cpu.softnet.gro_list) {
         kfree_skb(cx, skb, DropReason::Panicked);
     }

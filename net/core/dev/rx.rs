@@ -126,12 +126,12 @@ fn __netif_receive_skb_core(cx: &mut BhCx<'_>, mut skb: Skb) {
     }
     let mut found: Option<&PacketType> = None;
     for kind in &t.net.ptype_base {
-        if kind.kind == skb.protocol && kind.wants(dev) {
-            if let Some(earlier) = found.replace(kind)
-                && let Some(clone) = skb_clone(cx, &mut skb)
-            {
-                earlier.deliver(cx, clone, dev);
-            }
+        if kind.kind == skb.protocol
+            && kind.wants(dev)
+            && let Some(earlier) = found.replace(kind)
+            && let Some(clone) = skb_clone(cx, &mut skb)
+        {
+            earlier.deliver(cx, clone, dev);
         }
     }
     match found {

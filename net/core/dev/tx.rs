@@ -120,11 +120,15 @@ fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u1
 fn __dev_xmit_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: u16) -> NetXmit {
     walk!(cx, skb, __dev_xmit_skb);
     let qdisc = &dev.tx_queues[usize::from(queue)].qdisc;
-    if let Some(running) = qdisc.try_bypass() {
+    let mine = cx.cpu.softnet.tx_running.as_ref().is_some_and(|r| Arc::ptr_eq(r.qdisc(), qdisc));
+    if qdisc.qlen() == 0
+        && (mine || qdisc.idle())
+        && let Some(running) = sch_generic::begin(cx, qdisc)
+    {
         if sch_generic::sch_direct_xmit(cx, skb, &running) {
             sch_generic::__qdisc_run(cx, &running);
         }
-        sch_generic::qdisc_run_end(cx, running);
+        sch_generic::hold(cx, running);
         return NetXmit::Success;
     }
     let queued = qdisc.enqueue(cx, skb);

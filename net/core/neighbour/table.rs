@@ -157,7 +157,7 @@ fn new_entry(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Neighbour> {
     let (state, addr, ops) = arp_constructor(cx, key.addr, dev);
     // Spread over half to one and a half times the base, as RFC 4861 section 6.3.2 says.
     let base = t.net.sysctl.neigh.base_reachable_time;
-    let spread = (u128::from(cx.cpu.rng.next_u32()) * base.as_nanos() >> 32) as u64;
+    let spread = ((u128::from(cx.cpu.rng.next_u32()) * base.as_nanos()) >> 32) as u64;
     let neigh = Neighbour {
         key,
         ops,

@@ -120,10 +120,14 @@ impl SkBuff {
     /// Cuts the packet to `len` bytes, if it is longer.
     ///
     /// linux: net/core/skbuff.c:pskb_trim
+    #[inline]
     pub fn pskb_trim(&mut self, len: usize) {
-        if len >= self.len() {
-            return;
+        if len < self.len() {
+            self.trim(len);
         }
+    }
+
+    fn trim(&mut self, len: usize) {
         if self.ip_summed == IpSummed::Complete {
             // The sum covers what is cut.
             self.ip_summed = IpSummed::None;
@@ -202,7 +206,18 @@ impl SkBuff {
     /// Copies the data from `offset` on into `to`; how many bytes there were.
     ///
     /// linux: net/core/skbuff.c:skb_copy_bits
+    #[inline]
     pub fn skb_copy_bits(&self, offset: usize, to: &mut [u8]) -> usize {
+        if self.data_len != 0 {
+            return self.copy_parts(offset, to);
+        }
+        let from = self.data().get(offset..).unwrap_or(&[]);
+        let len = from.len().min(to.len());
+        to[..len].copy_from_slice(&from[..len]);
+        len
+    }
+
+    fn copy_parts(&self, offset: usize, to: &mut [u8]) -> usize {
         let (mut skip, mut done) = (offset, 0);
         for part in self.parts() {
             if skip >= part.len() {
@@ -355,6 +370,52 @@ impl SkBuff {
         self.network_header = shift(self.network_header);
         self.transport_header = shift(self.transport_header);
         self.csum_start = shift(self.csum_start);
+    }
+
+    /// Every field as in a new packet. The parts that own something were given back before.
+    // Every field is named, so that a new one can't be forgotten; the fields are set in place, since
+    // building a new packet and moving it here would write the memory twice.
+    pub(super) fn reset(&mut self) {
+        let Self {
+            head: _,
+            data,
+            tail,
+            len,
+            data_len,
+            walk_id,
+            mac_header,
+            network_header,
+            transport_header,
+            protocol,
+            pkt_type,
+            ip_summed,
+            l4_hash,
+            dev,
+            queue_mapping,
+            csum,
+            csum_start,
+            csum_offset,
+            hash,
+            priority,
+            mark,
+            truesize,
+            gso,
+            tstamp,
+            owner: _,
+            dst: _,
+            cb,
+            frags,
+            frag_list: _,
+        } = self;
+        (*data, *tail, *len, *data_len) = (0, 0, 0, 0);
+        (*mac_header, *network_header, *transport_header, *protocol) = (0, 0, 0, 0);
+        (*csum, *csum_start, *csum_offset, *queue_mapping) = (0, 0, 0, 0);
+        (*hash, *priority, *mark, *truesize) = (0, 0, 0, 0);
+        (*walk_id, *tstamp, *gso) = Default::default();
+        (*pkt_type, *ip_summed, *l4_hash, *dev, *cb) = Default::default();
+        if !frags.is_empty() {
+            frags.clear();
+        }
     }
 
     /// Becomes a clone of `other`: the same data and description, no owner.

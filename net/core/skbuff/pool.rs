@@ -26,9 +26,12 @@ pub struct Depot {
 }
 
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
 struct Spare {
-    handles: Vec<Box<SkBuff>>,
-    heads: Vec<Box<[u8]>>,
+    /// Packets with a head of [`SKB_DATA_SIZE`].
+    ready: Vec<Box<SkBuff>>,
+    /// Packets without one, for clones and large heads.
+    bare: Vec<Box<SkBuff>>,
 }
 
 impl Depot {
@@ -88,10 +91,11 @@ impl fmt::Debug for Depot {
 }
 
 /// One CPU's magazine.
+#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
 pub struct SkbPool {
     depot: Arc<Depot>,
-    handles: Vec<Box<SkBuff>>,
-    heads: Vec<Box<[u8]>>,
+    ready: Vec<Box<SkBuff>>,
+    bare: Vec<Box<SkBuff>>,
     /// Packets handed out here less packets that came home here; the sum over CPUs is what lives.
     live: i64,
 }
@@ -99,12 +103,8 @@ pub struct SkbPool {
 impl SkbPool {
     /// An empty magazine of `depot`.
     pub fn new(depot: Arc<Depot>) -> Self {
-        Self {
-            depot,
-            handles: Vec::with_capacity(2 * BATCH),
-            heads: Vec::with_capacity(2 * BATCH),
-            live: 0,
-        }
+        let magazine = || Vec::with_capacity(2 * BATCH + 1);
+        Self { depot, ready: magazine(), bare: magazine(), live: 0 }
     }
 
     /// This CPU's share of the count of live packets; may be negative.
@@ -114,34 +114,39 @@ impl SkbPool {
 
     /// A packet with an empty head.
     pub(super) fn alloc_handle(&mut self) -> Option<Skb> {
-        if self.handles.is_empty() {
-            self.depot.draw(&mut self.handles, |s| &mut s.handles, HANDLE_SIZE, Box::default);
+        if self.bare.is_empty() {
+            self.depot.draw(&mut self.bare, |s| &mut s.bare, HANDLE_SIZE, Box::default);
         }
-        let handle = self.handles.pop()?;
+        let handle = self.bare.pop()?;
         self.live += 1;
         Some(Skb::new(handle))
-    }
-
-    fn alloc_head(&mut self, size: usize) -> Option<Box<[u8]>> {
-        if size > SKB_DATA_SIZE {
-            return self.depot.charge(size).then(|| vec![0; size].into());
-        }
-        if self.heads.is_empty() {
-            self.depot.draw(&mut self.heads, |s| &mut s.heads, SKB_DATA_SIZE, new_head);
-        }
-        self.heads.pop()
     }
 
     /// A packet with room for `size` bytes.
     #[inline]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
+        if size > SKB_DATA_SIZE {
+            return self.alloc_large(size);
+        }
+        if self.ready.is_empty() {
+            let size = SKB_DATA_SIZE + HANDLE_SIZE;
+            self.depot.draw(&mut self.ready, |s| &mut s.ready, size, new_ready);
+        }
+        let mut handle = self.ready.pop()?;
+        self.live += 1;
+        handle.truesize = (SKB_DATA_SIZE + HANDLE_SIZE) as u32;
+        Some(Skb::new(handle))
+    }
+
+    #[cold]
+    fn alloc_large(&mut self, size: usize) -> Option<Skb> {
         let mut skb = self.alloc_handle()?;
-        let Some(head) = self.alloc_head(size) else {
+        if !self.depot.charge(size) {
             self.free(skb);
             return None;
-        };
-        skb.truesize = (head.len() + HANDLE_SIZE) as u32;
-        skb.head = Head::Own(head);
+        }
+        skb.truesize = (size + HANDLE_SIZE) as u32;
+        skb.head = Head::Own(vec![0; size].into());
         Some(skb)
     }
 
@@ -150,37 +155,47 @@ impl SkbPool {
     pub(super) fn free(&mut self, skb: Skb) {
         self.live -= 1;
         let mut memory = skb.into_memory();
-        let head = std::mem::take(&mut memory.head);
-        *memory = SkBuff::default();
-        self.handles.push(memory);
-        self.free_head(head);
-        if self.handles.len() >= 2 * BATCH || self.heads.len() >= 2 * BATCH {
+        memory.reset();
+        match &memory.head {
+            Head::Own(bytes) if bytes.len() == SKB_DATA_SIZE => self.ready.push(memory),
+            _ => self.free_odd(memory),
+        }
+        if self.ready.len() > 2 * BATCH {
             self.spill();
         }
     }
 
-    fn free_head(&mut self, head: Head) {
-        let bytes = match head {
-            Head::Own(bytes) => bytes,
-            Head::Shared(bytes) => match Arc::try_unwrap(bytes) {
-                Ok(bytes) => bytes,
-                Err(_still_shared) => return,
-            },
+    /// A packet without a head of the pooled size of its own.
+    #[cold]
+    fn free_odd(&mut self, mut memory: Box<SkBuff>) {
+        let bytes = match std::mem::take(&mut memory.head) {
+            Head::Own(bytes) => Some(bytes),
+            // The last clone brings the head home.
+            Head::Shared(bytes) => Arc::try_unwrap(bytes).ok(),
         };
-        match bytes.len() {
-            0 => (),
-            SKB_DATA_SIZE => self.heads.push(bytes),
-            large => self.depot.uncharge(large),
+        match bytes {
+            Some(bytes) if bytes.len() == SKB_DATA_SIZE => {
+                memory.head = Head::Own(bytes);
+                self.ready.push(memory);
+            }
+            Some(bytes) => {
+                self.depot.uncharge(bytes.len());
+                self.bare.push(memory);
+            }
+            None => self.bare.push(memory),
+        }
+        if self.bare.len() > 2 * BATCH {
+            self.spill();
         }
     }
 
     #[cold]
     fn spill(&mut self) {
         let mut spare = self.depot.spare.lock();
-        let handles = self.handles.len().min(BATCH);
-        spare.handles.extend(self.handles.drain(handles..));
-        let heads = self.heads.len().min(BATCH);
-        spare.heads.extend(self.heads.drain(heads..));
+        let ready = self.ready.len().min(BATCH);
+        spare.ready.extend(self.ready.drain(ready..));
+        let bare = self.bare.len().min(BATCH);
+        spare.bare.extend(self.bare.drain(bare..));
     }
 
     /// Gives `skb` a head of its own with at least `headroom` bytes in front.
@@ -189,28 +204,35 @@ impl SkbPool {
         let linear = skb.headlen();
         // The headers in front of the data move along: the link header of a clone stays readable.
         let kept = skb.headroom().min(front);
-        let Some(mut head) = self.alloc_head(front + linear + 64) else { return false };
+        let Some(mut fresh) = self.alloc(front + linear + 64) else { return false };
         let from = skb.data as usize - kept;
-        head[front - kept..front + linear]
-            .copy_from_slice(&skb.head_bytes()[from..skb.tail as usize]);
+        let Head::Own(head) = &mut fresh.head else {
+            self.free(fresh);
+            return false;
+        };
+        let moved = &skb.head_bytes()[from..skb.tail as usize];
+        head[front - kept..front + linear].copy_from_slice(moved);
+        let truesize = fresh.truesize;
+        // The old head goes home with the handle that brought the new one.
+        std::mem::swap(&mut skb.head, &mut fresh.head);
+        self.free(fresh);
         let shift = front as i64 - i64::from(skb.data);
         skb.shift_headers(shift);
         skb.data = front as u32;
         skb.tail = (front + linear) as u32;
-        skb.truesize = skb.truesize.max((head.len() + HANDLE_SIZE) as u32);
-        let old = std::mem::replace(&mut skb.head, Head::Own(head));
-        self.free_head(old);
+        skb.truesize = skb.truesize.max(truesize);
         true
     }
 }
 
-fn new_head() -> Box<[u8]> {
-    vec![0; SKB_DATA_SIZE].into()
+fn new_ready() -> Box<SkBuff> {
+    let head = Head::Own(vec![0; SKB_DATA_SIZE].into());
+    Box::new(SkBuff { head, ..SkBuff::default() })
 }
 
 impl fmt::Debug for SkbPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SkbPool({} handles, {} heads)", self.handles.len(), self.heads.len())
+        write!(f, "SkbPool({} ready, {} bare)", self.ready.len(), self.bare.len())
     }
 }
 
@@ -240,7 +262,8 @@ mod tests {
         let depot = Arc::new(Depot::new(1 << 20));
         let mut pool = SkbPool::new(Arc::clone(&depot));
         let before = {
-            let skb = pool.alloc(10).expect("fits");
+            // Draws the handles that large packets take.
+            let skb = pool.alloc_handle().expect("fits");
             pool.free(skb);
             depot.used()
         };

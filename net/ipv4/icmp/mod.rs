@@ -102,7 +102,9 @@ pub(crate) fn icmp_rcv(cx: &mut BhCx<'_>, mut skb: Skb) {
         ICMP_DEST_UNREACH | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETERPROB => {
             icmp_unreach(cx, skb);
         }
-        // Answers that nobody here asked for, and redirects, which are not followed.
+        // Nobody here asks, until there are ping sockets.
+        ICMP_ECHOREPLY => kfree_skb(cx, skb, DropReason::NoSocket),
+        // Other answers that nobody asked for, and redirects, which are not followed.
         _ => kfree_skb(cx, skb, DropReason::IcmpIgnored),
     }
 }

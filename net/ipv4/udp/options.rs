@@ -21,6 +21,7 @@ pub(super) fn udp_setsockopt(
         UDP_CORK => {
             let on = i32::from_ne_bytes(value) != 0;
             sk.state().udp.corkflag = on;
+            sk.set_corked(true);
             if on { Ok(()) } else { udp_push_pending_frames(cx, sk) }
         }
         _ => Err(Errno::ENOPROTOOPT),

@@ -6,10 +6,10 @@ use crate::kernel::context::TaskCx;
 use crate::net::core::datagram::{__skb_recv_datagram, Taken, copy_to_iter};
 use crate::net::core::skbuff::{SkBuff, consume_skb_task};
 use crate::net::core::sock::Sock;
-use crate::net::ipv4::ip_sockglue::{RecvFlags, ip_cmsg_recv, ip_recv_error};
+use crate::net::ipv4::ip_sockglue::{Noted, RecvFlags, ip_cmsg_recv, ip_recv_error};
 use crate::net::socket::{MsgRecv, Received, Wait};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IpHdr;
@@ -36,39 +36,39 @@ pub(super) fn udp_recvmsg(
     }
     let mut peeked = None;
     let taken = __skb_recv_datagram(cx, sk, msg.flags, wait, |skb, flags| {
-        peeked = Some(copy_out(skb, msg, flags));
+        peeked = Some((copy_out(skb, msg), note(skb, flags)));
     });
-    match taken {
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Ready(Ok(Taken::Shutdown)) => Poll::Ready(Ok(Received::default())),
-        Poll::Ready(Ok(Taken::Peeked)) => Poll::Ready(Ok(finish(cx, msg, peeked))),
-        Poll::Ready(Ok(Taken::Packet(skb, flags))) => {
+    let (mut received, noted) = match ready!(taken) {
+        Err(error) => return Poll::Ready(Err(error)),
+        Ok(Taken::Shutdown) => return Poll::Ready(Ok(Received::default())),
+        Ok(Taken::Peeked) => peeked.unwrap_or_default(),
+        Ok(Taken::Packet(skb, flags)) => {
             walk!(cx, skb, skb_copy_datagram_iovec);
-            let received = copy_out(&skb, msg, flags);
+            let out = (copy_out(&skb, msg), note(&skb, flags));
             cx.count(UdpMib::InDatagrams);
             consume_skb_task(cx, skb);
-            Poll::Ready(Ok(finish(cx, msg, Some(received))))
+            out
         }
+    };
+    if let Some(noted) = noted {
+        received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut received.flags);
     }
+    Poll::Ready(Ok(received))
 }
 
-/// The device's own address, where the reader asked for it, needs the tables: known only now.
-fn finish(
-    cx: &mut TaskCx,
-    msg: &mut MsgRecv<'_>,
-    received: Option<(Received, RecvFlags)>,
-) -> Received {
-    let Some((mut received, flags)) = received else { return Received::default() };
-    if flags.wants_control() {
-        received.controllen = ip_cmsg_recv(cx, msg, &flags, &mut received.flags);
-    }
-    received
-}
-
-/// Copies data and addresses out.
+/// What the reader asked to know, before the packet is gone.
 #[inline]
-fn copy_out(skb: &SkBuff, msg: &mut MsgRecv<'_>, mut flags: RecvFlags) -> (Received, RecvFlags) {
+fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
+    if !flags.wants_control() {
+        return None;
+    }
+    let (iph, udph) = (skb.network::<IpHdr>()?, skb.transport::<UdpHdr>()?);
+    Some(Noted::new(flags, skb, iph, udph.dest.get()))
+}
+
+/// Copies data and sender out.
+#[inline]
+fn copy_out(skb: &SkBuff, msg: &mut MsgRecv<'_>) -> Received {
     let len = skb.len();
     let copied = copy_to_iter(skb, msg.iov);
     let mut received = Received { len: copied, ..Received::default() };
@@ -78,12 +78,8 @@ fn copy_out(skb: &SkBuff, msg: &mut MsgRecv<'_>, mut flags: RecvFlags) -> (Recei
     if msg.flags & MSG_TRUNC != 0 {
         received.len = len;
     }
-    let (Some(iph), Some(udph)) = (skb.network::<IpHdr>(), skb.transport::<UdpHdr>()) else {
-        return (received, flags);
-    };
-    received.name = Some(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
-    if flags.wants_control() {
-        flags.note(skb, iph, udph.dest.get());
+    if let (Some(iph), Some(udph)) = (skb.network::<IpHdr>(), skb.transport::<UdpHdr>()) {
+        received.name = Some(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
     }
-    (received, flags)
+    received
 }

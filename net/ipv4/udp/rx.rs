@@ -8,6 +8,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, Skb, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use klib::checksum::{csum_fold, csum_tcpudp_nofold};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -158,7 +159,7 @@ fn udp_drop(
 #[inline]
 pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut skb: Skb) {
     walk!(cx, skb, __udp_queue_rcv_skb);
-    if state.opts.timestamp || state.opts.timestampns {
+    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS) {
         skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
     }
     if let Err(skb) = state.sock_queue_rcv_skb(cx, skb) {

@@ -174,11 +174,10 @@ impl UdpTable {
         if group > 1 {
             let ports = u32::from(flow.sport) << 16 | u32::from(flow.dport);
             let hash = self.key.siphash_3u32(flow.saddr, flow.daddr, ports) & 0xffff_ffff;
-            let index = (hash * group >> 32) as usize;
+            let index = ((hash * group) >> 32) as usize;
             return equals.filter(|entry| entry.reuseport).nth(index).map(|e| Arc::clone(&e.sk));
         }
-        let first = equals.next()?;
-        Some(Arc::clone(&equals.last().unwrap_or(first).sk))
+        equals.next_back().map(|entry| Arc::clone(&entry.sk))
     }
 
     /// Every socket that takes a datagram to many.
@@ -286,7 +285,7 @@ impl UdpTable {
             if bucket.iter().any(|there| there.conflicts(entry)) {
                 return false;
             }
-            state.inet.num = port;
+            sk.set_inet_num(&mut state, port);
         }
         bucket.push(entry.clone());
         self.changed();
@@ -304,7 +303,7 @@ pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
     }
     let table = &sk.net.udp_table;
     table.bucket(num).lock().retain(|entry| !Arc::ptr_eq(&entry.sk, sk));
-    sk.state().inet.num = 0;
+    sk.set_inet_num(&mut sk.state(), 0);
     table.changed();
 }
 

@@ -10,7 +10,7 @@ use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
 use crate::net::ipv4::route::{Flow4, ip_route_output_ports};
-use crate::net::socket::{MsgSend, Wait};
+use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_magic, csum_tcpudp_nofold};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -52,7 +52,32 @@ struct Send4 {
     priority: u32,
 }
 
-/// Sends a datagram, or adds to a corked one.
+/// What a socket's datagrams have in common, read under its lock once a batch.
+#[derive(Clone, Copy, Debug)]
+struct Template {
+    send: Send4,
+    uc_ttl: u8,
+    mc_ttl: u8,
+    shutdown: bool,
+    recverr: bool,
+}
+
+/// Why a batch ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Error(Errno),
+    /// The send buffer is full.
+    NoRoom,
+}
+
+impl From<Errno> for Stop {
+    fn from(error: Errno) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Sends datagrams, all of them in one BH section; corked ones one by one. What was sent; an error
+/// only of the first.
 ///
 /// # Errors
 /// EMSGSIZE over 65,507 bytes or the MTU; EOPNOTSUPP for `MSG_OOB`; EDESTADDRREQ without a peer;
@@ -63,94 +88,159 @@ struct Send4 {
 pub(super) fn udp_sendmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    msg: &MsgSend<'_>,
+    batch: &SendBatch<'_>,
     wait: &mut Wait,
-) -> Poll<Result<usize, Errno>> {
+) -> Poll<Result<Sent, Errno>> {
     walk!(cx, udp_sendmsg);
+    if sk.corked() || batch.iter().any(|msg| msg.flags & MSG_MORE != 0) {
+        return Poll::Ready(udp_send_corked(cx, sk, batch));
+    }
+    let (sent, stop) = cx.local_bh_disable(|bh| udp_send_batch(bh, sk, batch));
+    match stop {
+        Some(Stop::Error(error)) if sent.messages == 0 => Poll::Ready(Err(error)),
+        Some(Stop::NoRoom) if sent.messages == 0 => {
+            let flags = batch.iter().next().map_or(0, |msg| msg.flags);
+            wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
+                state.err.is_some() || sk.sock_wspace()
+            })
+        }
+        _ => Poll::Ready(Ok(sent)),
+    }
+}
+
+fn udp_send_batch(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    batch: &SendBatch<'_>,
+) -> (Sent, Option<Stop>) {
+    let mut sent = Sent::default();
+    let template = match template(cx, sk) {
+        Ok(template) => template,
+        Err(error) => return (sent, Some(error.into())),
+    };
+    for msg in batch.iter() {
+        match udp_send_one(cx, sk, &template, &msg) {
+            Ok(len) => sent.add(len),
+            Err(stop) => return (sent, Some(stop)),
+        }
+    }
+    (sent, None)
+}
+
+/// What the socket says, and its pending error.
+fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
+    let default_ttl = cx.t.net.sysctl.ip_default_ttl;
+    let mut state = sk.state();
+    state.sock_error()?;
+    let (inet, opts) = (&state.inet, &state.opts);
+    let send = Send4 {
+        flow: Flow4 {
+            daddr: inet.daddr,
+            saddr: inet.saddr,
+            oif: opts.bound_dev_if,
+            tos: inet.tos & 0x1e,
+            mark: opts.mark,
+            any_src: inet.freebind,
+        },
+        sport: inet.num,
+        dport: inet.dport,
+        ttl: default_ttl,
+        df: !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT),
+        connected: false,
+        broadcast: opts.broadcast,
+        no_check: opts.no_check_tx,
+        priority: opts.priority,
+    };
+    Ok(Template {
+        send,
+        uc_ttl: inet.uc_ttl.unwrap_or(default_ttl),
+        mc_ttl: inet.mc_ttl,
+        shutdown: state.shutdown & SEND_SHUTDOWN != 0,
+        recverr: inet.recverr,
+    })
+}
+
+/// Where one message goes and by what: the socket's template, its own address and control data.
+fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Errno> {
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
     if len > 0xffff {
-        return Poll::Ready(Err(Errno::EMSGSIZE));
+        return Err(Errno::EMSGSIZE);
     }
     if msg.flags & MSG_OOB != 0 {
-        return Poll::Ready(Err(Errno::EOPNOTSUPP));
+        return Err(Errno::EOPNOTSUPP);
     }
-    let send = match prepare(cx, sk, msg) {
-        Ok(Prepared::Send(send)) => send,
-        Ok(Prepared::Corked(send)) => return Poll::Ready(cork(cx, sk, msg, send)),
-        Err(error) => return Poll::Ready(Err(error)),
-    };
-    if !sk.sock_wspace() {
-        return wait.for_event(cx, sk, POLLOUT as u32, msg.flags, |state| {
-            state.err.is_some() || sk.sock_wspace()
-        });
-    }
-    let sent = cx.local_bh_disable(|bh| {
-        send_one(bh, sk, &send, (len, msg.flags), |to| copy_from_iter(msg.iov, to))
-    });
-    Poll::Ready(sent.map(|()| len))
-}
-
-enum Prepared {
-    Send(Send4),
-    /// A corked datagram stands, or begins with these.
-    Corked(Option<Send4>),
-}
-
-/// Where it goes and by what, from the message, its control data and the socket.
-fn prepare(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<Prepared, Errno> {
-    let sysctl_ttl = cx.machine().default_ttl();
-    let mut state = sk.state();
-    if state.udp.pending.is_some() {
-        return Ok(Prepared::Corked(None));
-    }
-    state.sock_error()?;
-    let inet = &state.inet;
-    let to = match msg.name {
+    let mut send = template.send;
+    match msg.name {
         Some(name) => {
             let to = parse_name(name)?;
             if to.port == 0 {
                 return Err(Errno::EINVAL);
             }
-            to
+            (send.flow.daddr, send.dport) = (to.addr, to.port);
         }
-        None if inet.daddr != 0 || inet.dport != 0 => SockaddrIn::new(inet.daddr, inet.dport),
-        None => return Err(Errno::EDESTADDRREQ),
-    };
-    let mut ipc = IpcmCookie { tos: inet.tos, ..IpcmCookie::default() };
-    if !msg.control.is_empty() {
-        ip_cmsg_send(msg.control, &mut ipc)?;
+        None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
+        None => send.connected = true,
     }
-    if state.shutdown & SEND_SHUTDOWN != 0 {
+    let many = ipv4_is_multicast(send.flow.daddr);
+    send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
+    if !msg.control.is_empty() {
+        let mut ipc = IpcmCookie { tos: send.flow.tos, ..IpcmCookie::default() };
+        ip_cmsg_send(msg.control, &mut ipc)?;
+        send.flow.tos = ipc.tos & 0x1e;
+        send.ttl = ipc.ttl.unwrap_or(send.ttl);
+        send.priority = ipc.priority.unwrap_or(send.priority);
+        if ipc.addr != 0 {
+            send.flow.saddr = ipc.addr;
+        }
+        if ipc.oif != 0 {
+            send.flow.oif = ipc.oif;
+        }
+    }
+    if template.shutdown {
         return Err(Errno::EPIPE);
     }
-    let many = ipv4_is_multicast(to.addr);
-    let ttl = if many { Some(inet.mc_ttl) } else { inet.uc_ttl };
-    let send = Send4 {
-        flow: Flow4 {
-            daddr: to.addr,
-            saddr: if ipc.addr != 0 { ipc.addr } else { inet.saddr },
-            oif: if ipc.oif != 0 { ipc.oif } else { state.opts.bound_dev_if },
-            tos: ipc.tos & 0x1e,
-            mark: state.opts.mark,
-            any_src: inet.freebind,
-        },
-        sport: inet.num,
-        dport: to.port,
-        ttl: ipc.ttl.or(ttl).unwrap_or(sysctl_ttl),
-        df: !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT),
-        connected: msg.name.is_none(),
-        broadcast: state.opts.broadcast,
-        no_check: state.opts.no_check_tx,
-        priority: ipc.priority.unwrap_or(state.opts.priority),
-    };
-    if state.udp.corkflag || msg.flags & MSG_MORE != 0 {
-        return Ok(Prepared::Corked(Some(send)));
+    Ok((send, len))
+}
+
+#[inline]
+fn udp_send_one(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    template: &Template,
+    msg: &MsgSend<'_>,
+) -> Result<usize, Stop> {
+    let (send, len) = prepare(template, msg)?;
+    if msg.flags & MSG_PROBE != 0 {
+        let dst = ip_route_output_ports(cx, &send.flow)?;
+        cx.cpu.routes.give_back(dst);
+        return Ok(len);
     }
-    Ok(Prepared::Send(send))
+    if !sk.sock_wspace() {
+        return Err(Stop::NoRoom);
+    }
+    let sent = send_datagram(cx, sk, &send, len, |to| copy_from_iter(msg.iov, to));
+    // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
+    match sent {
+        Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(len),
+    }
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
+#[inline]
 fn parse_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
+    const INET: [u8; 2] = (uapi::socket::AF_INET as u16).to_ne_bytes();
+    match name.first_chunk::<16>() {
+        Some(full) if full[..2] == INET => Ok(SockaddrIn {
+            addr: u32::from_be_bytes([full[4], full[5], full[6], full[7]]),
+            port: u16::from_be_bytes([full[2], full[3]]),
+        }),
+        _ => parse_odd_name(name),
+    }
+}
+
+fn parse_odd_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
     let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
     if family == Some(AF_UNSPEC as u16) && name.len() >= 16 {
         let mut as_inet: [u8; 16] = name[..16].try_into().map_err(|_| Errno::EINVAL)?;
@@ -170,21 +260,18 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn send_one(
+#[inline]
+fn send_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     send: &Send4,
-    (len, flags): (usize, i32),
+    len: usize,
     getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let dst = ip_route_output_ports(cx, &send.flow)?;
     if dst.is_broadcast() && !send.broadcast {
         cx.cpu.routes.give_back(dst);
         return Err(Errno::EACCES);
-    }
-    if flags & MSG_PROBE != 0 {
-        cx.cpu.routes.give_back(dst);
-        return Ok(());
     }
     let make = IpMakeSkb {
         saddr: dst.saddr,
@@ -200,14 +287,13 @@ fn send_one(
     let mut skb = ip_make_skb(cx, dst, &make, getfrag)?;
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
-    sk.skb_set_owner_w(&mut skb);
+    sk.skb_set_owner_w(cx, &mut skb);
     let sent = udp_send_skb(cx, skb, &make, send);
     match sent {
         Ok(()) => cx.count(UdpMib::OutDatagrams),
         Err(_) => cx.count(UdpMib::SndbufErrors),
     }
-    // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
-    if sent == Err(Errno::ENOBUFS) && !sk.state().inet.recverr { Ok(()) } else { sent }
+    sent
 }
 
 /// To nobody in particular means to this machine.
@@ -261,17 +347,29 @@ fn udp_send_skb(
     ip_send_skb(cx, skb)
 }
 
+/// Corked datagrams, one message after the other.
+fn udp_send_corked(cx: &mut TaskCx, sk: &Arc<Sock>, batch: &SendBatch<'_>) -> Result<Sent, Errno> {
+    let mut sent = Sent::default();
+    for msg in batch.iter() {
+        match cork(cx, sk, &msg) {
+            Ok(len) => sent.add(len),
+            Err(error) if sent.messages == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(sent)
+}
+
 /// Adds to a corked datagram, or begins one; sends it when the cork is out.
-fn cork(
-    cx: &mut TaskCx,
-    sk: &Arc<Sock>,
-    msg: &MsgSend<'_>,
-    begin: Option<Send4>,
-) -> Result<usize, Errno> {
-    let len: usize = msg.iov.iter().map(|part| part.len()).sum();
+fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<usize, Errno> {
     let mut guard = sk.lock_sock(cx);
+    let begun = guard.state().udp.pending.is_some();
+    let (sk, cx) = guard.parts();
+    let template = cx.local_bh_disable(|bh| template(bh, sk))?;
+    let len: usize = msg.iov.iter().map(|part| part.len()).sum();
+    let begin = if begun { None } else { Some(prepare(&template, msg)?.0) };
     {
-        let mut state = guard.state();
+        let mut state = sk.state();
         if let Some(send) = begin {
             state.udp.pending = Some(Pending { send, payload: Vec::new() });
         }
@@ -285,10 +383,10 @@ fn cork(
             pending.payload.extend_from_slice(part);
         }
         if state.udp.corkflag || msg.flags & MSG_MORE != 0 {
+            sk.set_corked(true);
             return Ok(len);
         }
     }
-    let (sk, cx) = guard.parts();
     push_pending(cx, sk).map(|()| len)
 }
 
@@ -302,9 +400,14 @@ pub(crate) fn udp_push_pending_frames(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result
 }
 
 fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    let Some(Pending { send, payload }) = sk.state().udp.pending.take() else { return Ok(()) };
+    let pending = {
+        let mut state = sk.state();
+        sk.set_corked(state.udp.corkflag);
+        state.udp.pending.take()
+    };
+    let Some(Pending { send, payload }) = pending else { return Ok(()) };
     cx.local_bh_disable(|bh| {
-        send_one(bh, sk, &send, (payload.len(), 0), |to| {
+        send_datagram(bh, sk, &send, payload.len(), |to| {
             to.copy_from_slice(&payload);
             Ok(())
         })

@@ -85,3 +85,15 @@ pub fn recv(pair: &mut Pair, cx: &mut TaskCx, fd: i32) -> Result<(Vec<u8>, Socka
     buffer.truncate(len);
     Ok((buffer, from.expect("a datagram has a sender")))
 }
+
+/// A task's context on each machine of a pair.
+pub struct Ends {
+    pub a: TaskCx,
+    pub b: TaskCx,
+}
+
+impl Pair {
+    pub fn ends(&self) -> Ends {
+        Ends { a: self.on_a(), b: self.on_b() }
+    }
+}

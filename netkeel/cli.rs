@@ -1,0 +1,258 @@
+//! The command line: what may be asked, and how it is answered.
+//!
+//! Key types: [`Cli`], [`Failure`]. Contexts: the program's main thread.
+//! Invariants: what is wrong is said in one line on standard error; usage is exit code 2, anything
+//! else 1; a reader that closes its pipe is no failure.
+
+use crate::scenario::{self, Nic, ScenarioError, Setup, Subject};
+use crate::walk::{self, Format, stations, text};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  netkeel walk                    a UDP datagram and its answer, station by station
+  netkeel walk icmp               port unreachable, and an echo
+  netkeel walk --stations         every station with its Linux file
+  netkeel completions bash        a completion script for the shell
+
+`netkeel COMMAND --help` has more.";
+
+const WALK_EXAMPLES: &str = "\
+Examples:
+  netkeel walk                                     UDP between two machines, as a tree
+  netkeel walk arp --files                         with the Linux file of every station
+  netkeel walk --cpus 2                            interrupt and reader on different CPUs
+  netkeel walk --format json | jq .point           one object a line
+  netkeel walk --format pcapng --out walk.pcapng   for Wireshark: the walk is the comment
+  netkeel walk --format perfetto --out walk.pftrace   for ui.perfetto.dev
+  netkeel walk --stations                          every station with its Linux file";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(netkeel completions bash)
+  netkeel completions zsh > ~/.zfunc/_netkeel
+  netkeel completions fish > ~/.config/fish/completions/netkeel.fish";
+
+/// Linux's network stack as a program: run it and see through it.
+#[derive(Debug, Parser)]
+#[command(name = "netkeel", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the way of a packet through two machines, station by station.
+    Walk(WalkArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    // `netkeel up` comes here: `Up(crate::up::UpArgs),`
+}
+
+/// What `netkeel walk` takes.
+#[derive(Debug, Args)]
+#[command(after_help = WALK_EXAMPLES)]
+pub struct WalkArgs {
+    /// What to watch.
+    #[arg(value_enum, default_value_t)]
+    subject: Subject,
+    /// How to write it down.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Virtual CPUs of each machine.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(64))]
+    cpus: u8,
+    /// Queues of each network card.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(16))]
+    queues: u8,
+    /// The network cards.
+    #[arg(long, value_enum, default_value_t)]
+    nic: Nic,
+    /// Write to this file; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The seed of every chance: the same seed gives the same walk.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// In text: name the Linux file of every station, however long the line gets.
+    #[arg(long)]
+    files: bool,
+    /// List every station with its Linux file, and walk nowhere.
+    #[arg(long, conflicts_with_all = ["subject", "format", "cpus", "queues", "nic", "seed", "files"])]
+    stations: bool,
+}
+
+/// A number from 1 to `most`.
+fn count(most: i64) -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(1..=most)
+}
+
+/// Why the command ends without having done its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line asks for what can't be done.
+    Usage(String),
+    /// It did not work.
+    Other(String),
+}
+
+impl Failure {
+    /// A failure whose exit code is known.
+    pub fn with_code(code: u8, why: String) -> Self {
+        if code == 2 { Self::Usage(why) } else { Self::Other(why) }
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Other(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Usage(why) | Self::Other(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl From<ScenarioError> for Failure {
+    fn from(error: ScenarioError) -> Self {
+        match error {
+            ScenarioError::NoSuchNic(_) | ScenarioError::Queues(..) => {
+                Self::Usage(error.to_string())
+            }
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => ended(cli.run()),
+        Err(error) if error.use_stderr() => ended(Err(Failure::Usage(one_line(&error)))),
+        // Help and version are what was asked for.
+        Err(error) => ended(print(error.render().to_string().as_bytes())),
+    }
+}
+
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    // Nobody may read standard error; there is nowhere else to say so.
+    let _unheard = writeln!(io::stderr(), "netkeel: {failure}");
+    ExitCode::from(failure.exit_code())
+}
+
+/// The parser's complaint without its layout: cause, then remedy.
+fn one_line(error: &clap::Error) -> String {
+    let rendered = error.render().to_string();
+    let lines = rendered.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept: Vec<&str> = lines.filter(|line| !line.starts_with("Usage:")).collect();
+    let line = kept.join("; ");
+    line.trim_start_matches("error: ").trim_end_matches('.').to_owned()
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// With what to tell the user, and the exit code that goes with it.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            None => print(Self::command().render_help().to_string().as_bytes()),
+            Some(Command::Walk(args)) => args.run(),
+            Some(Command::Completions { shell }) => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "netkeel", &mut script);
+                print(&script)
+            } // `netkeel up` comes here: `Some(Command::Up(args)) => crate::up::run(args)
+              // .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),`
+        }
+    }
+}
+
+impl WalkArgs {
+    fn run(self) -> Result<(), Failure> {
+        let mut bytes = Vec::new();
+        let unwritten = |error| Failure::Other(format!("the walk can't be written: {error}"));
+        let file = self.out.as_deref().filter(|path| *path != Path::new("-"));
+        if self.stations {
+            stations::write(&mut bytes).map_err(unwritten)?;
+            return put(file, &bytes);
+        }
+        if file.is_none() && self.format.is_binary() && io::stdout().is_terminal() {
+            let what = "this format is not for a terminal; write it to a file with --out FILE";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+        let setup = Setup {
+            subject: self.subject,
+            nic: self.nic,
+            cpus: self.cpus,
+            queues: self.queues,
+            seed: self.seed,
+            frames: self.format.needs_frames(),
+        };
+        let scene = scenario::run(&setup)?;
+        walk::write(&mut bytes, &scene, self.format, self.text_options()).map_err(unwritten)?;
+        put(file, &bytes)
+    }
+}
+
+impl WalkArgs {
+    /// Shells tell the width of the terminal by `COLUMNS`, to those they export it to.
+    fn text_options(&self) -> text::Options {
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let width = columns.unwrap_or(text::Options::default().width);
+        text::Options { files: self.files, width }
+    }
+}
+
+/// Writes to a file, or to standard output.
+fn put(file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    match file {
+        None => print(bytes),
+        Some(path) => save(path, bytes),
+    }
+}
+
+/// Writes to standard output.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    quiet_if_closed(out.write_all(bytes).and_then(|()| out.flush())).map_err(|error| {
+        Failure::Other(format!("can't write to standard output: {error}; redirect it elsewhere"))
+    })
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = File::create(path).and_then(|mut file| file.write_all(bytes));
+    quiet_if_closed(written).map_err(|error| {
+        let path = path.display();
+        Failure::Other(format!("can't write {path}: {error}; name another file with --out"))
+    })
+}
+
+/// A reader that has seen enough is no error.
+fn quiet_if_closed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The worlds that `netkeel walk` shows: two machines, a wire between them, and one small thing
+//! that happens.
+//!
+//! Key types: [`Setup`] says what, [`run`] does it, [`Scene`] is what was seen.
+//! Contexts: the caller's thread, which steps the world. No lock is held by anything here.
+//! Invariants: sockets are made, and neighbours resolved where that is not the subject, before the
+//! walk begins; the same [`Setup`] gives the same [`Scene`], to the nanosecond.
+
+mod capture;
+mod play;
+
+pub use capture::Frame;
+
+use sim::{LinkSpec, MachineSpec, World};
+use stack::kernel::machine::Machine;
+use stack::kernel::trace::Record;
+use stack::net::core::dev::DevId;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use uapi::errno::Errno;
+
+/// The address of machine A.
+pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The address of machine B.
+pub const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// What happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Subject {
+    /// A datagram from A to B, which waits for it, and B's answer.
+    #[default]
+    Udp,
+    /// A datagram to a closed port, the ICMP error it brings, and an echo.
+    Icmp,
+    /// A datagram to a neighbour whose address on the link must be asked for first.
+    Arp,
+    /// A datagram to 127.0.0.1 on one machine.
+    Loopback,
+}
+
+/// The network cards of the machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Nic {
+    /// The least a driver can be: no registers, frames straight onto the wire.
+    #[default]
+    Wire,
+    /// The igb driver on the model of an Intel 82576.
+    Igb,
+}
+
+/// What to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// What happens.
+    pub subject: Subject,
+    /// The machines' network cards.
+    pub nic: Nic,
+    /// Virtual CPUs of each machine, 1 to 64.
+    pub cpus: u8,
+    /// Queues of each network card.
+    pub queues: u8,
+    /// The world's seed.
+    pub seed: u64,
+    /// Keep the frames that pass the devices. The taps this takes are part of the walk then.
+    pub frames: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (subject, nic) = (Subject::default(), Nic::default());
+        Self { subject, nic, cpus: 1, queues: 1, seed: 1, frames: false }
+    }
+}
+
+/// A machine as output names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// "A" or "B".
+    pub name: String,
+    /// Virtual CPUs.
+    pub cpus: u8,
+    /// Its devices by index.
+    pub devs: Vec<(DevId, String)>,
+}
+
+impl Host {
+    fn of(name: &str, machine: &Machine) -> Self {
+        let devs = machine.tables();
+        let devs = devs.net.devs.iter().flatten();
+        Self {
+            name: name.to_owned(),
+            cpus: machine.cpu_ids().count() as u8,
+            devs: devs.map(|dev| (dev.ifindex, dev.name.clone())).collect(),
+        }
+    }
+
+    /// The name of the device with this index.
+    pub fn dev(&self, index: u16) -> Option<&str> {
+        self.devs.iter().find(|(id, _)| id.0 == index).map(|(_, name)| name.as_str())
+    }
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// One sentence on what happens.
+    pub title: String,
+    /// The machines; a record's machine is an index here.
+    pub hosts: Vec<Host>,
+    /// `(machine, record)`, by time.
+    pub records: Vec<(u16, Record)>,
+    /// Frames at the devices, by time; empty unless asked for.
+    pub frames: Vec<Frame>,
+}
+
+/// Why a scene can't be played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScenarioError {
+    /// The network card is not part of this build.
+    NoSuchNic(Nic),
+    /// The network card does not have so many queues.
+    Queues(Nic, u8),
+    /// A machine or its device did not come up.
+    Boot(Errno),
+    /// A system call failed.
+    Call(&'static str, Errno),
+    /// It did not come to its end.
+    Unfinished(&'static str),
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchNic(_) => {
+                f.write_str("the igb driver is not part of this build; use --nic wire")
+            }
+            Self::Queues(Nic::Wire, queues) => {
+                write!(f, "a wire device has 1 queue, not {queues}; leave --queues out")
+            }
+            Self::Queues(Nic::Igb, queues) => {
+                write!(
+                    f,
+                    "an igb device has 1 to 8 queues, not {queues}; choose fewer with --queues"
+                )
+            }
+            Self::Boot(errno) => write!(f, "a machine did not start: {errno}; this is a defect"),
+            Self::Call(call, errno) => write!(f, "{call} failed with {errno}; this is a defect"),
+            Self::Unfinished(what) => write!(f, "{what} never happened; this is a defect"),
+        }
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+/// Joins two machines by a network card each, up, with these addresses and `queues` queues.
+///
+/// # Errors
+/// When the card is not there, has not so many queues, or does not come up.
+pub fn attach(
+    world: &mut World,
+    nic: Nic,
+    queues: u8,
+    ends: [(&Arc<Machine>, Ipv4Addr); 2],
+) -> Result<(), ScenarioError> {
+    match nic {
+        Nic::Wire if queues != 1 => Err(ScenarioError::Queues(nic, queues)),
+        Nic::Wire => world.wire(LinkSpec::Wire, ends).map(|_devs| ()).map_err(ScenarioError::Boot),
+        Nic::Igb => Err(ScenarioError::NoSuchNic(nic)),
+    }
+}
+
+/// Plays what `setup` says.
+///
+/// # Errors
+/// When the network card is not to be had; anything else is a defect of the stack.
+pub fn run(setup: &Setup) -> Result<Scene, ScenarioError> {
+    let mut world = World::new(setup.seed);
+    let spec = MachineSpec { cpus: setup.cpus, ..MachineSpec::default() };
+    let a = world.machine(&spec);
+    let mut machines = vec![("A", a)];
+    if setup.subject != Subject::Loopback {
+        machines.push(("B", world.machine(&spec)));
+        attach(&mut world, setup.nic, setup.queues, [(&machines[0].1, A), (&machines[1].1, B)])?;
+    }
+    let stage = play::Stage::new(world, machines);
+    stage.play(setup)
+}
+
+#[cfg(test)]
+mod tests;

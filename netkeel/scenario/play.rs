@@ -1,0 +1,307 @@
+//! What the tasks of each scene do.
+
+use super::capture::Capture;
+use super::{A, B, Host, ScenarioError, Scene, Setup, Subject};
+use klib::checksum::{csum_fold, csum_partial, ip_fast_csum};
+use sim::{Task, World};
+use stack::fs::exit_files;
+use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
+use stack::kernel::machine::Machine;
+use stack::kernel::trace::WalkFilter;
+use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit};
+use stack::net::core::skbuff::{consume_skb, netdev_alloc_skb};
+use stack::net::socket::{sys_bind, sys_connect, sys_recvfrom, sys_send, sys_sendto, sys_socket};
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::icmp::{ICMP_ECHO, ICMP_HDR_LEN, IcmpHdr};
+use uapi::if_ether::{ETH_P_ALL, ETH_P_IP, EthHdr};
+use uapi::in_::SockaddrIn;
+use uapi::ip::{IPPROTO_ICMP, IpHdr};
+use uapi::socket::{AF_INET, SOCK_DGRAM};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Where the client's socket is bound, so that a reader meets the same number in every run.
+const CLIENT: u16 = 40_000;
+/// The server's port: RFC 862's echo.
+const SERVER: u16 = 7;
+/// A port nobody listens at.
+const CLOSED: u16 = 9;
+/// What the client sends.
+const MESSAGE: &[u8] = b"hello";
+/// No scene takes as long, in virtual time.
+const LIMIT: Duration = Duration::from_secs(10);
+/// After this, `delay_probe_time` and the probe it leads to are over: neighbours are REACHABLE.
+const NEIGHBOURS_SETTLE: Duration = Duration::from_secs(6);
+
+type Outcome = Result<(), ScenarioError>;
+
+/// Machines, and the tasks that play on them.
+pub(super) struct Stage {
+    world: World,
+    machines: Vec<(&'static str, Arc<Machine>)>,
+    /// Kept after their code ended: their sockets are closed when the walk is over.
+    tasks: Vec<Task>,
+    failed: Rc<RefCell<Option<ScenarioError>>>,
+}
+
+impl Stage {
+    pub(super) fn new(world: World, machines: Vec<(&'static str, Arc<Machine>)>) -> Self {
+        Self { world, machines, tasks: Vec::new(), failed: Rc::default() }
+    }
+
+    /// Sets the scene, watches it and takes down what was seen.
+    pub(super) fn play(mut self, setup: &Setup) -> Result<Scene, ScenarioError> {
+        if matches!(setup.subject, Subject::Udp | Subject::Icmp) {
+            self.resolve_neighbours()?;
+        }
+        let capture = setup.frames.then(|| self.tap());
+        let title = self.cast(setup)?;
+        self.world.watch(WalkFilter::default());
+        self.run()?;
+        for (_, machine) in &self.machines {
+            machine.tracer.stop();
+        }
+        let records = self.world.take_walk();
+        self.close();
+        debug_assert_eq!(self.world.live_skbs(), 0, "the scene left packets behind");
+        let hosts = self.machines.iter().map(|(name, machine)| Host::of(name, machine)).collect();
+        let frames = capture.map(|capture| capture.take()).unwrap_or_default();
+        Ok(Scene { title, hosts, records, frames })
+    }
+
+    /// Puts the tasks of the scene on; one sentence on what they will do.
+    fn cast(&mut self, setup: &Setup) -> Result<String, ScenarioError> {
+        // The receiver on the last CPU: with several, the interrupt's and the reader's differ.
+        let last = CpuId(setup.cpus.saturating_sub(1));
+        let size = MESSAGE.len();
+        Ok(match setup.subject {
+            Subject::Udp => {
+                self.serve(1, last, Answer::Yes)?;
+                self.ask(0, CpuId(0), B)?;
+                format!(
+                    "UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which answers"
+                )
+            }
+            Subject::Arp => {
+                self.serve(1, last, Answer::No)?;
+                self.tell(0, CpuId(0), B)?;
+                format!(
+                    "ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it must ask for"
+                )
+            }
+            Subject::Loopback => {
+                self.serve(0, last, Answer::No)?;
+                self.tell(0, CpuId(0), Ipv4Addr::LOCALHOST)?;
+                format!(
+                    "Loopback: A sends {size} bytes to port {SERVER} of {}",
+                    Ipv4Addr::LOCALHOST
+                )
+            }
+            Subject::Icmp => {
+                self.provoke()?;
+                format!(
+                    "ICMP: A ({A}) sends to B's closed port {CLOSED} and gets ECONNREFUSED; then an echo"
+                )
+            }
+        })
+    }
+
+    /// Starts a task; its code's failure is the scene's.
+    fn spawn<F: Future<Output = Outcome> + 'static>(
+        &mut self,
+        machine: usize,
+        cpu: CpuId,
+        code: impl FnOnce(Task) -> Result<F, ScenarioError>,
+    ) -> Outcome {
+        let failed = Rc::clone(&self.failed);
+        let machine = Arc::clone(&self.machines[machine].1);
+        let tasks = &mut self.tasks;
+        let mut refused = None;
+        self.world.spawn(&machine, cpu, |task| {
+            tasks.push(task.clone());
+            let body = code(task).map_err(|error| refused = Some(error)).ok();
+            async move {
+                let Some(body) = body else { return };
+                if let Err(error) = body.await {
+                    failed.borrow_mut().get_or_insert(error);
+                }
+            }
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Runs the tasks to their end, and what they left behind.
+    fn run(&mut self) -> Outcome {
+        let ended = self.world.run_tasks(LIMIT);
+        self.world.settle();
+        match self.failed.borrow_mut().take() {
+            Some(error) => Err(error),
+            None if !ended => Err(ScenarioError::Unfinished("the end of the scene")),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.now(exit_files);
+        }
+    }
+
+    /// A server that takes one datagram, and answers it or not.
+    fn serve(&mut self, machine: usize, cpu: CpuId, answer: Answer) -> Outcome {
+        self.spawn(machine, cpu, |task| {
+            let fd = task.now(|cx| udp(cx, SERVER))?;
+            Ok(async move {
+                let mut buffer = [0; 64];
+                let received = task.call(sys_recvfrom(fd, &mut buffer, 0)).await;
+                let (len, from) = called("recvfrom", received)?;
+                let from = from.ok_or(ScenarioError::Unfinished("the sender's address"))?;
+                if answer == Answer::Yes {
+                    let to = from.to_bytes();
+                    let sent = task.call(sys_sendto(fd, &buffer[..len], 0, Some(&to))).await;
+                    called("sendto", sent)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// A client that sends one datagram.
+    fn tell(&mut self, machine: usize, cpu: CpuId, to: Ipv4Addr) -> Outcome {
+        self.spawn(machine, cpu, |task| {
+            let fd = task.now(|cx| udp(cx, CLIENT))?;
+            Ok(async move {
+                let to = address(to, SERVER);
+                called("sendto", task.call(sys_sendto(fd, MESSAGE, 0, Some(&to))).await)?;
+                Ok(())
+            })
+        })
+    }
+
+    /// A client that sends one datagram and waits for the answer.
+    fn ask(&mut self, machine: usize, cpu: CpuId, to: Ipv4Addr) -> Outcome {
+        self.spawn(machine, cpu, |task| {
+            let fd = task.now(|cx| udp(cx, CLIENT))?;
+            Ok(async move {
+                let to = address(to, SERVER);
+                called("sendto", task.call(sys_sendto(fd, MESSAGE, 0, Some(&to))).await)?;
+                let mut buffer = [0; 64];
+                called("recvfrom", task.call(sys_recvfrom(fd, &mut buffer, 0)).await)?;
+                Ok(())
+            })
+        })
+    }
+
+    /// A client that sends to a closed port, meets the error, and then sends an echo request.
+    fn provoke(&mut self) -> Outcome {
+        let echo = self.echo_request()?;
+        self.spawn(0, CpuId(0), |task| {
+            let fd = task.now(|cx| udp(cx, CLIENT))?;
+            task.now(|cx| called("connect", sys_connect(cx, fd, &address(B, CLOSED))))?;
+            Ok(async move {
+                called("send", task.call(sys_send(fd, MESSAGE, 0)).await)?;
+                match task.call(sys_recvfrom(fd, &mut [0; 64], 0)).await {
+                    Err(Errno::ECONNREFUSED) => task.now(|cx| packet_send(cx, &echo)),
+                    Err(errno) => Err(ScenarioError::Call("recvfrom", errno)),
+                    Ok(_) => Err(ScenarioError::Unfinished("port unreachable")),
+                }
+            })
+        })
+    }
+
+    /// Lets both machines learn and confirm each other's link address, unwatched.
+    fn resolve_neighbours(&mut self) -> Outcome {
+        self.serve(1, CpuId(0), Answer::Yes)?;
+        self.ask(0, CpuId(0), B)?;
+        self.run()?;
+        self.close();
+        self.world.run_for(NEIGHBOURS_SETTLE);
+        Ok(())
+    }
+
+    /// A tap on every machine.
+    fn tap(&self) -> Arc<Capture> {
+        let capture = Arc::new(Capture::default());
+        for (_, machine) in &self.machines {
+            let mut cx = self.world.task_cx(machine, CpuId(0));
+            let func = PacketFunc::Tap(Arc::clone(&capture) as _);
+            dev_add_pack(&mut cx, PacketType { kind: ETH_P_ALL, dev: None, func });
+        }
+        capture
+    }
+
+    /// The frame of an echo request from A to B.
+    fn echo_request(&self) -> Result<Vec<u8>, ScenarioError> {
+        let mac = |machine: usize| {
+            let tables = self.machines[machine].1.tables();
+            let dev = tables.net.devs.iter().flatten().find(|dev| !dev.is_loopback());
+            dev.map(|dev| dev.dev_addr()).ok_or(ScenarioError::Unfinished("a device"))
+        };
+        let ethernet = EthHdr { h_dest: mac(1)?, h_source: mac(0)?, h_proto: ETH_P_IP.into() };
+        let payload: [u8; 56] = std::array::from_fn(|at| at as u8);
+        let mut icmp = IcmpHdr::new_zeroed();
+        icmp.type_ = ICMP_ECHO;
+        icmp.set_id(1);
+        icmp.set_sequence(1);
+        let sum = csum_partial(icmp.as_bytes(), 0);
+        icmp.checksum = csum_fold(csum_partial(&payload, sum)).into();
+        let mut ip = IpHdr::new_zeroed();
+        ip.version_ihl = 4 << 4;
+        ip.set_ihl(size_of::<IpHdr>());
+        ip.tot_len = ((size_of::<IpHdr>() + ICMP_HDR_LEN + payload.len()) as u16).into();
+        ip.ttl = 64;
+        ip.protocol = IPPROTO_ICMP;
+        ip.saddr = u32::from(A).into();
+        ip.daddr = u32::from(B).into();
+        ip.check = ip_fast_csum(ip.as_bytes()).into();
+        Ok([ethernet.as_bytes(), ip.as_bytes(), icmp.as_bytes(), &payload].concat())
+    }
+}
+
+/// What a server does with a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+fn called<T>(call: &'static str, result: Result<T, Errno>) -> Result<T, ScenarioError> {
+    result.map_err(|errno| ScenarioError::Call(call, errno))
+}
+
+fn address(ip: Ipv4Addr, port: u16) -> [u8; 16] {
+    SockaddrIn::new(ip.into(), port).to_bytes()
+}
+
+/// A UDP socket bound to `port` of every address.
+fn udp(cx: &mut TaskCx, port: u16) -> Result<i32, ScenarioError> {
+    let fd = called("socket", sys_socket(cx, AF_INET, SOCK_DGRAM, 0))?;
+    called("bind", sys_bind(cx, fd, &address(Ipv4Addr::UNSPECIFIED, port)))?;
+    Ok(fd)
+}
+
+/// Sends a whole frame by the first device that is not loopback, as a packet socket would: there
+/// are no raw sockets yet for `ping` to use.
+fn packet_send(cx: &mut TaskCx, frame: &[u8]) -> Outcome {
+    const FAILED: ScenarioError = ScenarioError::Unfinished("the echo request");
+    cx.enter_call();
+    cx.local_bh_disable(|cx| {
+        let dev = cx.tables().net.devs.iter().flatten().find(|dev| !dev.is_loopback());
+        let dev = dev.map(|dev| dev.ifindex).ok_or(FAILED)?;
+        let mut skb = netdev_alloc_skb(cx, dev, frame.len()).ok_or(FAILED)?;
+        let Some(room) = skb.skb_put(frame.len()) else {
+            consume_skb(cx, skb);
+            return Err(FAILED);
+        };
+        room.copy_from_slice(frame);
+        skb.protocol = ETH_P_IP;
+        cx.watch(&mut skb);
+        dev_queue_xmit(cx, skb).errno().map_err(|errno| ScenarioError::Call("send", errno))
+    })
+}

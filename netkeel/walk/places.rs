@@ -1,0 +1,128 @@
+//! What is known of stations beside their names: their layer, whether they return before the walk
+//! goes on, and what a newcomer should read there.
+
+use stack::kernel::trace::events::Point;
+
+/// Where a station stands. A step into a layer that is not yet open is a call into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Begins anew at this depth of a call or interrupt.
+    Frame(usize),
+    /// In a layer of the stack.
+    Layer(&'static str),
+    /// Does its work and returns: a side branch of the station before.
+    Helper,
+    /// Where the walk is already.
+    Here,
+}
+
+/// The place of a station.
+pub(super) fn place(point: Point) -> Place {
+    if let Some(place) = special(point) {
+        return place;
+    }
+    match point.file() {
+        "net/socket.c" | "fs/select.c" | "fs/eventpoll.c" | "fs/read_write.c" => {
+            Place::Layer("socket")
+        }
+        "net/ipv4/af_inet.c" => Place::Layer("family"),
+        "net/ipv4/udp.c" => Place::Layer("udp"),
+        "net/ipv4/icmp.c" => Place::Layer("icmp"),
+        "net/core/sock.c" | "include/net/sock.h" | "net/core/datagram.c" => Place::Layer("sock"),
+        "net/ipv4/ip_input.c" | "net/ipv4/ip_output.c" | "net/ipv4/ip_forward.c" => {
+            Place::Layer("ip")
+        }
+        "net/core/neighbour.c" | "net/ipv4/arp.c" => Place::Layer("neighbour"),
+        "net/core/dev.c" | "net/sched/sch_generic.c" | "include/linux/netdevice.h" => {
+            Place::Layer("device")
+        }
+        file if file.starts_with("drivers/") => Place::Layer("driver"),
+        _ => Place::Here,
+    }
+}
+
+/// Stations whose place is not their file's.
+fn special(point: Point) -> Option<Place> {
+    use Point as P;
+    Some(match point {
+        P::irq_enter | P::irq_exit | P::__do_softirq | P::run_ksoftirqd | P::wakeup_softirqd => {
+            Place::Frame(0)
+        }
+        P::wire_interrupt | P::tun_interrupt | P::igb_msix_ring | P::igb_msix_other => {
+            Place::Frame(1)
+        }
+        P::igb_intr | P::igb_intr_msi | P::net_rx_action | P::net_tx_action => Place::Frame(1),
+        P::run_timer_softirq => Place::Frame(1),
+        P::wire_poll | P::tun_poll | P::igb_poll | P::process_backlog => Place::Frame(2),
+        P::igb_clean_tx_irq | P::igb_clean_rx_irq | P::igb_alloc_rx_buffers | P::napi_complete => {
+            Place::Frame(3)
+        }
+        P::dst_neigh_output => Place::Layer("neighbour"),
+        P::sockfd_lookup_light
+        | P::ip_make_skb
+        | P::ip_append_data
+        | P::ip_route_input_noref
+        | P::ip_route_input_slow
+        | P::ip_route_output_ports
+        | P::ip_route_output_flow
+        | P::__ip_route_output_key
+        | P::__ipv4_neigh_lookup_noref
+        | P::__neigh_create
+        | P::netdev_pick_tx
+        | P::netif_skb_features
+        | P::dev_queue_xmit_nit
+        | P::inet_gro_receive
+        | P::udp4_gro_receive
+        | P::__udp4_lib_lookup_skb
+        | P::eth_type_trans
+        | P::skb_clone
+        | P::____napi_schedule
+        | P::raise_softirq_irqoff
+        | P::__raise_softirq_irqoff
+        | P::igb_write_itr
+        | P::igb_tx_csum
+        | P::nf_hook_slow
+        | P::sk_rcvqueues_full
+        | P::sock_owned_by_user
+        | P::arp_solicit => Place::Helper,
+        _ => return None,
+    })
+}
+
+/// A few words for whoever meets the station for the first time.
+pub(super) fn gloss(point: Point) -> Option<&'static str> {
+    use Point as P;
+    Some(match point {
+        P::sys_sendto => "the program sends",
+        P::sys_recvfrom => "the program wants a datagram",
+        P::wait_for_more_packets => "nothing there: it sleeps",
+        P::skb_copy_datagram_iovec => "into the program's buffer",
+        P::sock_queue_rcv_skb => "into the socket's queue",
+        P::sock_def_readable => "wakes the reader",
+        P::__udp4_lib_lookup_skb => "which socket?",
+        P::ip_make_skb => "data and headers become a packet",
+        P::ip_finish_output2 => "who is the next hop?",
+        P::netdev_pick_tx => "which queue of the card?",
+        P::__dev_xmit_skb => "the queueing discipline",
+        P::sch_direct_xmit => "past an empty queue",
+        P::wire_start_xmit => "onto the wire",
+        P::igb_tx_map => "descriptors, then the doorbell",
+        P::igb_clean_tx_irq => "frees what was sent",
+        P::loopback_xmit => "turns round",
+        P::enqueue_to_backlog => "this CPU's backlog",
+        P::wire_interrupt | P::igb_msix_ring | P::tun_interrupt => "the card's interrupt",
+        P::napi_schedule => "poll me later",
+        P::wire_poll | P::igb_poll | P::tun_poll => "takes frames off the card",
+        P::process_backlog => "takes packets off the backlog",
+        P::napi_complete => "empty: interrupt on again",
+        P::netif_receive_skb => "into the stack",
+        P::ip_local_deliver => "it is for this machine",
+        P::neigh_event_send => "address unknown: the packet waits",
+        P::icmp_send => "tells the sender why",
+        P::udp_err => "the error reaches the socket",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,9 +64,11 @@ pub(super) fn igb_power_down_phy_copper(hw: &IgbHw) -> Result<(), Errno> {
     change_control(hw, 0, MII_CR_POWER_DOWN)
 }
 
-/// Agrees on speed and duplex with the partner, from the start.
+/// Agrees on speed and duplex with the partner, from the start: whatever the PHY was set to before is gone.
 ///
 /// linux: drivers/net/ethernet/intel/igb/e1000_phy.c:igb_copper_link_autoneg
 pub(super) fn igb_copper_link_autoneg(hw: &IgbHw) -> Result<(), Errno> {
-    change_control(hw, 0, MII_CR_AUTO_NEG_EN | MII_CR_RESTART_AUTO_NEG)
+    let control = MII_CR_FULL_DUPLEX | MII_CR_SPEED_1000;
+    let restart = MII_CR_AUTO_NEG_EN | MII_CR_RESTART_AUTO_NEG;
+    igb_write_phy_reg_mdic(hw, PHY_CONTROL, (control | restart) as u16)
 }

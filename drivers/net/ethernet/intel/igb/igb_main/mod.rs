@@ -197,6 +197,8 @@ fn __igb_open(cx: &mut TaskCx, adapter: &IgbAdapter, dev: &NetDevice) -> Result<
 }
 
 fn open_steps(cx: &mut TaskCx, adapter: &IgbAdapter, dev: &NetDevice) -> Result<(), Errno> {
+    // Whoever had the device last, and however it was left: it starts from reset.
+    igb_reset(adapter)?;
     make_rings(cx, adapter)?;
     igb_power_up_link(&adapter.hw)?;
     setup::igb_configure(cx, adapter, dev);

@@ -60,6 +60,12 @@ impl Bus {
         self.lines.lock().unwrap()[n].clone()
     }
 
+    /// Doorbells that waited are lost.
+    pub fn drop_doorbells(&self) {
+        self.held.lock().unwrap().clear();
+        self.hold.store(false, Ordering::SeqCst);
+    }
+
     fn keep(&self, lines: &[IrqLine], enabled: Result<(), IrqError>) -> Result<(), IrqError> {
         if enabled.is_ok() {
             *self.lines.lock().unwrap() = lines.to_vec();

@@ -58,7 +58,7 @@ fn closing_under_traffic_leaves_nothing_and_opening_goes_on() {
         // Packets in the rings of both, interrupts pending.
         dev_close(&mut pair.a.cx, &pair.a.dev);
         dev_close(&mut pair.b.cx, &pair.b.dev);
-        pair.a.bus.release_doorbells();
+        pair.a.bus.drop_doorbells();
         pair.settle();
         recv_all(&mut pair.b.cx, b);
         pair.a.cx.flush();

@@ -241,7 +241,7 @@ fn rings_are_resized_under_traffic() {
         }
         let ring = RingParam { rx: (0, wanted), tx: (0, wanted) };
         ethtool.set_ringparam(&mut pair.a.cx, ring).expect("there is memory");
-        pair.a.bus.release_doorbells();
+        pair.a.bus.drop_doorbells();
         let ring = ethtool.get_ringparam().expect("has rings");
         assert_eq!((ring.rx, ring.tx), ((4096, got), (4096, got)));
         pair.settle();

@@ -458,10 +458,12 @@ enum Latency {
 
 impl Latency {
     fn of(itr: u32) -> Self {
-        match itr {
-            ..=IGB_70K_ITR => Self::Lowest,
-            ..=IGB_20K_ITR => Self::Low,
-            _ => Self::Bulk,
+        if itr <= IGB_70K_ITR {
+            Self::Lowest
+        } else if itr <= IGB_20K_ITR {
+            Self::Low
+        } else {
+            Self::Bulk
         }
     }
 

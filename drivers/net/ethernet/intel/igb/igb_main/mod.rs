@@ -97,11 +97,14 @@ pub fn igb_probe(
     let queues = irq::igb_set_interrupt_capability(&hw, wanted.clamp(1, IGB_MAX_QUEUES));
     let adapter = igb_sw_init(&hw, options, queues);
     igb_reset(&adapter)?;
+    // No link before somebody opens the device.
+    igb_power_down_link(&hw)?;
     register(cx, &adapter, addr)
 }
 
 fn check_options(options: &IgbOptions) -> Result<(), Errno> {
-    let ring = |n: u32| (IGB_MIN_RING..=IGB_MAX_RING).contains(&n) && n % RING_MULTIPLE == 0;
+    let ring =
+        |n: u32| (IGB_MIN_RING..=IGB_MAX_RING).contains(&n) && n.is_multiple_of(RING_MULTIPLE);
     let queues = options.queues.is_none_or(|n| (1..=IGB_MAX_QUEUES as u8).contains(&n));
     if ring(options.rx_ring) && ring(options.tx_ring) && queues && itr_valid(options.itr) {
         Ok(())

@@ -53,11 +53,12 @@ pub(super) fn igb_clean_rx_irq(
         let Some(desc) = next_done(rx) else { break };
         seen += 1;
         let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
+        let len = skb.len();
         packets += 1;
-        bytes += skb.len() as u32;
+        bytes += len as u32;
         igb_process_skb_fields(cx, (q, dev), (rx, desc), &mut skb);
         q.stats.rx_packets.add(1);
-        q.stats.rx_bytes.add(skb.len() as u64 + 14);
+        q.stats.rx_bytes.add(len as u64);
         napi_gro_receive(cx, skb);
     }
     if rx.unused() != 0 {

@@ -37,7 +37,8 @@ pub(super) fn igb_xmit_frame(
 ) -> Result<(), Skb> {
     walk!(cx, skb, igb_xmit_frame);
     let vectors = adapter.vectors();
-    let Some(vector) = vectors.get(usize::from(queue)).or(vectors.first()) else {
+    // A queue that is not served any more, after falling back to one interrupt.
+    let Some(vector) = vectors.get(usize::from(queue)) else {
         kfree_skb(cx, skb, DropReason::DevReady);
         return Ok(());
     };

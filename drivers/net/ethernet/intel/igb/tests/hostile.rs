@@ -116,3 +116,41 @@ fn registers_that_lie_do_no_harm() {
     pair.a.end();
     pair.b.end();
 }
+
+/// Panics at the first packet.
+#[derive(Default)]
+struct Bomb(std::sync::atomic::AtomicBool);
+
+impl PacketTap for Bomb {
+    fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _dev: &Arc<NetDevice>) {
+        consume_skb(cx, skb);
+        assert!(self.0.swap(true, Ordering::SeqCst), "injected: not a failure of the test");
+    }
+}
+
+#[test]
+fn a_panic_in_a_poll_leaves_the_rings_whole() {
+    let mut pair = Pair::new(ONE(), ONE());
+    pair.acquaint();
+    let (a, b) = (bound(&mut pair.a.cx, 1000), bound(&mut pair.b.cx, 7));
+    let func = PacketFunc::Tap(Arc::new(Bomb::default()) as Arc<dyn PacketTap>);
+    let kind = uapi::if_ether::ETH_P_ALL;
+    dev_add_pack(&mut pair.b.cx, PacketType { kind, dev: None, func });
+    for n in 0..20_u8 {
+        send(&mut pair.a.cx, a, (B, 7), &[n]).expect("sent");
+    }
+    pair.settle();
+    assert_eq!(pair.b.m.contained_panics(), 1);
+    // The packet that met it is gone; those behind it in the ring are not.
+    let rest: Vec<Vec<u8>> = (1..20).map(|n| vec![n]).collect();
+    assert_eq!(recv_all(&mut pair.b.cx, b), rest);
+    for n in 0..300_u32 {
+        send(&mut pair.a.cx, a, (B, 7), &n.to_be_bytes()).expect("sent");
+        pair.settle();
+        assert_eq!(recv_all(&mut pair.b.cx, b), [n.to_be_bytes()]);
+    }
+    pair.a.end();
+    exit_files(&mut pair.b.cx);
+    dev_close(&mut pair.b.cx, &pair.b.dev);
+    assert_eq!(pair.b.m.live_skbs(), 1, "what unwinding freed is counted as lost");
+}

@@ -260,7 +260,7 @@ fn the_walk_passes_the_drivers_stations_and_crosses_the_wire() {
     let a = bound(&mut pair.a.cx, 1000);
     let _b = bound(&mut pair.b.cx, 7);
     for host in [&pair.a, &pair.b] {
-        host.m.tracer.start(WalkFilter { port: Some(7), ..WalkFilter::default() });
+        host.m.tracer.start(WalkFilter { proto: Some(17), ..WalkFilter::default() });
     }
     send(&mut pair.a.cx, a, (B, 7), b"watched").expect("sent");
     pair.settle();

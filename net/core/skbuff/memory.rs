@@ -29,7 +29,7 @@ impl Skb {
     }
 
     /// Frees the memory past the pool: for what is left when its machine goes away.
-    pub(crate) fn forget_at_exit(self) {
+    pub fn forget_at_exit(self) {
         drop(self.into_memory());
     }
 }

@@ -585,6 +585,14 @@ impl Drop for SockGuard<'_> {
 pub struct SkbOwner(Option<Arc<Sock>>);
 
 impl SkbOwner {
+    /// The packet fell out of scope: its charge goes with it.
+    #[cold]
+    pub(crate) fn abandon(&mut self, truesize: u32) {
+        if let Some(sk) = self.0.take() {
+            sk.wmem_alloc.fetch_sub(truesize as usize, Ordering::SeqCst);
+        }
+    }
+
     /// Nobody.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {

@@ -1,6 +1,5 @@
 //! What must not get through: each frame ends for its reason, is counted, and leaves nothing.
 
-use crate::golden;
 use crate::testdev::{TestDev, frame};
 use crate::util::udp;
 use rand::{Rng, RngExt, SeedableRng};
@@ -325,7 +324,9 @@ fn attack_icmp_flood_is_rate_limited() {
     }
     // A burst of six to a peer, then one a second; all of it took a few milliseconds.
     assert!((5..=7).contains(&answers), "{answers} answers");
-    assert!(victim.machine.mib().get(IcmpMib::OutRateLimitHost) > 900);
+    let mib = victim.machine.mib();
+    let held_back = mib.get(IcmpMib::OutRateLimitHost) + mib.get(IcmpMib::OutRateLimitGlobal);
+    assert_eq!(held_back, 1000 - answers as u64);
     victim.finish();
 }
 
@@ -362,7 +363,10 @@ fn attack_unresolved_neighbour_queue_is_bounded() {
         }
     }
     let queued = victim.machine.live_skbs();
-    assert!((80..=93).contains(&queued), "unres_qlen_bytes holds: {queued}");
+    let sockets = victim.machine.net().udp_table.dump();
+    let bytes: usize = sockets.iter().map(|sk| sk.wmem_alloc()).sum();
+    drop(sockets);
+    assert!(queued > 80 && bytes <= 212_992, "unres_qlen_bytes holds: {queued}, {bytes} bytes");
     let dropped = victim.machine.mib().drops(DropReason::NeighQueueFull);
     assert_eq!(dropped as i64, 300 - queued);
     victim.finish();
@@ -412,6 +416,5 @@ fn no_frame_panics_or_leaks() {
             assert_eq!(victim.machine.contained_panics(), 0, "round {round}");
         }
     }
-    let _ = golden::points(&[]);
     victim.finish();
 }

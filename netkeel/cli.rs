@@ -133,9 +133,7 @@ impl fmt::Display for Failure {
 impl From<ScenarioError> for Failure {
     fn from(error: ScenarioError) -> Self {
         match error {
-            ScenarioError::NoSuchNic(_) | ScenarioError::Queues(..) => {
-                Self::Usage(error.to_string())
-            }
+            ScenarioError::Queues(..) => Self::Usage(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }

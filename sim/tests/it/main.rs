@@ -3,6 +3,7 @@
 mod bad_input;
 mod calls;
 mod golden;
+mod igb;
 mod seed;
 mod testdev;
 mod udp;

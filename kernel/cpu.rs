@@ -138,15 +138,14 @@ impl Machine {
         stay.leave_with(Next::of)
     }
 
-<<<<<<< HEAD
     /// Word lies for a CPU on which nobody is.
     pub fn cpu_kicked(&self, cpu: CpuId) -> bool {
         self.cpus[usize::from(cpu.0)].local.kicked_idle()
-=======
+    }
+
     /// Somebody waits to enter the CPU: its runner lets him in before it goes on.
     pub fn cpu_wanted(&self, cpu: CpuId) -> bool {
         self.cpus[usize::from(cpu.0)].local.wanted()
->>>>>>> 51034db (wip: tun)
     }
 
     /// Leaves word for a CPU and wakes whoever sleeps for it.

@@ -181,11 +181,8 @@ pub fn tun_set_iff(
     if !(68..=ETH_DATA_LEN as u32).contains(&spec.mtu) {
         return Err(Errno::EINVAL);
     }
-    let tun = Arc::new(TunStruct {
-        port,
-        tx_waiting: AtomicBool::new(false),
-        stats: Stats::default(),
-    });
+    let tun =
+        Arc::new(TunStruct { port, tx_waiting: AtomicBool::new(false), stats: Stats::default() });
     let ops = Arc::new(TunNetdev { tun: Arc::clone(&tun), napi: OnceLock::new() });
     let spec = DeviceSpec {
         name: spec.name,
@@ -396,8 +393,7 @@ fn tun_check(skb: &mut Skb, len: usize, most: usize) -> Result<(), DropReason> {
     if len >= most {
         return Err(DropReason::PktTooBig);
     }
-    let (hdr, _) =
-        VirtioNetHdr::read_from_prefix(skb.data()).map_err(|_| DropReason::HdrTrunc)?;
+    let (hdr, _) = VirtioNetHdr::read_from_prefix(skb.data()).map_err(|_| DropReason::HdrTrunc)?;
     if hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE {
         // We never said that we take such.
         return Err(DropReason::SkbGsoSeg);
@@ -475,12 +471,7 @@ fn tun_write(port: &dyn TapPort, hdr: &[u8], skb: &Skb) -> Result<(), TapFault> 
 /// Gives a packet to the host. A TAP without room stops the queue, and the packet goes back to it.
 ///
 /// linux: drivers/net/tun.c:tun_net_xmit
-fn tun_net_xmit(
-    cx: &mut BhCx<'_>,
-    tun: &TunStruct,
-    dev: &NetDevice,
-    skb: Skb,
-) -> Result<(), Skb> {
+fn tun_net_xmit(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &NetDevice, skb: Skb) -> Result<(), Skb> {
     walk!(cx, skb, tun_net_xmit);
     let Some(hdr) = tun_header(&skb) else {
         add(&tun.stats.tx_errors, 1);

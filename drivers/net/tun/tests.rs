@@ -448,7 +448,8 @@ fn a_poll_takes_its_weight_and_comes_back_for_the_rest() {
     while bed.receive(fd).is_some() {
         got += 1;
     }
-    assert_eq!(got, many);
+    // The receive buffer does not hold them all.
+    assert_eq!(got + bed.m.mib().drops(DropReason::SocketRcvbuff), many as u64);
     assert_eq!(bed.stats().rx_packets, many as u64);
     bed.end();
 }

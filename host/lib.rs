@@ -24,5 +24,5 @@ pub mod task;
 pub mod testing;
 pub mod wait;
 
-pub use runtime::{Runtime, RuntimeBuilder, RuntimeError, TapSpec};
+pub use runtime::{Runtime, RuntimeBuilder, RuntimeError, TapLink, TapSpec};
 pub use task::{TaskHandle, block_on};

@@ -130,6 +130,17 @@ pub struct TapSpec {
     pub cpu: CpuId,
 }
 
+/// A TAP's host side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapLink {
+    /// Up: we have carrier.
+    Up,
+    /// Down.
+    Down,
+    /// The TAP was deleted.
+    Gone,
+}
+
 struct TapDevice {
     tun: TunDevice,
     port: Arc<HostTap>,
@@ -229,6 +240,18 @@ impl Runtime {
                 Err(system("watching the link")(e))
             }
         }
+    }
+
+    /// The host side of the TAP of this name, asked now; the device's carrier follows it a moment
+    /// later. `None` when no TAP of this machine has the name.
+    #[must_use]
+    pub fn tap_link(&self, name: &str) -> Option<TapLink> {
+        let found = self.taps.iter().find(|device| device.port.tap.name() == name)?;
+        Some(match found.port.tap.link_up() {
+            Ok(true) => TapLink::Up,
+            Ok(false) => TapLink::Down,
+            Err(_) => TapLink::Gone,
+        })
     }
 
     /// Ends the tasks, closes the devices, stops the threads.

@@ -43,6 +43,8 @@ pub(crate) trait IrqSource: Send + Sync {
 pub(crate) struct CpuIdle {
     word: AtomicU32,
     stop: AtomicBool,
+    /// How often the thread waited: its system calls while idle.
+    waits: AtomicU64,
     /// Sources to be armed before the thread sleeps, a bit each. Beside the CPU, not inside it:
     /// whoever runs the CPU may ask, and who sleeps looks.
     to_arm: AtomicU64,
@@ -56,6 +58,7 @@ impl CpuIdle {
         Ok(Self {
             word: AtomicU32::new(RUNNING),
             stop: AtomicBool::new(false),
+            waits: AtomicU64::new(0),
             to_arm: AtomicU64::new(0),
             sources: Mutex::default(),
             waiter: Waiter::new()?,
@@ -84,6 +87,10 @@ impl CpuIdle {
         self.stop.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     /// Waits for interrupts and wake-ups, `timeout` at most, and raises what came. Returns at once
     /// if woken since [`CpuIdle::awake`]; also then the descriptors are looked at, or a CPU that
     /// never rests would never hear of them.
@@ -95,6 +102,8 @@ impl CpuIdle {
                 .is_ok();
         self.arm_requested();
         let timeout = if rest { timeout } else { Some(Duration::ZERO) };
+        // This thread alone writes it.
+        self.waits.store(self.waits() + 1, Ordering::Relaxed);
         let events = self.waiter.wait(timeout).expect("a valid set can be waited on");
         if rest {
             // Awake from here on: the interrupts raised below need no eventfd for ourselves.

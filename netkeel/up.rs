@@ -231,3 +231,36 @@ fn finish(
     report::counters(out, &m, &dev)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        up: UpArgs,
+    }
+
+    fn parse(words: &str) -> UpArgs {
+        let words = std::iter::once("up").chain(words.split_whitespace());
+        Command::try_parse_from(words).map(|command| command.up).expect("good words")
+    }
+
+    #[test]
+    fn the_walk_takes_a_filter_or_none() {
+        let common = "--tap nk0 --addr 192.0.2.2/24";
+        assert_eq!(parse(common).walk, None);
+        assert_eq!(parse(&format!("{common} --walk")).walk.as_deref(), Some(""));
+        assert_eq!(parse(&format!("--walk {common}")).walk.as_deref(), Some(""));
+        assert_eq!(parse(&format!("{common} --walk udp,7")).walk.as_deref(), Some("udp,7"));
+        assert!(!parse(common).echo && parse(&format!("{common} --echo")).echo);
+    }
+
+    #[test]
+    fn the_help_shows_examples() {
+        let help = Command::try_parse_from(["up", "--help"]).err().expect("help").to_string();
+        assert!(help.contains("netkeel up --tap nk0 --addr 192.0.2.2/24 --echo"), "{help}");
+    }
+}

@@ -129,6 +129,23 @@ fn a_task_asleep_is_interrupted_and_joined() {
 }
 
 #[test]
+fn an_idle_machine_makes_no_system_call() {
+    let runtime = Runtime::builder().cpus(2).boot().unwrap();
+    let waits = || runtime.idle.iter().map(|idle| idle.waits()).collect::<Vec<_>>();
+    // Until both have gone to sleep, and what woke them at boot is worked off.
+    while waits().contains(&0) {
+        thread::yield_now();
+    }
+    let mut before = waits();
+    let quiet = (0..50).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        let last = std::mem::replace(&mut before, waits());
+        last == before
+    });
+    assert!(quiet, "{before:?}");
+}
+
+#[test]
 fn a_task_that_panics_is_named() {
     let mut runtime = Runtime::builder().boot().unwrap();
     runtime.spawn("bad", CpuId(0), |_| panic!("on purpose")).unwrap();

@@ -45,6 +45,8 @@ impl WalkPrinter {
             }
             self.open.entry(record.id).or_default().push(record);
         }
+        // In the order they began: an answer ends before the question that led to it.
+        ended.sort_by_key(|id| self.open.get(id).and_then(|r| r.first()).map(|r| r.time));
         for id in ended {
             if let Some(records) = self.open.remove(&id) {
                 self.packet(id, records, out)?;

@@ -1,7 +1,8 @@
 use crate::up::{Up, args, counter, socket_to, tool, with_up};
 use host::testing::{Need, in_fresh_netns, need};
 use netkeel::up::serve;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_clean_stop_prints_the_counters_under_linuxs_names() {
@@ -64,5 +65,29 @@ fn output_into_a_closed_pipe_ends_quietly() {
         drop(reader);
         assert!(out.write_all(b"x").is_err());
         serve(&args(|_| ()), &mut out, &end).unwrap();
+    });
+}
+
+/// The program itself, stopped as Ctrl-C does.
+#[test]
+fn a_signal_stops_the_command_cleanly() {
+    if !(need(Need::Root) && need(Need::DevNetTun)) {
+        return;
+    }
+    in_fresh_netns(|_| {
+        for signal in ["INT", "TERM"] {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_netkeel"))
+                .args(["up", "--tap", "nk0", "--addr", "192.0.2.2/24", "--echo"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            // Signals are caught from before the first line on.
+            assert!(lines.next().unwrap().unwrap().starts_with("nk0: address"));
+            tool(&["sh", "-c", &format!("kill -{signal} {}", child.id())]);
+            let rest: Vec<String> = lines.map(Result::unwrap).collect();
+            assert!(rest.iter().any(|line| line.starts_with("nk0: rx_packets")), "{rest:?}");
+            assert!(child.wait().unwrap().success());
+        }
     });
 }

@@ -1,6 +1,6 @@
 //! What a machine asks of the world beneath it, answered by the operating system.
 //!
-//! Key types: [`HostPlatform`], [`CpuIdle`] (where a CPU's thread sleeps). Contexts: any thread.
+//! Key types: [`HostPlatform`], `CpuIdle` (where a CPU's thread sleeps). Contexts: any thread.
 //! Locks: a CPU's list of sources, a leaf held for a look-up.
 //! Invariant: no wake-up is lost. A CPU's thread and all who wake it share one word, changed by
 //! read-modify-write alone, so the changes have one order:

@@ -1,6 +1,6 @@
 //! A TAP as the driver's port: its descriptor is the interrupt line.
 //!
-//! Key types: [`HostTap`], [`LinkSource`]. Contexts: any thread.
+//! Key types: `HostTap`, `LinkSource`. Contexts: any thread.
 //! Invariant: the descriptor is armed one-shot, and only for a driver that asked: while its CPU
 //! has other work nothing is armed at all, so a busy TAP costs no system call but reads and writes.
 

@@ -2,7 +2,7 @@
 //!
 //! linux: drivers/net/tun.c. Key types: [`TapPort`] (what the driver needs of a TAP; `host`
 //! implements it), [`TunDevice`] (what [`tun_set_iff`] makes).
-//! Contexts: [`tun_interrupt`] hard interrupt; [`tun_poll`] and [`tun_net_xmit`] BH.
+//! Contexts: `tun_interrupt` hard interrupt; `tun_poll` and `tun_net_xmit` BH.
 //! No lock: receive state is the poller's, transmit state that of whoever runs the qdisc.
 //! Invariants: a frame is believed only after its virtio-net header was checked against its length;
 //! every frame read ends in the stack or under a [`DropReason`] and a counter.

@@ -258,7 +258,8 @@ impl World {
                 busy |= slot.pending || slot.ksoftirqd;
             }
         }
-        busy
+        // Woken by what just ran: their turn is the next step's.
+        busy | self.tasks.iter().any(|running| running.flag.is_raised())
     }
 
     fn step_tasks(&mut self) -> bool {
@@ -358,7 +359,7 @@ impl World {
                 }
                 continue;
             }
-            if self.step() {
+            if self.step() || flag.is_raised() {
                 continue;
             }
             let next = [self.next_event(), cx.deadline()].into_iter().flatten().min();

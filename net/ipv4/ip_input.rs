@@ -53,7 +53,7 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
                 indev: Some(dev.ifindex),
                 outdev: None,
             };
-            NF_HOOK(cx, state, skb, ip_rcv_finish);
+            let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_rcv_finish);
         }
         Err((mib, reason)) => {
             cx.count(mib);
@@ -167,7 +167,7 @@ pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, skb: Skb) {
         return kfree_skb(cx, skb, DropReason::IpFragment);
     }
     let state = NfHookState { hook: NfInetHook::LocalIn, indev: skb.dev, outdev: None };
-    NF_HOOK(cx, state, skb, ip_local_deliver_finish);
+    let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_local_deliver_finish);
 }
 
 /// Gives a packet to its transport protocol; its sender is told if there is none.

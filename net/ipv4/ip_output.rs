@@ -12,7 +12,7 @@ use crate::net::core::neighbour::{
     __neigh_create, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
-use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
+use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook, Stopped};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,9 +143,8 @@ pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
 pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_local_out);
     match __ip_local_out(cx, skb) {
-        // A hook that dropped or kept it answered for it.
-        None => NetXmit::Drop,
-        Some(skb) => dst_output(cx, skb),
+        Ok(skb) => dst_output(cx, skb),
+        Err(stopped) => stopped.into(),
     }
 }
 
@@ -153,7 +152,7 @@ pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 ///
 /// linux: net/ipv4/ip_output.c:__ip_local_out
 #[inline]
-fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
+fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
     walk!(cx, skb, __ip_local_out);
     let len = skb.len() as u16;
     ip_send_check(&mut skb, len);
@@ -190,7 +189,7 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
     skb.protocol = ETH_P_IP;
     let state = NfHookState { hook: NfInetHook::PostRouting, indev, outdev: skb.dev };
-    NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or(NetXmit::Drop)
+    NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or_else(NetXmit::from)
 }
 
 /// A broadcast or group goes out and comes back to this machine's own sockets.

@@ -401,11 +401,6 @@ fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> 
     if found.info.kind == RTN_LOCAL {
         let saddr = match (way.saddr, found.info.prefsrc) {
             (0, 0) => way.daddr,
-            (0, prefsrc) if ipv4_is_loopback(way.daddr) => {
-                // 127/8 answers from the very address.
-                let _ = prefsrc;
-                way.daddr
-            }
             (0, prefsrc) => prefsrc,
             (saddr, _) => saddr,
         };

@@ -26,15 +26,21 @@ pub enum NetXmit {
     Drop,
     /// Queued, but the sender should slow down.
     Cn,
+    /// A netfilter hook dropped it.
+    Refused,
 }
 
 impl NetXmit {
     /// What a sender is told: a congestion notice is success.
     ///
     /// # Errors
-    /// ENOBUFS for a drop.
+    /// ENOBUFS for a drop, EPERM for a hook's.
     pub fn errno(self) -> Result<(), Errno> {
-        if self == Self::Drop { Err(Errno::ENOBUFS) } else { Ok(()) }
+        match self {
+            Self::Success | Self::Cn => Ok(()),
+            Self::Drop => Err(Errno::ENOBUFS),
+            Self::Refused => Err(Errno::EPERM),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod bad_input;
 mod calls;
 mod golden;
 mod igb;
+mod ip;
 mod seed;
 mod testdev;
 mod udp;

@@ -48,8 +48,8 @@ pub struct IpMakeSkb {
     pub length: usize,
 }
 
-/// Makes a packet with room for the link header, an IP header and a zeroed transport header;
-/// `getfrag` fills the payload. The data begins with the IP header.
+/// Makes a packet with room for the link header, an IP header and a transport header; `getfrag`
+/// fills the (zeroed) transport header and the payload. The data begins with the IP header.
 ///
 /// # Errors
 /// EMSGSIZE over the MTU or 65,535 bytes; ENOBUFS without memory; those of `getfrag`.
@@ -60,7 +60,7 @@ pub fn ip_make_skb(
     cx: &mut BhCx<'_>,
     dst: Arc<Dst>,
     make: &IpMakeSkb,
-    getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+    getfrag: impl FnOnce(&mut [u8], &mut [u8]) -> Result<(), Errno>,
 ) -> Result<Skb, Errno> {
     let headers = size_of::<IpHdr>() + make.transhdrlen;
     let total = headers + make.length;
@@ -96,7 +96,7 @@ pub fn ip_make_skb(
             header.copy_from_slice(iph.as_bytes());
             let (transport, payload) = rest.split_at_mut(make.transhdrlen);
             transport.fill(0);
-            getfrag(payload)
+            getfrag(transport, payload)
         }
         None => Err(Errno::ENOBUFS),
     };

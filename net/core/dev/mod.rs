@@ -161,7 +161,8 @@ impl Machine {
 
     /// Packets that were allocated and not freed. Zero on a machine at rest.
     pub fn live_skbs(&self) -> i64 {
-        self.for_each_cpu(|local| local.pool.live()).into_iter().sum()
+        let live: i64 = self.for_each_cpu(|local| local.pool.live()).into_iter().sum();
+        live - self.depot.lost_packets() as i64
     }
 
     /// Bytes of packet memory drawn from the system; never above the cap.

@@ -19,7 +19,7 @@ use crate::net::core::dev::DevId;
 use crate::net::core::dst::Dst;
 use crate::net::core::sock::SkbOwner;
 use crate::net::ipv4::InetSkbParm;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Room that every receive buffer leaves in front, for the headers of whoever forwards it.
 pub const NET_SKB_PAD: usize = 64;
@@ -171,6 +171,8 @@ pub struct SkBuff {
     pub cb: Cb,
     pub(crate) frags: Vec<SkbFrag>,
     pub(crate) frag_list: Vec<Skb>,
+    /// Where the memory belongs, should a panic unwind the packet.
+    pub(super) home: Weak<Depot>,
 }
 
 const _: () = assert!(size_of::<SkBuff>() <= 256);

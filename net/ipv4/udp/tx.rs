@@ -284,7 +284,14 @@ fn send_datagram(
         transhdrlen: size_of::<UdpHdr>(),
         length: len,
     };
-    let mut skb = ip_make_skb(cx, dst, &make, getfrag)?;
+    let mut skb = ip_make_skb(cx, dst, &make, |transport, payload| {
+        if let Ok(udph) = UdpHdr::mut_from_bytes(transport) {
+            udph.source.set(send.sport);
+            udph.dest.set(send.dport);
+            udph.len.set((size_of::<UdpHdr>() + len) as u16);
+        }
+        getfrag(payload)
+    })?;
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
     sk.skb_set_owner_w(cx, &mut skb);
@@ -301,7 +308,7 @@ fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
     if send.flow.daddr == 0 { dst.saddr } else { send.flow.daddr }
 }
 
-/// Fills in the header and its checksum, or leaves that to the device, and sends.
+/// Fills in the checksum, or leaves that to the device, and sends.
 ///
 /// linux: net/ipv4/udp.c:udp_send_skb
 #[inline]
@@ -322,12 +329,6 @@ fn udp_send_skb(
         cx.free_skb(skb);
         return Err(Errno::ENOBUFS);
     };
-    if let Ok((udph, _)) = UdpHdr::mut_from_prefix(data) {
-        udph.source.set(send.sport);
-        udph.dest.set(send.dport);
-        udph.len.set(len);
-        udph.check.set(0);
-    }
     if !send.no_check {
         let (check, summed) = if offload {
             // The device adds the sum over the rest to that of the pseudo header.

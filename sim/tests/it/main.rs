@@ -1,7 +1,9 @@
 //! Whole machines in a world.
 
+mod bad_input;
 mod calls;
 mod golden;
+mod igb;
 mod seed;
 mod testdev;
 mod udp;

@@ -137,12 +137,7 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);
     let dst = match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
         Ok(dst) => dst,
-        Err(no_route) => {
-            if no_route.0 != DropReason::IpRpFilter {
-                cx.count(IpMib::InAddrErrors);
-            }
-            return kfree_skb(cx, skb, no_route.0);
-        }
+        Err(no_route) => return kfree_skb(cx, skb, no_route.0),
     };
     if dst.is_broadcast() {
         cx.count(IpMib::InBcastPkts);

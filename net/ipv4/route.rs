@@ -80,6 +80,11 @@ impl RouteCache {
     }
 }
 
+/// In a flow's `tos`: only destinations on a link will do (`SO_DONTROUTE`).
+///
+/// linux: include/net/route.h:RTO_ONLINK
+pub const RTO_ONLINK: u8 = 1;
+
 /// A flow that is to be sent.
 ///
 /// linux: include/net/flow.h:flowi4
@@ -156,13 +161,13 @@ fn ip_route_input_slow(
         return input_multicast(cx, key, dev);
     }
     if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
-        return Err(martian_source(cx, DropReason::IpInvalidSource));
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
     if ipv4_is_lbcast(daddr) || (saddr == 0 && daddr == 0) {
         return input_broadcast(cx, key, dev);
     }
     if ipv4_is_zeronet(saddr) {
-        return Err(martian_source(cx, DropReason::IpInvalidSource));
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
     if ipv4_is_zeronet(daddr) {
         return Err(NoRoute(DropReason::IpInvalidDest));
@@ -172,7 +177,7 @@ fn ip_route_input_slow(
         return Err(NoRoute(DropReason::IpLocalnet));
     }
     if on_wire && ipv4_is_loopback(saddr) {
-        return Err(martian_source(cx, DropReason::IpLocalnet));
+        return Err(NoRoute(DropReason::IpLocalnet));
     }
     let lookup = FibLookup { daddr, oif: 0, tos: key.tos, scope: RT_SCOPE_UNIVERSE };
     let found = match fib_lookup(&t.net, &lookup) {
@@ -195,11 +200,6 @@ fn ip_route_input_slow(
         }
         _ => Err(NoRoute(DropReason::IpInvalidDest)),
     }
-}
-
-fn martian_source(cx: &mut BhCx<'_>, reason: DropReason) -> NoRoute {
-    cx.count(LinuxMib::IPReversePathFilter);
-    NoRoute(reason)
 }
 
 fn input_broadcast(
@@ -225,7 +225,7 @@ fn input_multicast(
         || ipv4_is_lbcast(key.saddr)
         || (ipv4_is_loopback(key.saddr) && !dev.is_loopback());
     if bad_source {
-        return Err(martian_source(cx, DropReason::IpInvalidSource));
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
     if key.daddr != INADDR_ALLHOSTS_GROUP || !dev.has_flag(IFF_MULTICAST) {
         return Err(NoRoute(DropReason::IpInvalidDest));
@@ -321,15 +321,16 @@ fn fib_validate_source(
     let back = fib_lookup(&t.net, &lookup);
     match back {
         Ok(found) if found.info.kind == RTN_LOCAL && !cnf.accept_local => {
-            Err(martian_source(cx, DropReason::IpLocalSource))
+            Err(NoRoute(DropReason::IpLocalSource))
         }
-        Ok(found) if found.info.kind == RTN_BROADCAST => {
-            Err(martian_source(cx, DropReason::IpInvalidSource))
-        }
+        Ok(found) if found.info.kind == RTN_BROADCAST => Err(NoRoute(DropReason::IpInvalidSource)),
         _ if cnf.rp_filter == 0 => Ok(()),
         Ok(found) if found.info.dev == dev.ifindex => Ok(()),
         Ok(_) if cnf.rp_filter == 2 => Ok(()),
-        _ => Err(martian_source(cx, DropReason::IpRpFilter)),
+        _ => {
+            cx.count(LinuxMib::IPReversePathFilter);
+            Err(NoRoute(DropReason::IpRpFilter))
+        }
     }
 }
 
@@ -382,8 +383,9 @@ fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> 
         way.daddr = if way.saddr != 0 { way.saddr } else { INADDR_LOOPBACK };
         return mkroute_output(cx, flow, Way::local(t, way.daddr, way.saddr)?);
     }
-    let lookup =
-        FibLookup { daddr: way.daddr, oif: way.oif, tos: way.tos, scope: RT_SCOPE_UNIVERSE };
+    let onlink = way.tos & RTO_ONLINK != 0;
+    let scope = if onlink { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE };
+    let lookup = FibLookup { daddr: way.daddr, oif: way.oif, tos: way.tos & !RTO_ONLINK, scope };
     let found = match fib_lookup(&t.net, &lookup) {
         Ok(found) => found,
         // A device without a route to the destination: taken to be on its link.

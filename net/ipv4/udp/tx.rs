@@ -9,7 +9,7 @@ use crate::net::core::skbuff::IpSummed;
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
-use crate::net::ipv4::route::{Flow4, ip_route_output_ports};
+use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_magic, csum_tcpudp_nofold};
 use std::io::IoSlice;
@@ -23,7 +23,7 @@ use uapi::in_::{
 use uapi::ip::{IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{AF_UNSPEC, MSG_MORE, MSG_OOB, MSG_PROBE};
+use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
 use uapi::udp::UdpHdr;
 use zerocopy::FromBytes;
 
@@ -41,6 +41,8 @@ pub(crate) struct Pending {
 #[derive(Clone, Copy, Debug)]
 struct Send4 {
     flow: Flow4,
+    /// As the header says it.
+    tos: u8,
     sport: u16,
     dport: u16,
     ttl: u8,
@@ -138,10 +140,11 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
             daddr: inet.daddr,
             saddr: inet.saddr,
             oif: opts.bound_dev_if,
-            tos: inet.tos & 0x1e,
+            tos: inet.tos & 0x1e | if opts.localroute { RTO_ONLINK } else { 0 },
             mark: opts.mark,
             any_src: inet.freebind,
         },
+        tos: inet.tos,
         sport: inet.num,
         dport: inet.dport,
         ttl: default_ttl,
@@ -184,9 +187,10 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
     let many = ipv4_is_multicast(send.flow.daddr);
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
-        let mut ipc = IpcmCookie { tos: send.flow.tos, ..IpcmCookie::default() };
+        let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
         ip_cmsg_send(msg.control, &mut ipc)?;
-        send.flow.tos = ipc.tos & 0x1e;
+        send.tos = ipc.tos;
+        send.flow.tos = ipc.tos & 0x1e | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
         send.priority = ipc.priority.unwrap_or(send.priority);
         if ipc.addr != 0 {
@@ -195,6 +199,9 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
         if ipc.oif != 0 {
             send.flow.oif = ipc.oif;
         }
+    }
+    if msg.flags & MSG_DONTROUTE != 0 {
+        send.flow.tos |= RTO_ONLINK;
     }
     if template.shutdown {
         return Err(Errno::EPIPE);
@@ -277,7 +284,7 @@ fn send_datagram(
         saddr: dst.saddr,
         daddr: dst_addr(send, &dst),
         protocol: IPPROTO_UDP,
-        tos: send.flow.tos,
+        tos: send.tos,
         ttl: send.ttl,
         df: send.df,
         ident: send.connected.then(|| sk.inet_id.fetch_add(1, Ordering::Relaxed) as u16),

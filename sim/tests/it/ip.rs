@@ -394,3 +394,22 @@ fn a_failed_change_of_routes_changes_nothing() {
     assert_eq!(fib_del_route(cx, 0, 0, |_| true), Err(Errno::ESRCH));
     assert_eq!(router.machine.tables().net.fib.dump(), before);
 }
+
+#[test]
+fn dont_route_keeps_to_the_link() {
+    let mut pair = Pair::new(55);
+    let mut ends = pair.ends();
+    let client = udp(&mut ends.a, A, 4000);
+    let gateway = FibInfo { gateway: B.into(), ..FibInfo::default() };
+    fib_new_route(&mut ends.a, 0, 0, gateway).expect("a default route");
+    let (far, near) = (addr(FAR, 7), addr(B, 7));
+    let dont = uapi::socket::MSG_DONTROUTE;
+    assert_eq!(pair.run(&mut ends.a, sys_sendto(client, b"x", 0, Some(&far))), Ok(1));
+    let refused = pair.run(&mut ends.a, sys_sendto(client, b"x", dont, Some(&far)));
+    assert_eq!(refused, Err(Errno::ENETUNREACH));
+    assert_eq!(pair.run(&mut ends.a, sys_sendto(client, b"x", dont, Some(&near))), Ok(1));
+    exit_files(&mut ends.a);
+    exit_files(&mut ends.b);
+    drop(ends);
+    pair.assert_clean();
+}

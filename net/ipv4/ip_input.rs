@@ -63,7 +63,7 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
 }
 
 /// Checks version, lengths and checksum, and cuts what the link padded. The header's length.
-#[inline]
+#[inline(always)]
 fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
     const FIXED: usize = size_of::<IpHdr>();
     const TRUNCATED: (IpMib, DropReason) = (IpMib::InHdrErrors, DropReason::HdrTrunc);
@@ -129,6 +129,7 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 /// Finds the way of a received packet and takes it there.
 ///
 /// linux: net/ipv4/ip_input.c:ip_rcv_finish
+#[inline(always)]
 fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_rcv_finish);
     let (Some(dev), Some(iph)) = (skb.dev, skb.front::<IpHdr>()) else {
@@ -168,6 +169,7 @@ pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, skb: Skb) {
 /// Gives a packet to its transport protocol; its sender is told if there is none.
 ///
 /// linux: net/ipv4/ip_input.c:ip_local_deliver_finish
+#[inline(always)]
 fn ip_local_deliver_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_local_deliver_finish);
     let Some(iph) = skb.front::<IpHdr>() else {

@@ -55,7 +55,7 @@ pub struct IpMakeSkb {
 /// EMSGSIZE over the MTU or 65,535 bytes; ENOBUFS without memory; those of `getfrag`.
 ///
 /// linux: net/ipv4/ip_output.c:ip_make_skb
-#[inline]
+#[inline(always)]
 pub fn ip_make_skb(
     cx: &mut BhCx<'_>,
     dst: Arc<Dst>,
@@ -126,7 +126,7 @@ fn ip_select_ident(cx: &BhCx<'_>, make: &IpMakeSkb) -> u16 {
 /// ENOBUFS when it was dropped on the way to the device.
 ///
 /// linux: net/ipv4/ip_output.c:ip_send_skb
-#[inline]
+#[inline(always)]
 pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
     walk!(cx, skb, ip_send_skb);
     let sent = ip_local_out(cx, skb).errno();
@@ -139,7 +139,7 @@ pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
 /// Completes the header of a packet made here, passes `LOCAL_OUT`, and sends it by its route.
 ///
 /// linux: net/ipv4/ip_output.c:ip_local_out
-#[inline]
+#[inline(always)]
 pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_local_out);
     match __ip_local_out(cx, skb) {
@@ -151,7 +151,7 @@ pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 /// Total length, checksum, hook.
 ///
 /// linux: net/ipv4/ip_output.c:__ip_local_out
-#[inline]
+#[inline(always)]
 fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
     walk!(cx, skb, __ip_local_out);
     let len = skb.len() as u16;
@@ -162,7 +162,7 @@ fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
 }
 
 /// linux: net/ipv4/ip_output.c:ip_send_check
-#[inline]
+#[inline(always)]
 fn ip_send_check(skb: &mut Skb, len: u16) {
     let Some(data) = skb.data_mut() else { return };
     let Some(ihl) = data.first().map(|first| usize::from(first & 15) * 4) else { return };
@@ -223,7 +223,7 @@ pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
 /// The last look before the link: a packet over the MTU can't go on.
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output
-#[inline]
+#[inline(always)]
 fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_finish_output);
     let mtu = skb.dst.as_ref().map_or(0, |dst| dst.mtu as usize);
@@ -238,7 +238,7 @@ fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 /// Finds the neighbour of the next hop and gives it the packet.
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output2
-#[inline]
+#[inline(always)]
 fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_finish_output2);
     let (Some(dst), Some(iph)) = (&skb.dst, skb.front::<IpHdr>()) else {

@@ -63,7 +63,7 @@ impl RouteCache {
         (mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.dir as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
         let slot = &mut self.slots[Self::slot(key)];
         match slot {
@@ -73,7 +73,7 @@ impl RouteCache {
     }
 
     /// Takes a decision back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
         let slot = Self::slot(&dst.key);
         self.slots[slot] = Some(dst);
@@ -340,6 +340,7 @@ fn fib_validate_source(
 /// As [`__ip_route_output_key`].
 ///
 /// linux: include/net/route.h:ip_route_output_ports
+#[inline(always)]
 pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_ports => u64::from(flow.daddr));
     ip_route_output_flow(cx, flow)
@@ -351,7 +352,7 @@ pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>
 /// As [`__ip_route_output_key`].
 ///
 /// linux: net/ipv4/route.c:ip_route_output_flow
-#[inline]
+#[inline(always)]
 pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
     match cx.cpu.routes.take(&flow.key(), cx.t.generation) {

@@ -137,7 +137,7 @@ impl From<Stopped> for NetXmit {
 /// How a hook ended the packet's way.
 ///
 /// linux: include/linux/netfilter.h:NF_HOOK
-#[inline]
+#[inline(always)]
 #[allow(non_snake_case, reason = "Linux's name")]
 pub fn NF_HOOK<R>(
     cx: &mut BhCx<'_>,

@@ -181,7 +181,7 @@ const _: () = assert!(size_of::<SkBuff>() <= 256);
 /// `None` when the machine's memory is used up.
 ///
 /// linux: net/core/skbuff.c:__alloc_skb
-#[inline]
+#[inline(always)]
 pub fn alloc_skb(cx: &mut BhCx<'_>, size: usize) -> Option<Skb> {
     let skb = cx.cpu.pool.alloc(size);
     if skb.is_none() {
@@ -194,7 +194,7 @@ pub fn alloc_skb(cx: &mut BhCx<'_>, size: usize) -> Option<Skb> {
 /// the IP header.
 ///
 /// linux: net/core/skbuff.c:__netdev_alloc_skb
-#[inline]
+#[inline(always)]
 pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb> {
     let mut skb = alloc_skb(cx, NET_SKB_PAD + 2 + len)?;
     skb.skb_reserve(NET_SKB_PAD + 2);
@@ -205,7 +205,7 @@ pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb
 /// Ends a packet that did its work.
 ///
 /// linux: net/core/skbuff.c:consume_skb
-#[inline]
+#[inline(always)]
 pub fn consume_skb(cx: &mut BhCx<'_>, skb: Skb) {
     crate::walk!(cx, skb, consume_skb);
     cx.free_skb(skb);
@@ -262,7 +262,7 @@ impl SkBuff {
 
 impl BhCx<'_> {
     /// Gives a packet's memory, charge and route back; nothing is recorded.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free_skb(&mut self, mut skb: Skb) {
         if !skb.owner.is_none() {
             let owner = std::mem::take(&mut skb.owner);

@@ -138,7 +138,7 @@ impl SkbPool {
     }
 
     /// A packet with room for `size` bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
         if size > SKB_DATA_SIZE {
             return self.alloc_large(size);
@@ -167,7 +167,7 @@ impl SkbPool {
     }
 
     /// Takes a packet's memory home.
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(&mut self, skb: Skb) {
         self.live -= 1;
         let mut memory = skb.into_memory();

@@ -113,7 +113,7 @@ impl SockState {
     /// (`rmem_default`, `rmem_max` and `SO_RCVBUF` decide).
     ///
     /// linux: net/core/sock.c:sock_queue_rcv_skb
-    #[inline]
+    #[inline(always)]
     pub fn sock_queue_rcv_skb(&mut self, cx: &mut BhCx<'_>, mut skb: Skb) -> Result<(), Skb> {
         walk!(cx, skb, sock_queue_rcv_skb);
         if self.rmem_alloc > self.opts.rcvbuf as usize {

@@ -24,6 +24,7 @@ use uapi::udp::UdpHdr;
 /// pending error.
 ///
 /// linux: net/ipv4/udp.c:udp_recvmsg
+#[inline(always)]
 pub(super) fn udp_recvmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
@@ -57,7 +58,7 @@ pub(super) fn udp_recvmsg(
 }
 
 /// What the reader asked to know, before the packet is gone.
-#[inline]
+#[inline(always)]
 fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
     if !flags.wants_control() {
         return None;
@@ -67,7 +68,7 @@ fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
 }
 
 /// Copies data and sender out.
-#[inline]
+#[inline(always)]
 fn copy_out(skb: &SkBuff, msg: &mut MsgRecv<'_>) -> Received {
     let len = skb.len();
     let copied = copy_to_iter(skb, msg.iov);

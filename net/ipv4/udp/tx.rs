@@ -110,6 +110,7 @@ pub(super) fn udp_sendmsg(
     }
 }
 
+#[inline(always)]
 fn udp_send_batch(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
@@ -130,6 +131,7 @@ fn udp_send_batch(
 }
 
 /// What the socket says, and its pending error.
+#[inline(always)]
 fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
     let default_ttl = cx.t.net.sysctl.ip_default_ttl;
     let mut state = sk.state();
@@ -164,6 +166,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
 }
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
+#[inline(always)]
 fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Errno> {
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
     if len > 0xffff {
@@ -209,7 +212,7 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
     Ok((send, len))
 }
 
-#[inline]
+#[inline(always)]
 fn udp_send_one(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
@@ -235,7 +238,7 @@ fn udp_send_one(
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
-#[inline]
+#[inline(always)]
 fn parse_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
     const INET: [u8; 2] = (uapi::socket::AF_INET as u16).to_ne_bytes();
     match name.first_chunk::<16>() {
@@ -258,6 +261,7 @@ fn parse_odd_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
 }
 
 /// Copies user data into the packet: exactly as much as there is.
+#[inline(always)]
 fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     for part in iov {
         let (here, rest) = to.split_at_mut(part.len().min(to.len()));
@@ -267,7 +271,7 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn send_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
@@ -311,6 +315,7 @@ fn send_datagram(
 }
 
 /// To nobody in particular means to this machine.
+#[inline(always)]
 fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
     if send.flow.daddr == 0 { dst.saddr } else { send.flow.daddr }
 }
@@ -318,7 +323,7 @@ fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
 /// Fills in the checksum, or leaves that to the device, and sends.
 ///
 /// linux: net/ipv4/udp.c:udp_send_skb
-#[inline]
+#[inline(always)]
 fn udp_send_skb(
     cx: &mut BhCx<'_>,
     mut skb: crate::net::core::skbuff::Skb,

@@ -47,6 +47,7 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
                 ihl: ihl as u8,
                 optlen: (ihl - size_of::<IpHdr>()) as u8,
                 forwarded: false,
+                mc_loop: false,
             });
             let state = NfHookState {
                 hook: NfInetHook::PreRouting,
@@ -132,6 +133,9 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 #[inline(always)]
 fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_rcv_finish);
+    if skb.dst.is_some() {
+        return dst_input(cx, skb);
+    }
     let (Some(dev), Some(iph)) = (skb.dev, skb.front::<IpHdr>()) else {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };

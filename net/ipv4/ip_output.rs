@@ -11,13 +11,14 @@ use crate::net::core::dst::{Dst, dst_output};
 use crate::net::core::neighbour::{
     __neigh_create, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
-use crate::net::core::skbuff::{IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{Cb, IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
 use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook, Stopped};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_P_IP;
+use uapi::in_::INADDR_ALLHOSTS_GROUP;
 use uapi::ip::{IP_DF, IpHdr};
 use uapi::snmp::IpMib;
 use zerocopy::IntoBytes;
@@ -198,7 +199,7 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
 pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     let (loops_back, mib) = match &skb.dst {
         Some(dst) if dst.is_broadcast() => (true, IpMib::OutBcastPkts),
-        _ => (false, IpMib::OutMcastPkts),
+        _ => (loops_to_members(&skb), IpMib::OutMcastPkts),
     };
     cx.count(mib);
     let dev = skb.dst.as_ref().map(|dst| dst.dev);
@@ -212,12 +213,18 @@ pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
         // Nobody filled its checksum in, and nobody will: it never leaves.
         copy.ip_summed = IpSummed::Unnecessary;
         copy.dev = dev;
-        if let Some(dst) = copy.dst.take() {
-            drop(dst);
-        }
+        // It keeps its route, whose input delivers it here: looked up anew, a packet from one of our
+        // own addresses would be a martian.
         netif_rx(cx, copy);
     }
     ip_output(cx, skb)
+}
+
+/// The sender wants its machine's members of the group to hear it too, and there are members: every
+/// host is one of 224.0.0.1, until groups can be joined.
+fn loops_to_members(skb: &Skb) -> bool {
+    let wanted = matches!(skb.cb, Cb::Inet(parm) if parm.mc_loop);
+    wanted && skb.front::<IpHdr>().is_some_and(|iph| iph.daddr.get() == INADDR_ALLHOSTS_GROUP)
 }
 
 /// The last look before the link: a packet over the MTU can't go on.

@@ -5,8 +5,9 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::IpSummed;
+use crate::net::core::skbuff::{Cb, IpSummed};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
+use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
@@ -51,6 +52,7 @@ struct Send4 {
     connected: bool,
     broadcast: bool,
     no_check: bool,
+    mc_loop: bool,
     priority: u32,
 }
 
@@ -154,6 +156,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
         connected: false,
         broadcast: opts.broadcast,
         no_check: opts.no_check_tx,
+        mc_loop: inet.mc_loop,
         priority: opts.priority,
     };
     Ok(Template {
@@ -305,6 +308,9 @@ fn send_datagram(
     })?;
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
+    if ipv4_is_multicast(make.daddr) {
+        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop, ..InetSkbParm::default() });
+    }
     sk.skb_set_owner_w(cx, &mut skb);
     let sent = udp_send_skb(cx, skb, &make, send);
     match sent {

@@ -102,7 +102,7 @@ pub struct Sock {
     /// A datagram is corked, or the next one will be.
     corked: AtomicBool,
     /// The next IP ID of a connected socket.
-    pub(crate) inet_id: AtomicU32,
+    inet_id: AtomicU32,
 }
 
 /// Options of the socket level.
@@ -266,6 +266,15 @@ impl Sock {
     pub(crate) fn set_inet_num(&self, state: &mut SockState, num: u16) {
         state.inet.num = num;
         self.num.store(num, Ordering::Release);
+    }
+
+    /// The next IP ID of a connected socket. Two threads may get the same one, which a receiver
+    /// can't confuse: their datagrams are not fragments of one.
+    #[inline]
+    pub(crate) fn next_ident(&self) -> u16 {
+        let id = self.inet_id.load(Ordering::Relaxed);
+        self.inet_id.store(id.wrapping_add(1), Ordering::Relaxed);
+        id as u16
     }
 
     /// A datagram is corked, or the next one will be.

@@ -5,17 +5,16 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::{Cb, IpSummed};
+use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
-use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_magic, csum_tcpudp_nofold};
+use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::in_::{
@@ -123,10 +122,15 @@ fn udp_send_batch(
         Ok(template) => template,
         Err(error) => return (sent, Some(error.into())),
     };
+    let mut send = template.send;
     for msg in batch.iter() {
-        match udp_send_one(cx, sk, &template, &msg) {
+        match udp_send_one(cx, sk, &template, &msg, &mut send) {
             Ok(len) => sent.add(len),
             Err(stop) => return (sent, Some(stop)),
+        }
+        // What control data asked for was for that message alone.
+        if !msg.control.is_empty() {
+            send = template.send;
         }
     }
     (sent, None)
@@ -170,7 +174,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
 #[inline(always)]
-fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Errno> {
+fn prepare(template: &Template, msg: &MsgSend<'_>, send: &mut Send4) -> Result<usize, Errno> {
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
     if len > 0xffff {
         return Err(Errno::EMSGSIZE);
@@ -178,18 +182,21 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
     if msg.flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let mut send = template.send;
+    let peer = &template.send;
     match msg.name {
         Some(name) => {
             let to = parse_name(name)?;
             if to.port == 0 {
                 return Err(Errno::EINVAL);
             }
-            (send.flow.daddr, send.dport) = (to.addr, to.port);
+            (send.flow.daddr, send.dport, send.connected) = (to.addr, to.port, false);
         }
-        None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
-        None => send.connected = true,
+        None if peer.flow.daddr == 0 && peer.dport == 0 => return Err(Errno::EDESTADDRREQ),
+        None => {
+            (send.flow.daddr, send.dport, send.connected) = (peer.flow.daddr, peer.dport, true);
+        }
     }
+    send.flow.tos = peer.flow.tos;
     let many = ipv4_is_multicast(send.flow.daddr);
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
@@ -212,7 +219,7 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
     if template.shutdown {
         return Err(Errno::EPIPE);
     }
-    Ok((send, len))
+    Ok(len)
 }
 
 #[inline(always)]
@@ -221,8 +228,9 @@ fn udp_send_one(
     sk: &Arc<Sock>,
     template: &Template,
     msg: &MsgSend<'_>,
+    send: &mut Send4,
 ) -> Result<usize, Stop> {
-    let (send, len) = prepare(template, msg)?;
+    let len = prepare(template, msg, send)?;
     if msg.flags & MSG_PROBE != 0 {
         let dst = ip_route_output_ports(cx, &send.flow)?;
         cx.cpu.routes.give_back(dst);
@@ -231,7 +239,7 @@ fn udp_send_one(
     if !sk.sock_wspace() {
         return Err(Stop::NoRoom);
     }
-    let sent = send_datagram(cx, sk, &send, len, |to| copy_from_iter(msg.iov, to));
+    let sent = send_datagram(cx, sk, send, len, |to| copy_from_iter(msg.iov, to));
     // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
         Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
@@ -287,6 +295,10 @@ fn send_datagram(
         cx.cpu.routes.give_back(dst);
         return Err(Errno::EACCES);
     }
+    let t = cx.t;
+    let offload = t.net.dev(dst.dev).is_some_and(|dev| {
+        dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
+    });
     let make = IpMakeSkb {
         saddr: dst.saddr,
         daddr: dst_addr(send, &dst),
@@ -294,7 +306,7 @@ fn send_datagram(
         tos: send.tos,
         ttl: send.ttl,
         df: send.df,
-        ident: send.connected.then(|| sk.inet_id.fetch_add(1, Ordering::Relaxed) as u16),
+        ident: send.connected.then(|| sk.next_ident()),
         transhdrlen: size_of::<UdpHdr>(),
         length: len,
     };
@@ -304,15 +316,28 @@ fn send_datagram(
             udph.dest.set(send.dport);
             udph.len.set((size_of::<UdpHdr>() + len) as u16);
         }
-        getfrag(payload)
+        getfrag(payload)?;
+        let check = match (send.no_check, offload) {
+            (true, _) => 0,
+            // The device adds the sum over the rest to that of the pseudo header.
+            (false, true) => !csum_fold(pseudo(&make, len)),
+            (false, false) => udp_csum(&make, transport, payload),
+        };
+        transport[6..8].copy_from_slice(&check.to_be_bytes());
+        Ok(())
     })?;
+    if offload && !send.no_check {
+        skb.ip_summed = IpSummed::Partial;
+        skb.csum_start = skb.transport_header;
+        skb.csum_offset = 6;
+    }
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
     if ipv4_is_multicast(make.daddr) {
         skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop, ..InetSkbParm::default() });
     }
     sk.skb_set_owner_w(cx, &mut skb);
-    let sent = udp_send_skb(cx, skb, &make, send);
+    let sent = udp_send_skb(cx, skb);
     match sent {
         Ok(()) => cx.count(UdpMib::OutDatagrams),
         Err(_) => cx.count(UdpMib::SndbufErrors),
@@ -326,43 +351,31 @@ fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
     if send.flow.daddr == 0 { dst.saddr } else { send.flow.daddr }
 }
 
-/// Fills in the checksum, or leaves that to the device, and sends.
+/// The sum over the pseudo header.
+#[inline(always)]
+fn pseudo(make: &IpMakeSkb, len: usize) -> u32 {
+    let len = (size_of::<UdpHdr>() + len) as u32;
+    csum_tcpudp_nofold(make.saddr, make.daddr, len, IPPROTO_UDP, 0)
+}
+
+/// The checksum of a datagram whose device can't fill it in.
+///
+/// linux: include/net/udp.h:udp_csum
+fn udp_csum(make: &IpMakeSkb, header: &[u8], payload: &[u8]) -> u16 {
+    let sum = csum_partial(header, pseudo(make, payload.len()));
+    // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
+    match csum_fold(csum_partial(payload, sum)) {
+        0 => 0xffff,
+        check => check,
+    }
+}
+
+/// Sends a datagram that is complete but for what the device fills in.
 ///
 /// linux: net/ipv4/udp.c:udp_send_skb
 #[inline(always)]
-fn udp_send_skb(
-    cx: &mut BhCx<'_>,
-    mut skb: crate::net::core::skbuff::Skb,
-    make: &IpMakeSkb,
-    send: &Send4,
-) -> Result<(), Errno> {
+fn udp_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
     walk!(cx, skb, udp_send_skb);
-    let t = cx.t;
-    let len = (size_of::<UdpHdr>() + make.length) as u16;
-    let offload = skb.dst.as_ref().and_then(|dst| t.net.dev(dst.dev)).is_some_and(|dev| {
-        dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
-    });
-    let header = skb.transport_header;
-    let Some(data) = skb.data_mut().and_then(|data| data.get_mut(size_of::<IpHdr>()..)) else {
-        cx.free_skb(skb);
-        return Err(Errno::ENOBUFS);
-    };
-    if !send.no_check {
-        let (check, summed) = if offload {
-            // The device adds the sum over the rest to that of the pseudo header.
-            let pseudo = csum_tcpudp_nofold(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, 0);
-            (!csum_fold(pseudo), IpSummed::Partial)
-        } else {
-            let sum = csum_partial(data, 0);
-            let magic = csum_tcpudp_magic(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, sum);
-            // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
-            (if magic == 0 { 0xffff } else { magic }, IpSummed::None)
-        };
-        data[6..8].copy_from_slice(&check.to_be_bytes());
-        skb.ip_summed = summed;
-        skb.csum_start = header;
-        skb.csum_offset = 6;
-    }
     ip_send_skb(cx, skb)
 }
 
@@ -386,10 +399,13 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<usize, Err
     let (sk, cx) = guard.parts();
     let template = cx.local_bh_disable(|bh| template(bh, sk))?;
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
-    let begin = if begun { None } else { Some(prepare(&template, msg)?.0) };
+    let mut send = template.send;
+    if !begun {
+        prepare(&template, msg, &mut send)?;
+    }
     {
         let mut state = sk.state();
-        if let Some(send) = begin {
+        if !begun {
             state.udp.pending = Some(Pending { send, payload: Vec::new() });
         }
         let Some(pending) = &mut state.udp.pending else { return Err(Errno::EINVAL) };

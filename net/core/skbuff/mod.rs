@@ -8,6 +8,8 @@
 mod data;
 mod memory;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 pub use memory::Skb;
 pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};

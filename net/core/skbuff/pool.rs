@@ -12,11 +12,26 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Bytes of a pooled head: a full frame of 1,500 bytes with room in front.
+/// Bytes of the larger pooled head: a full frame of 1,500 bytes with room in front.
 pub const SKB_DATA_SIZE: usize = 2048;
+/// Bytes of the smaller one: what most datagrams and acknowledgements need, so that a socket's
+/// buffer holds as many of them as Linux's does.
+pub const SKB_SMALL_DATA_SIZE: usize = 512;
+/// The sizes of pooled heads, smallest first.
+const SIZES: [usize; 2] = [SKB_SMALL_DATA_SIZE, SKB_DATA_SIZE];
 /// Packets exchanged between a magazine and the depot at a time.
 const BATCH: usize = 64;
 const HANDLE_SIZE: usize = size_of::<SkBuff>();
+
+/// Packets at rest.
+#[derive(Default)]
+#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
+struct Store {
+    /// With a head, by its size in [`SIZES`].
+    ready: [Vec<Box<SkBuff>>; SIZES.len()],
+    /// Without one, for clones and odd heads.
+    bare: Vec<Box<SkBuff>>,
+}
 
 /// The machine's store of packet memory and its account.
 pub struct Depot {
@@ -24,16 +39,7 @@ pub struct Depot {
     used: AtomicUsize,
     /// Packets that fell out of scope.
     lost: AtomicUsize,
-    spare: SpinLock<Spare, class::Depot>,
-}
-
-#[derive(Default)]
-#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
-struct Spare {
-    /// Packets with a head of [`SKB_DATA_SIZE`].
-    ready: Vec<Box<SkBuff>>,
-    /// Packets without one, for clones and large heads.
-    bare: Vec<Box<SkBuff>>,
+    spare: SpinLock<Store, class::Depot>,
 }
 
 impl Depot {
@@ -64,7 +70,12 @@ impl Depot {
         self.cap
     }
 
+    /// Draws `bytes` from the system, giving spare packets back to it if the cap is reached.
     fn charge(&self, bytes: usize) -> bool {
+        self.try_charge(bytes) || (self.reclaim(bytes) && self.try_charge(bytes))
+    }
+
+    fn try_charge(&self, bytes: usize) -> bool {
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= self.cap)
@@ -76,24 +87,42 @@ impl Depot {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn draw<T>(
-        &self,
-        into: &mut Vec<T>,
-        list: fn(&mut Spare) -> &mut Vec<T>,
-        size: usize,
-        new: impl Fn() -> T,
-    ) {
+    /// Gives spare packets back to the system until `bytes` are free of them; false when there are
+    /// not so many.
+    #[cold]
+    fn reclaim(&self, bytes: usize) -> bool {
+        let mut freed = 0;
         let mut spare = self.spare.lock();
-        let spare = list(&mut spare);
-        let take = spare.len().saturating_sub(BATCH);
-        into.extend(spare.drain(take..));
-        if into.is_empty() {
-            for _ in 0..BATCH {
-                if !self.charge(size) {
-                    break;
-                }
-                into.push(new());
+        let Store { ready, bare } = &mut *spare;
+        let [small, large] = ready;
+        let lists = [(large, SIZES[1]), (small, SIZES[0]), (bare, 0)];
+        for (list, head) in lists {
+            let size = head + HANDLE_SIZE;
+            while freed < bytes && list.pop().is_some() {
+                freed += size;
             }
+        }
+        self.uncharge(freed);
+        freed >= bytes
+    }
+
+    /// Fills `into` from the spare packets that `list` names, or with new ones of `size` bytes.
+    #[cold]
+    fn draw(
+        &self,
+        into: &mut Vec<Box<SkBuff>>,
+        list: impl Fn(&mut Store) -> &mut Vec<Box<SkBuff>>,
+        size: usize,
+        new: impl Fn() -> Box<SkBuff>,
+    ) {
+        {
+            let mut spare = self.spare.lock();
+            let spare = list(&mut spare);
+            let take = spare.len().saturating_sub(BATCH);
+            into.extend(spare.drain(take..));
+        }
+        while into.len() < BATCH && self.charge(size) {
+            into.push(new());
         }
     }
 }
@@ -105,11 +134,9 @@ impl fmt::Debug for Depot {
 }
 
 /// One CPU's magazine.
-#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
 pub struct SkbPool {
     depot: Arc<Depot>,
-    ready: Vec<Box<SkBuff>>,
-    bare: Vec<Box<SkBuff>>,
+    store: Store,
     /// Packets handed out here less packets that came home here; the sum over CPUs is what lives.
     live: i64,
 }
@@ -118,7 +145,8 @@ impl SkbPool {
     /// An empty magazine of `depot`.
     pub fn new(depot: Arc<Depot>) -> Self {
         let magazine = || Vec::with_capacity(2 * BATCH + 1);
-        Self { depot, ready: magazine(), bare: magazine(), live: 0 }
+        let store = Store { ready: [magazine(), magazine()], bare: magazine() };
+        Self { depot, store, live: 0 }
     }
 
     /// This CPU's share of the count of live packets; may be negative.
@@ -128,11 +156,12 @@ impl SkbPool {
 
     /// A packet with an empty head.
     pub(super) fn alloc_handle(&mut self) -> Option<Skb> {
-        if self.bare.is_empty() {
+        if self.store.bare.is_empty() {
             let home = Arc::downgrade(&self.depot);
-            self.depot.draw(&mut self.bare, |s| &mut s.bare, HANDLE_SIZE, || new_handle(&home));
+            let new = || new_handle(&home);
+            self.depot.draw(&mut self.store.bare, |s| &mut s.bare, HANDLE_SIZE, new);
         }
-        let handle = self.bare.pop()?;
+        let handle = self.store.bare.pop()?;
         self.live += 1;
         Some(Skb::new(handle))
     }
@@ -140,18 +169,25 @@ impl SkbPool {
     /// A packet with room for `size` bytes.
     #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
+        let class = if size <= SKB_SMALL_DATA_SIZE { 0 } else { 1 };
         if size > SKB_DATA_SIZE {
             return self.alloc_large(size);
         }
-        if self.ready.is_empty() {
-            let size = SKB_DATA_SIZE + HANDLE_SIZE;
-            let home = Arc::downgrade(&self.depot);
-            self.depot.draw(&mut self.ready, |s| &mut s.ready, size, || new_ready(&home));
+        if self.store.ready[class].is_empty() {
+            self.draw_ready(class);
         }
-        let mut handle = self.ready.pop()?;
+        let mut handle = self.store.ready[class].pop()?;
         self.live += 1;
-        handle.truesize = (SKB_DATA_SIZE + HANDLE_SIZE) as u32;
+        handle.truesize = (SIZES[class] + HANDLE_SIZE) as u32;
         Some(Skb::new(handle))
+    }
+
+    #[cold]
+    fn draw_ready(&mut self, class: usize) {
+        let home = Arc::downgrade(&self.depot);
+        let new = || new_ready(&home, SIZES[class]);
+        let size = SIZES[class] + HANDLE_SIZE;
+        self.depot.draw(&mut self.store.ready[class], |s| &mut s.ready[class], size, new);
     }
 
     #[cold]
@@ -172,16 +208,18 @@ impl SkbPool {
         self.live -= 1;
         let mut memory = skb.into_memory();
         memory.reset();
-        match &memory.head {
-            Head::Own(bytes) if bytes.len() == SKB_DATA_SIZE => self.ready.push(memory),
-            _ => self.free_odd(memory),
-        }
-        if self.ready.len() > 2 * BATCH {
+        let list = match &memory.head {
+            Head::Own(bytes) if bytes.len() == SKB_SMALL_DATA_SIZE => &mut self.store.ready[0],
+            Head::Own(bytes) if bytes.len() == SKB_DATA_SIZE => &mut self.store.ready[1],
+            _ => return self.free_odd(memory),
+        };
+        list.push(memory);
+        if list.len() > 2 * BATCH {
             self.spill();
         }
     }
 
-    /// A packet without a head of the pooled size of its own.
+    /// A packet without a head of a pooled size of its own.
     #[cold]
     fn free_odd(&mut self, mut memory: Box<SkBuff>) {
         let bytes = match std::mem::take(&mut memory.head) {
@@ -189,29 +227,35 @@ impl SkbPool {
             // The last clone brings the head home.
             Head::Shared(bytes) => Arc::try_unwrap(bytes).ok(),
         };
-        match bytes {
-            Some(bytes) if bytes.len() == SKB_DATA_SIZE => {
+        let class = bytes.as_ref().and_then(|b| SIZES.iter().position(|size| *size == b.len()));
+        match (bytes, class) {
+            (Some(bytes), Some(class)) => {
                 memory.head = Head::Own(bytes);
-                self.ready.push(memory);
+                self.store.ready[class].push(memory);
             }
-            Some(bytes) => {
-                self.depot.uncharge(bytes.len());
-                self.bare.push(memory);
+            (bytes, _) => {
+                self.depot.uncharge(bytes.map_or(0, |bytes| bytes.len()));
+                self.store.bare.push(memory);
             }
-            None => self.bare.push(memory),
         }
-        if self.bare.len() > 2 * BATCH {
-            self.spill();
-        }
+        self.spill();
     }
 
+    /// Gives what is over a batch to the depot.
     #[cold]
     fn spill(&mut self) {
         let mut spare = self.depot.spare.lock();
-        let ready = self.ready.len().min(BATCH);
-        spare.ready.extend(self.ready.drain(ready..));
-        let bare = self.bare.len().min(BATCH);
-        spare.bare.extend(self.bare.drain(bare..));
+        let Store { ready, bare } = &mut self.store;
+        let lists = ready.iter_mut().chain([bare]);
+        let spares = {
+            let Store { ready, bare } = &mut *spare;
+            ready.iter_mut().chain([bare])
+        };
+        for (list, spare) in lists.zip(spares) {
+            if list.len() > 2 * BATCH {
+                spare.extend(list.drain(BATCH..));
+            }
+        }
     }
 
     /// Gives `skb` a head of its own with at least `headroom` bytes in front.
@@ -245,15 +289,16 @@ fn new_handle(home: &Weak<Depot>) -> Box<SkBuff> {
     Box::new(SkBuff { home: Weak::clone(home), ..SkBuff::default() })
 }
 
-fn new_ready(home: &Weak<Depot>) -> Box<SkBuff> {
+fn new_ready(home: &Weak<Depot>, size: usize) -> Box<SkBuff> {
     let mut handle = new_handle(home);
-    handle.head = Head::Own(vec![0; SKB_DATA_SIZE].into());
+    handle.head = Head::Own(vec![0; size].into());
     handle
 }
 
 impl fmt::Debug for SkbPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SkbPool({} ready, {} bare)", self.ready.len(), self.bare.len())
+        let ready: usize = self.store.ready.iter().map(Vec::len).sum();
+        write!(f, "SkbPool({ready} ready, {} bare)", self.store.bare.len())
     }
 }
 
@@ -265,17 +310,34 @@ mod tests {
     fn the_cap_is_hard_and_freed_memory_serves_again() {
         let depot = Arc::new(Depot::new(BATCH * (SKB_DATA_SIZE + HANDLE_SIZE)));
         let mut pool = SkbPool::new(Arc::clone(&depot));
-        let mut all: Vec<Skb> = std::iter::from_fn(|| pool.alloc(100)).collect();
+        let mut all: Vec<Skb> = std::iter::from_fn(|| pool.alloc(1500)).collect();
         assert_eq!(all.len(), BATCH);
         assert!(depot.used() <= depot.cap());
         pool.free(all.pop().expect("one of many"));
-        all.push(pool.alloc(100).expect("what was freed"));
+        all.push(pool.alloc(1500).expect("what was freed"));
         for skb in all {
             pool.free(skb);
         }
         assert_eq!(pool.live(), 0);
-        assert!(pool.alloc(100_000).is_none(), "over the cap");
+        assert!(pool.alloc(1_000_000).is_none(), "over the cap");
         assert_eq!(pool.live(), 0);
+    }
+
+    #[test]
+    fn packets_of_another_size_give_way_when_the_cap_is_reached() {
+        let depot = Arc::new(Depot::new(400 * (SKB_SMALL_DATA_SIZE + HANDLE_SIZE)));
+        let mut pool = SkbPool::new(Arc::clone(&depot));
+        let small: Vec<Skb> = std::iter::from_fn(|| pool.alloc(100)).collect();
+        assert!(pool.alloc(1500).is_none(), "all of it is in use");
+        for skb in small {
+            pool.free(skb);
+        }
+        let large: Vec<Skb> = std::iter::from_fn(|| pool.alloc(1500)).collect();
+        assert!(large.len() > 60, "{} large ones", large.len());
+        assert!(depot.used() <= depot.cap());
+        for skb in large {
+            pool.free(skb);
+        }
     }
 
     #[test]

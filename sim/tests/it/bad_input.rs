@@ -340,7 +340,7 @@ fn attack_receive_flood_is_bounded_by_the_socket() {
     let sk = victim.machine.net().udp_table.dump().remove(0);
     let held = sk.state().rmem_alloc;
     assert!(held <= 212_992 + 4096, "{held} bytes");
-    assert!(victim.machine.mib().get(UdpMib::RcvbufErrors) > 1800);
+    assert!(victim.machine.mib().get(UdpMib::RcvbufErrors) > 1500);
     drop(sk);
     victim.finish();
 }

@@ -234,7 +234,7 @@ fn a_full_receive_queue_drops() {
     stack::net::socket::sys_setsockopt(&mut on_b, server, level, name, &small).expect("set");
     pair.world.watch(WalkFilter { port: Some(7), ..WalkFilter::default() });
     for _ in 0..5 {
-        send(&mut pair, &mut on_a, client, &[0; 100], addr(B, 7));
+        send(&mut pair, &mut on_a, client, &[0; 600], addr(B, 7));
         pair.world.settle();
     }
     let mib = pair.b.mib();

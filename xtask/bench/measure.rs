@@ -14,6 +14,8 @@ const MODEL: &[&str] = &[
 /// allocated once is allocated by then.
 const DATAGRAMS: usize = 3200;
 const FEWEST: usize = 50;
+/// Less than this is what adding and subtracting leaves behind.
+const NOTHING: f64 = 1e-6;
 
 /// What is measured: a device and a size of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +76,7 @@ impl Meter {
         for (run, factor) in [(&with_model, 0.5), (&less_model, 0.5), (model, -0.5)] {
             profile.add(run, factor);
         }
-        profile.costs.retain(|_, cost| cost.count.abs() > 1e-6);
+        profile.costs.retain(|_, cost| cost.count.abs() > NOTHING);
         let rest = |cost: &&super::profile::Cost| is_model(&cost.function);
         let left: f64 = profile.costs.values().filter(rest).map(|cost| cost.count.abs()).sum();
         if left > 1.0 {
@@ -95,6 +97,7 @@ impl Meter {
         let mut profile = Profile::default();
         profile.add(&run(2 * rounds)?, each);
         profile.add(&run(rounds)?, -each);
+        profile.costs.retain(|_, cost| cost.count.abs() > NOTHING);
         Ok(profile)
     }
 }

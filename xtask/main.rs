@@ -2,8 +2,10 @@
 //!
 //! `cargo xtask check` runs all of them; each is one module of [`checks`], or [`map`] for the map
 //! of Linux's stations. Everything works on plain text with comments and strings told apart
-//! ([`source`]), so the checks need nothing but the standard library and take a second.
+//! ([`source`]), so the checks need nothing but the standard library and take a second. [`bench`]
+//! is beside them: it builds, runs and counts.
 
+mod bench;
 mod checks;
 mod manifest;
 mod map;
@@ -23,6 +25,7 @@ Usage:
   cargo xtask map --write [--root DIR]       write it
   cargo xtask map --missing [--write]        print (write) the list of missing stations
   cargo xtask map --help                     how a station is marked in the code
+  cargo xtask bench [WHAT]                   what a datagram costs; `bench --help` has the rest
 
 --root DIR: another checkout; without it the workspace around the current directory.
 
@@ -137,7 +140,13 @@ fn run(args: Args) -> Result<ExitCode, Usage> {
 }
 
 fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)).and_then(run) {
+    let mut args = std::env::args().skip(1).peekable();
+    // It has options of its own.
+    let done = match args.next_if(|arg| arg == "bench") {
+        Some(_) => bench::run(args),
+        None => parse(args).and_then(run),
+    };
+    match done {
         Ok(code) => code,
         Err(problem) => {
             eprintln!("xtask: {problem}");

@@ -238,6 +238,11 @@ impl Tracer {
     }
 }
 
+/// Stations are built in. Not with `default-features = false`; and because every crate of the
+/// workspace asks for the default, `--cfg netkeel_no_walk` takes them out of all at once, which is
+/// how a bench finds out what they cost.
+pub const COMPILED: bool = cfg!(feature = "walk") && !cfg!(netkeel_no_walk);
+
 /// Leaves a record at a station.
 ///
 /// `walk!(cx, skb, ip_rcv)` records on the packet, `walk!(cx, net_rx_action)` on the span the
@@ -246,7 +251,7 @@ impl Tracer {
 macro_rules! walk {
     ($cx:expr, $skb:expr, $point:ident) => { $crate::walk!($cx, $skb, $point => 0) };
     ($cx:expr, $skb:expr, $point:ident => $arg:expr) => {
-        if $skb.walk_id.watched() {
+        if $crate::kernel::trace::COMPILED && $skb.walk_id.watched() {
             #[allow(unused_imports)]
             use $crate::kernel::context::Walker as _;
             $cx.walk_packet(&$skb, $crate::kernel::trace::events::Point::$point, $arg);
@@ -257,7 +262,7 @@ macro_rules! walk {
         {
             #[allow(unused_imports)]
             use $crate::kernel::context::Walker as _;
-            if $cx.span().watched() {
+            if $crate::kernel::trace::COMPILED && $cx.span().watched() {
                 $cx.walk_span($crate::kernel::trace::events::Point::$point, $arg);
             }
         }

@@ -1,0 +1,257 @@
+//! Two machines joined by a wire in memory, and the phases of a datagram's way between them.
+//!
+//! The phases are functions of their own that are never inlined: an instrument outside switches on
+//! at their entry and off at their exit, and finds them by name.
+
+use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
+use drivers::net::loopback::loopback_net_init;
+use drivers::net::wire::wire_probe;
+use drivers::net::wire_port::WirePort;
+use drivers::pci::DmaSpace;
+use hw::igb::I82576;
+use hw::wire::Wire;
+use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
+use stack::kernel::machine::{Machine, Platform};
+use stack::kernel::sched::{Operation, TaskStruct};
+use stack::kernel::time::Ktime;
+use stack::net::core::dev::{NetdevFeatures, dev_open};
+use stack::net::core::neighbour::{NeighKey, neigh_add};
+use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::net::socket::{MsgSend, sys_bind, sys_recvfrom, sys_sendmmsg, sys_socket};
+use std::hint::black_box;
+use std::io::IoSlice;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use uapi::in_::SockaddrIn;
+use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
+
+/// The most datagrams of one `sendmmsg`.
+pub const MAX_BATCH: usize = 64;
+/// Bytes of a datagram.
+pub const PAYLOAD: usize = 64;
+
+const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// Frames of a direction of the wire.
+const WIRE: usize = 1024;
+/// What a device may map for DMA.
+const DMA_LIMIT: usize = 64 << 20;
+/// More than any interrupt throttling holds an interrupt back.
+const MODEL_STEP: u64 = 1_000_000;
+
+/// What carries the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A netdev directly on the wire.
+    Wire,
+    /// The igb driver on a model of the 82576 on the wire.
+    Igb,
+}
+
+impl Device {
+    /// The device of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "wire" => Some(Self::Wire),
+            "igb" => Some(Self::Igb),
+            _ => None,
+        }
+    }
+}
+
+/// A clock that costs nothing worth counting: it ticks by being read.
+struct BenchClock(AtomicU64);
+
+impl Platform for BenchClock {
+    fn ktime_get(&self) -> Ktime {
+        let now = self.0.load(Ordering::Relaxed) + 1;
+        self.0.store(now, Ordering::Relaxed);
+        Ktime(now)
+    }
+    fn ktime_get_real(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn wake_cpu(&self, _: CpuId) {}
+    fn relax(&self, _: u32) {}
+}
+
+fn mac(id: u16) -> [u8; 6] {
+    [2, 0, 0, 0, 0, id as u8 + 1]
+}
+
+/// A machine, a task on it, and the model its device stands on, if it has one.
+struct Host {
+    machine: Arc<Machine>,
+    task: TaskCx,
+    model: Option<Arc<I82576>>,
+}
+
+impl Host {
+    fn new(id: u16, device: Device, port: Arc<dyn WirePort>, addrs: [Ipv4Addr; 2]) -> Self {
+        let machine = Machine::builder()
+            .id(id)
+            .module_init(loopback_net_init)
+            .boot(Box::new(BenchClock(AtomicU64::new(1_000_000_000))))
+            .expect("boots");
+        let mut cx = TaskCx::new(&machine, TaskStruct::new("bench", CpuId(0)));
+        let mut model = None;
+        let dev = match device {
+            Device::Wire => wire_probe(&mut cx, "eth0", mac(id), port).expect("registered"),
+            Device::Igb => {
+                let pdev = I82576::new(mac(id), port, DmaSpace::new(DMA_LIMIT));
+                model = Some(Arc::clone(&pdev));
+                igb_probe(&mut cx, pdev, IgbOptions::default()).expect("registered")
+            }
+        };
+        inet_insert_ifa(&mut cx, &dev, IfAddr::new(addrs[0], 24).expect("a host")).expect("added");
+        dev_open(&mut cx, &dev).expect("opens");
+        if device == Device::Wire {
+            // The first machine opens before its peer is there to say that it takes open sums.
+            dev.set_features(dev.features() | NetdevFeatures::HW_CSUM);
+        }
+        let key = NeighKey { dev: dev.ifindex, addr: addrs[1].into() };
+        let state = uapi::neighbour::NUD_PERMANENT as u8;
+        neigh_add(&mut cx, key, mac(1 - id), state).expect("added");
+        Self { machine, task: cx, model }
+    }
+
+    fn advance(&self, now: u64) {
+        if let Some(model) = &self.model {
+            model.advance(now);
+        }
+    }
+}
+
+fn ready<O: Operation>(cx: &mut TaskCx, mut op: O) -> O::Output {
+    match op.poll(cx) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("nothing here waits"),
+    }
+}
+
+/// A full batch of equal messages, kept for good: a few are made in a run.
+fn messages(to: [u8; 16]) -> &'static [MsgSend<'static>] {
+    let iov = Box::leak(Box::new([IoSlice::new(&[0x55; PAYLOAD])]));
+    let to = Box::leak(Box::new(to));
+    let message = MsgSend { iov, name: Some(to), control: &[], flags: 0 };
+    Vec::leak(vec![message; MAX_BATCH])
+}
+
+/// The pair, with a socket on each.
+pub struct Pair {
+    a: Host,
+    b: Host,
+    client: i32,
+    server: i32,
+    /// Made once, as a program does that sends as fast as it can: what the phases cost is the
+    /// stack's.
+    messages: &'static [MsgSend<'static>],
+    buffer: Box<[u8; 2048]>,
+    /// The models' clock.
+    now: u64,
+}
+
+/// The phases' names, in the order in which a round passes them.
+pub const PHASES: [&str; 4] = ["send", "softirq", "recv", "complete"];
+
+impl Pair {
+    /// Two machines with one CPU each, up, their neighbours known.
+    pub fn new(device: Device) -> Self {
+        let (wire_a, wire_b) = Wire::pair(WIRE);
+        let mut a = Host::new(0, device, Arc::new(wire_a), [A, B]);
+        let mut b = Host::new(1, device, Arc::new(wire_b), [B, A]);
+        let client = sys_socket(&mut a.task, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+        sys_bind(&mut a.task, client, &SockaddrIn::new(A.into(), 4000).to_bytes()).expect("bound");
+        let server = sys_socket(&mut b.task, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+        let to = SockaddrIn::new(B.into(), 7).to_bytes();
+        sys_bind(&mut b.task, server, &to).expect("bound");
+        let (messages, buffer) = (messages(to), Box::new([0; 2048]));
+        let mut pair = Self { a, b, client, server, messages, buffer, now: 0 };
+        // The link of a NIC comes up by interrupts.
+        for _ in 0..16 {
+            pair.time_passes();
+            pair.phase_softirq();
+            pair.phase_complete();
+        }
+        pair
+    }
+
+    /// Interrupt throttling is over: what comes next is told at once.
+    pub fn time_passes(&mut self) {
+        self.now += MODEL_STEP;
+        self.a.advance(self.now);
+        self.b.advance(self.now);
+    }
+
+    /// The sender's call.
+    #[inline(never)]
+    pub fn phase_send(&mut self, batch: usize) {
+        let messages = &self.messages[..batch];
+        let sent = ready(&mut self.a.task, sys_sendmmsg(self.client, messages, 0));
+        assert_eq!(sent, Ok(batch));
+    }
+
+    /// The receiver's interrupt and softirq.
+    #[inline(never)]
+    pub fn phase_softirq(&mut self) {
+        black_box(self.b.machine.run_cpu(CpuId(0)));
+    }
+
+    /// The receiver's calls.
+    #[inline(never)]
+    pub fn phase_recv(&mut self, batch: usize) {
+        for _ in 0..batch {
+            let op = sys_recvfrom(self.server, &mut self.buffer[..], MSG_DONTWAIT);
+            let (len, _) = ready(&mut self.b.task, op).expect("a datagram for each sent");
+            assert_eq!(len, PAYLOAD);
+        }
+    }
+
+    /// The sender's interrupt and softirq after the frames are gone, where a device tells of it: a
+    /// wire does not, and its sender's CPU has nothing to run.
+    #[inline(never)]
+    pub fn phase_complete(&mut self) {
+        if self.a.model.is_none() {
+            return;
+        }
+        black_box(self.a.machine.run_cpu(CpuId(0)));
+    }
+
+    /// One batch, all the way.
+    pub fn round(&mut self, batch: usize) {
+        self.time_passes();
+        self.phase_send(batch);
+        self.phase_softirq();
+        self.phase_recv(batch);
+        self.phase_complete();
+    }
+
+    /// The stations each phase of one batch passes, counted by recording them. Links between
+    /// packets and spans are records of their own, made by nothing that a station runs.
+    pub fn stations(&mut self, batch: usize) -> [usize; 4] {
+        for host in [&self.a, &self.b] {
+            host.machine.tracer.start(Default::default());
+        }
+        let take = |pair: &Self| {
+            let of = |host: &Host| {
+                let (records, lost) = host.machine.tracer.take();
+                assert_eq!(lost, 0, "one batch fits the ring");
+                records.iter().filter(|record| record.link().is_none()).count()
+            };
+            of(&pair.a) + of(&pair.b)
+        };
+        self.time_passes();
+        take(self);
+        self.phase_send(batch);
+        let send = take(self);
+        self.phase_softirq();
+        let softirq = take(self);
+        self.phase_recv(batch);
+        let recv = take(self);
+        self.phase_complete();
+        [send, softirq, recv, take(self)]
+    }
+}

@@ -1,0 +1,194 @@
+//! `cargo xtask bench`: what a datagram costs, counted rather than timed wherever that is possible.
+//!
+//! The bench itself is `sim/benches/udp_walk`; here are the instruments around it. How each figure
+//! comes about: `Documentation/networking/benches.md`.
+
+mod disassembly;
+mod locked;
+mod measure;
+mod profile;
+mod table;
+mod tools;
+mod walk;
+
+use measure::{Meter, Setting};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use table::{Row, Table};
+
+/// The command's help.
+pub const HELP: &str = "\
+What a 64-byte UDP datagram costs, with the budgets beside it.
+
+Usage:
+  cargo xtask bench [WHAT] [OPTIONS]
+
+WHAT:
+  instructions   instructions for each datagram by phase (callgrind)
+  locked         executed instructions that lock, by phase (callgrind, objdump)
+  walk           what the stations cost against a build without them
+  rate           datagrams a second beside smoltcp's, and allocations
+  all            all of these, the default
+
+Options:
+  --rounds N     batches of the shorter run under callgrind, and of a timed run
+  --device NAME  wire or igb alone
+  --batch N      batches of that size alone, 1 to 64
+  --top N        instructions: the N functions that cost most, for each phase
+  --tsv          lines of name, value and budget, with tabs between
+  --root DIR     another checkout
+";
+
+const DEVICES: [&str; 2] = ["wire", "igb"];
+
+/// What the command line asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    what: Option<String>,
+    rounds: Option<usize>,
+    device: Option<&'static str>,
+    batch: Option<usize>,
+    top: usize,
+    tsv: bool,
+    root: Option<PathBuf>,
+    help: bool,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
+            match arg.as_str() {
+                "--rounds" => options.rounds = Some(number(&value()?)?),
+                "--batch" => {
+                    let batch = number(&value()?)?;
+                    if batch > 64 {
+                        return Err(format!("{batch}: a batch is at most 64 datagrams"));
+                    }
+                    options.batch = Some(batch);
+                }
+                "--top" => options.top = number(&value()?)?,
+                "--device" => {
+                    let name = value()?;
+                    let known = DEVICES.into_iter().find(|device| *device == name);
+                    options.device = Some(known.ok_or(format!("{name}: wire or igb"))?);
+                }
+                "--root" => options.root = Some(value()?.into()),
+                "--tsv" => options.tsv = true,
+                "--help" | "-h" => options.help = true,
+                flag if flag.starts_with('-') => return Err(format!("{flag}: unknown option")),
+                _ if options.what.is_some() => return Err(format!("{arg}: one at a time")),
+                _ => options.what = Some(arg),
+            }
+        }
+        Ok(options)
+    }
+
+    /// The devices and batches asked for, or all devices with these batches.
+    fn settings(&self, batches: &[usize]) -> Vec<Setting> {
+        let batches = self.batch.map_or_else(|| batches.to_vec(), |batch| vec![batch]);
+        let devices = DEVICES.into_iter().filter(|name| self.device.is_none_or(|d| d == *name));
+        devices
+            .flat_map(|device| batches.iter().map(move |&batch| Setting { device, batch }))
+            .collect()
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| format!("{text}: no number above zero"))
+}
+
+/// Budgets of phases and sides; those of the wire count everything, those of igb driver and stack.
+fn budget(setting: Setting, part: &str) -> Option<f64> {
+    match (setting.device, setting.batch, part) {
+        ("wire", 32, "send") => Some(700.0),
+        ("wire", 32, "softirq") => Some(650.0),
+        ("wire", 32, "recv") => Some(250.0),
+        ("igb", 32, "receive-side") => Some(1000.0),
+        ("igb", 32, "send-side") => Some(900.0),
+        ("igb", 1, "receive-side") => Some(1500.0),
+        _ => None,
+    }
+}
+
+fn instructions(root: &Path, options: &Options, table: &Table) -> Result<(), String> {
+    tools::need("valgrind")?;
+    let mut meter = Meter::new(tools::build(root, true)?, options.rounds);
+    table.title("Instructions for each datagram");
+    for setting in options.settings(&[1, 32, 64]) {
+        let mut sides = [("send-side", 0.0), ("receive-side", 0.0)];
+        let name = |part: &str| format!("instructions/{}/{}/{part}", setting.device, setting.batch);
+        for phase in setting.phases() {
+            let profile = meter.phase(setting, phase)?;
+            let total = profile.total();
+            sides[usize::from(matches!(*phase, "softirq" | "recv"))].1 += total;
+            table.row(&Row::new(name(phase), total, budget(setting, phase)));
+            for (function, count) in profile.by_function().iter().take(options.top) {
+                table.detail(&format!("{count:8.1}  {function}"));
+            }
+        }
+        for (side, total) in sides {
+            table.row(&Row::new(name(side), total, budget(setting, side)));
+        }
+    }
+    Ok(())
+}
+
+/// The bench prints for itself; its own verdict on allocations is ours.
+fn rate(root: &Path, table: &Table) -> Result<ExitCode, String> {
+    let exe = tools::build(root, true)?;
+    table.title("Datagrams a second in memory, one thread");
+    let mut command = Command::new(&exe);
+    command.arg("rate").args(table.tsv.then_some("--tsv"));
+    let status = command.status().map_err(|error| format!("{}: {error}", exe.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the command; exit code 1 when packets allocate, an error when something is missing.
+pub fn run(args: impl Iterator<Item = String>) -> Result<ExitCode, String> {
+    let options = Options::parse(args)?;
+    if options.help {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let root = super::root(options.root.clone())?;
+    let table = Table { tsv: options.tsv };
+    let what = options.what.as_deref().unwrap_or("all");
+    match what {
+        "instructions" => instructions(&root, &options, &table)?,
+        "locked" => locked::run(&root, &options, &table)?,
+        "walk" => walk::run(&root, &options, &table)?,
+        "rate" => return rate(&root, &table),
+        "all" => {
+            instructions(&root, &options, &table)?;
+            locked::run(&root, &options, &table)?;
+            walk::run(&root, &options, &table)?;
+            return rate(&root, &table);
+        }
+        _ => return Err(format!("{what}: no such bench; `cargo xtask bench --help` lists them")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_ascii_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_command_line() {
+        let options = parse("instructions --rounds 10 --device igb --top 5 --tsv").expect("good");
+        assert_eq!(options.what.as_deref(), Some("instructions"));
+        assert_eq!((options.rounds, options.device, options.top), (Some(10), Some("igb"), 5));
+        let one = options.settings(&[1, 32]);
+        assert_eq!(one.iter().map(|s| s.batch).collect::<Vec<_>>(), [1, 32]);
+        assert_eq!(parse("--batch 64").expect("good").settings(&[1]).len(), 2);
+        for bad in ["--rounds 0", "--batch 65", "--device eth", "--rounds", "rate walk", "-x"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -102,24 +102,39 @@ pub trait Walker {
     fn walk_span(&self, point: Point, arg: u64);
 }
 
-fn record_packet(m: &Machine, cpu: CpuId, context: Context, what: (&SkBuff, Point, u64)) {
-    let (skb, point, arg) = what;
-    m.tracer.record(Record {
-        time: m.platform.ktime_get(),
+/// Where a record is left: who leaves it, in which context.
+struct Place<'a> {
+    m: &'a Machine,
+    cpu: CpuId,
+    context: Context,
+}
+
+// The two recorders can't unwind: the packet path would otherwise keep every packet it holds in
+// memory around each station, for a drop that never comes. That is what the ABI is for; nothing
+// foreign calls them. What they call neither panics nor waits.
+#[cold]
+#[inline(never)]
+#[allow(improper_ctypes_definitions, reason = "called from here alone")]
+extern "C" fn record_packet(place: &Place<'_>, skb: &SkBuff, point: Point, arg: u64) {
+    place.m.tracer.record(Record {
+        time: place.m.platform.ktime_get(),
         id: skb.walk_id,
         arg,
         len: u16::try_from(skb.len()).unwrap_or(u16::MAX),
         dev: skb.dev.map_or(0, |dev| dev.0),
         point,
-        cpu: cpu.0,
-        context,
+        cpu: place.cpu.0,
+        context: place.context,
     });
 }
 
-fn record_span(m: &Machine, cpu: CpuId, context: Context, what: (WalkId, Point, u64)) {
-    let (id, point, arg) = what;
-    let time = m.platform.ktime_get();
-    m.tracer.record(Record { time, id, arg, len: 0, dev: 0, point, cpu: cpu.0, context });
+#[cold]
+#[inline(never)]
+#[allow(improper_ctypes_definitions, reason = "called from here alone")]
+extern "C" fn record_span(place: &Place<'_>, id: WalkId, point: Point, arg: u64) {
+    let time = place.m.platform.ktime_get();
+    let (cpu, context) = (place.cpu.0, place.context);
+    place.m.tracer.record(Record { time, id, arg, len: 0, dev: 0, point, cpu, context });
 }
 
 impl Walker for HardirqCx<'_> {
@@ -127,13 +142,15 @@ impl Walker for HardirqCx<'_> {
     fn span(&self) -> WalkId {
         self.span
     }
-    #[cold]
+    #[inline(always)]
     fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        record_packet(self.m, self.cpu.id, Context::Hardirq, (skb, point, arg));
+        let place = Place { m: self.m, cpu: self.cpu.id, context: Context::Hardirq };
+        record_packet(&place, skb, point, arg);
     }
-    #[cold]
+    #[inline(always)]
     fn walk_span(&self, point: Point, arg: u64) {
-        record_span(self.m, self.cpu.id, Context::Hardirq, (self.span, point, arg));
+        let place = Place { m: self.m, cpu: self.cpu.id, context: Context::Hardirq };
+        record_span(&place, self.span, point, arg);
     }
 }
 
@@ -142,13 +159,15 @@ impl Walker for BhCx<'_> {
     fn span(&self) -> WalkId {
         self.span
     }
-    #[cold]
+    #[inline(always)]
     fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        record_packet(self.m, self.cpu.id, self.context, (skb, point, arg));
+        let place = Place { m: self.m, cpu: self.cpu.id, context: self.context };
+        record_packet(&place, skb, point, arg);
     }
-    #[cold]
+    #[inline(always)]
     fn walk_span(&self, point: Point, arg: u64) {
-        record_span(self.m, self.cpu.id, self.context, (self.span, point, arg));
+        let place = Place { m: self.m, cpu: self.cpu.id, context: self.context };
+        record_span(&place, self.span, point, arg);
     }
 }
 
@@ -157,13 +176,15 @@ impl Walker for TaskCx {
     fn span(&self) -> WalkId {
         self.span
     }
-    #[cold]
+    #[inline(always)]
     fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        record_packet(&self.m, self.cpu, Context::Task, (skb, point, arg));
+        let place = Place { m: &self.m, cpu: self.cpu, context: Context::Task };
+        record_packet(&place, skb, point, arg);
     }
-    #[cold]
+    #[inline(always)]
     fn walk_span(&self, point: Point, arg: u64) {
-        record_span(&self.m, self.cpu, Context::Task, (self.span, point, arg));
+        let place = Place { m: &self.m, cpu: self.cpu, context: Context::Task };
+        record_span(&place, self.span, point, arg);
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Depot {
     spare: SpinLock<Store, class::Depot>,
 }
 
+#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
 impl Depot {
     /// An empty depot that draws at most `cap` bytes from the system.
     pub fn new(cap: usize) -> Self {

@@ -15,7 +15,7 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
-use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Wait};
+use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -132,6 +132,10 @@ pub struct SockOpts {
     pub bound_dev_if: u16,
     /// `SO_LINGER`, remembered.
     pub linger: Option<i32>,
+    /// `SO_OOBINLINE`, remembered.
+    pub urginline: bool,
+    /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
+    pub peek_off: i32,
 }
 
 /// An ICMP error or other report in a socket's error queue.
@@ -381,6 +385,8 @@ impl SockOpts {
             mark: 0,
             bound_dev_if: 0,
             linger: None,
+            urginline: false,
+            peek_off: -1,
         }
     }
 }
@@ -507,6 +513,40 @@ impl SockState {
         Ok(())
     }
 
+    /// The packet that a peek sees, and from where on.
+    pub(crate) fn to_peek(&self) -> Option<(&Skb, usize)> {
+        let Ok(mut offset) = usize::try_from(self.opts.peek_off) else {
+            return self.receive_queue.front().map(|skb| (skb, 0));
+        };
+        for skb in &self.receive_queue {
+            // An empty datagram is seen when nothing is to be passed over.
+            if offset < skb.len() || offset == 0 {
+                return Some((skb, offset));
+            }
+            offset -= skb.len();
+        }
+        None
+    }
+
+    /// A peek moves on.
+    ///
+    /// linux: net/core/sock.c:sk_peek_offset_fwd
+    pub(crate) fn sk_peek_offset_fwd(&mut self, bytes: usize) {
+        if self.opts.peek_off >= 0 {
+            self.opts.peek_off = self.opts.peek_off.saturating_add(bytes as i32);
+        }
+    }
+
+    /// What was read is no longer in front of the next peek.
+    ///
+    /// linux: include/net/sock.h:sk_peek_offset_bwd
+    #[inline]
+    pub(crate) fn sk_peek_offset_bwd(&mut self, bytes: usize) {
+        if self.opts.peek_off > 0 {
+            self.opts.peek_off = (self.opts.peek_off - bytes as i32).max(0);
+        }
+    }
+
     /// Takes the next packet to read.
     #[inline]
     pub fn dequeue(&mut self) -> Option<Skb> {
@@ -585,6 +625,11 @@ impl Drop for SockGuard<'_> {
 pub struct SkbOwner(Option<Arc<Sock>>);
 
 impl SkbOwner {
+    /// Its sender.
+    pub(crate) fn sk(&self) -> Option<&Arc<Sock>> {
+        self.0.as_ref()
+    }
+
     /// Nobody.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
@@ -632,6 +677,24 @@ pub(crate) fn settle_wmem(cx: &mut BhCx<'_>) {
     if let Some(kept) = cx.cpu.wmem.take() {
         kept.settle(cx);
     }
+}
+
+/// `listen` where nobody can connect.
+///
+/// linux: net/core/sock.c:sock_no_listen
+pub(crate) fn sock_no_listen(_: &mut TaskCx, _: &Arc<Sock>, _: i32) -> Result<(), Errno> {
+    Err(Errno::EOPNOTSUPP)
+}
+
+/// `accept` where nobody can connect.
+///
+/// linux: net/core/sock.c:sock_no_accept
+pub(crate) fn sock_no_accept(
+    _: &mut TaskCx,
+    _: &Arc<Sock>,
+    _: &mut Wait,
+) -> Poll<Result<Socket, Errno>> {
+    Poll::Ready(Err(Errno::EOPNOTSUPP))
 }
 
 /// Ends everything a closed socket still holds.

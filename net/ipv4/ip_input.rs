@@ -135,14 +135,18 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };
     let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);
-    let dst = match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
-        Ok(dst) => dst,
-        Err(no_route) => {
-            if no_route.0 != DropReason::IpRpFilter {
-                cx.count(IpMib::InAddrErrors);
+    let dst = match skb.dst.take() {
+        // What comes back over loopback has its way already.
+        Some(dst) => dst,
+        None => match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
+            Ok(dst) => dst,
+            Err(no_route) => {
+                if no_route.0 != DropReason::IpRpFilter {
+                    cx.count(IpMib::InAddrErrors);
+                }
+                return kfree_skb(cx, skb, no_route.0);
             }
-            return kfree_skb(cx, skb, no_route.0);
-        }
+        },
     };
     if dst.is_broadcast() {
         cx.count(IpMib::InBcastPkts);

@@ -17,7 +17,9 @@ use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
+use uapi::if_::IFF_MULTICAST;
 use uapi::if_ether::ETH_P_IP;
+use uapi::in_::INADDR_ALLHOSTS_GROUP;
 use uapi::ip::{IP_DF, IpHdr};
 use uapi::snmp::IpMib;
 use zerocopy::IntoBytes;
@@ -193,29 +195,34 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or(NetXmit::Drop)
 }
 
-/// A broadcast or group goes out and comes back to this machine's own sockets.
+/// A broadcast goes out and comes back to this machine's own sockets; so does what is for a group
+/// that this machine belongs to, unless its sender does not want it (`IP_MULTICAST_LOOP`).
 ///
 /// linux: net/ipv4/ip_output.c:ip_mc_output
 pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+    let t = cx.t;
+    let dev = skb.dst.as_ref().map(|dst| dst.dev);
+    let netdev = dev.and_then(|dev| t.net.dev(dev));
     let (loops_back, mib) = match &skb.dst {
         Some(dst) if dst.is_broadcast() => (true, IpMib::OutBcastPkts),
-        _ => (false, IpMib::OutMcastPkts),
+        _ => {
+            // Until groups can be joined: that of all hosts.
+            let joined = skb.front::<IpHdr>().map(|iph| iph.daddr.get())
+                == Some(INADDR_ALLHOSTS_GROUP)
+                && netdev.is_some_and(|dev| dev.has_flag(IFF_MULTICAST));
+            let wanted = skb.owner.sk().is_none_or(|sk| sk.state().inet.mc_loop);
+            (joined && wanted, IpMib::OutMcastPkts)
+        }
     };
     cx.count(mib);
-    let dev = skb.dst.as_ref().map(|dst| dst.dev);
-    let t = cx.t;
-    let on_loopback = dev.and_then(|dev| t.net.dev(dev)).is_some_and(|dev| dev.is_loopback());
     if loops_back
-        && !on_loopback
+        && !netdev.is_some_and(|dev| dev.is_loopback())
         && let Some(mut copy) = skb_clone(cx, &mut skb)
     {
         copy.pkt_type = PktType::Loopback;
         // Nobody filled its checksum in, and nobody will: it never leaves.
         copy.ip_summed = IpSummed::Unnecessary;
         copy.dev = dev;
-        if let Some(dst) = copy.dst.take() {
-            drop(dst);
-        }
         netif_rx(cx, copy);
     }
     ip_output(cx, skb)

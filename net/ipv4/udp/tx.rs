@@ -1,6 +1,8 @@
 //! UDP out: address, route, packet, IP. Context: task, with one BH section a datagram.
 //!
 //! linux: net/ipv4/udp.c.
+//! DIVERGES: the messages of one `sendmmsg` go in one BH section, so an error that the first of them
+//! brings back over loopback is met by the next call, not by the next message.
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
@@ -8,7 +10,7 @@ use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::IpSummed;
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
-use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
+use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
 use crate::net::ipv4::route::{Flow4, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_magic, csum_tcpudp_nofold};
@@ -20,7 +22,7 @@ use uapi::errno::Errno;
 use uapi::in_::{
     IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockaddrIn, ipv4_is_multicast,
 };
-use uapi::ip::{IPPROTO_UDP, IpHdr};
+use uapi::ip::{INET_DSCP_MASK, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
 use uapi::socket::{AF_UNSPEC, MSG_MORE, MSG_OOB, MSG_PROBE};
@@ -44,6 +46,8 @@ struct Send4 {
     sport: u16,
     dport: u16,
     ttl: u8,
+    /// All of it goes into the header; routing goes by `flow.tos`.
+    tos: u8,
     df: bool,
     /// The peer is fixed: the datagram has an IP ID of the socket's own.
     connected: bool,
@@ -58,7 +62,8 @@ struct Template {
     send: Send4,
     uc_ttl: u8,
     mc_ttl: u8,
-    shutdown: bool,
+    /// Shut down for sending, or an error is pending: looked at again when room is asked for.
+    stopped: bool,
     recverr: bool,
 }
 
@@ -114,10 +119,7 @@ fn udp_send_batch(
     batch: &SendBatch<'_>,
 ) -> (Sent, Option<Stop>) {
     let mut sent = Sent::default();
-    let template = match template(cx, sk) {
-        Ok(template) => template,
-        Err(error) => return (sent, Some(error.into())),
-    };
+    let template = template(cx, sk);
     for msg in batch.iter() {
         match udp_send_one(cx, sk, &template, &msg) {
             Ok(len) => sent.add(len),
@@ -127,37 +129,37 @@ fn udp_send_batch(
     (sent, None)
 }
 
-/// What the socket says, and its pending error.
-fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
+/// What the socket says.
+fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
     let default_ttl = cx.t.net.sysctl.ip_default_ttl;
-    let mut state = sk.state();
-    state.sock_error()?;
+    let state = sk.state();
     let (inet, opts) = (&state.inet, &state.opts);
     let send = Send4 {
         flow: Flow4 {
             daddr: inet.daddr,
             saddr: inet.saddr,
             oif: opts.bound_dev_if,
-            tos: inet.tos & 0x1e,
+            tos: inet.tos & INET_DSCP_MASK,
             mark: opts.mark,
-            any_src: inet.freebind,
+            any_src: false,
         },
         sport: inet.num,
         dport: inet.dport,
         ttl: default_ttl,
+        tos: inet.tos,
         df: !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT),
         connected: false,
         broadcast: opts.broadcast,
         no_check: opts.no_check_tx,
         priority: opts.priority,
     };
-    Ok(Template {
+    Template {
         send,
         uc_ttl: inet.uc_ttl.unwrap_or(default_ttl),
         mc_ttl: inet.mc_ttl,
-        shutdown: state.shutdown & SEND_SHUTDOWN != 0,
+        stopped: state.shutdown & SEND_SHUTDOWN != 0 || state.err.is_some(),
         recverr: inet.recverr,
-    })
+    }
 }
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
@@ -184,9 +186,9 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
     let many = ipv4_is_multicast(send.flow.daddr);
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
-        let mut ipc = IpcmCookie { tos: send.flow.tos, ..IpcmCookie::default() };
+        let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
         ip_cmsg_send(msg.control, &mut ipc)?;
-        send.flow.tos = ipc.tos & 0x1e;
+        (send.tos, send.flow.tos) = (ipc.tos, ipc.tos & INET_DSCP_MASK);
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
         send.priority = ipc.priority.unwrap_or(send.priority);
         if ipc.addr != 0 {
@@ -195,9 +197,6 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
         if ipc.oif != 0 {
             send.flow.oif = ipc.oif;
         }
-    }
-    if template.shutdown {
-        return Err(Errno::EPIPE);
     }
     Ok((send, len))
 }
@@ -215,16 +214,34 @@ fn udp_send_one(
         cx.cpu.routes.give_back(dst);
         return Ok(len);
     }
-    if !sk.sock_wspace() {
-        return Err(Stop::NoRoom);
+    let dst = route_datagram(cx, sk, &send, len)?;
+    if let Err(stop) = sock_alloc_send(sk, template) {
+        cx.cpu.routes.give_back(dst);
+        return Err(stop);
     }
-    let sent = send_datagram(cx, sk, &send, len, |to| copy_from_iter(msg.iov, to));
+    let sent = send_datagram(cx, sk, dst, &send, len, |to| copy_from_iter(msg.iov, to));
     // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
         Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(len),
     }
+}
+
+/// Asks for room in the send buffer. Only here, behind all that can be wrong with the message, does
+/// the sender meet the pending error and the shutdown.
+///
+/// linux: net/core/sock.c:sock_alloc_send_pskb
+#[inline]
+fn sock_alloc_send(sk: &Arc<Sock>, template: &Template) -> Result<(), Stop> {
+    if template.stopped {
+        let mut state = sk.state();
+        state.sock_error()?;
+        if state.shutdown & SEND_SHUTDOWN != 0 {
+            return Err(Errno::EPIPE.into());
+        }
+    }
+    if sk.sock_wspace() { Ok(()) } else { Err(Stop::NoRoom) }
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
@@ -260,24 +277,41 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Finds the way of a datagram of `len` bytes; it must be allowed and wide enough.
 #[inline]
-fn send_datagram(
+fn route_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     send: &Send4,
     len: usize,
+) -> Result<Arc<Dst>, Errno> {
+    let dst = ip_route_output_ports(cx, &send.flow)?;
+    let error = if dst.is_broadcast() && !send.broadcast {
+        Errno::EACCES
+    } else if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > dst.mtu as usize {
+        ip_local_error(cx, sk, Errno::EMSGSIZE, (dst_addr(send, &dst), dst.mtu));
+        Errno::EMSGSIZE
+    } else {
+        return Ok(dst);
+    };
+    cx.cpu.routes.give_back(dst);
+    Err(error)
+}
+
+#[inline]
+fn send_datagram(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    dst: Arc<Dst>,
+    send: &Send4,
+    len: usize,
     getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
-    let dst = ip_route_output_ports(cx, &send.flow)?;
-    if dst.is_broadcast() && !send.broadcast {
-        cx.cpu.routes.give_back(dst);
-        return Err(Errno::EACCES);
-    }
     let make = IpMakeSkb {
         saddr: dst.saddr,
         daddr: dst_addr(send, &dst),
         protocol: IPPROTO_UDP,
-        tos: send.flow.tos,
+        tos: send.tos,
         ttl: send.ttl,
         df: send.df,
         ident: send.connected.then(|| sk.inet_id.fetch_add(1, Ordering::Relaxed) as u16),
@@ -365,9 +399,25 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<usize, Err
     let mut guard = sk.lock_sock(cx);
     let begun = guard.state().udp.pending.is_some();
     let (sk, cx) = guard.parts();
-    let template = cx.local_bh_disable(|bh| template(bh, sk))?;
+    let template = cx.local_bh_disable(|bh| template(bh, sk));
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
-    let begin = if begun { None } else { Some(prepare(&template, msg)?.0) };
+    let begin = if begun {
+        None
+    } else {
+        let send = prepare(&template, msg)?.0;
+        // The way is found again when it is sent: it may be another by then.
+        let dst = cx.local_bh_disable(|bh| {
+            let dst = route_datagram(bh, sk, &send, len)?;
+            bh.cpu.routes.give_back(dst);
+            Ok::<(), Errno>(())
+        });
+        dst?;
+        match sock_alloc_send(sk, &template) {
+            Err(Stop::Error(error)) => return Err(error),
+            // What is corked is charged when it goes.
+            Ok(()) | Err(Stop::NoRoom) => Some(send),
+        }
+    };
     {
         let mut state = sk.state();
         if let Some(send) = begin {
@@ -399,6 +449,13 @@ pub(crate) fn udp_push_pending_frames(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result
     push_pending(cx, sk)
 }
 
+/// Throws away what is corked.
+///
+/// linux: net/ipv4/udp.c:udp_flush_pending_frames
+pub(crate) fn udp_flush_pending_frames(sk: &Sock) {
+    sk.state().udp.pending = None;
+}
+
 fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
     let pending = {
         let mut state = sk.state();
@@ -407,7 +464,8 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
     };
     let Some(Pending { send, payload }) = pending else { return Ok(()) };
     cx.local_bh_disable(|bh| {
-        send_datagram(bh, sk, &send, payload.len(), |to| {
+        let dst = route_datagram(bh, sk, &send, payload.len())?;
+        send_datagram(bh, sk, dst, &send, payload.len(), |to| {
             to.copy_from_slice(&payload);
             Ok(())
         })

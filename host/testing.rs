@@ -8,7 +8,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 use std::ffi::CStr;
+use std::io;
 use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::panic::resume_unwind;
 use std::process::Command;
@@ -130,6 +132,43 @@ impl NetNs {
         assert!(output.status.success(), "ip {words}: {said}");
     }
 
+    /// Sends a frame out of a device of the namespace as it stands, 14 octets at least.
+    ///
+    /// # Panics
+    /// When there is no such device, or it is down.
+    pub fn send_frame(&self, dev: &str, frame: &[u8]) {
+        let index = fs::read_to_string(format!("/sys/class/net/{dev}/ifindex")).expect("device");
+        let family = libc::AF_PACKET;
+        // SAFETY: a call without pointers; the descriptor it returns is nobody else's.
+        let socket = unsafe {
+            let fd = libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+            assert!(fd >= 0, "packet socket: {}", io::Error::last_os_error());
+            OwnedFd::from_raw_fd(fd)
+        };
+        let to = libc::sockaddr_ll {
+            sll_family: family as u16,
+            sll_protocol: 0,
+            sll_ifindex: index.trim().parse().expect("a number"),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: the frame is readable for its length, the address is a sockaddr_ll of the length
+        // given; both outlive the call.
+        let sent = unsafe {
+            libc::sendto(
+                socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                std::ptr::from_ref(&to).cast(),
+                size_of_val(&to) as libc::socklen_t,
+            )
+        };
+        assert_eq!(sent, frame.len() as isize, "{dev}: {}", io::Error::last_os_error());
+    }
+
     /// Puts a node of our own in the place of `/dev/net/tun`, here only.
     ///
     /// # Panics
@@ -165,7 +204,6 @@ impl NetNs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
     use std::net::{Ipv4Addr, UdpSocket};
 
     #[test]

@@ -26,6 +26,15 @@ pub enum Trigger {
     OneShot,
 }
 
+/// What a one-shot descriptor is to be reported for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read.
+    Read,
+    /// Something to read, or room to write.
+    ReadOrWrite,
+}
+
 /// One epoll set and the eventfd that wakes whoever waits on it.
 #[derive(Debug)]
 pub struct Waiter {
@@ -88,7 +97,18 @@ impl Waiter {
     /// # Errors
     /// A descriptor that was not added.
     pub fn rearm(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        self.rearm_for(fd, token, Interest::Read)
+    }
+
+    /// The same, for what `interest` says.
+    ///
+    /// # Errors
+    /// A descriptor that was not added.
+    pub fn rearm_for(&self, fd: impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mut flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        if interest == Interest::ReadOrWrite {
+            flags |= epoll::EventFlags::OUT;
+        }
         Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token.0), flags)?)
     }
 

@@ -143,6 +143,11 @@ impl Machine {
         self.cpus[usize::from(cpu.0)].local.kicked_idle()
     }
 
+    /// Somebody waits to enter the CPU: its runner lets him in before it goes on.
+    pub fn cpu_wanted(&self, cpu: CpuId) -> bool {
+        self.cpus[usize::from(cpu.0)].local.wanted()
+    }
+
     /// Leaves word for a CPU and wakes whoever sleeps for it.
     pub(crate) fn kick(&self, cpu: CpuId) {
         if self.cpus[usize::from(cpu.0)].local.kick() {
@@ -231,17 +236,21 @@ impl<'m> Stay<'m> {
         }
     }
 
-    /// Leaves, handling what came in during the stay, then fires the wake-ups.
+    /// Leaves, handling what came in during the stay, then fires the wake-ups. Wakes the CPU's
+    /// idle runner if it has to come sooner than it knows: an earlier timer, work for ksoftirqd.
     #[inline]
     pub(crate) fn leave(self) {
-        self.leave_with(|_| ());
+        let (m, cpu) = (self.m, self.cpu);
+        if self.leave_with(|local| local.timers.sooner() || local.softirq.ksoftirqd_woken) {
+            m.platform.wake_cpu(cpu);
+        }
     }
 
     /// Leaves with what `last` reads at the end.
     #[inline]
-    fn leave_with<R>(self, last: impl Fn(&CpuLocal) -> R) -> R {
+    fn leave_with<R>(self, last: impl Fn(&mut CpuLocal) -> R) -> R {
         let Self { m, cpu, mut held, tables } = self;
-        let result = last(&held);
+        let result = last(&mut held);
         let wakeups =
             if held.wakeups.is_empty() { Vec::new() } else { std::mem::take(&mut held.wakeups) };
         held.tables = Some(tables);
@@ -264,7 +273,7 @@ impl<'m> Stay<'m> {
         m: &'m Machine,
         cpu: CpuId,
         mut held: CpuHeld<'m, CpuLocal>,
-        last: impl Fn(&CpuLocal) -> R,
+        last: impl Fn(&mut CpuLocal) -> R,
     ) -> R {
         let tables = held.tables.take().unwrap_or_else(|| m.tables.load());
         let mut stay = Self { m, cpu, held, tables };
@@ -274,9 +283,9 @@ impl<'m> Stay<'m> {
 }
 
 impl Next {
-    fn of(local: &CpuLocal) -> Self {
+    fn of(local: &mut CpuLocal) -> Self {
         Self {
-            deadline: local.timers.next_expiry(),
+            deadline: local.timers.tell(),
             pending: local.softirq.runnable() != 0,
             ksoftirqd: local.softirq.ksoftirqd_woken,
         }

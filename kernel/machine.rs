@@ -54,6 +54,7 @@ pub struct Machine {
     pub(crate) softirq_vec: [Option<SoftirqAction>; NR_SOFTIRQS],
     pub(crate) tables: Publisher,
     pub(crate) rtnl: SpinLock<(), class::Rtnl>,
+    pub(crate) tables_writer: SpinLock<(), class::Tables>,
     /// The walk's recorder.
     pub tracer: Tracer,
     pub(crate) depot: Arc<Depot>,
@@ -184,6 +185,7 @@ impl Machine {
             tracer: Tracer::new(builder.id + 1, usize::from(builder.cpus), builder.trace_ring),
             tables,
             rtnl: SpinLock::new(()),
+            tables_writer: SpinLock::new(()),
             depot,
             init_net,
             boot: Vec::new(),

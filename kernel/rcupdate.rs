@@ -2,7 +2,7 @@
 //!
 //! linux: kernel/rcupdate.c, kernel/rcutree.c. Key types: [`Tables`], [`Publisher`].
 //! Contexts: reading in BH and hard interrupt by the context's borrow (which is `rcu_read_lock`);
-//! writing from tasks under `class::Rtnl`. Locks: `class::Publish` around the pointer.
+//! writing from tasks under `class::Tables`. Locks: `class::Publish` around the pointer.
 //! Invariant: when [`synchronize_net`] returns, no CPU reads an older snapshot.
 
 use crate::kernel::context::TaskCx;
@@ -78,7 +78,7 @@ pub fn update_tables<R, E>(
 ) -> Result<R, E> {
     let m = Arc::clone(cx.machine());
     let result = {
-        let _rtnl = m.rtnl.lock();
+        let _writer = m.tables_writer.lock();
         m.tables.update(change)?
     };
     synchronize_net(cx);

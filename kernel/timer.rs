@@ -37,6 +37,10 @@ pub struct TimerBase {
     slots: Vec<Vec<Entry>>,
     occupied: [u64; LEVELS],
     len: usize,
+    /// The tick that whoever idles on this CPU was last told to come back at; zero: not told yet.
+    told: u64,
+    /// An entry earlier than that was filed since.
+    sooner: bool,
 }
 
 impl fmt::Debug for TimerBase {
@@ -53,6 +57,8 @@ impl TimerBase {
             slots: (0..LEVELS * SLOTS).map(|_| Vec::new()).collect(),
             occupied: [0; LEVELS],
             len: 0,
+            told: 0,
+            sooner: false,
         }
     }
 
@@ -70,6 +76,7 @@ impl TimerBase {
     pub fn add(&mut self, at: Ktime, target: Arc<dyn TimerTarget>, token: u64) {
         let expires = at.0.div_ceil(TICK_NSEC).max(self.clk);
         self.len += 1;
+        self.sooner |= expires < self.told;
         self.file(Entry { expires, token, target });
     }
 
@@ -87,6 +94,20 @@ impl TimerBase {
     /// than the earliest deadline (an upper level's slot begins), never later.
     pub fn next_expiry(&self) -> Option<Ktime> {
         self.next_tick().map(|tick| Ktime(tick * TICK_NSEC))
+    }
+
+    /// The same, for the one who idles on the CPU: it will come back then.
+    pub(crate) fn tell(&mut self) -> Option<Ktime> {
+        let next = self.next_tick();
+        self.told = next.unwrap_or(u64::MAX);
+        self.sooner = false;
+        next.map(|tick| Ktime(tick * TICK_NSEC))
+    }
+
+    /// Who idles on the CPU would come back too late.
+    #[inline]
+    pub(crate) fn sooner(&self) -> bool {
+        self.sooner
     }
 
     fn next_tick(&self) -> Option<u64> {

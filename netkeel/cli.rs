@@ -20,6 +20,8 @@ Examples:
   netkeel walk                    a UDP datagram and its answer, station by station
   netkeel walk icmp               port unreachable, and an echo
   netkeel walk --stations         every station with its Linux file
+  netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
+                                  the stack on a TAP device, for the host to talk to
   netkeel completions bash        a completion script for the shell
 
 `netkeel COMMAND --help` has more.";
@@ -58,7 +60,7 @@ enum Command {
         /// The shell.
         shell: Shell,
     },
-    // `netkeel up` comes here: `Up(crate::up::UpArgs),`
+    Up(crate::up::UpArgs),
 }
 
 /// What `netkeel walk` takes.
@@ -133,9 +135,7 @@ impl fmt::Display for Failure {
 impl From<ScenarioError> for Failure {
     fn from(error: ScenarioError) -> Self {
         match error {
-            ScenarioError::NoSuchNic(_) | ScenarioError::Queues(..) => {
-                Self::Usage(error.to_string())
-            }
+            ScenarioError::Queues(..) => Self::Usage(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }
@@ -180,8 +180,9 @@ impl Cli {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "netkeel", &mut script);
                 print(&script)
-            } // `netkeel up` comes here: `Some(Command::Up(args)) => crate::up::run(args)
-              // .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),`
+            }
+            Some(Command::Up(args)) => crate::up::run(args)
+                .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
         }
     }
 }

@@ -2,5 +2,5 @@
 
 pub mod cli;
 pub mod scenario;
-// `netkeel up` comes here: `pub mod up;`.
+pub mod up;
 pub mod walk;

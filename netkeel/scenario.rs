@@ -11,6 +11,7 @@ mod play;
 
 pub use capture::Frame;
 
+use drivers::net::ethernet::intel::igb::IgbOptions;
 use sim::{LinkSpec, MachineSpec, World};
 use stack::kernel::machine::Machine;
 use stack::kernel::trace::Record;
@@ -43,9 +44,9 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Nic {
     /// The least a driver can be: no registers, frames straight onto the wire.
-    #[default]
     Wire,
     /// The igb driver on the model of an Intel 82576.
+    #[default]
     Igb,
 }
 
@@ -117,8 +118,6 @@ pub struct Scene {
 /// Why a scene can't be played.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScenarioError {
-    /// The network card is not part of this build.
-    NoSuchNic(Nic),
     /// The network card does not have so many queues.
     Queues(Nic, u8),
     /// A machine or its device did not come up.
@@ -132,9 +131,6 @@ pub enum ScenarioError {
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchNic(_) => {
-                f.write_str("the igb driver is not part of this build; use --nic wire")
-            }
             Self::Queues(Nic::Wire, queues) => {
                 write!(f, "a wire device has 1 queue, not {queues}; leave --queues out")
             }
@@ -166,7 +162,11 @@ pub fn attach(
     match nic {
         Nic::Wire if queues != 1 => Err(ScenarioError::Queues(nic, queues)),
         Nic::Wire => world.wire(LinkSpec::Wire, ends).map(|_devs| ()).map_err(ScenarioError::Boot),
-        Nic::Igb => Err(ScenarioError::NoSuchNic(nic)),
+        Nic::Igb if !(1..=8).contains(&queues) => Err(ScenarioError::Queues(nic, queues)),
+        Nic::Igb => {
+            let options = IgbOptions { queues: Some(queues), ..IgbOptions::default() };
+            world.igb(LinkSpec::Wire, options, ends).map(|_devs| ()).map_err(ScenarioError::Boot)
+        }
     }
 }
 

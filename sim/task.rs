@@ -66,6 +66,10 @@ impl Flag {
         Arc::new(Self(AtomicBool::new(true)))
     }
 
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Ordering::SeqCst)
     }

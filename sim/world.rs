@@ -4,9 +4,12 @@
 use crate::clock::{Costs, SimPlatform, VirtualClock};
 use crate::link::{LinkSpec, WeatherLink, join, port};
 use crate::task::{Flag, Task};
+use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
 use drivers::net::loopback::loopback_net_init;
 use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::WirePort;
+use drivers::pci::DmaSpace;
+use hw::igb::I82576;
 use hw::wire::{Carrier, WireEnd};
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
@@ -75,6 +78,8 @@ impl std::fmt::Debug for World {
     }
 }
 
+/// Bytes a device may map for DMA.
+const DMA_LIMIT: usize = 64 << 20;
 /// A turn of the world is this many steps at most: more is a livelock.
 const MAX_STEPS: usize = 1_000_000;
 
@@ -159,6 +164,37 @@ impl World {
         Ok(devs)
     }
 
+    /// Joins two machines by an igb device each, on models of the 82576; the devices, up, with these
+    /// addresses.
+    ///
+    /// # Errors
+    /// Those of the devices and addresses.
+    pub fn igb(
+        &mut self,
+        spec: LinkSpec,
+        options: IgbOptions,
+        ends: [(&Arc<Machine>, Ipv4Addr); 2],
+    ) -> Result<[Arc<NetDevice>; 2], Errno> {
+        let ports = self.link(spec);
+        let number = self.wires.len() as u8;
+        let mut devs = Vec::new();
+        for (side, port) in ports.into_iter().enumerate() {
+            let (machine, addr) = ends[side];
+            let mut cx = self.task_cx(machine, CpuId(0));
+            let mac = [0x02, 0, 0, 0, number, side as u8 + 1];
+            let model = I82576::new(mac, port, DmaSpace::new(DMA_LIMIT));
+            let clock = Arc::downgrade(&model);
+            self.model(Box::new(move |now| clock.upgrade()?.advance(now)));
+            let dev = igb_probe(&mut cx, model, options)?;
+            inet_insert_ifa(&mut cx, &dev, IfAddr::new(addr, 24)?)?;
+            dev_open(&mut cx, &dev)?;
+            devs.push(dev);
+        }
+        // The link comes up by an interrupt once both ends are.
+        self.settle();
+        devs.try_into().map_err(|_| Errno::ENODEV)
+    }
+
     /// Pulls or plugs every link's cable.
     pub fn set_carrier(&mut self, up: bool) {
         for link in &self.links {
@@ -222,7 +258,8 @@ impl World {
                 busy |= slot.pending || slot.ksoftirqd;
             }
         }
-        busy
+        // Woken by what just ran: their turn is the next step's.
+        busy | self.tasks.iter().any(|running| running.flag.is_raised())
     }
 
     fn step_tasks(&mut self) -> bool {
@@ -322,7 +359,7 @@ impl World {
                 }
                 continue;
             }
-            if self.step() {
+            if self.step() || flag.is_raised() {
                 continue;
             }
             let next = [self.next_event(), cx.deadline()].into_iter().flatten().min();

@@ -1,6 +1,7 @@
 //! The checks by name, and what they report.
 
 mod forbidden;
+mod kernel_walks;
 mod layers;
 mod lengths;
 mod links;
@@ -58,6 +59,11 @@ pub const ALL: &[Check] = &[
     Check { name: "locks", what: "the lock table in code and document", run: locks::run },
     Check { name: "links", what: "links of the documentation", run: links::run },
     Check { name: "map", what: "the map of Linux's stations", run: crate::map::check },
+    Check {
+        name: "kernel-walks",
+        what: "the walks against a kernel's own",
+        run: kernel_walks::run,
+    },
     Check { name: "words", what: "what must not be in a public tree", run: words::run },
 ];
 

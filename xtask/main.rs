@@ -63,7 +63,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Args, Usage> {
 fn help() -> String {
     let mut text = HELP.to_owned();
     for check in checks::ALL {
-        text.push_str(&format!("  {:10} {}\n", check.name, check.what));
+        text.push_str(&format!("  {:12} {}\n", check.name, check.what));
     }
     text
 }

@@ -2,5 +2,6 @@
 
 pub mod ethernet;
 pub mod loopback;
+pub mod tun;
 pub mod wire;
 pub mod wire_port;

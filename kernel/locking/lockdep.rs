@@ -31,7 +31,8 @@ macro_rules! lock_classes {
 }
 
 lock_classes! {
-    5 Rtnl "Configuration: one writer at a time (`rtnl_lock`).";
+    3 Rtnl "A device's configuration: up, down, MTU, address, one change at a time (`rtnl_lock`).";
+    5 Tables "The making of a new snapshot of the read-mostly tables: one writer at a time.";
     10 Files "A task's file table, written.";
     15 Epoll "The interest list of an epoll instance.";
     20 Cpu "A virtual CPU: entering it ranks as a lock, and nobody holds two.";

@@ -32,7 +32,7 @@ pub(crate) enum Taken {
 /// The socket's pending error; EAGAIN when it may not wait or its time is up; EINTR.
 ///
 /// linux: net/core/datagram.c:__skb_recv_datagram
-#[inline]
+#[inline(always)]
 pub(crate) fn __skb_recv_datagram(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
@@ -76,7 +76,7 @@ pub(crate) fn __skb_recv_datagram(
 /// Copies as much of a packet as fits, from an offset on.
 ///
 /// linux: net/core/datagram.c:skb_copy_datagram_iovec
-#[inline]
+#[inline(always)]
 pub(crate) fn copy_to_iter(skb: &SkBuff, offset: usize, iov: &mut [IoSliceMut<'_>]) -> usize {
     let mut done = 0;
     for part in iov {

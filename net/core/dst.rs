@@ -112,7 +112,7 @@ impl fmt::Debug for Dst {
 /// Takes a received packet where its route says. A packet without a route is a bug and is dropped.
 ///
 /// linux: include/net/dst.h:dst_input
-#[inline]
+#[inline(always)]
 pub fn dst_input(cx: &mut BhCx<'_>, skb: Skb) {
     walk!(cx, skb, dst_input);
     match skb.dst.as_ref().map(|dst| dst.input) {
@@ -124,7 +124,7 @@ pub fn dst_input(cx: &mut BhCx<'_>, skb: Skb) {
 /// Takes a packet that is to leave where its route says.
 ///
 /// linux: include/net/dst.h:dst_output
-#[inline]
+#[inline(always)]
 pub fn dst_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, dst_output);
     match skb.dst.as_ref().map(|dst| dst.output) {

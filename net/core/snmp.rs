@@ -130,7 +130,9 @@ impl NetMib {
         let mut group = |group, names: Vec<String>, values: &[u64]| {
             all.extend(names.into_iter().zip(values).map(|(name, value)| (group, name, *value)));
         };
-        group("Ip", IpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.ip);
+        let ip = |items: &[IpMib]| items.iter().map(|i| i.name().to_owned()).collect::<Vec<_>>();
+        group("Ip", ip(IpMib::ip()), &self.ip);
+        group("IpExt", ip(IpMib::ip_ext()), &self.ip[IpMib::IP_COUNT..]);
         group("Icmp", IcmpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.icmp);
         group("IcmpMsg", (0..256).map(|n| format!("InType{n}")).collect(), &self.icmp_in);
         group("IcmpMsg", (0..256).map(|n| format!("OutType{n}")).collect(), &self.icmp_out);

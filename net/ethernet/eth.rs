@@ -17,7 +17,7 @@ const ETH_P_802_2: u16 = 4;
 /// than the header stays whole with protocol 0, which nobody handles.
 ///
 /// linux: net/ethernet/eth.c:eth_type_trans
-#[inline]
+#[inline(always)]
 pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
     skb.dev = Some(dev.ifindex);
     skb.reset_mac_header();
@@ -48,7 +48,7 @@ pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
 /// Puts an Ethernet header in front. False when there is no head room or the data is a clone's.
 ///
 /// linux: net/ethernet/eth.c:eth_header
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn eth_header(skb: &mut SkBuff, proto: u16, source: [u8; 6], dest: [u8; 6]) -> bool {
     let Some(bytes) = skb.skb_push(ETH_HLEN) else { return false };

@@ -40,7 +40,7 @@ pub fn inet_init(m: &mut Machine) {
 /// Asks the transport protocol whether a packet continues one that GRO holds.
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
-#[inline]
+#[inline(always)]
 pub(crate) fn inet_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
     walk!(cx, skb, inet_gro_receive);
     match skb.front::<IpHdr>() {
@@ -242,7 +242,7 @@ fn inet_shutdown(cx: &mut TaskCx, sk: &Arc<Sock>, how: i32) -> Result<(), Errno>
 /// Sends, after taking a port if the socket has none.
 ///
 /// linux: net/ipv4/af_inet.c:inet_sendmsg
-#[inline]
+#[inline(always)]
 fn inet_sendmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
@@ -259,7 +259,7 @@ fn inet_sendmsg(
 /// Receives.
 ///
 /// linux: net/ipv4/af_inet.c:inet_recvmsg
-#[inline]
+#[inline(always)]
 fn inet_recvmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,

@@ -315,3 +315,6 @@ pub fn fib_del_route(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ pub(crate) fn ip_forward(cx: &mut BhCx<'_>, mut skb: Skb) {
         parm.forwarded = true;
     }
     let state = NfHookState { hook: NfInetHook::Forward, indev: skb.dev, outdev: Some(out) };
-    NF_HOOK(cx, state, skb, ip_forward_finish);
+    let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_forward_finish);
 }
 
 /// linux: net/ipv4/ip_forward.c:ip_forward_finish

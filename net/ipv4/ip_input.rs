@@ -47,13 +47,14 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
                 ihl: ihl as u8,
                 optlen: (ihl - size_of::<IpHdr>()) as u8,
                 forwarded: false,
+                mc_loop: false,
             });
             let state = NfHookState {
                 hook: NfInetHook::PreRouting,
                 indev: Some(dev.ifindex),
                 outdev: None,
             };
-            NF_HOOK(cx, state, skb, ip_rcv_finish);
+            let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_rcv_finish);
         }
         Err((mib, reason)) => {
             cx.count(mib);
@@ -63,7 +64,7 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
 }
 
 /// Checks version, lengths and checksum, and cuts what the link padded. The header's length.
-#[inline]
+#[inline(always)]
 fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
     const FIXED: usize = size_of::<IpHdr>();
     const TRUNCATED: (IpMib, DropReason) = (IpMib::InHdrErrors, DropReason::HdrTrunc);
@@ -129,6 +130,7 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 /// Finds the way of a received packet and takes it there.
 ///
 /// linux: net/ipv4/ip_input.c:ip_rcv_finish
+#[inline(always)]
 fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_rcv_finish);
     let (Some(dev), Some(iph)) = (skb.dev, skb.front::<IpHdr>()) else {
@@ -140,12 +142,7 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
         Some(dst) => dst,
         None => match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
             Ok(dst) => dst,
-            Err(no_route) => {
-                if no_route.0 != DropReason::IpRpFilter {
-                    cx.count(IpMib::InAddrErrors);
-                }
-                return kfree_skb(cx, skb, no_route.0);
-            }
+            Err(no_route) => return kfree_skb(cx, skb, no_route.0),
         },
     };
     if dst.is_broadcast() {
@@ -171,12 +168,13 @@ pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, skb: Skb) {
         return kfree_skb(cx, skb, DropReason::IpFragment);
     }
     let state = NfHookState { hook: NfInetHook::LocalIn, indev: skb.dev, outdev: None };
-    NF_HOOK(cx, state, skb, ip_local_deliver_finish);
+    let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_local_deliver_finish);
 }
 
 /// Gives a packet to its transport protocol; its sender is told if there is none.
 ///
 /// linux: net/ipv4/ip_input.c:ip_local_deliver_finish
+#[inline(always)]
 fn ip_local_deliver_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_local_deliver_finish);
     let Some(iph) = skb.front::<IpHdr>() else {

@@ -11,13 +11,12 @@ use crate::net::core::dst::{Dst, dst_output};
 use crate::net::core::neighbour::{
     __neigh_create, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
-use crate::net::core::skbuff::{IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
-use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
+use crate::net::core::skbuff::{Cb, IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
+use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook, Stopped};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
-use uapi::if_::IFF_MULTICAST;
 use uapi::if_ether::ETH_P_IP;
 use uapi::in_::INADDR_ALLHOSTS_GROUP;
 use uapi::ip::{IP_DF, IpHdr};
@@ -50,19 +49,19 @@ pub struct IpMakeSkb {
     pub length: usize,
 }
 
-/// Makes a packet with room for the link header, an IP header and a zeroed transport header;
-/// `getfrag` fills the payload. The data begins with the IP header.
+/// Makes a packet with room for the link header, an IP header and a transport header; `getfrag`
+/// fills the (zeroed) transport header and the payload. The data begins with the IP header.
 ///
 /// # Errors
 /// EMSGSIZE over the MTU or 65,535 bytes; ENOBUFS without memory; those of `getfrag`.
 ///
 /// linux: net/ipv4/ip_output.c:ip_make_skb
-#[inline]
+#[inline(always)]
 pub fn ip_make_skb(
     cx: &mut BhCx<'_>,
     dst: Arc<Dst>,
     make: &IpMakeSkb,
-    getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+    getfrag: impl FnOnce(&mut [u8], &mut [u8]) -> Result<(), Errno>,
 ) -> Result<Skb, Errno> {
     let headers = size_of::<IpHdr>() + make.transhdrlen;
     let total = headers + make.length;
@@ -98,7 +97,7 @@ pub fn ip_make_skb(
             header.copy_from_slice(iph.as_bytes());
             let (transport, payload) = rest.split_at_mut(make.transhdrlen);
             transport.fill(0);
-            getfrag(payload)
+            getfrag(transport, payload)
         }
         None => Err(Errno::ENOBUFS),
     };
@@ -128,7 +127,7 @@ fn ip_select_ident(cx: &BhCx<'_>, make: &IpMakeSkb) -> u16 {
 /// ENOBUFS when it was dropped on the way to the device.
 ///
 /// linux: net/ipv4/ip_output.c:ip_send_skb
-#[inline]
+#[inline(always)]
 pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
     walk!(cx, skb, ip_send_skb);
     let sent = ip_local_out(cx, skb).errno();
@@ -141,21 +140,20 @@ pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
 /// Completes the header of a packet made here, passes `LOCAL_OUT`, and sends it by its route.
 ///
 /// linux: net/ipv4/ip_output.c:ip_local_out
-#[inline]
+#[inline(always)]
 pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_local_out);
     match __ip_local_out(cx, skb) {
-        // A hook that dropped or kept it answered for it.
-        None => NetXmit::Drop,
-        Some(skb) => dst_output(cx, skb),
+        Ok(skb) => dst_output(cx, skb),
+        Err(stopped) => stopped.into(),
     }
 }
 
 /// Total length, checksum, hook.
 ///
 /// linux: net/ipv4/ip_output.c:__ip_local_out
-#[inline]
-fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
+#[inline(always)]
+fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
     walk!(cx, skb, __ip_local_out);
     let len = skb.len() as u16;
     ip_send_check(&mut skb, len);
@@ -165,7 +163,7 @@ fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
 }
 
 /// linux: net/ipv4/ip_output.c:ip_send_check
-#[inline]
+#[inline(always)]
 fn ip_send_check(skb: &mut Skb, len: u16) {
     let Some(data) = skb.data_mut() else { return };
     let Some(ihl) = data.first().map(|first| usize::from(first & 15) * 4) else { return };
@@ -192,7 +190,7 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
     skb.protocol = ETH_P_IP;
     let state = NfHookState { hook: NfInetHook::PostRouting, indev, outdev: skb.dev };
-    NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or(NetXmit::Drop)
+    NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or_else(NetXmit::from)
 }
 
 /// A broadcast goes out and comes back to this machine's own sockets; so does what is for a group
@@ -205,14 +203,7 @@ pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     let netdev = dev.and_then(|dev| t.net.dev(dev));
     let (loops_back, mib) = match &skb.dst {
         Some(dst) if dst.is_broadcast() => (true, IpMib::OutBcastPkts),
-        _ => {
-            // Until groups can be joined: that of all hosts.
-            let joined = skb.front::<IpHdr>().map(|iph| iph.daddr.get())
-                == Some(INADDR_ALLHOSTS_GROUP)
-                && netdev.is_some_and(|dev| dev.has_flag(IFF_MULTICAST));
-            let wanted = skb.owner.sk().is_none_or(|sk| sk.state().inet.mc_loop);
-            (joined && wanted, IpMib::OutMcastPkts)
-        }
+        _ => (loops_to_members(&skb), IpMib::OutMcastPkts),
     };
     cx.count(mib);
     if loops_back
@@ -223,15 +214,24 @@ pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
         // Nobody filled its checksum in, and nobody will: it never leaves.
         copy.ip_summed = IpSummed::Unnecessary;
         copy.dev = dev;
+        // It keeps its route, whose input delivers it here: looked up anew, a packet from one of our
+        // own addresses would be a martian.
         netif_rx(cx, copy);
     }
     ip_output(cx, skb)
 }
 
+/// The sender wants its machine's members of the group to hear it too, and there are members: every
+/// host is one of 224.0.0.1, until groups can be joined.
+fn loops_to_members(skb: &Skb) -> bool {
+    let wanted = matches!(skb.cb, Cb::Inet(parm) if parm.mc_loop);
+    wanted && skb.front::<IpHdr>().is_some_and(|iph| iph.daddr.get() == INADDR_ALLHOSTS_GROUP)
+}
+
 /// The last look before the link: a packet over the MTU can't go on.
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output
-#[inline]
+#[inline(always)]
 fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_finish_output);
     let mtu = skb.dst.as_ref().map_or(0, |dst| dst.mtu as usize);
@@ -246,7 +246,7 @@ fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 /// Finds the neighbour of the next hop and gives it the packet.
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output2
-#[inline]
+#[inline(always)]
 fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_finish_output2);
     let (Some(dst), Some(iph)) = (&skb.dst, skb.front::<IpHdr>()) else {

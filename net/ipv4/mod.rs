@@ -25,6 +25,8 @@ pub struct InetSkbParm {
     pub iif: u16,
     /// It passed this machine from one link to another.
     pub forwarded: bool,
+    /// To a group: this machine's own members get a copy (`IP_MULTICAST_LOOP`).
+    pub mc_loop: bool,
     /// Bytes of IP options.
     pub optlen: u8,
     /// Bytes of the IP header.

@@ -68,7 +68,7 @@ impl RouteCache {
         (mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.dir as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
         let slot = &mut self.slots[Self::slot(key)];
         match slot {
@@ -78,12 +78,17 @@ impl RouteCache {
     }
 
     /// Takes a decision back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
         let slot = Self::slot(&dst.key);
         self.slots[slot] = Some(dst);
     }
 }
+
+/// In a flow's `tos`: only destinations on a link will do (`SO_DONTROUTE`).
+///
+/// linux: include/net/route.h:RTO_ONLINK
+pub const RTO_ONLINK: u8 = 1;
 
 /// A flow that is to be sent.
 ///
@@ -161,13 +166,13 @@ fn ip_route_input_slow(
         return input_multicast(cx, key, dev);
     }
     if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
-        return Err(martian_source(cx, DropReason::IpInvalidSource));
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
     if ipv4_is_lbcast(daddr) || (saddr == 0 && daddr == 0) {
         return input_broadcast(cx, key, dev);
     }
     if ipv4_is_zeronet(saddr) {
-        return Err(martian_source(cx, DropReason::IpInvalidSource));
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
     if ipv4_is_zeronet(daddr) {
         return Err(NoRoute(DropReason::IpInvalidDest));
@@ -177,7 +182,7 @@ fn ip_route_input_slow(
         return Err(NoRoute(DropReason::IpLocalnet));
     }
     if on_wire && ipv4_is_loopback(saddr) {
-        return Err(martian_source(cx, DropReason::IpLocalnet));
+        return Err(NoRoute(DropReason::IpLocalnet));
     }
     let lookup = FibLookup { daddr, oif: 0, tos: key.tos, scope: RT_SCOPE_UNIVERSE };
     let found = match fib_lookup(&t.net, &lookup) {
@@ -200,11 +205,6 @@ fn ip_route_input_slow(
         }
         _ => Err(NoRoute(DropReason::IpInvalidDest)),
     }
-}
-
-fn martian_source(cx: &mut BhCx<'_>, reason: DropReason) -> NoRoute {
-    cx.count(LinuxMib::IPReversePathFilter);
-    NoRoute(reason)
 }
 
 fn input_broadcast(
@@ -230,7 +230,7 @@ fn input_multicast(
         || ipv4_is_lbcast(key.saddr)
         || (ipv4_is_loopback(key.saddr) && !dev.is_loopback());
     if bad_source {
-        return Err(martian_source(cx, DropReason::IpInvalidSource));
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
     if key.daddr != INADDR_ALLHOSTS_GROUP || !dev.has_flag(IFF_MULTICAST) {
         return Err(NoRoute(DropReason::IpInvalidDest));
@@ -327,15 +327,16 @@ fn fib_validate_source(
     let back = fib_lookup(&t.net, &lookup);
     match back {
         Ok(found) if found.info.kind == RTN_LOCAL && !cnf.accept_local => {
-            Err(martian_source(cx, DropReason::IpLocalSource))
+            Err(NoRoute(DropReason::IpLocalSource))
         }
-        Ok(found) if found.info.kind == RTN_BROADCAST => {
-            Err(martian_source(cx, DropReason::IpInvalidSource))
-        }
+        Ok(found) if found.info.kind == RTN_BROADCAST => Err(NoRoute(DropReason::IpInvalidSource)),
         _ if cnf.rp_filter == 0 => Ok(()),
         Ok(found) if found.info.dev == dev.ifindex => Ok(()),
         Ok(_) if cnf.rp_filter == 2 => Ok(()),
-        _ => Err(martian_source(cx, DropReason::IpRpFilter)),
+        _ => {
+            cx.count(LinuxMib::IPReversePathFilter);
+            Err(NoRoute(DropReason::IpRpFilter))
+        }
     }
 }
 
@@ -345,6 +346,7 @@ fn fib_validate_source(
 /// As [`__ip_route_output_key`].
 ///
 /// linux: include/net/route.h:ip_route_output_ports
+#[inline(always)]
 pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_ports => u64::from(flow.daddr));
     ip_route_output_flow(cx, flow)
@@ -356,7 +358,7 @@ pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>
 /// As [`__ip_route_output_key`].
 ///
 /// linux: net/ipv4/route.c:ip_route_output_flow
-#[inline]
+#[inline(always)]
 pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
     match cx.cpu.routes.take(&flow.key(), cx.t.generation) {
@@ -389,8 +391,9 @@ fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> 
         way.daddr = if way.saddr != 0 { way.saddr } else { INADDR_LOOPBACK };
         return mkroute_output(cx, flow, Way::local(t, way.daddr, way.saddr)?);
     }
-    let lookup =
-        FibLookup { daddr: way.daddr, oif: way.oif, tos: way.tos, scope: RT_SCOPE_UNIVERSE };
+    let onlink = way.tos & RTO_ONLINK != 0;
+    let scope = if onlink { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE };
+    let lookup = FibLookup { daddr: way.daddr, oif: way.oif, tos: way.tos & !RTO_ONLINK, scope };
     let found = match fib_lookup(&t.net, &lookup) {
         Ok(found) => found,
         // A device without a route to the destination: taken to be on its link.

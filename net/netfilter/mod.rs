@@ -7,7 +7,7 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::DevId;
+use crate::net::core::dev::{DevId, tx::NetXmit};
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
@@ -113,40 +113,60 @@ pub fn nf_unregister_hook(cx: &mut TaskCx, hook: &Arc<dyn NfHook>) {
     let Ok(()) = done;
 }
 
-/// Runs the hooks of a point by priority, then the continuation. `None` when a hook dropped or
-/// kept the packet.
+/// A hook ended a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was dropped: its sender gets EPERM.
+    Dropped,
+    /// The hook has it now.
+    Stolen,
+}
+
+impl From<Stopped> for NetXmit {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Dropped => Self::Refused,
+            Stopped::Stolen => Self::Success,
+        }
+    }
+}
+
+/// Runs the hooks of a point by priority, then the continuation.
+///
+/// # Errors
+/// How a hook ended the packet's way.
 ///
 /// linux: include/linux/netfilter.h:NF_HOOK
-#[inline]
+#[inline(always)]
 #[allow(non_snake_case, reason = "Linux's name")]
 pub fn NF_HOOK<R>(
     cx: &mut BhCx<'_>,
     state: NfHookState,
     skb: Skb,
     okfn: impl FnOnce(&mut BhCx<'_>, Skb) -> R,
-) -> Option<R> {
+) -> Result<R, Stopped> {
     walk!(cx, skb, NF_HOOK => state.hook as u64);
     if cx.t.net.nf.active & 1 << state.hook as u8 == 0 {
-        return Some(okfn(cx, skb));
+        return Ok(okfn(cx, skb));
     }
     let skb = nf_hook_slow(cx, &state, skb)?;
-    Some(okfn(cx, skb))
+    Ok(okfn(cx, skb))
 }
 
 /// linux: net/netfilter/core.c:nf_hook_slow
 #[cold]
-fn nf_hook_slow(cx: &mut BhCx<'_>, state: &NfHookState, mut skb: Skb) -> Option<Skb> {
+fn nf_hook_slow(cx: &mut BhCx<'_>, state: &NfHookState, mut skb: Skb) -> Result<Skb, Stopped> {
     walk!(cx, skb, nf_hook_slow => state.hook as u64);
     let t = cx.t;
     for entry in &t.net.nf.points[state.hook as usize] {
         match entry.hook.hook(cx, state, skb) {
             Verdict::Accept(passed) => skb = passed,
-            Verdict::Stolen => return None,
+            Verdict::Stolen => return Err(Stopped::Stolen),
             Verdict::Drop(refused) => {
                 kfree_skb(cx, refused, DropReason::NetfilterDrop);
-                return None;
+                return Err(Stopped::Dropped);
             }
         }
     }
-    Some(skb)
+    Ok(skb)
 }

@@ -63,10 +63,12 @@ impl Dql {
         if bytes == 0 {
             return false;
         }
-        let was_full = self.full();
-        let left = self.in_flight.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        self.adjust(left, bytes);
-        was_full && !self.full()
+        let limit = self.limit.load(Ordering::Relaxed);
+        // What was in flight at the subtraction itself: a sender that filled the limit a moment
+        // before it is seen, and woken.
+        let before = self.in_flight.fetch_sub(bytes, Ordering::AcqRel);
+        self.adjust(before - bytes, bytes);
+        before >= limit && !self.full()
     }
 
     /// A device that ran empty while senders were held back had too low a limit; one that always

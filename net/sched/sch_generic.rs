@@ -23,7 +23,7 @@ pub fn qdisc_run(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) {
 }
 
 /// The right to run a qdisc: this CPU's from earlier in its batch, or a new one.
-#[inline]
+#[inline(always)]
 pub(crate) fn begin(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> Option<Running> {
     match cx.cpu.softnet.tx_running.take() {
         Some(running) if Arc::ptr_eq(running.qdisc(), qdisc) => return Some(running),
@@ -35,7 +35,7 @@ pub(crate) fn begin(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> Option<Running> {
 
 /// Keeps the right until the batch ends, so that packets that follow find it here and the driver
 /// rings its doorbell once for all of them (`netdev_xmit_more`).
-#[inline]
+#[inline(always)]
 pub(crate) fn hold(cx: &mut BhCx<'_>, running: Running) {
     if let Some(other) = cx.cpu.softnet.tx_running.replace(running) {
         qdisc_run_end(cx, other);
@@ -109,6 +109,7 @@ fn dequeue_skb(cx: &mut BhCx<'_>, running: &Running) -> Option<Skb> {
 /// while more may go.
 ///
 /// linux: net/sched/sch_generic.c:sch_direct_xmit
+#[inline(always)]
 pub(crate) fn sch_direct_xmit(cx: &mut BhCx<'_>, skb: Skb, running: &Running) -> bool {
     walk!(cx, skb, sch_direct_xmit);
     let t = cx.t;

@@ -384,7 +384,9 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
 ///
 /// linux: net/core/dev.c:unregister_netdevice
 pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
-    dev_close(cx, dev);
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
+    __dev_close(cx, dev);
     let id = dev.ifindex;
     let removed: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
         if let Some(slot) = t.net.devs.get_mut(usize::from(id.0)) {
@@ -406,6 +408,8 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 ///
 /// linux: net/core/dev.c:dev_open
 pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
     if dev.up() {
         return Ok(());
     }
@@ -420,6 +424,13 @@ pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
 ///
 /// linux: net/core/dev.c:dev_close
 pub fn dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
+    __dev_close(cx, dev);
+}
+
+/// linux: net/core/dev.c:__dev_close
+fn __dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     if !dev.up() {
         return;
     }
@@ -443,6 +454,8 @@ pub fn dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 ///
 /// linux: net/core/dev.c:dev_set_mtu
 pub fn dev_set_mtu(cx: &mut TaskCx, dev: &Arc<NetDevice>, mtu: u32) -> Result<(), Errno> {
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
     dev.ops.ndo_change_mtu(cx, mtu)?;
     dev.mtu.store(mtu, Ordering::Relaxed);
     invalidate_routes(cx);
@@ -463,6 +476,8 @@ pub fn dev_set_mac_address(
     if !uapi::if_ether::is_valid_ether_addr(&addr) {
         return Err(Errno::EADDRNOTAVAIL);
     }
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
     dev.ops.ndo_set_mac_address(cx, addr)?;
     dev.addr.store(pack(addr), Ordering::Relaxed);
     Ok(())

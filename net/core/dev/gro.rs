@@ -45,7 +45,7 @@ const MAX_GRO_SKBS: usize = 8;
 /// A received packet, for merging: what cannot be merged goes up at once.
 ///
 /// linux: net/core/dev.c:napi_gro_receive
-#[inline]
+#[inline(always)]
 pub fn napi_gro_receive(cx: &mut BhCx<'_>, mut skb: Skb) -> GroResult {
     cx.watch(&mut skb);
     walk!(cx, skb, napi_gro_receive);
@@ -56,7 +56,7 @@ pub fn napi_gro_receive(cx: &mut BhCx<'_>, mut skb: Skb) -> GroResult {
 /// Asks the protocols whether the packet continues one that is held.
 ///
 /// linux: net/core/dev.c:dev_gro_receive
-#[inline]
+#[inline(always)]
 fn dev_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
     walk!(cx, skb, dev_gro_receive);
     if skb.protocol != uapi::if_ether::ETH_P_IP {
@@ -72,7 +72,7 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
 /// Does with the packet what GRO decided.
 ///
 /// linux: net/core/dev.c:napi_skb_finish
-#[inline]
+#[inline(always)]
 fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, skb: Skb) -> GroResult {
     walk!(cx, skb, napi_skb_finish => result as u64);
     match result {

@@ -138,6 +138,16 @@ impl Default for SoftnetData {
     }
 }
 
+impl Drop for SoftnetData {
+    fn drop(&mut self) {
+        // The machine goes away whole, and what was under way with it.
+        let queued = self.input_pkt_queue.drain(..).chain(self.completion_queue.drain(..));
+        for skb in queued.chain(self.gro_list.drain(..)) {
+            skb.forget_at_exit();
+        }
+    }
+}
+
 /// One CPU's line of `/proc/net/softnet_stat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoftnetStat {
@@ -161,7 +171,8 @@ impl Machine {
 
     /// Packets that were allocated and not freed. Zero on a machine at rest.
     pub fn live_skbs(&self) -> i64 {
-        self.for_each_cpu(|local| local.pool.live()).into_iter().sum()
+        let live: i64 = self.for_each_cpu(|local| local.pool.live()).into_iter().sum();
+        live - self.depot.lost_packets() as i64
     }
 
     /// Bytes of packet memory drawn from the system; never above the cap.

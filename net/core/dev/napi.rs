@@ -183,6 +183,8 @@ pub fn napi_disable(cx: &mut crate::kernel::context::TaskCx, napi: &NapiStruct) 
         for cpu in m.cpu_ids() {
             m.run_cpu(cpu);
             m.run_ksoftirqd(cpu);
+            // What these two say of the next time to run is the idle loop's to hear.
+            m.platform.wake_cpu(cpu);
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
 /// A packet enters the stack from its device.
 ///
 /// linux: net/core/dev.c:netif_receive_skb
-#[inline]
+#[inline(always)]
 pub fn netif_receive_skb(cx: &mut BhCx<'_>, mut skb: Skb) {
     cx.watch(&mut skb);
     walk!(cx, skb, netif_receive_skb);

@@ -26,15 +26,21 @@ pub enum NetXmit {
     Drop,
     /// Queued, but the sender should slow down.
     Cn,
+    /// A netfilter hook dropped it.
+    Refused,
 }
 
 impl NetXmit {
     /// What a sender is told: a congestion notice is success.
     ///
     /// # Errors
-    /// ENOBUFS for a drop.
+    /// ENOBUFS for a drop, EPERM for a hook's.
     pub fn errno(self) -> Result<(), Errno> {
-        if self == Self::Drop { Err(Errno::ENOBUFS) } else { Ok(()) }
+        match self {
+            Self::Success | Self::Cn => Ok(()),
+            Self::Drop => Err(Errno::ENOBUFS),
+            Self::Refused => Err(Errno::EPERM),
+        }
     }
 }
 
@@ -92,7 +98,7 @@ fn xmit_without_queue(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: 
 /// in by, or the flow's hash.
 ///
 /// linux: net/core/flow_dissector.c:netdev_pick_tx
-#[inline]
+#[inline(always)]
 fn netdev_pick_tx(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb) -> u16 {
     walk!(cx, skb, netdev_pick_tx);
     let queues = dev.tx_queues.len() as u16;
@@ -117,7 +123,7 @@ fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u1
 /// Queues a packet on the qdisc and runs it, or sends past an empty one.
 ///
 /// linux: net/core/dev.c:__dev_xmit_skb
-#[inline]
+#[inline(always)]
 fn __dev_xmit_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: u16) -> NetXmit {
     walk!(cx, skb, __dev_xmit_skb);
     let qdisc = &dev.tx_queues[usize::from(queue)].qdisc;
@@ -185,7 +191,7 @@ pub fn dev_kfree_skb_irq(cx: &mut BhCx<'_>, skb: Skb) {
 /// `Err` gives the packet back, the ring is full.
 ///
 /// linux: net/core/dev.c:dev_hard_start_xmit
-#[inline]
+#[inline(always)]
 pub fn dev_hard_start_xmit(
     cx: &mut BhCx<'_>,
     mut skb: Skb,
@@ -210,7 +216,7 @@ pub fn dev_hard_start_xmit(
 /// Which offloads this packet may use.
 ///
 /// linux: net/core/dev.c:netif_skb_features
-#[inline]
+#[inline(always)]
 fn netif_skb_features(cx: &mut BhCx<'_>, skb: &SkBuff, dev: &NetDevice) -> NetdevFeatures {
     walk!(cx, skb, netif_skb_features);
     dev.ops.ndo_features_check(skb, dev.features())

@@ -224,7 +224,7 @@ impl NextHop {
 /// Sends to a next hop: at once when its address is beyond doubt, else by its entry's `output`.
 ///
 /// linux: include/net/dst.h:dst_neigh_output
-#[inline]
+#[inline(always)]
 pub fn dst_neigh_output(cx: &mut BhCx<'_>, hop: NextHop, skb: Skb) -> NetXmit {
     walk!(cx, skb, dst_neigh_output);
     match hop {
@@ -236,7 +236,7 @@ pub fn dst_neigh_output(cx: &mut BhCx<'_>, hop: NextHop, skb: Skb) -> NetXmit {
 /// Puts the link header on and gives the packet to the device.
 ///
 /// linux: include/net/neighbour.h:neigh_hh_output
-#[inline]
+#[inline(always)]
 fn neigh_hh_output(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], mut skb: Skb) -> NetXmit {
     let t = cx.t;
     let Some(dev) = t.net.dev(dev) else {
@@ -250,6 +250,7 @@ fn neigh_hh_output(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], mut skb: Skb) -> 
     dev_queue_xmit(cx, skb)
 }
 
+#[inline(always)]
 fn put_header(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice, ha: [u8; 6]) -> bool {
     let proto = skb.protocol;
     eth_header(skb, proto, dev.dev_addr(), ha)

@@ -406,6 +406,7 @@ impl SkBuff {
             cb,
             frags,
             frag_list: _,
+            home: _,
         } = self;
         (*data, *tail, *len, *data_len) = (0, 0, 0, 0);
         (*mac_header, *network_header, *transport_header, *protocol) = (0, 0, 0, 0);
@@ -452,6 +453,7 @@ impl SkBuff {
             dst: other.dst.clone(),
             cb: other.cb,
             frags: other.frags.clone(),
+            home: std::mem::take(&mut self.home),
             ..Self::default()
         };
     }

@@ -8,8 +8,8 @@ use std::ops::{Deref, DerefMut};
 
 /// A packet's one handle. Its end is stated: hand it on, queue it, or give it to
 /// [`consume_skb`](super::consume_skb) or [`kfree_skb`](super::kfree_skb). Falling out of scope is
-/// a bug: it panics in debug builds; in release builds the memory is freed uncounted, so that the
-/// leak shows in the machine's count of live packets.
+/// a bug: it panics in debug builds; in release builds the memory is freed and counted as lost, as
+/// that of a packet which a contained panic unwinds is in both.
 ///
 /// linux: include/linux/skbuff.h:sk_buff
 // Never empty: an `Option` inside would cost a branch at every field.
@@ -29,7 +29,7 @@ impl Skb {
     }
 
     /// Frees the memory past the pool: for what is left when its machine goes away.
-    pub(crate) fn forget_at_exit(self) {
+    pub fn forget_at_exit(self) {
         drop(self.into_memory());
     }
 }
@@ -52,6 +52,12 @@ impl DerefMut for Skb {
 impl Drop for Skb {
     #[cold]
     fn drop(&mut self) {
+        if let Some(depot) = self.home.upgrade() {
+            let head = if let super::Head::Own(bytes) = &self.head { bytes.len() } else { 0 };
+            depot.lost(size_of::<SkBuff>() + head);
+        }
+        let truesize = self.truesize;
+        self.owner.abandon(truesize);
         // SAFETY: `drop` runs once, and `into_memory` prevents it, so the box is still inside.
         drop(unsafe { ManuallyDrop::take(&mut self.0) });
         if cfg!(debug_assertions) && !std::thread::panicking() {

@@ -8,6 +8,8 @@
 mod data;
 mod memory;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 pub use memory::Skb;
 pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};
@@ -20,7 +22,7 @@ use crate::net::core::dst::Dst;
 use crate::net::core::sock::SkbOwner;
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_sockglue::PktinfoSkbCb;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Room that every receive buffer leaves in front, for the headers of whoever forwards it.
 pub const NET_SKB_PAD: usize = 64;
@@ -174,6 +176,8 @@ pub struct SkBuff {
     pub cb: Cb,
     pub(crate) frags: Vec<SkbFrag>,
     pub(crate) frag_list: Vec<Skb>,
+    /// Where the memory belongs, should a panic unwind the packet.
+    pub(super) home: Weak<Depot>,
 }
 
 const _: () = assert!(size_of::<SkBuff>() <= 256);
@@ -182,7 +186,7 @@ const _: () = assert!(size_of::<SkBuff>() <= 256);
 /// `None` when the machine's memory is used up.
 ///
 /// linux: net/core/skbuff.c:__alloc_skb
-#[inline]
+#[inline(always)]
 pub fn alloc_skb(cx: &mut BhCx<'_>, size: usize) -> Option<Skb> {
     let skb = cx.cpu.pool.alloc(size);
     if skb.is_none() {
@@ -195,7 +199,7 @@ pub fn alloc_skb(cx: &mut BhCx<'_>, size: usize) -> Option<Skb> {
 /// the IP header.
 ///
 /// linux: net/core/skbuff.c:__netdev_alloc_skb
-#[inline]
+#[inline(always)]
 pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb> {
     let mut skb = alloc_skb(cx, NET_SKB_PAD + 2 + len)?;
     skb.skb_reserve(NET_SKB_PAD + 2);
@@ -206,7 +210,7 @@ pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb
 /// Ends a packet that did its work.
 ///
 /// linux: net/core/skbuff.c:consume_skb
-#[inline]
+#[inline(always)]
 pub fn consume_skb(cx: &mut BhCx<'_>, skb: Skb) {
     crate::walk!(cx, skb, consume_skb);
     cx.free_skb(skb);
@@ -263,7 +267,7 @@ impl SkBuff {
 
 impl BhCx<'_> {
     /// Gives a packet's memory, charge and route back; nothing is recorded.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free_skb(&mut self, mut skb: Skb) {
         if !skb.owner.is_none() {
             let owner = std::mem::take(&mut skb.owner);

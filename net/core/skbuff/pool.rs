@@ -9,8 +9,8 @@
 use super::{Head, NET_SKB_PAD, SkBuff, Skb};
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Bytes of a pooled head: a full frame of 1,500 bytes with room in front.
 pub const SKB_DATA_SIZE: usize = 2048;
@@ -22,6 +22,8 @@ const HANDLE_SIZE: usize = size_of::<SkBuff>();
 pub struct Depot {
     cap: usize,
     used: AtomicUsize,
+    /// Packets that fell out of scope.
+    lost: AtomicUsize,
     spare: SpinLock<Spare, class::Depot>,
 }
 
@@ -37,12 +39,24 @@ struct Spare {
 impl Depot {
     /// An empty depot that draws at most `cap` bytes from the system.
     pub fn new(cap: usize) -> Self {
-        Self { cap, used: AtomicUsize::new(0), spare: SpinLock::default() }
+        let (used, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { cap, used, lost, spare: SpinLock::default() }
     }
 
     /// Bytes drawn from the system.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Packets that fell out of scope: unwound by a panic, or by a bug.
+    pub fn lost_packets(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// A packet fell out of scope: its memory goes back to the system.
+    pub(super) fn lost(&self, bytes: usize) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.uncharge(bytes);
     }
 
     /// The hard cap.
@@ -67,7 +81,7 @@ impl Depot {
         into: &mut Vec<T>,
         list: fn(&mut Spare) -> &mut Vec<T>,
         size: usize,
-        new: fn() -> T,
+        new: impl Fn() -> T,
     ) {
         let mut spare = self.spare.lock();
         let spare = list(&mut spare);
@@ -115,7 +129,8 @@ impl SkbPool {
     /// A packet with an empty head.
     pub(super) fn alloc_handle(&mut self) -> Option<Skb> {
         if self.bare.is_empty() {
-            self.depot.draw(&mut self.bare, |s| &mut s.bare, HANDLE_SIZE, Box::default);
+            let home = Arc::downgrade(&self.depot);
+            self.depot.draw(&mut self.bare, |s| &mut s.bare, HANDLE_SIZE, || new_handle(&home));
         }
         let handle = self.bare.pop()?;
         self.live += 1;
@@ -123,14 +138,15 @@ impl SkbPool {
     }
 
     /// A packet with room for `size` bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
         if size > SKB_DATA_SIZE {
             return self.alloc_large(size);
         }
         if self.ready.is_empty() {
             let size = SKB_DATA_SIZE + HANDLE_SIZE;
-            self.depot.draw(&mut self.ready, |s| &mut s.ready, size, new_ready);
+            let home = Arc::downgrade(&self.depot);
+            self.depot.draw(&mut self.ready, |s| &mut s.ready, size, || new_ready(&home));
         }
         let mut handle = self.ready.pop()?;
         self.live += 1;
@@ -151,7 +167,7 @@ impl SkbPool {
     }
 
     /// Takes a packet's memory home.
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(&mut self, skb: Skb) {
         self.live -= 1;
         let mut memory = skb.into_memory();
@@ -225,9 +241,14 @@ impl SkbPool {
     }
 }
 
-fn new_ready() -> Box<SkBuff> {
-    let head = Head::Own(vec![0; SKB_DATA_SIZE].into());
-    Box::new(SkBuff { head, ..SkBuff::default() })
+fn new_handle(home: &Weak<Depot>) -> Box<SkBuff> {
+    Box::new(SkBuff { home: Weak::clone(home), ..SkBuff::default() })
+}
+
+fn new_ready(home: &Weak<Depot>) -> Box<SkBuff> {
+    let mut handle = new_handle(home);
+    handle.head = Head::Own(vec![0; SKB_DATA_SIZE].into());
+    handle
 }
 
 impl fmt::Debug for SkbPool {

@@ -209,7 +209,7 @@ fn icmp_push_reply(
         transhdrlen: size_of::<IcmpHdr>(),
         length: quote.len,
     };
-    let made = ip_make_skb(cx, dst, &make, |payload| {
+    let made = ip_make_skb(cx, dst, &make, |_, payload| {
         quote.copy(payload);
         Ok(())
     });

@@ -24,6 +24,7 @@ use uapi::udp::UdpHdr;
 /// pending error.
 ///
 /// linux: net/ipv4/udp.c:udp_recvmsg
+#[inline(always)]
 pub(super) fn udp_recvmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
@@ -59,7 +60,7 @@ pub(super) fn udp_recvmsg(
 }
 
 /// What the reader asked to know, before the packet is gone.
-#[inline]
+#[inline(always)]
 fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
     if !flags.wants_control() {
         return None;
@@ -69,7 +70,7 @@ fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
 }
 
 /// Copies data, from an offset on, and sender out; what was received, and the bytes copied.
-#[inline]
+#[inline(always)]
 fn copy_out(skb: &SkBuff, offset: usize, msg: &mut MsgRecv<'_>) -> (Received, usize) {
     let len = skb.len();
     let copied = copy_to_iter(skb, offset, msg.iov);

@@ -60,7 +60,7 @@ pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, mut skb: Skb) {
 }
 
 /// Checks length and checksum, cuts what is behind the datagram, and pulls the header.
-#[inline]
+#[inline(always)]
 fn check(skb: &mut Skb) -> Result<(UdpFlow, bool), DropReason> {
     if !skb.pskb_may_pull(size_of::<UdpHdr>()) {
         return Err(DropReason::HdrTrunc);
@@ -99,7 +99,7 @@ fn inet_iif(skb: &SkBuff) -> u16 {
 }
 
 /// linux: net/ipv4/udp.c:udp4_csum_init
-#[inline]
+#[inline(always)]
 fn udp4_csum_ok(skb: &mut Skb, saddr: u32, daddr: u32) -> bool {
     if matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) {
         return true;
@@ -133,7 +133,7 @@ fn __udp4_lib_mcast_deliver(cx: &mut BhCx<'_>, mut skb: Skb, flow: &UdpFlow) {
 /// Queues a datagram on its socket, or leaves it in the backlog while a task owns the socket.
 ///
 /// linux: net/ipv4/udp.c:udp_queue_rcv_skb
-#[inline]
+#[inline(always)]
 fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
     walk!(cx, skb, udp_queue_rcv_skb);
     let mut state = sk.state();
@@ -170,7 +170,7 @@ fn udp_drop(
 /// Charges the receive buffer and queues.
 ///
 /// linux: net/ipv4/udp.c:__udp_queue_rcv_skb
-#[inline]
+#[inline(always)]
 pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut skb: Skb) {
     walk!(cx, skb, __udp_queue_rcv_skb);
     if state.inet.cmsg_flags.intersects(CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS) {

@@ -82,6 +82,7 @@ impl SockCache {
         (mixed.wrapping_mul(0x9e37_79b1) >> 26) as usize % CACHED
     }
 
+    #[inline(always)]
     fn take(&mut self, flow: &UdpFlow, generation: u64) -> Option<Found> {
         let slot = self.slots.get_mut(Self::slot(flow))?;
         match slot {
@@ -92,6 +93,7 @@ impl SockCache {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn give_back(&mut self, found: Found) {
         if self.slots.is_empty() {
             self.slots.resize_with(CACHED, || None);
@@ -219,7 +221,7 @@ impl Entry {
 /// Finds the socket of a datagram: what this CPU found last for the flow, or by the table.
 ///
 /// linux: net/ipv4/udp.c:__udp4_lib_lookup_skb
-#[inline]
+#[inline(always)]
 pub(crate) fn __udp4_lib_lookup_skb(
     cx: &mut BhCx<'_>,
     skb: &SkBuff,
@@ -230,6 +232,7 @@ pub(crate) fn __udp4_lib_lookup_skb(
 }
 
 /// The same, for an ICMP error's quote.
+#[inline(always)]
 pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: &UdpFlow) -> Option<Found> {
     let table = &cx.m.init_net.udp_table;
     let generation = table.generation.load(Ordering::Acquire);

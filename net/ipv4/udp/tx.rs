@@ -7,16 +7,16 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::IpSummed;
+use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
+use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
-use crate::net::ipv4::route::{Flow4, ip_route_output_ports};
+use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
-use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_magic, csum_tcpudp_nofold};
+use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::in_::{
@@ -25,7 +25,7 @@ use uapi::in_::{
 use uapi::ip::{INET_DSCP_MASK, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{AF_UNSPEC, MSG_MORE, MSG_OOB, MSG_PROBE};
+use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
 use uapi::udp::UdpHdr;
 use zerocopy::FromBytes;
 
@@ -43,16 +43,17 @@ pub(crate) struct Pending {
 #[derive(Clone, Copy, Debug)]
 struct Send4 {
     flow: Flow4,
+    /// As the header says it.
+    tos: u8,
     sport: u16,
     dport: u16,
     ttl: u8,
-    /// All of it goes into the header; routing goes by `flow.tos`.
-    tos: u8,
     df: bool,
     /// The peer is fixed: the datagram has an IP ID of the socket's own.
     connected: bool,
     broadcast: bool,
     no_check: bool,
+    mc_loop: bool,
     priority: u32,
 }
 
@@ -113,6 +114,7 @@ pub(super) fn udp_sendmsg(
     }
 }
 
+#[inline(always)]
 fn udp_send_batch(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
@@ -120,16 +122,22 @@ fn udp_send_batch(
 ) -> (Sent, Option<Stop>) {
     let mut sent = Sent::default();
     let template = template(cx, sk);
+    let mut send = template.send;
     for msg in batch.iter() {
-        match udp_send_one(cx, sk, &template, &msg) {
+        match udp_send_one(cx, sk, &template, &msg, &mut send) {
             Ok(len) => sent.add(len),
             Err(stop) => return (sent, Some(stop)),
+        }
+        // What control data asked for was for that message alone.
+        if !msg.control.is_empty() {
+            send = template.send;
         }
     }
     (sent, None)
 }
 
 /// What the socket says.
+#[inline(always)]
 fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
     let default_ttl = cx.t.net.sysctl.ip_default_ttl;
     let state = sk.state();
@@ -139,18 +147,19 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
             daddr: inet.daddr,
             saddr: inet.saddr,
             oif: opts.bound_dev_if,
-            tos: inet.tos & INET_DSCP_MASK,
+            tos: inet.tos & INET_DSCP_MASK | if opts.localroute { RTO_ONLINK } else { 0 },
             mark: opts.mark,
             any_src: false,
         },
+        tos: inet.tos,
         sport: inet.num,
         dport: inet.dport,
         ttl: default_ttl,
-        tos: inet.tos,
         df: !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT),
         connected: false,
         broadcast: opts.broadcast,
         no_check: opts.no_check_tx,
+        mc_loop: inet.mc_loop,
         priority: opts.priority,
     };
     Template {
@@ -163,7 +172,8 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
 }
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
-fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Errno> {
+#[inline(always)]
+fn prepare(template: &Template, msg: &MsgSend<'_>, send: &mut Send4) -> Result<usize, Errno> {
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
     if len > 0xffff {
         return Err(Errno::EMSGSIZE);
@@ -171,24 +181,28 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
     if msg.flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let mut send = template.send;
+    let peer = &template.send;
     match msg.name {
         Some(name) => {
             let to = parse_name(name)?;
             if to.port == 0 {
                 return Err(Errno::EINVAL);
             }
-            (send.flow.daddr, send.dport) = (to.addr, to.port);
+            (send.flow.daddr, send.dport, send.connected) = (to.addr, to.port, false);
         }
-        None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
-        None => send.connected = true,
+        None if peer.flow.daddr == 0 && peer.dport == 0 => return Err(Errno::EDESTADDRREQ),
+        None => {
+            (send.flow.daddr, send.dport, send.connected) = (peer.flow.daddr, peer.dport, true);
+        }
     }
+    send.flow.tos = peer.flow.tos;
     let many = ipv4_is_multicast(send.flow.daddr);
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
         let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
         ip_cmsg_send(msg.control, &mut ipc)?;
-        (send.tos, send.flow.tos) = (ipc.tos, ipc.tos & INET_DSCP_MASK);
+        send.tos = ipc.tos;
+        send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
         send.priority = ipc.priority.unwrap_or(send.priority);
         if ipc.addr != 0 {
@@ -198,28 +212,32 @@ fn prepare(template: &Template, msg: &MsgSend<'_>) -> Result<(Send4, usize), Err
             send.flow.oif = ipc.oif;
         }
     }
-    Ok((send, len))
+    if msg.flags & MSG_DONTROUTE != 0 {
+        send.flow.tos |= RTO_ONLINK;
+    }
+    Ok(len)
 }
 
-#[inline]
+#[inline(always)]
 fn udp_send_one(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     template: &Template,
     msg: &MsgSend<'_>,
+    send: &mut Send4,
 ) -> Result<usize, Stop> {
-    let (send, len) = prepare(template, msg)?;
+    let len = prepare(template, msg, send)?;
     if msg.flags & MSG_PROBE != 0 {
         let dst = ip_route_output_ports(cx, &send.flow)?;
         cx.cpu.routes.give_back(dst);
         return Ok(len);
     }
-    let dst = route_datagram(cx, sk, &send, len)?;
+    let dst = route_datagram(cx, sk, send, len)?;
     if let Err(stop) = sock_alloc_send(sk, template) {
         cx.cpu.routes.give_back(dst);
         return Err(stop);
     }
-    let sent = send_datagram(cx, sk, dst, &send, len, |to| copy_from_iter(msg.iov, to));
+    let sent = send_datagram(cx, sk, dst, send, len, |to| copy_from_iter(msg.iov, to));
     // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
         Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
@@ -232,7 +250,7 @@ fn udp_send_one(
 /// the sender meet the pending error and the shutdown.
 ///
 /// linux: net/core/sock.c:sock_alloc_send_pskb
-#[inline]
+#[inline(always)]
 fn sock_alloc_send(sk: &Arc<Sock>, template: &Template) -> Result<(), Stop> {
     if template.stopped {
         let mut state = sk.state();
@@ -245,7 +263,7 @@ fn sock_alloc_send(sk: &Arc<Sock>, template: &Template) -> Result<(), Stop> {
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
-#[inline]
+#[inline(always)]
 fn parse_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
     const INET: [u8; 2] = (uapi::socket::AF_INET as u16).to_ne_bytes();
     match name.first_chunk::<16>() {
@@ -268,6 +286,7 @@ fn parse_odd_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
 }
 
 /// Copies user data into the packet: exactly as much as there is.
+#[inline(always)]
 fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     for part in iov {
         let (here, rest) = to.split_at_mut(part.len().min(to.len()));
@@ -278,7 +297,7 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
 }
 
 /// Finds the way of a datagram of `len` bytes; it must be allowed and wide enough.
-#[inline]
+#[inline(always)]
 fn route_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
@@ -298,7 +317,7 @@ fn route_datagram(
     Err(error)
 }
 
-#[inline]
+#[inline(always)]
 fn send_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
@@ -307,6 +326,10 @@ fn send_datagram(
     len: usize,
     getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
+    let t = cx.t;
+    let offload = t.net.dev(dst.dev).is_some_and(|dev| {
+        dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
+    });
     let make = IpMakeSkb {
         saddr: dst.saddr,
         daddr: dst_addr(send, &dst),
@@ -314,15 +337,38 @@ fn send_datagram(
         tos: send.tos,
         ttl: send.ttl,
         df: send.df,
-        ident: send.connected.then(|| sk.inet_id.fetch_add(1, Ordering::Relaxed) as u16),
+        ident: send.connected.then(|| sk.next_ident()),
         transhdrlen: size_of::<UdpHdr>(),
         length: len,
     };
-    let mut skb = ip_make_skb(cx, dst, &make, getfrag)?;
+    let mut skb = ip_make_skb(cx, dst, &make, |transport, payload| {
+        if let Ok(udph) = UdpHdr::mut_from_bytes(transport) {
+            udph.source.set(send.sport);
+            udph.dest.set(send.dport);
+            udph.len.set((size_of::<UdpHdr>() + len) as u16);
+        }
+        getfrag(payload)?;
+        let check = match (send.no_check, offload) {
+            (true, _) => 0,
+            // The device adds the sum over the rest to that of the pseudo header.
+            (false, true) => !csum_fold(pseudo(&make, len)),
+            (false, false) => udp_csum(&make, transport, payload),
+        };
+        transport[6..8].copy_from_slice(&check.to_be_bytes());
+        Ok(())
+    })?;
+    if offload && !send.no_check {
+        skb.ip_summed = IpSummed::Partial;
+        skb.csum_start = skb.transport_header;
+        skb.csum_offset = 6;
+    }
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
+    if ipv4_is_multicast(make.daddr) {
+        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop, ..InetSkbParm::default() });
+    }
     sk.skb_set_owner_w(cx, &mut skb);
-    let sent = udp_send_skb(cx, skb, &make, send);
+    let sent = udp_send_skb(cx, skb);
     match sent {
         Ok(()) => cx.count(UdpMib::OutDatagrams),
         Err(_) => cx.count(UdpMib::SndbufErrors),
@@ -331,53 +377,36 @@ fn send_datagram(
 }
 
 /// To nobody in particular means to this machine.
+#[inline(always)]
 fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
     if send.flow.daddr == 0 { dst.saddr } else { send.flow.daddr }
 }
 
-/// Fills in the header and its checksum, or leaves that to the device, and sends.
+/// The sum over the pseudo header.
+#[inline(always)]
+fn pseudo(make: &IpMakeSkb, len: usize) -> u32 {
+    let len = (size_of::<UdpHdr>() + len) as u32;
+    csum_tcpudp_nofold(make.saddr, make.daddr, len, IPPROTO_UDP, 0)
+}
+
+/// The checksum of a datagram whose device can't fill it in.
+///
+/// linux: include/net/udp.h:udp_csum
+fn udp_csum(make: &IpMakeSkb, header: &[u8], payload: &[u8]) -> u16 {
+    let sum = csum_partial(header, pseudo(make, payload.len()));
+    // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
+    match csum_fold(csum_partial(payload, sum)) {
+        0 => 0xffff,
+        check => check,
+    }
+}
+
+/// Sends a datagram that is complete but for what the device fills in.
 ///
 /// linux: net/ipv4/udp.c:udp_send_skb
-#[inline]
-fn udp_send_skb(
-    cx: &mut BhCx<'_>,
-    mut skb: crate::net::core::skbuff::Skb,
-    make: &IpMakeSkb,
-    send: &Send4,
-) -> Result<(), Errno> {
+#[inline(always)]
+fn udp_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
     walk!(cx, skb, udp_send_skb);
-    let t = cx.t;
-    let len = (size_of::<UdpHdr>() + make.length) as u16;
-    let offload = skb.dst.as_ref().and_then(|dst| t.net.dev(dst.dev)).is_some_and(|dev| {
-        dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
-    });
-    let header = skb.transport_header;
-    let Some(data) = skb.data_mut().and_then(|data| data.get_mut(size_of::<IpHdr>()..)) else {
-        cx.free_skb(skb);
-        return Err(Errno::ENOBUFS);
-    };
-    if let Ok((udph, _)) = UdpHdr::mut_from_prefix(data) {
-        udph.source.set(send.sport);
-        udph.dest.set(send.dport);
-        udph.len.set(len);
-        udph.check.set(0);
-    }
-    if !send.no_check {
-        let (check, summed) = if offload {
-            // The device adds the sum over the rest to that of the pseudo header.
-            let pseudo = csum_tcpudp_nofold(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, 0);
-            (!csum_fold(pseudo), IpSummed::Partial)
-        } else {
-            let sum = csum_partial(data, 0);
-            let magic = csum_tcpudp_magic(make.saddr, make.daddr, u32::from(len), IPPROTO_UDP, sum);
-            // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
-            (if magic == 0 { 0xffff } else { magic }, IpSummed::None)
-        };
-        data[6..8].copy_from_slice(&check.to_be_bytes());
-        skb.ip_summed = summed;
-        skb.csum_start = header;
-        skb.csum_offset = 6;
-    }
     ip_send_skb(cx, skb)
 }
 
@@ -401,26 +430,23 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<usize, Err
     let (sk, cx) = guard.parts();
     let template = cx.local_bh_disable(|bh| template(bh, sk));
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
-    let begin = if begun {
-        None
-    } else {
-        let send = prepare(&template, msg)?.0;
+    let mut send = template.send;
+    if !begun {
+        prepare(&template, msg, &mut send)?;
         // The way is found again when it is sent: it may be another by then.
-        let dst = cx.local_bh_disable(|bh| {
+        cx.local_bh_disable(|bh| {
             let dst = route_datagram(bh, sk, &send, len)?;
             bh.cpu.routes.give_back(dst);
             Ok::<(), Errno>(())
-        });
-        dst?;
-        match sock_alloc_send(sk, &template) {
-            Err(Stop::Error(error)) => return Err(error),
-            // What is corked is charged when it goes.
-            Ok(()) | Err(Stop::NoRoom) => Some(send),
+        })?;
+        // What is corked is charged when it goes.
+        if let Err(Stop::Error(error)) = sock_alloc_send(sk, &template) {
+            return Err(error);
         }
-    };
+    }
     {
         let mut state = sk.state();
-        if let Some(send) = begin {
+        if !begun {
             state.udp.pending = Some(Pending { send, payload: Vec::new() });
         }
         let Some(pending) = &mut state.udp.pending else { return Err(Errno::EINVAL) };

@@ -366,6 +366,7 @@ fn broadcast_reaches_everybody_with_leave() {
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
     sys_setsockopt(&mut ends.a, client, SOL_SOCKET, SO_BROADCAST, &int(1)).expect("set");
+    let own = udp(&mut ends.a, [0; 4].into(), 7);
     let mut servers = Vec::new();
     for _ in 0..2 {
         let fd = sys_socket(&mut ends.b, AF_INET, SOCK_DGRAM, 0).expect("a socket");
@@ -379,6 +380,9 @@ fn broadcast_reaches_everybody_with_leave() {
         let (data, _) = crate::util::recv(&mut pair, &mut ends.b, fd).expect("a copy each");
         assert_eq!(data, b"all");
     }
+    let (data, _) =
+        crate::util::recv(&mut pair, &mut ends.a, own).expect("the sender's machine too");
+    assert_eq!(data, b"all");
     finish(pair, ends);
 }
 
@@ -437,5 +441,28 @@ fn corked_pieces_go_out_as_one_datagram() {
     assert_eq!(data, b"held back");
     assert_eq!(pair.run(&mut ends.a, sys_send(client, b"free", 0)), Ok(4));
     assert_eq!(crate::util::recv(&mut pair, &mut ends.b, server).expect("one").0, b"free");
+    finish(pair, ends);
+}
+
+#[test]
+fn every_host_hears_all_hosts_and_the_sender_as_it_asks() {
+    let mut pair = Pair::new(34);
+    let mut ends = pair.ends();
+    let client = udp(&mut ends.a, A, 4000);
+    let own = udp(&mut ends.a, [0; 4].into(), 7);
+    let other = udp(&mut ends.b, [0; 4].into(), 7);
+    let all_hosts = [224, 0, 0, 1].into();
+    let hears = |pair: &mut Pair, ends: &mut crate::util::Ends| {
+        send(pair, &mut ends.a, client, b"all", addr(all_hosts, 7));
+        pair.world.settle();
+        let mut data = [0; 8];
+        let here = pair.run(&mut ends.a, sys_recvfrom(own, &mut data, MSG_DONTWAIT)).is_ok();
+        let there = pair.run(&mut ends.b, sys_recvfrom(other, &mut data, MSG_DONTWAIT)).is_ok();
+        (here, there)
+    };
+    assert_eq!(hears(&mut pair, &mut ends), (true, true));
+    let loops = uapi::in_::IP_MULTICAST_LOOP;
+    sys_setsockopt(&mut ends.a, client, SOL_IP, loops, &int(0)).expect("set");
+    assert_eq!(hears(&mut pair, &mut ends), (false, true));
     finish(pair, ends);
 }

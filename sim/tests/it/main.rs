@@ -1,7 +1,10 @@
 //! Whole machines in a world.
 
+mod bad_input;
 mod calls;
 mod golden;
+mod igb;
+mod ip;
 mod seed;
 mod testdev;
 mod udp;

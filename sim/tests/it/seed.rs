@@ -453,3 +453,19 @@ fn the_same_seed_gives_the_same_walk() {
     assert_eq!(run(11), run(11));
     assert_ne!(run(11), run(12));
 }
+
+#[test]
+fn a_machine_goes_away_with_packets_under_way() {
+    let mut world = World::new(9);
+    let machine = world.machine(&MachineSpec::default());
+    let mut cx = world.task_cx(&machine, CpuId(0));
+    let _dev = TestDev::add(&mut cx, LOCAL, 100);
+    let socket = udp(&mut cx, LOCAL, 4000);
+    // In a neighbour's queue, in a socket's, and on the way through loopback.
+    for to in [addr(frame::PEER, 9), addr(LOCAL, 4000)] {
+        let mut op = sys_sendto(socket, b"left", 0, Some(&to));
+        world.block_on(&mut cx, &mut op, Duration::from_millis(1)).expect("at once").expect("sent");
+    }
+    assert!(machine.live_skbs() >= 2);
+    drop((cx, world, machine));
+}

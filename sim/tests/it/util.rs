@@ -1,5 +1,6 @@
 //! What every test of a world needs.
 
+use drivers::net::ethernet::intel::igb::IgbOptions;
 use sim::{LinkSpec, MachineSpec, World};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
@@ -40,6 +41,16 @@ impl Pair {
         let spec = MachineSpec { cpus, ..MachineSpec::default() };
         let (a, b) = (world.machine(&spec), world.machine(&spec));
         world.wire(link, [(&a, A), (&b, B)]).expect("fresh machines take a device each");
+        Self { world, a, b }
+    }
+
+    /// Two machines with an igb card each, as many queues as CPUs.
+    pub fn igb(seed: u64, link: LinkSpec, cpus: u8) -> Self {
+        let mut world = World::new(seed);
+        let spec = MachineSpec { cpus, ..MachineSpec::default() };
+        let (a, b) = (world.machine(&spec), world.machine(&spec));
+        let options = IgbOptions::default();
+        world.igb(link, options, [(&a, A), (&b, B)]).expect("fresh machines take a card each");
         Self { world, a, b }
     }
 

@@ -1,0 +1,413 @@
+//! What the driver keeps: adapter, vectors, rings.
+//!
+//! linux: drivers/net/ethernet/intel/igb/igb.h. Key types: [`IgbAdapter`], [`IgbQVector`], [`IgbTxRing`],
+//! [`IgbPollState`] with [`IgbRxRing`], [`IgbOptions`].
+//! Contexts: see each function. Locks: `class::Ring`: the transmit ring (sender and cleaner, perhaps on two CPUs), the
+//! slot in which the poll's state lies between polls, the hardware counters, the interrupt lines. None is held over a
+//! call upward, the end of a packet, or a doorbell.
+//! Invariants: the receive ring belongs to whoever took it out of its slot, and SCHED makes that one; buffers are
+//! mapped when the device goes up and stay; whatever descriptors and registers say, only these buffers are read.
+//! DIVERGES: a vector always serves one receive and one transmit queue (Linux splits them when there are few).
+
+use super::e1000_regs::*;
+use crate::pci::{DmaBuf, PciDev};
+use stack::kernel::irq::IrqLine;
+use stack::kernel::locking::{SpinLock, lockdep::class};
+use stack::net::core::dev::{NapiStruct, NetDevice};
+use stack::net::core::skbuff::Skb;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Descriptors of a ring when nothing else is said.
+pub(super) const IGB_DEFAULT_RING: u32 = 256;
+/// The fewest descriptors of a ring.
+pub(super) const IGB_MIN_RING: u32 = 80;
+/// The most descriptors of a ring.
+pub(super) const IGB_MAX_RING: u32 = 4096;
+/// Ring sizes are a multiple of this.
+pub(super) const RING_MULTIPLE: u32 = 8;
+/// Most pairs of queues.
+pub(super) const IGB_MAX_QUEUES: usize = 8;
+/// Bytes of a buffer, of either direction.
+pub(super) const IGB_BUFSZ: usize = 2048;
+/// The longest frame in either direction, jumbo frames with everything around them.
+pub(super) const MAX_FRAME: usize = 9728;
+/// Descriptors given to the device at a time, at least.
+pub(super) const IGB_RX_BUFFER_WRITE: usize = 16;
+/// Sent packets a poll ends.
+pub(super) const IGB_DEFAULT_TX_WORK: usize = 128;
+/// The largest MTU.
+pub(super) const MAX_STD_JUMBO_MTU: u32 = 9216;
+/// Bytes of a descriptor.
+pub(super) const DESC: usize = 16;
+/// A full frame's buffers, its context and a gap that keeps the tail off the head.
+pub(super) const DESC_NEEDED: usize = MAX_FRAME.div_ceil(IGB_BUFSZ) + 3;
+/// Free descriptors at which a stopped queue goes on.
+pub(super) const TX_WAKE_THRESHOLD: usize = 2 * DESC_NEEDED;
+
+/// `rx_usecs` when nothing else is said: adaptive, conservative.
+pub(super) const IGB_DEFAULT_ITR: u32 = 3;
+/// EITR value for about 6,000 interrupts a second: where adaptation starts.
+pub(super) const IGB_START_ITR: u32 = 648;
+/// EITR value for about 4,000 interrupts a second.
+pub(super) const IGB_4K_ITR: u32 = 980;
+/// EITR value for about 20,000 interrupts a second.
+pub(super) const IGB_20K_ITR: u32 = 196;
+/// EITR value for about 70,000 interrupts a second.
+pub(super) const IGB_70K_ITR: u32 = 56;
+
+/// How a device is to be driven: the module's parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct IgbOptions {
+    /// Pairs of queues; `None`: one a CPU, at most eight.
+    pub queues: Option<u8>,
+    /// Descriptors of a receive ring: 80 to 4,096.
+    pub rx_ring: u32,
+    /// Descriptors of a transmit ring: 80 to 4,096.
+    pub tx_ring: u32,
+    /// Interrupt throttling as ethtool's `rx-usecs`: 0 off, 1 adaptive, 3 adaptive and conservative, else microseconds.
+    pub itr: u32,
+    /// The RSS key; who knows it can aim flows at a queue.
+    pub rss_key: [u8; E1000_RSSRK_BYTES],
+    /// Packets each transmit queue's qdisc holds.
+    pub tx_queue_len: u32,
+}
+
+impl Default for IgbOptions {
+    fn default() -> Self {
+        Self {
+            queues: None,
+            rx_ring: IGB_DEFAULT_RING,
+            tx_ring: IGB_DEFAULT_RING,
+            itr: IGB_DEFAULT_ITR,
+            rss_key: klib::toeplitz::MICROSOFT_KEY,
+            tx_queue_len: 1000,
+        }
+    }
+}
+
+/// How interrupts come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum IrqMode {
+    /// A vector for each pair of queues and one for the rest.
+    Msix,
+    /// One message.
+    Msi,
+    /// The pin.
+    Intx,
+}
+
+/// The device's registers and what every part of the driver asks about it.
+pub(super) struct IgbHw {
+    pub(super) pdev: Arc<dyn PciDev>,
+    /// No traffic and no interrupts (`__IGB_DOWN`).
+    pub(super) down: AtomicBool,
+    mode: AtomicU8,
+    /// `rx_usecs` as set: up to 3 a mode, else an EITR value.
+    pub(super) rx_itr_setting: AtomicU32,
+    /// Vectors in use, one bit each.
+    pub(super) eims_enable_mask: AtomicU32,
+}
+
+impl IgbHw {
+    pub(super) fn new(pdev: Arc<dyn PciDev>) -> Self {
+        Self {
+            pdev,
+            down: AtomicBool::new(true),
+            mode: AtomicU8::new(IrqMode::Intx as u8),
+            rx_itr_setting: AtomicU32::new(0),
+            eims_enable_mask: AtomicU32::new(0),
+        }
+    }
+
+    /// Reads a register.
+    #[inline]
+    pub(super) fn rd32(&self, reg: u32) -> u32 {
+        self.pdev.read32(reg)
+    }
+
+    /// Writes a register.
+    #[inline]
+    pub(super) fn wr32(&self, reg: u32, value: u32) {
+        self.pdev.write32(reg, value);
+    }
+
+    /// Earlier writes have reached the device.
+    pub(super) fn wrfl(&self) {
+        let _ = self.rd32(E1000_STATUS);
+    }
+
+    /// Reads until `done` says so; false when it never does. Bounded: a device that lies holds nobody up.
+    pub(super) fn wait(&self, reg: u32, done: impl Fn(u32) -> bool) -> bool {
+        (0..20_000).any(|_| done(self.rd32(reg)))
+    }
+
+    pub(super) fn mode(&self) -> IrqMode {
+        match self.mode.load(Ordering::Relaxed) {
+            0 => IrqMode::Msix,
+            1 => IrqMode::Msi,
+            _ => IrqMode::Intx,
+        }
+    }
+
+    pub(super) fn set_mode(&self, mode: IrqMode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+}
+
+/// A counter with one writer at a time: no locked instruction.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(super) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a vector counts; written by its poll, but for the last two.
+#[derive(Debug, Default)]
+pub(super) struct QueueStats {
+    pub(super) rx_packets: Counter,
+    pub(super) rx_bytes: Counter,
+    /// Frames that found no memory.
+    pub(super) rx_drops: Counter,
+    pub(super) rx_csum_err: Counter,
+    /// Frames that the device marked bad or described wrongly.
+    pub(super) rx_errors: Counter,
+    pub(super) rx_length_errors: Counter,
+    pub(super) tx_packets: Counter,
+    pub(super) tx_bytes: Counter,
+    pub(super) tx_restart: Counter,
+    /// Packets that could not be sent; written by the sender.
+    pub(super) tx_dropped: Counter,
+    /// Packets given back for want of descriptors; written by the sender.
+    pub(super) tx_busy: Counter,
+}
+
+/// What one interrupt's worth of traffic was like, for [`IgbQVector::itr_val`].
+#[derive(Debug, Default)]
+pub(super) struct ItrTotals {
+    pub(super) rx_packets: u32,
+    pub(super) rx_bytes: u32,
+    pub(super) tx_packets: u32,
+    pub(super) tx_bytes: u32,
+}
+
+/// A vector with its pair of queues.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:igb_q_vector
+pub(super) struct IgbQVector {
+    pub(super) hw: Arc<IgbHw>,
+    /// The number of its queues.
+    pub(super) index: u32,
+    /// Its bit in EIMS.
+    pub(super) eims_value: AtomicU32,
+    /// Its EITR.
+    pub(super) itr_register: AtomicU32,
+    pub(super) itr_val: AtomicU32,
+    /// `itr_val` is to be written at the next interrupt.
+    pub(super) set_itr: AtomicBool,
+    /// `None` while the device is down.
+    pub(super) tx: SpinLock<Option<IgbTxRing>, class::Ring>,
+    /// Where the sender is.
+    pub(super) tx_tail: AtomicU32,
+    /// Where the device has been told he is.
+    pub(super) tx_rung: AtomicU32,
+    /// `None` while the device is down, and while it is polled.
+    pub(super) poll: SpinLock<Option<Box<IgbPollState>>, class::Ring>,
+    pub(super) stats: QueueStats,
+}
+
+impl IgbQVector {
+    pub(super) fn new(hw: &Arc<IgbHw>, index: u32) -> Self {
+        Self {
+            hw: Arc::clone(hw),
+            index,
+            eims_value: AtomicU32::new(0),
+            itr_register: AtomicU32::new(E1000_EITR(0)),
+            itr_val: AtomicU32::new(0),
+            set_itr: AtomicBool::new(false),
+            tx: SpinLock::new(None),
+            tx_tail: AtomicU32::new(0),
+            tx_rung: AtomicU32::new(0),
+            poll: SpinLock::new(None),
+            stats: QueueStats::default(),
+        }
+    }
+
+    /// Takes the poll's state out of its slot for as long as the result lives.
+    pub(super) fn take_poll(&self) -> TakenPoll<'_> {
+        TakenPoll { q: self, state: self.poll.lock().take() }
+    }
+}
+
+/// The poll's state, on loan: it goes back when this goes, a panic included.
+pub(super) struct TakenPoll<'a> {
+    q: &'a IgbQVector,
+    state: Option<Box<IgbPollState>>,
+}
+
+impl TakenPoll<'_> {
+    /// The state; `None` while the device is down.
+    pub(super) fn get(&mut self) -> Option<&mut IgbPollState> {
+        self.state.as_deref_mut()
+    }
+}
+
+impl Drop for TakenPoll<'_> {
+    fn drop(&mut self) {
+        if self.state.is_some() {
+            *self.q.poll.lock() = self.state.take();
+        }
+    }
+}
+
+/// What a poll works with.
+pub(super) struct IgbPollState {
+    pub(super) rx: IgbRxRing,
+    /// Sent packets about to end; empty between polls.
+    pub(super) sent: VecDeque<Skb>,
+    pub(super) itr: ItrTotals,
+}
+
+impl Drop for IgbPollState {
+    fn drop(&mut self) {
+        // Only a machine that goes away whole leaves packets here.
+        for skb in self.sent.drain(..).chain(self.rx.skb.take()) {
+            skb.forget_at_exit();
+        }
+    }
+}
+
+/// A receive ring.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:igb_ring
+pub(super) struct IgbRxRing {
+    pub(super) desc: DmaBuf,
+    pub(super) data: DmaBuf,
+    pub(super) count: usize,
+    pub(super) next_to_use: usize,
+    pub(super) next_to_clean: usize,
+    /// The frame whose end has not come yet.
+    pub(super) skb: Option<Skb>,
+    /// Its beginning was dropped: the rest goes too.
+    pub(super) skipping: bool,
+}
+
+impl IgbRxRing {
+    /// Descriptors that may be given to the device.
+    pub(super) fn unused(&self) -> usize {
+        igb_desc_unused(self.count, self.next_to_use, self.next_to_clean)
+    }
+}
+
+/// Descriptors between the driver's two ends of a ring, less the one that keeps full and empty apart.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:igb_desc_unused
+pub(super) fn igb_desc_unused(count: usize, next_to_use: usize, next_to_clean: usize) -> usize {
+    let wrap = if next_to_clean > next_to_use { 0 } else { count };
+    wrap + next_to_clean - next_to_use - 1
+}
+
+/// A descriptor's place on the driver's side; filled at a packet's first.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:igb_tx_buffer
+#[derive(Default)]
+pub(super) struct IgbTxBuffer {
+    pub(super) skb: Option<Skb>,
+    /// The packet's last descriptor, whose write-back says that it is sent.
+    pub(super) next_to_watch: usize,
+    pub(super) bytecount: u32,
+}
+
+/// A transmit ring.
+pub(super) struct IgbTxRing {
+    pub(super) desc: DmaBuf,
+    pub(super) data: DmaBuf,
+    pub(super) buffers: Box<[IgbTxBuffer]>,
+    pub(super) next_to_use: usize,
+    pub(super) next_to_clean: usize,
+    /// The context that the queue has: an equal one need not be sent again.
+    pub(super) context: Option<(u64, u64)>,
+}
+
+impl IgbTxRing {
+    pub(super) fn unused(&self) -> usize {
+        igb_desc_unused(self.buffers.len(), self.next_to_use, self.next_to_clean)
+    }
+}
+
+impl Drop for IgbTxRing {
+    fn drop(&mut self) {
+        // Only a machine that goes away whole leaves packets here.
+        for skb in self.buffers.iter_mut().filter_map(|buffer| buffer.skb.take()) {
+            skb.forget_at_exit();
+        }
+    }
+}
+
+/// A vector as interrupt handlers see it.
+pub(super) struct IgbVector {
+    pub(super) q: Arc<IgbQVector>,
+    pub(super) napi: Arc<NapiStruct>,
+}
+
+/// A device with its driver.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:igb_adapter
+pub(super) struct IgbAdapter {
+    pub(super) hw: Arc<IgbHw>,
+    pub(super) options: IgbOptions,
+    /// Set when the device is registered; what follows too.
+    pub(super) netdev: OnceLock<Weak<NetDevice>>,
+    pub(super) q_vectors: OnceLock<Vec<Arc<IgbVector>>>,
+    /// Handed to interrupt handlers: they keep nothing alive.
+    pub(super) this: Weak<Self>,
+    /// Pairs of queues there are, and those in use: fewer after falling back to one interrupt.
+    pub(super) max_queues: usize,
+    pub(super) num_queues: AtomicUsize,
+    pub(super) rx_ring_count: AtomicU32,
+    pub(super) tx_ring_count: AtomicU32,
+    /// The longest frame received, with CRC and tag.
+    pub(super) max_frame_size: AtomicU32,
+    pub(super) lines: SpinLock<Vec<IrqLine>, class::Ring>,
+    pub(super) hw_stats: SpinLock<super::igb_main::stats::HwStats, class::Ring>,
+}
+
+impl IgbAdapter {
+    /// The vectors in use.
+    pub(super) fn vectors(&self) -> &[Arc<IgbVector>] {
+        let all = self.q_vectors.get().map_or(&[][..], Vec::as_slice);
+        &all[..self.num_queues.load(Ordering::Relaxed).min(all.len())]
+    }
+
+    /// The registered device.
+    pub(super) fn netdev(&self) -> Option<Arc<NetDevice>> {
+        self.netdev.get().and_then(Weak::upgrade)
+    }
+}
+
+impl Drop for IgbAdapter {
+    /// The machine is gone: the device must not write to memory that is about to be freed, nor interrupt anybody.
+    fn drop(&mut self) {
+        self.hw.down.store(true, Ordering::Release);
+        super::igb_main::irq::igb_irq_disable(&self.hw);
+        self.hw.wr32(E1000_RCTL, 0);
+        self.hw.wr32(E1000_TCTL, 0);
+        super::igb_main::irq::disconnect(&self.hw);
+        self.hw.pdev.clear_master();
+    }
+}

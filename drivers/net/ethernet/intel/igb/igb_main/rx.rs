@@ -1,0 +1,225 @@
+//! Receive: frames out of the ring into packets.
+//!
+//! linux: drivers/net/ethernet/intel/igb/igb_main.c. Contexts: the poll, BH; filling and emptying the ring also in
+//! tasks, with the device down. No lock: the ring is on loan.
+//! Invariants: status and length of a descriptor are read once, together, after which its data are; a length beyond the
+//! buffer is an error, never an access; a poll looks at no more descriptors than the ring has.
+//! DIVERGES: a frame is copied out of its buffers, which stay mapped (Linux hands pages up). One that finds no memory is
+//! dropped (Linux leaves it in the ring).
+
+use super::super::e1000_regs::*;
+use super::super::igb::*;
+use stack::kernel::context::{BhCx, TaskCx, Walker};
+use stack::kernel::trace::{WalkId, drop_reason::DropReason};
+use stack::net::core::dev::{NetDevice, NetdevFeatures, napi_gro_receive};
+use stack::net::core::skbuff::{IpSummed, Skb, kfree_skb, netdev_alloc_skb};
+use stack::net::ethernet::eth::eth_type_trans;
+use stack::walk;
+use std::sync::Arc;
+
+/// A descriptor that the device wrote back.
+#[derive(Clone, Copy)]
+struct RxDesc {
+    index: usize,
+    /// Status and errors.
+    status: u32,
+    /// Bytes in its buffer, as the device says.
+    len: usize,
+}
+
+impl RxDesc {
+    fn is(self, bits: u32) -> bool {
+        self.status & bits != 0
+    }
+}
+
+/// Hands up to `budget` received frames up; how many there were. Errors count: they are work too.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_irq
+pub(super) fn igb_clean_rx_irq(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    state: &mut IgbPollState,
+    budget: u32,
+) -> u32 {
+    walk!(cx, igb_clean_rx_irq => u64::from(q.index));
+    let IgbPollState { rx, itr, .. } = state;
+    let (mut packets, mut bytes) = (0, 0);
+    let mut seen = 0;
+    while packets < budget && seen < rx.count {
+        if rx.unused() >= IGB_RX_BUFFER_WRITE {
+            igb_alloc_rx_buffers(cx, q, rx);
+        }
+        let Some(desc) = next_done(rx) else { break };
+        seen += 1;
+        let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
+        let len = skb.len();
+        packets += 1;
+        bytes += len as u32;
+        igb_process_skb_fields(cx, (q, dev), (rx, desc), &mut skb);
+        q.stats.rx_packets.add(1);
+        q.stats.rx_bytes.add(len as u64);
+        napi_gro_receive(cx, skb);
+    }
+    if rx.unused() != 0 {
+        igb_alloc_rx_buffers(cx, q, rx);
+    }
+    itr.rx_packets += packets;
+    itr.rx_bytes += bytes;
+    // A ring full of rubbish is polled again rather than looked at without end.
+    if seen >= rx.count { budget } else { packets }
+}
+
+/// The next descriptor, if the device has written it back. One acquiring read of status and length.
+fn next_done(rx: &IgbRxRing) -> Option<RxDesc> {
+    let index = rx.next_to_clean;
+    if index == rx.next_to_use {
+        // Nothing is the device's: whatever stands there is old.
+        return None;
+    }
+    let word = rx.desc.read64_acquire(index * DESC + 8);
+    let status = word as u32;
+    (status & E1000_RXD_STAT_DD != 0).then_some(RxDesc {
+        index,
+        status,
+        len: (word >> 32) as usize & 0xFFFF,
+    })
+}
+
+/// Takes a descriptor off the ring and its bytes with it; the packet when this was its last.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_fetch_rx_buffer
+fn igb_fetch_rx_buffer(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    rx: &mut IgbRxRing,
+    desc: RxDesc,
+) -> Option<Skb> {
+    rx.next_to_clean = if desc.index + 1 == rx.count { 0 } else { desc.index + 1 };
+    let last = desc.is(E1000_RXD_STAT_EOP);
+    if rx.skipping {
+        rx.skipping = !last;
+        return None;
+    }
+    if desc.len > IGB_BUFSZ || last && desc.is(E1000_RXDEXT_STATERR_RXE) {
+        q.stats.rx_errors.add(1);
+        return igb_abandon(cx, rx, last);
+    }
+    let begun = rx.skb.take();
+    let room = if last { desc.len } else { MAX_FRAME };
+    let Some(mut skb) = begun.or_else(|| new_frame(cx, (q, dev), (rx, desc), room)) else {
+        q.stats.rx_drops.add(1);
+        return igb_abandon(cx, rx, last);
+    };
+    let from = desc.index * IGB_BUFSZ;
+    let copied = skb.skb_put(desc.len).is_some_and(|to| rx.data.read_bytes(from, to).is_ok());
+    if !copied {
+        q.stats.rx_length_errors.add(1);
+        rx.skb = Some(skb);
+        return igb_abandon(cx, rx, last);
+    }
+    if last {
+        return Some(skb);
+    }
+    rx.skb = Some(skb);
+    None
+}
+
+/// Drops what there is of a frame, and what comes of it until its end.
+fn igb_abandon(cx: &mut BhCx<'_>, rx: &mut IgbRxRing, last: bool) -> Option<Skb> {
+    rx.skipping = !last;
+    if let Some(skb) = rx.skb.take() {
+        kfree_skb(cx, skb, DropReason::NotSpecified);
+    }
+    None
+}
+
+/// A packet for a frame of up to `room` bytes, with the id that the walk knows it by.
+fn new_frame(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    (rx, desc): (&IgbRxRing, RxDesc),
+    room: usize,
+) -> Option<Skb> {
+    let mut skb = netdev_alloc_skb(cx, dev.ifindex, room)?;
+    if cx.machine().tracer.on() {
+        let buffer = rx.data.bus_addr() + (desc.index * IGB_BUFSZ) as u64;
+        skb.walk_id = WalkId(q.hw.pdev.trace_rx(buffer));
+        cx.link_span(&skb);
+    }
+    Some(skb)
+}
+
+/// What the device says of the frame: hash, checksum; and its queue and protocol.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_process_skb_fields
+fn igb_process_skb_fields(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    (rx, desc): (&IgbRxRing, RxDesc),
+    skb: &mut Skb,
+) {
+    let features = dev.features();
+    if features.contains(NetdevFeatures::RXHASH) {
+        igb_rx_hash(rx.desc.read64(desc.index * DESC), skb);
+    }
+    if features.contains(NetdevFeatures::RXCSUM) {
+        igb_rx_checksum(q, desc, skb);
+    }
+    skb.queue_mapping = q.index as u16 + 1;
+    eth_type_trans(cx, skb, dev);
+}
+
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_rx_hash
+fn igb_rx_hash(word: u64, skb: &mut Skb) {
+    let kind = word as u32 & E1000_RXDADV_RSSTYPE_MASK;
+    if kind != 0 {
+        skb.hash = (word >> 32) as u32;
+        skb.l4_hash = !matches!(kind, E1000_RXDADV_RSSTYPE_IPV4 | E1000_RXDADV_RSSTYPE_IPV6);
+    }
+}
+
+/// Believes the device when it has checked the transport's checksum and found nothing wrong.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_rx_checksum
+fn igb_rx_checksum(q: &IgbQVector, desc: RxDesc, skb: &mut Skb) {
+    if desc.is(E1000_RXD_STAT_IXSM) {
+        return;
+    }
+    if desc.is(E1000_RXDEXT_STATERR_L4E | E1000_RXDEXT_STATERR_IPE) {
+        // The stack looks itself, and counts.
+        q.stats.rx_csum_err.add(1);
+    } else if desc.is(E1000_RXD_STAT_TCPCS | E1000_RXD_STAT_UDPCS) {
+        skb.ip_summed = IpSummed::Unnecessary;
+    }
+}
+
+/// Gives the device every descriptor that is free, with its own buffer, and tells it once.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_alloc_rx_buffers
+pub(super) fn igb_alloc_rx_buffers(cx: &impl Walker, q: &IgbQVector, rx: &mut IgbRxRing) {
+    walk!(cx, igb_alloc_rx_buffers => rx.unused() as u64);
+    let mut index = rx.next_to_use;
+    for _ in 0..rx.unused() {
+        let buffer = rx.data.bus_addr() + (index * IGB_BUFSZ) as u64;
+        rx.desc.write64(index * DESC, buffer);
+        rx.desc.write64(index * DESC + 8, 0);
+        index = if index + 1 == rx.count { 0 } else { index + 1 };
+    }
+    rx.next_to_use = index;
+    q.hw.wr32(E1000_RDT(q.index), index as u32);
+}
+
+/// Ends what a stopped ring still holds.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_ring
+pub(super) fn igb_clean_rx_ring(cx: &mut TaskCx, q: &IgbQVector) {
+    let mut taken = q.take_poll();
+    let Some(state) = taken.get() else { return };
+    state.rx.skipping = false;
+    state.rx.next_to_use = 0;
+    state.rx.next_to_clean = 0;
+    if let Some(skb) = state.rx.skb.take() {
+        cx.local_bh_disable(|bh| kfree_skb(bh, skb, DropReason::NotSpecified));
+    }
+}

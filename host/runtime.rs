@@ -1,0 +1,312 @@
+//! A machine on threads of the operating system: booted, given devices, and taken down again.
+//!
+//! Key types: [`Runtime`], [`RuntimeBuilder`], [`TapSpec`]. Contexts: any thread.
+//! Invariant: when [`Runtime::shutdown`] returns or a `Runtime` is dropped, its tasks have ended,
+//! its devices are closed and its threads joined, in this order.
+
+use crate::entropy::{self, EntropyError};
+use crate::ksoftirqd::cpu_idle_loop;
+use crate::platform::{CpuIdle, HostPlatform};
+use crate::tap::{LinkWatch, Tap};
+use crate::tap_port::{HostTap, LinkSource};
+use crate::task::TaskHandle;
+use drivers::net::loopback::loopback_net_init;
+use drivers::net::tun::{TapPort, TunDevice, TunSpec, tun_detach, tun_set_iff};
+use klib::bitmap::CpuMask;
+use stack::fs::exit_files;
+use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
+use stack::kernel::machine::{Builder, Machine};
+use stack::kernel::sched::TaskStruct;
+use stack::net::core::dev::NetDevice;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use uapi::errno::Errno;
+
+/// Why a machine could not be run, or a device not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No secrets.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A driver of the machine did not start.
+    #[error("the machine did not boot: {0}")]
+    Boot(Errno),
+    /// The stack refused the device.
+    #[error("device {name}: {errno}")]
+    Device {
+        /// Its name.
+        name: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// A task panicked; everything was taken down all the same.
+    #[error("task {0} panicked")]
+    TaskPanicked(String),
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> RuntimeError {
+    move |source| RuntimeError::System { what, source }
+}
+
+/// How a machine is to be run.
+#[derive(Default)]
+pub struct RuntimeBuilder {
+    cpus: u8,
+    machine: Builder,
+}
+
+impl RuntimeBuilder {
+    /// Virtual CPUs, 1 to 64, each with a thread of its own.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u8) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// What else the machine is to be: memory, drivers. CPUs and seed set there are overridden.
+    #[must_use]
+    pub fn machine(mut self, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        self.machine = configure(self.machine);
+        self
+    }
+
+    /// Boots the machine with its loopback device, and starts its threads.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; then no thread is left.
+    pub fn boot(self) -> Result<Runtime, RuntimeError> {
+        let cpus = self.cpus.clamp(1, 64);
+        let idle: Arc<[Arc<CpuIdle>]> = (0..cpus)
+            .map(|_| CpuIdle::new().map(Arc::new))
+            .collect::<io::Result<_>>()
+            .map_err(system("a place to wait for events"))?;
+        let m = self
+            .machine
+            .cpus(cpus)
+            .seed(entropy::seed()?)
+            .module_init(loopback_net_init)
+            .boot(Box::new(HostPlatform::new(Arc::clone(&idle))))
+            .map_err(RuntimeError::Boot)?;
+        let mut runtime =
+            Runtime { m, idle, threads: Vec::new(), tasks: Vec::new(), taps: Vec::new() };
+        for cpu in runtime.m.cpu_ids() {
+            let m = Arc::clone(&runtime.m);
+            let idle = Arc::clone(&runtime.idle[usize::from(cpu.0)]);
+            let thread = thread::Builder::new()
+                .name(format!("ksoftirqd/{}", cpu.0))
+                .spawn(move || cpu_idle_loop(&m, cpu, &idle))
+                .map_err(system("starting a thread"))?;
+            runtime.threads.push(thread);
+        }
+        Ok(runtime)
+    }
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RuntimeBuilder({} CPUs)", self.cpus)
+    }
+}
+
+/// How a TAP becomes a device of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct TapSpec {
+    /// Our hardware address: not that of the TAP's host side.
+    pub addr: [u8; 6],
+    /// The MTU.
+    pub mtu: u32,
+    /// The CPU that takes its interrupts.
+    pub cpu: CpuId,
+}
+
+/// A TAP's host side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapLink {
+    /// Up: we have carrier.
+    Up,
+    /// Down.
+    Down,
+    /// The TAP was deleted.
+    Gone,
+}
+
+struct TapDevice {
+    tun: TunDevice,
+    port: Arc<HostTap>,
+    link: Arc<LinkSource>,
+}
+
+/// A machine that runs.
+pub struct Runtime {
+    m: Arc<Machine>,
+    idle: Arc<[Arc<CpuIdle>]>,
+    threads: Vec<JoinHandle<()>>,
+    tasks: Vec<TaskHandle>,
+    taps: Vec<TapDevice>,
+}
+
+impl Runtime {
+    /// How to make one.
+    #[must_use]
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.m
+    }
+
+    /// A task for this thread, to make calls with; to be dropped before the runtime.
+    #[must_use]
+    pub fn task(&self, comm: &str) -> TaskCx {
+        TaskCx::new(&self.m, TaskStruct::new(comm, CpuId(0)))
+    }
+
+    /// Runs `body` as a task on a thread of its own. At shutdown it is interrupted, and waited
+    /// for: it has to end on EINTR. Its files are closed when it ends.
+    ///
+    /// # Errors
+    /// [`RuntimeError::System`] when no thread can be had.
+    pub fn spawn(
+        &mut self,
+        comm: &str,
+        cpu: CpuId,
+        body: impl FnOnce(&mut TaskCx) + Send + 'static,
+    ) -> Result<(), RuntimeError> {
+        let task = TaskStruct::new(comm, cpu);
+        let (m, theirs) = (Arc::clone(&self.m), Arc::clone(&task));
+        let thread = thread::Builder::new()
+            .name(comm.to_owned())
+            .spawn(move || {
+                let mut cx = TaskCx::new(&m, theirs);
+                body(&mut cx);
+                exit_files(&mut cx);
+            })
+            .map_err(system("starting a thread"))?;
+        self.tasks.push(TaskHandle { task, thread });
+        Ok(())
+    }
+
+    /// Makes a TAP a device of the machine, by the TAP's name and still down. Its carrier follows
+    /// the TAP's host side.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; then the TAP is closed.
+    pub fn add_tap(&mut self, tap: Tap, spec: TapSpec) -> Result<Arc<NetDevice>, RuntimeError> {
+        let name = tap.name().to_owned();
+        let device = |errno| RuntimeError::Device { name: name.clone(), errno };
+        let idle = self.idle.get(usize::from(spec.cpu.0)).ok_or(device(Errno::EINVAL))?;
+        let watch = LinkWatch::new().map_err(system("watching the link (a netlink socket)"))?;
+        let port = HostTap::register(tap, idle).map_err(system("watching the TAP"))?;
+        let mut cx = self.task("init");
+        let tun_spec = TunSpec { name: name.clone(), addr: spec.addr, mtu: spec.mtu };
+        let shared = Arc::clone(&port) as Arc<dyn TapPort>;
+        let tun = match tun_set_iff(&mut cx, shared, tun_spec) {
+            Ok(tun) => tun,
+            Err(errno) => {
+                port.unregister();
+                return Err(device(errno));
+            }
+        };
+        for line in [&tun.irq, &tun.link_irq] {
+            if let Some(desc) = line.desc() {
+                let here = CpuMask::from_bits(1 << spec.cpu.0);
+                desc.set_affinity(here).expect("the CPU exists: its thread was found");
+            }
+        }
+        port.connect(tun.irq.clone());
+        match LinkSource::register(watch, tun.link_irq.clone(), idle) {
+            Ok(link) => {
+                let dev = Arc::clone(&tun.dev);
+                self.taps.push(TapDevice { tun, port, link });
+                Ok(dev)
+            }
+            Err(e) => {
+                port.unregister();
+                tun_detach(&mut cx, tun);
+                Err(system("watching the link")(e))
+            }
+        }
+    }
+
+    /// The host side of the TAP of this name, asked now; the device's carrier follows it a moment
+    /// later. `None` when no TAP of this machine has the name.
+    #[must_use]
+    pub fn tap_link(&self, name: &str) -> Option<TapLink> {
+        let found = self.taps.iter().find(|device| device.port.tap.name() == name)?;
+        Some(match found.port.tap.link_up() {
+            Ok(true) => TapLink::Up,
+            Ok(false) => TapLink::Down,
+            Err(_) => TapLink::Gone,
+        })
+    }
+
+    /// Ends the tasks, closes the devices, stops the threads.
+    ///
+    /// # Errors
+    /// [`RuntimeError::TaskPanicked`]; everything is down all the same.
+    pub fn shutdown(mut self) -> Result<(), RuntimeError> {
+        match self.take_down() {
+            None => Ok(()),
+            Some(comm) => Err(RuntimeError::TaskPanicked(comm)),
+        }
+    }
+
+    /// The first task that panicked.
+    fn take_down(&mut self) -> Option<String> {
+        for task in &self.tasks {
+            task.interrupt();
+        }
+        let mut panicked = None;
+        for task in self.tasks.drain(..) {
+            let comm = task.task.comm.clone();
+            if !task.join() {
+                panicked.get_or_insert(comm);
+            }
+        }
+        if !self.taps.is_empty() {
+            let mut cx = self.task("exit");
+            for TapDevice { tun, port, link } in self.taps.drain(..) {
+                link.unregister();
+                tun_detach(&mut cx, tun);
+                port.unregister();
+            }
+        }
+        for idle in self.idle.iter() {
+            idle.stop();
+        }
+        for thread in self.threads.drain(..) {
+            // Its loop catches every panic; one that got through has been reported already.
+            let _ = thread.join();
+        }
+        panicked
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.take_down();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runtime({:?}, {} TAPs)", self.m, self.taps.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

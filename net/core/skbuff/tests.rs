@@ -1,0 +1,174 @@
+//! The packet's data: room, cuts, fragments, sums, clones.
+
+use super::data::flow_key;
+use super::{Depot, IpSummed, SkbFrag, SkbPool};
+use crate::kernel::trace::WalkFilter;
+use std::sync::Arc;
+
+fn pool() -> SkbPool {
+    SkbPool::new(Arc::new(Depot::new(1 << 22)))
+}
+
+fn frag(bytes: &[u8], offset: usize, size: usize) -> SkbFrag {
+    SkbFrag { page: Arc::from(bytes), offset: offset as u32, size: size as u32 }
+}
+
+#[test]
+fn room_in_front_and_behind() {
+    let mut pool = pool();
+    let mut skb = pool.alloc(200).expect("memory");
+    skb.skb_reserve(64);
+    assert_eq!(skb.headroom(), 64);
+    skb.skb_put(4).expect("room").copy_from_slice(b"data");
+    skb.skb_push(2).expect("room").copy_from_slice(b"h:");
+    assert_eq!(skb.data(), b"h:data");
+    assert!(skb.skb_push(63).is_none(), "one more than there is");
+    assert!(skb.skb_pull(2) && !skb.skb_pull(5));
+    assert_eq!((skb.data(), skb.headroom()), (&b"data"[..], 64));
+    let room = skb.tailroom();
+    assert!(skb.skb_put(room + 1).is_none());
+    assert!(skb.skb_put(usize::MAX).is_none());
+    assert!(skb.skb_put(room).is_some());
+    pool.free(skb);
+}
+
+#[test]
+fn fragments_are_pulled_copied_summed_and_cut_as_one() {
+    let mut pool = pool();
+    let whole: Vec<u8> = (0..100).collect();
+    let make = |pool: &mut SkbPool| {
+        let mut skb = pool.alloc(300).expect("memory");
+        skb.skb_put(11).expect("room").copy_from_slice(&whole[..11]);
+        skb.add_frag(frag(&whole, 11, 30));
+        skb.add_frag(frag(&whole, 41, 59));
+        skb
+    };
+    let sum = klib::checksum::csum_fold(klib::checksum::csum_partial(&whole[3..], 0));
+    for cut in [0, 1, 11, 12, 41, 42, 99, 100, 200] {
+        let mut skb = make(&mut pool);
+        skb.pskb_trim(cut);
+        let mut out = vec![0; 200];
+        let copied = skb.skb_copy_bits(0, &mut out);
+        assert_eq!(out[..copied], whole[..cut.min(100)], "cut to {cut}");
+        pool.free(skb);
+    }
+    for pull in [0, 5, 11, 12, 40, 41, 100] {
+        let mut skb = make(&mut pool);
+        assert!(skb.pskb_may_pull(pull));
+        assert!(skb.headlen() >= pull);
+        let mut out = vec![0; 97];
+        assert_eq!(skb.skb_copy_bits(3, &mut out), 97);
+        assert_eq!(out, whole[3..]);
+        assert_eq!(klib::checksum::csum_fold(skb.skb_checksum(3, 0)), sum, "pulled {pull}");
+        assert!(!skb.pskb_may_pull(101));
+        pool.free(skb);
+    }
+    assert_eq!(pool.live(), 0);
+}
+
+#[test]
+fn a_clone_is_read_only_until_it_gets_its_own_copy() {
+    let mut pool = pool();
+    let mut skb = pool.alloc(100).expect("memory");
+    skb.skb_reserve(32);
+    skb.skb_put(4).expect("room").copy_from_slice(b"same");
+    skb.reset_network_header();
+    let mut clone = pool.alloc_handle().expect("memory");
+    clone.share(&mut skb);
+    assert_eq!((skb.data(), clone.data()), (&b"same"[..], &b"same"[..]));
+    assert!(skb.data_mut().is_none() && clone.data_mut().is_none(), "neither may write");
+    assert!(clone.skb_push(1).is_none() && clone.skb_put(1).is_none());
+    assert!(pool.expand_head(&mut clone, 40));
+    clone.data_mut().expect("its own").copy_from_slice(b"mine");
+    clone.skb_push(40).expect("the head room asked for").fill(0);
+    assert_eq!(skb.data(), b"same");
+    assert_eq!(clone.network_bytes(), b"mine", "headers moved along");
+    pool.free(skb);
+    pool.free(clone);
+    assert_eq!(pool.live(), 0);
+}
+
+#[test]
+fn a_partial_checksum_is_filled_in_where_it_says() {
+    let mut pool = pool();
+    let mut skb = pool.alloc(100).expect("memory");
+    skb.skb_reserve(20);
+    skb.skb_put(12).expect("room").copy_from_slice(&[9, 9, 9, 9, 1, 2, 3, 4, 0, 0, 7, 7]);
+    skb.ip_summed = IpSummed::Partial;
+    skb.csum_start = 24;
+    skb.csum_offset = 4;
+    assert!(skb.skb_checksum_help());
+    assert_eq!(klib::checksum::csum_fold(skb.skb_checksum(4, 0)), 0, "it verifies");
+    assert_eq!(skb.ip_summed, IpSummed::None);
+    for (start, offset) in [(0, 0), (30, 4), (24, 60_000), (60_000, 4)] {
+        skb.csum_start = start;
+        skb.csum_offset = offset;
+        assert!(!skb.skb_checksum_help(), "outside the packet: {start} {offset}");
+    }
+    pool.free(skb);
+}
+
+#[test]
+fn cutting_forgets_a_sum_over_what_was_cut() {
+    let mut pool = pool();
+    let mut skb = pool.alloc(100).expect("memory");
+    skb.skb_put(10).expect("room").fill(1);
+    skb.ip_summed = IpSummed::Complete;
+    skb.pskb_trim(10);
+    assert_eq!(skb.ip_summed, IpSummed::Complete);
+    skb.pskb_trim(9);
+    assert_eq!(skb.ip_summed, IpSummed::None);
+    pool.free(skb);
+}
+
+#[test]
+fn what_a_walk_filter_sees_of_a_frame() {
+    let mut pool = pool();
+    let mut skb = pool.alloc(100).expect("memory");
+    let mut ip = [0_u8; 28];
+    (ip[0], ip[9]) = (0x45, 17);
+    ip[12..16].copy_from_slice(&[10, 0, 0, 1]);
+    ip[20..24].copy_from_slice(&[0, 7, 0, 9]);
+    skb.skb_put(28).expect("room").copy_from_slice(&ip);
+    skb.protocol = uapi::if_ether::ETH_P_IP;
+    let key = flow_key(&skb);
+    assert_eq!((key.proto, key.hosts[0], key.ports), (17, 0x0a00_0001, [7, 9]));
+    // A later fragment has no ports, only what looks like them.
+    skb.data_mut().expect("its own")[7] = 1;
+    assert_eq!(flow_key(&skb).ports, [0, 0]);
+    skb.pskb_trim(3);
+    assert_eq!(flow_key(&skb).ports, [0, 0], "cut off");
+    skb.protocol = uapi::if_ether::ETH_P_ARP;
+    assert_eq!(flow_key(&skb).proto, WalkFilter::ARP);
+    pool.free(skb);
+}
+
+/// A freed packet comes back as new: nothing of its past is left.
+#[test]
+fn a_packet_from_the_magazine_is_as_new() {
+    let mut pool = pool();
+    let first = pool.alloc(10).expect("memory");
+    let as_new = format!("{:?}", *first).replace(char::is_numeric, "");
+    let mut used = first;
+    used.skb_reserve(7);
+    used.skb_put(3).expect("room").fill(0);
+    (used.protocol, used.queue_mapping, used.hash, used.mark) = (1, 2, 3, 4);
+    (used.priority, used.csum, used.csum_start, used.csum_offset) = (5, 6, 7, 8);
+    used.ip_summed = IpSummed::Partial;
+    used.pkt_type = super::PktType::Outgoing;
+    used.dev = Some(crate::net::core::dev::DevId(9));
+    used.walk_id = crate::kernel::trace::WalkId(10);
+    used.tstamp = crate::kernel::time::Ktime(11);
+    used.cb = super::Cb::Neigh;
+    used.gso.size = 12;
+    used.reset_mac_header();
+    used.reset_network_header();
+    used.reset_transport_header();
+    used.add_frag(frag(&[0; 4], 0, 4));
+    pool.free(used);
+    let again = pool.alloc(10).expect("memory");
+    assert_eq!(format!("{:?}", *again).replace(char::is_numeric, ""), as_new);
+    assert!(!again.walk_id.watched() && again.hash == 0 && again.mark == 0);
+    assert_eq!((again.len(), again.headroom(), again.csum_start), (0, 0, 0));
+    pool.free(again);
+}

@@ -1,0 +1,181 @@
+//! What a socket's lock protects, and what is done under it: queues, errors, wake-ups.
+//!
+//! linux: net/core/sock.c, include/net/sock.h. Contexts: BH and task, under `class::Sock`.
+
+use super::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockError, SockState};
+use crate::kernel::context::BhCx;
+use crate::net::core::skbuff::Skb;
+use std::fmt;
+use uapi::errno::Errno;
+use uapi::poll::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
+
+impl SockState {
+    /// The pending error, which is returned once.
+    ///
+    /// linux: include/net/sock.h:sock_error
+    pub fn sock_error(&mut self) -> Result<(), Errno> {
+        self.err.take().map_or(Ok(()), Err)
+    }
+
+    /// The part of a poll mask that does not depend on the send buffer.
+    pub fn readable_mask(&self) -> u32 {
+        let mut mask = 0;
+        if self.err.is_some() || !self.error_queue.is_empty() {
+            mask |= POLLERR;
+        }
+        if self.shutdown & RCV_SHUTDOWN != 0 {
+            mask |= POLLRDHUP | POLLIN | POLLRDNORM;
+        }
+        if self.shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN {
+            mask |= POLLHUP;
+        }
+        if !self.receive_queue.is_empty() {
+            mask |= POLLIN | POLLRDNORM;
+        }
+        mask as u32
+    }
+
+    /// Wakes who waits for something to read.
+    ///
+    /// linux: net/core/sock.c:sock_def_readable (`sk_data_ready`)
+    /// linux: include/net/sock.h:sk_data_ready
+    #[inline]
+    pub fn sk_data_ready(&mut self, cx: &mut BhCx<'_>) {
+        if !self.wq.is_empty() {
+            walk!(cx, sock_def_readable);
+            self.wq.wake_up((POLLIN | POLLRDNORM) as u32, &mut cx.cpu.wakeups);
+        }
+    }
+
+    /// Sets the error and wakes everybody.
+    ///
+    /// linux: net/core/sock.c:sock_def_error_report
+    pub fn sk_error_report(&mut self, cx: &mut BhCx<'_>, error: Option<Errno>) {
+        if error.is_some() {
+            self.err = error;
+        }
+        let events = (POLLERR | POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) as u32;
+        self.wq.wake_up_all(events, &mut cx.cpu.wakeups);
+    }
+
+    /// Puts a report into the error queue, if the receive buffer has room for it.
+    ///
+    /// linux: net/core/skbuff.c:sock_queue_err_skb
+    pub fn sock_queue_err(&mut self, report: SockError) -> bool {
+        let size = report.truesize();
+        if self.rmem_alloc + size > self.opts.rcvbuf as usize {
+            return false;
+        }
+        self.rmem_alloc += size;
+        self.error_queue.push_back(report);
+        true
+    }
+
+    /// Takes the oldest report out; the next one's error, if any, is pending then.
+    ///
+    /// linux: net/core/skbuff.c:sock_dequeue_err_skb
+    pub fn sock_dequeue_err(&mut self) -> Option<SockError> {
+        let report = self.error_queue.pop_front()?;
+        self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
+        Some(report)
+    }
+
+    /// A task owns the socket.
+    ///
+    /// linux: include/net/sock.h:sock_owned_by_user
+    #[inline]
+    pub fn sock_owned_by_user(&self) -> bool {
+        self.owned
+    }
+
+    /// The buffers are full: the receive queue and the backlog together.
+    ///
+    /// linux: include/net/sock.h:sk_rcvqueues_full
+    #[inline]
+    pub fn sk_rcvqueues_full(&self) -> bool {
+        self.rmem_alloc + self.backlog_len > self.opts.rcvbuf as usize
+    }
+
+    /// Leaves a packet to whoever owns the socket; gives it back when the backlog is full.
+    ///
+    /// linux: include/net/sock.h:sk_add_backlog
+    pub fn sk_add_backlog(&mut self, cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Skb> {
+        walk!(cx, skb, sk_add_backlog);
+        if self.sk_rcvqueues_full() {
+            return Err(skb);
+        }
+        self.backlog_len += skb.truesize as usize;
+        self.backlog.push_back(skb);
+        Ok(())
+    }
+
+    /// Queues a packet for reading and wakes a reader; drops it when the receive buffer is full
+    /// (`rmem_default`, `rmem_max` and `SO_RCVBUF` decide).
+    ///
+    /// linux: net/core/sock.c:sock_queue_rcv_skb
+    #[inline(always)]
+    pub fn sock_queue_rcv_skb(&mut self, cx: &mut BhCx<'_>, mut skb: Skb) -> Result<(), Skb> {
+        walk!(cx, skb, sock_queue_rcv_skb);
+        if self.rmem_alloc > self.opts.rcvbuf as usize {
+            self.drops += 1;
+            return Err(skb);
+        }
+        self.rmem_alloc += skb.truesize as usize;
+        skb.dev = None;
+        // The route leads here, it has done its work.
+        if let Some(dst) = skb.dst.take() {
+            cx.cpu.routes.give_back(dst);
+        }
+        self.receive_queue.push_back(skb);
+        self.sk_data_ready(cx);
+        Ok(())
+    }
+
+    /// The packet that a peek sees, and from where on.
+    pub(crate) fn to_peek(&self) -> Option<(&Skb, usize)> {
+        let Ok(mut offset) = usize::try_from(self.opts.peek_off) else {
+            return self.receive_queue.front().map(|skb| (skb, 0));
+        };
+        for skb in &self.receive_queue {
+            // An empty datagram is seen when nothing is to be passed over.
+            if offset < skb.len() || offset == 0 {
+                return Some((skb, offset));
+            }
+            offset -= skb.len();
+        }
+        None
+    }
+
+    /// A peek moves on.
+    ///
+    /// linux: net/core/sock.c:sk_peek_offset_fwd
+    pub(crate) fn sk_peek_offset_fwd(&mut self, bytes: usize) {
+        if self.opts.peek_off >= 0 {
+            self.opts.peek_off = self.opts.peek_off.saturating_add(bytes as i32);
+        }
+    }
+
+    /// What was read is no longer in front of the next peek.
+    ///
+    /// linux: include/net/sock.h:sk_peek_offset_bwd
+    #[inline]
+    pub(crate) fn sk_peek_offset_bwd(&mut self, bytes: usize) {
+        if self.opts.peek_off > 0 {
+            self.opts.peek_off = (self.opts.peek_off - bytes as i32).max(0);
+        }
+    }
+
+    /// Takes the next packet to read.
+    #[inline]
+    pub fn dequeue(&mut self) -> Option<Skb> {
+        let skb = self.receive_queue.pop_front()?;
+        self.rmem_alloc -= skb.truesize as usize;
+        Some(skb)
+    }
+}
+
+impl fmt::Debug for SockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SockState({} to read, owned {})", self.receive_queue.len(), self.owned)
+    }
+}

@@ -1,0 +1,153 @@
+use crate::up::{HOST, US, counter, socket_to, tool, with_up};
+use host::testing::{Need, need};
+use std::io::{ErrorKind, Write};
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+
+#[test]
+fn the_host_pings_a_hundred_times_without_loss() {
+    if !need(Need::Tool("ping")) {
+        return;
+    }
+    let output = with_up(|_, _| {
+        let text = tool(&["ping", "-n", "-q", "-c", "100", "-i", "0.01", "192.0.2.2"]);
+        assert!(text.contains(" 0% packet loss"), "{text}");
+        let rtt = text.lines().find(|line| line.starts_with("rtt")).unwrap_or_default();
+        println!("{rtt}");
+        let largest = ["ping", "-n", "-c", "5", "-i", "0.01", "-M", "do", "-s", "1472"];
+        let text = tool(&[&largest[..], &["192.0.2.2"]].concat());
+        assert!(text.contains(" 0% packet loss"), "{text}");
+    });
+    let Some(output) = output else { return };
+    assert_eq!(counter(&output, "InEchos"), 105);
+    assert_eq!(counter(&output, "OutEchoReps"), 105);
+}
+
+#[test]
+fn datagrams_of_every_size_come_back() {
+    let output = with_up(|_, _| {
+        let socket = socket_to(7);
+        let data: Vec<u8> = (0..1472u32).map(|n| (n * 31) as u8).collect();
+        let sizes = (0..64).chain((64..1472).step_by(37)).chain([1471, 1472]);
+        for size in sizes {
+            socket.send(&data[..size]).unwrap();
+            let mut buf = [0; 2048];
+            let got = socket.recv(&mut buf).unwrap();
+            assert_eq!(buf[..got], data[..size]);
+        }
+    });
+    let Some(output) = output else { return };
+    assert_eq!(counter(&output, "InDatagrams"), counter(&output, "OutDatagrams"));
+    assert_eq!(counter(&output, "InErrors"), 0);
+}
+
+#[test]
+fn many_datagrams_in_flight_come_back() {
+    with_up(|_, _| {
+        let socket = socket_to(7);
+        let start = std::time::Instant::now();
+        const ROUNDS: u32 = 500;
+        for round in 0..ROUNDS {
+            for n in 0..16 {
+                socket.send(&(round * 16 + n).to_be_bytes()).unwrap();
+            }
+            for n in 0..16 {
+                let mut buf = [0; 16];
+                assert_eq!(socket.recv(&mut buf).unwrap(), 4);
+                assert_eq!(buf[..4], (round * 16 + n).to_be_bytes(), "in order");
+            }
+        }
+        let rate = f64::from(ROUNDS * 16) / start.elapsed().as_secs_f64();
+        println!("{rate:.0} datagrams echoed a second, 16 in flight");
+    });
+}
+
+#[test]
+fn a_closed_port_is_refused() {
+    let output = with_up(|_, _| {
+        let socket = socket_to(4);
+        socket.send(b"anybody there?").unwrap();
+        let error = socket.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+    let Some(output) = output else { return };
+    assert_eq!(counter(&output, "NoPorts"), 1);
+    assert_eq!(counter(&output, "OutDestUnreachs"), 1);
+    assert_eq!(counter(&output, "NO_SOCKET"), 1);
+}
+
+#[test]
+fn chargen_answers_and_discard_does_not() {
+    with_up(|_, _| {
+        let discard = socket_to(9);
+        discard.send(b"into the void").unwrap();
+        let chargen = socket_to(19);
+        for _ in 0..50 {
+            chargen.send(b"").unwrap();
+            let mut buf = [0; 1024];
+            let len = chargen.recv(&mut buf).unwrap();
+            assert!(len <= 512);
+            let printing = |c: &u8| matches!(c, b' '..=b'~' | b'\r' | b'\n');
+            assert!(buf[..len].iter().all(printing));
+        }
+        discard.set_nonblocking(true).unwrap();
+        assert_eq!(discard.recv(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+/// Two such services would keep each other talking for ever.
+#[test]
+fn another_service_is_not_answered() {
+    with_up(|_, _| {
+        let service = UdpSocket::bind((HOST, 19)).unwrap();
+        service.send_to(b"x", (US, 7)).unwrap();
+        // The socket's queue is in order: had there been an answer, it would be here now.
+        let other = socket_to(7);
+        other.send(b"y").unwrap();
+        assert_eq!(other.recv(&mut [0; 16]).unwrap(), 1);
+        service.set_nonblocking(true).unwrap();
+        assert_eq!(service.recv(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn arping_is_answered() {
+    if !need(Need::Tool("arping")) {
+        return;
+    }
+    with_up(|_, _| {
+        let text = tool(&["arping", "-c", "3", "-I", "nk0", "192.0.2.2"]);
+        assert!(text.to_lowercase().contains("02:4b:c0:00:02:02"), "{text}");
+    });
+}
+
+#[test]
+fn traceroute_finds_one_hop() {
+    if !need(Need::Tool("traceroute")) {
+        return;
+    }
+    with_up(|_, _| {
+        let text = tool(&["traceroute", "-n", "-q", "3", "192.0.2.2"]);
+        let hops: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(hops.len(), 1, "{text}");
+        assert!(hops[0].contains("192.0.2.2") && hops[0].contains("ms"), "{text}");
+    });
+}
+
+#[test]
+fn nc_talks_to_the_echo_service() {
+    if !need(Need::Tool("nc")) {
+        return;
+    }
+    with_up(|_, _| {
+        let mut nc = Command::new("nc")
+            .args(["-u", "-w", "1", "192.0.2.2", "7"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        nc.stdin.take().unwrap().write_all(b"hello, world\n").unwrap();
+        let output = nc.wait_with_output().unwrap();
+        assert_eq!(output.stdout, b"hello, world\n");
+    });
+}

@@ -1,0 +1,9 @@
+//! `netkeel up` against the host's kernel and its own programs, each test in a network namespace
+//! of its own.
+
+mod errors;
+mod hostile;
+mod interop;
+mod link;
+mod output;
+mod up;

@@ -1,0 +1,266 @@
+//! `netkeel up`: the stack on a TAP device, where the host's own programs talk to it.
+//!
+//! Key types: [`UpArgs`], [`UpError`]; [`run`] is the command, [`serve`] the same under another
+//! master than the terminal. Parts: `plan` (what the arguments mean), `services` (`--echo`), `walk`
+//! (`--walk`), `report` (the counters).
+//! Contexts: the caller's thread; the machine has threads of its own.
+//! Invariant: nothing of the host is configured; what the host has to do is printed.
+
+mod plan;
+mod report;
+mod services;
+mod walk;
+
+use clap::Args;
+use host::entropy::EntropyError;
+use host::signal::{StopSignal, is_closed_pipe};
+use host::tap::{LinkWatch, Tap, TapError, TapOptions};
+use host::wait::{Token, Trigger, Waiter};
+use host::{Runtime, RuntimeError, TapLink, TapSpec};
+use plan::Plan;
+use stack::kernel::cpu::CpuId;
+use stack::net::core::dev::{NetDevice, dev_open};
+use stack::net::ipv4::devinet::{inet_insert_ifa, update_devconf};
+use stack::net::ipv4::fib::{FibInfo, fib_new_route};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::if_ether::ETH_DATA_LEN;
+use uapi::if_tun::TUN_F_CSUM;
+use walk::WalkPrinter;
+
+/// Shown below the options.
+const EXAMPLES: &str = "\
+Examples:
+  Without root, on a TAP that root made for you once:
+    sudo ip tuntap add dev nk0 mode tap user $USER
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
+  Join it, in another terminal:
+    sudo ip link set nk0 up
+    sudo ip addr add 192.0.2.1/24 dev nk0
+    ping 192.0.2.2
+    nc -u 192.0.2.2 7
+  See what happens to the datagrams of one host and port:
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk udp,192.0.2.1,7";
+
+/// Brings the stack up on a TAP device. The host is not configured: the commands that join it are
+/// printed. Ctrl-C stops and prints the counters.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = EXAMPLES)]
+pub struct UpArgs {
+    /// The TAP device; made if there is none, which takes root
+    #[arg(long, value_name = "NAME")]
+    pub tap: String,
+
+    /// Our address and the length of its network's prefix, such as 192.0.2.2/24
+    #[arg(long, value_name = "A/P")]
+    pub addr: String,
+
+    /// The gateway to everywhere else, an address of the same network
+    #[arg(long, value_name = "A")]
+    pub gw: Option<String>,
+
+    /// Offer the small services on UDP: echo (7), discard (9), chargen (19)
+    #[arg(long)]
+    pub echo: bool,
+
+    /// Print the stations of each packet as it ends; FILTER: any of udp|icmp|arp, an IPv4 address,
+    /// a port, separated by commas
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
+    pub walk: Option<String>,
+}
+
+/// Why it did not come up, or went down. The text names the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// An argument makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The TAP could not be opened.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The machine could not be run.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// No random numbers.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The stack refused something.
+    #[error("{what}: {errno}")]
+    Stack {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        errno: Errno,
+    },
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The TAP was deleted while in use.
+    #[error("TAP {0} was deleted: create it again, then start anew")]
+    Gone(String),
+    /// Standard output failed.
+    #[error("writing the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl UpError {
+    /// The exit code of a command that ends so: 2 for a mistake in its arguments, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Tap(TapError::BadName { .. }) => 2,
+            _ => 1,
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> UpError {
+    move |source| UpError::System { what, source }
+}
+
+fn refused(what: &'static str) -> impl Fn(Errno) -> UpError {
+    move |errno| UpError::Stack { what, errno }
+}
+
+/// Brings the stack up until SIGINT or SIGTERM; prints to standard output.
+///
+/// # Errors
+/// [`UpError`]. Output into a closed pipe is none: then it ends quietly.
+pub fn run(args: UpArgs) -> Result<(), UpError> {
+    let stop = StopSignal::install().map_err(system("catching signals"))?;
+    serve(&args, &mut io::stdout().lock(), &stop)
+}
+
+/// Brings the stack up until `stop` becomes readable or is hung up; prints to `out`.
+///
+/// # Errors
+/// As [`run`].
+pub fn serve(args: &UpArgs, out: &mut dyn Write, stop: impl AsFd) -> Result<(), UpError> {
+    match serve_to(args, out, stop) {
+        Err(UpError::Output(e)) if is_closed_pipe(&e) => Ok(()),
+        other => other,
+    }
+}
+
+fn serve_to(args: &UpArgs, out: &mut dyn Write, stop: impl AsFd) -> Result<(), UpError> {
+    let plan = Plan::of(args)?;
+    let (mut runtime, dev) = start(&plan)?;
+    if plan.echo {
+        services::start(&mut runtime)?;
+    }
+    let mut walk = plan.walk.map(|filter| {
+        runtime.machine().tracer.start(filter);
+        WalkPrinter::new(runtime.machine())
+    });
+    // Before the first look at the link, so that no change falls between.
+    let watch = LinkWatch::new().map_err(system("watching the link"))?;
+    let mut link = runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
+    report::greeting(out, &plan, &dev, link == TapLink::Up)?;
+    let waiter = Waiter::new().map_err(system("a place to wait"))?;
+    waiter.add(&stop, STOP, Trigger::Level).map_err(system("waiting for the end"))?;
+    waiter.add(&watch, LINK, Trigger::Level).map_err(system("watching the link"))?;
+    'up: while link != TapLink::Gone {
+        // Only while somebody watches the walk is there anything to do every now and then.
+        let timeout = walk.as_ref().map(|_| WALK_PACE);
+        for token in waiter.wait(timeout).map_err(system("waiting"))? {
+            if token == STOP {
+                break 'up;
+            }
+            if watch.drain() {
+                let now = runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
+                if now != std::mem::replace(&mut link, now) {
+                    report::link(out, &plan.tap, now)?;
+                }
+            }
+        }
+        if let Some(walk) = &mut walk {
+            walk.print(runtime.machine(), out)?;
+        }
+    }
+    finish(runtime, dev, walk, out)?;
+    if link == TapLink::Gone { Err(UpError::Gone(plan.tap)) } else { Ok(()) }
+}
+
+const STOP: Token = Token(0);
+const LINK: Token = Token(1);
+/// So often ended packets are looked for while the walk is printed.
+const WALK_PACE: Duration = Duration::from_millis(50);
+
+/// The machine with its device up, addressed and routed.
+fn start(plan: &Plan) -> Result<(Runtime, Arc<NetDevice>), UpError> {
+    let tap = Tap::open(&plan.tap, TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() })?;
+    let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);
+    let host_mac = tap.mac().map_err(system("the TAP's link address"))?;
+    let mut runtime = Runtime::builder().boot()?;
+    let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
+    let dev = runtime.add_tap(tap, spec)?;
+    let mut cx = runtime.task("up");
+    update_devconf(&mut cx, dev.ifindex, |cnf| cnf.arp_notify = true)
+        .map_err(refused("settings of the device"))?;
+    dev_open(&mut cx, &dev).map_err(refused("bringing the device up"))?;
+    inet_insert_ifa(&mut cx, &dev, plan.addr).map_err(refused("adding the address"))?;
+    if let Some(gw) = plan.gw {
+        let info = FibInfo { gateway: gw.into(), ..FibInfo::default() };
+        fib_new_route(&mut cx, 0, 0, info).map_err(refused("adding the default route"))?;
+    }
+    Ok((runtime, dev))
+}
+
+/// Stops everything, then tells what was counted.
+fn finish(
+    runtime: Runtime,
+    dev: Arc<NetDevice>,
+    walk: Option<WalkPrinter>,
+    out: &mut dyn Write,
+) -> Result<(), UpError> {
+    let m = Arc::clone(runtime.machine());
+    m.tracer.stop();
+    runtime.shutdown()?;
+    if let Some(mut walk) = walk {
+        walk.print(&m, out)?;
+        walk.print_rest(out)?;
+    }
+    report::counters(out, &m, &dev)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        up: UpArgs,
+    }
+
+    fn parse(words: &str) -> UpArgs {
+        let words = std::iter::once("up").chain(words.split_whitespace());
+        Command::try_parse_from(words).map(|command| command.up).expect("good words")
+    }
+
+    #[test]
+    fn the_walk_takes_a_filter_or_none() {
+        let common = "--tap nk0 --addr 192.0.2.2/24";
+        assert_eq!(parse(common).walk, None);
+        assert_eq!(parse(&format!("{common} --walk")).walk.as_deref(), Some(""));
+        assert_eq!(parse(&format!("--walk {common}")).walk.as_deref(), Some(""));
+        assert_eq!(parse(&format!("{common} --walk udp,7")).walk.as_deref(), Some("udp,7"));
+        assert!(!parse(common).echo && parse(&format!("{common} --echo")).echo);
+    }
+
+    #[test]
+    fn the_help_shows_examples() {
+        let help = Command::try_parse_from(["up", "--help"]).err().expect("help").to_string();
+        assert!(help.contains("netkeel up --tap nk0 --addr 192.0.2.2/24 --echo"), "{help}");
+    }
+}

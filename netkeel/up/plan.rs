@@ -1,0 +1,218 @@
+//! What the arguments of `netkeel up` mean, and what is wrong with them.
+
+use super::{UpArgs, UpError};
+use stack::kernel::trace::WalkFilter;
+use stack::net::ipv4::devinet::{IfAddr, mask};
+use std::net::Ipv4Addr;
+use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP};
+
+/// The arguments, understood.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) tap: String,
+    pub(super) addr: IfAddr,
+    pub(super) gw: Option<Ipv4Addr>,
+    pub(super) echo: bool,
+    pub(super) walk: Option<WalkFilter>,
+}
+
+fn usage(text: String) -> UpError {
+    UpError::Usage(text)
+}
+
+impl Plan {
+    pub(super) fn of(args: &UpArgs) -> Result<Self, UpError> {
+        let addr = parse_addr(&args.addr)?;
+        let gw = args.gw.as_deref().map(|gw| parse_gw(gw, &addr)).transpose()?;
+        let walk = args.walk.as_deref().map(parse_filter).transpose()?;
+        Ok(Self { tap: args.tap.clone(), addr, gw, echo: args.echo, walk })
+    }
+
+    /// The host side's address in the commands we print: the gateway's, or the network's first
+    /// that is not ours.
+    pub(super) fn host(&self) -> Ipv4Addr {
+        self.gw.unwrap_or_else(|| {
+            let network = self.addr.local & mask(self.addr.prefixlen);
+            let first = if self.addr.prefixlen == 31 { network } else { network + 1 };
+            Ipv4Addr::from(if first == self.addr.local { first + 1 } else { first })
+        })
+    }
+
+    /// Our link address: made of our IP address, so that a neighbour who remembers us from the
+    /// last time remembers rightly. Local and unicast; never the host side's own.
+    pub(super) fn mac(&self, host: [u8; 6]) -> [u8; 6] {
+        let [a, b, c, d] = self.addr.local.to_be_bytes();
+        let ours = [0x02, b'K', a, b, c, d];
+        if ours == host { [0x02, b'k', a, b, c, d] } else { ours }
+    }
+}
+
+fn parse_addr(text: &str) -> Result<IfAddr, UpError> {
+    let form = || {
+        usage(format!(
+            "--addr {text:?} is no IPv4 address with a prefix length: write it as 192.0.2.2/24"
+        ))
+    };
+    let (addr, prefix) = text.split_once('/').ok_or_else(form)?;
+    let addr: Ipv4Addr = addr.parse().map_err(|_| form())?;
+    let prefix: u8 = prefix.parse().map_err(|_| form())?;
+    if !(1..=31).contains(&prefix) {
+        return Err(usage(format!(
+            "--addr {text}: a prefix of {prefix} bits leaves no network to share with the host: \
+             use 1 to 31, such as {addr}/24"
+        )));
+    }
+    let host = "use an address of a host, such as 192.0.2.2/24";
+    let ifa = IfAddr::new(addr, prefix)
+        .ok()
+        .filter(|_| !addr.is_loopback())
+        .ok_or_else(|| usage(format!("--addr {text}: no host can have {addr}: {host}")))?;
+    match edge_of(&ifa, ifa.local) {
+        Some(what) => Err(usage(format!("--addr {text}: {addr} is the network's {what}: {host}"))),
+        None => Ok(ifa),
+    }
+}
+
+/// What no host can be called in this network.
+fn edge_of(ifa: &IfAddr, addr: u32) -> Option<&'static str> {
+    let network = ifa.local & mask(ifa.prefixlen);
+    match addr {
+        _ if ifa.prefixlen >= 31 => None,
+        addr if addr == network => Some("own address"),
+        addr if addr == network | !mask(ifa.prefixlen) => Some("broadcast address"),
+        _ => None,
+    }
+}
+
+fn parse_gw(text: &str, ifa: &IfAddr) -> Result<Ipv4Addr, UpError> {
+    let network = Ipv4Addr::from(ifa.local & mask(ifa.prefixlen));
+    let link = format!("{network}/{}", ifa.prefixlen);
+    let gw: Ipv4Addr = text.parse().map_err(|_| {
+        usage(format!("--gw {text:?} is no IPv4 address: name a neighbour in {link}"))
+    })?;
+    let addr = u32::from(gw);
+    let why = if !ifa.on_link(addr) {
+        "is not on the link"
+    } else if addr == ifa.local {
+        "is our own address"
+    } else if edge_of(ifa, addr).is_some() {
+        "is no host's address"
+    } else {
+        return Ok(gw);
+    };
+    Err(usage(format!("--gw {gw} {why}: name a neighbour in {link}")))
+}
+
+fn parse_filter(text: &str) -> Result<WalkFilter, UpError> {
+    let mut filter = WalkFilter::default();
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        let twice = match word {
+            "udp" => filter.proto.replace(IPPROTO_UDP.into()).is_some(),
+            "icmp" => filter.proto.replace(IPPROTO_ICMP.into()).is_some(),
+            "arp" => filter.proto.replace(WalkFilter::ARP).is_some(),
+            word => match (word.parse::<Ipv4Addr>(), word.parse::<u16>()) {
+                (Ok(host), _) => filter.host.replace(host.into()).is_some(),
+                (_, Ok(port)) => filter.port.replace(port).is_some(),
+                _ => {
+                    return Err(usage(format!(
+                        "--walk: {word:?} is neither udp, icmp or arp, nor an IPv4 address, nor a \
+                         port: write for example --walk udp,192.0.2.1,7"
+                    )));
+                }
+            },
+        };
+        if twice {
+            return Err(usage(format!(
+                "--walk {text}: at most one protocol, one address and one port: leave {word} out"
+            )));
+        }
+    }
+    Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(addr: &str, gw: Option<&str>, walk: Option<&str>) -> Result<Plan, String> {
+        let args = UpArgs {
+            tap: "nk0".to_owned(),
+            addr: addr.to_owned(),
+            gw: gw.map(str::to_owned),
+            echo: false,
+            walk: walk.map(str::to_owned),
+        };
+        Plan::of(&args).map_err(|error| {
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn addresses() {
+        for wrong in ["", "x", "192.0.2.2", "192.0.2.2/", "192.0.2.2/x", "1.2.3/24", "1.2.3.4/-1"] {
+            assert!(plan(wrong, None, None).unwrap_err().contains("write it as"), "{wrong}");
+        }
+        for (wrong, why) in [
+            ("192.0.2.2/0", "use 1 to 31"),
+            ("192.0.2.2/32", "use 1 to 31"),
+            ("192.0.2.2/33", "use 1 to 31"),
+            ("192.0.2.0/24", "own address"),
+            ("192.0.2.255/24", "broadcast address"),
+            ("127.0.0.1/8", "no host can have"),
+            ("224.0.0.1/4", "no host can have"),
+            ("0.0.0.0/8", "no host can have"),
+        ] {
+            let text = plan(wrong, None, None).unwrap_err();
+            assert!(text.contains(why), "{wrong}: {text}");
+            assert!(!text.contains('\n'), "one line: {text}");
+        }
+        assert!(plan("192.0.2.0/31", None, None).is_ok());
+    }
+
+    #[test]
+    fn gateways() {
+        for (wrong, why) in [
+            ("x", "is no IPv4 address"),
+            ("198.51.100.1", "is not on the link"),
+            ("192.0.2.2", "is our own address"),
+            ("192.0.2.0", "is no host's address"),
+            ("192.0.2.255", "is no host's address"),
+        ] {
+            let text = plan("192.0.2.2/24", Some(wrong), None).unwrap_err();
+            assert!(text.contains(why) && text.ends_with("192.0.2.0/24"), "{text}");
+        }
+        let gw = plan("192.0.2.2/24", Some("192.0.2.9"), None).unwrap();
+        assert_eq!(gw.host(), Ipv4Addr::new(192, 0, 2, 9));
+    }
+
+    #[test]
+    fn the_hosts_address_is_another_than_ours() {
+        let host = |addr| plan(addr, None, None).unwrap().host().to_string();
+        assert_eq!(host("192.0.2.2/24"), "192.0.2.1");
+        assert_eq!(host("192.0.2.1/24"), "192.0.2.2");
+        assert_eq!(host("192.0.2.0/31"), "192.0.2.1");
+        assert_eq!(host("192.0.2.1/31"), "192.0.2.0");
+    }
+
+    #[test]
+    fn our_link_address_is_local_unicast_and_not_the_hosts() {
+        let plan = plan("192.0.2.2/24", None, None).unwrap();
+        let ours = plan.mac([0; 6]);
+        assert_eq!(ours[0] & 3, 2);
+        assert_ne!(plan.mac(ours), ours);
+    }
+
+    #[test]
+    fn filters() {
+        let filter = |text| plan("192.0.2.2/24", None, Some(text)).map(|plan| plan.walk.unwrap());
+        assert_eq!(filter("").unwrap(), WalkFilter::default());
+        let full = WalkFilter { proto: Some(17), host: Some(0xc000_0201), port: Some(7) };
+        assert_eq!(filter("udp,192.0.2.1,7").unwrap(), full);
+        assert_eq!(filter("7,192.0.2.1,udp").unwrap(), full);
+        assert_eq!(filter("arp").unwrap().proto, Some(WalkFilter::ARP));
+        assert!(filter("tcp").unwrap_err().contains("neither"));
+        assert!(filter("70000").unwrap_err().contains("neither"));
+        assert!(filter("udp,icmp").unwrap_err().contains("at most one"));
+    }
+}

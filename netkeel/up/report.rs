@@ -1,0 +1,85 @@
+//! What `netkeel up` says: how to join it, changes of the link, the counters at its end.
+
+use super::plan::Plan;
+use host::TapLink;
+use stack::kernel::machine::Machine;
+use stack::net::core::dev::NetDevice;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+
+fn mac(addr: [u8; 6]) -> String {
+    addr.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// Who we are, and what the host has to do.
+pub(super) fn greeting(
+    out: &mut dyn Write,
+    plan: &Plan,
+    dev: &NetDevice,
+    up: bool,
+) -> io::Result<()> {
+    let (name, prefix) = (&dev.name, plan.addr.prefixlen);
+    let (addr, host) = (Ipv4Addr::from(plan.addr.local), plan.host());
+    let link = if up { "up" } else { "down" };
+    writeln!(
+        out,
+        "{name}: address {addr}/{prefix}, MAC {}, MTU {}, link {link}",
+        mac(dev.dev_addr()),
+        dev.mtu()
+    )?;
+    writeln!(out, "to join it, run on the host:")?;
+    writeln!(out, "  sudo ip link set {name} up")?;
+    writeln!(out, "  sudo ip addr add {host}/{prefix} dev {name}")?;
+    if plan.echo {
+        writeln!(out, "services on UDP: echo 7, discard 9, chargen 19")?;
+    }
+    writeln!(out, "Ctrl-C stops and prints the counters")?;
+    out.flush()
+}
+
+/// The host side went up or down.
+pub(super) fn link(out: &mut dyn Write, name: &str, link: TapLink) -> io::Result<()> {
+    let text = match link {
+        TapLink::Up => "link up",
+        TapLink::Down => "link down: no carrier",
+        TapLink::Gone => "deleted",
+    };
+    writeln!(out, "{name}: {text}")?;
+    out.flush()
+}
+
+/// Every counter that is not zero, under Linux's name.
+pub(super) fn counters(out: &mut dyn Write, m: &Machine, dev: &NetDevice) -> io::Result<()> {
+    let stats = dev.ops.ndo_get_stats64();
+    writeln!(
+        out,
+        "{}: rx_packets {} rx_bytes {} rx_errors {} rx_dropped {}, \
+         tx_packets {} tx_bytes {} tx_errors {} tx_dropped {}",
+        dev.name,
+        stats.rx_packets,
+        stats.rx_bytes,
+        stats.rx_errors,
+        stats.rx_dropped,
+        stats.tx_packets,
+        stats.tx_bytes,
+        stats.tx_errors,
+        stats.tx_dropped
+    )?;
+    let mib = m.mib();
+    let mut last = "";
+    for (group, name, value) in mib.nonzero() {
+        if group != last {
+            writeln!(out, "{group}:")?;
+            last = group;
+        }
+        writeln!(out, "  {name} {value}")?;
+    }
+    let drops: Vec<_> = mib.all_drops().collect();
+    if !drops.is_empty() {
+        writeln!(out, "drops:")?;
+    }
+    for (reason, count) in drops {
+        writeln!(out, "  {reason} {count}  ({})", reason.explain())?;
+    }
+    out.flush()
+}

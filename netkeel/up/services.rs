@@ -1,0 +1,139 @@
+//! The small services of `--echo`: echo (RFC 862), discard (RFC 863), character generator
+//! (RFC 864), each a socket of the stack on UDP.
+//!
+//! Contexts: a task each. Differences from the RFCs: a datagram from the port of such a service is
+//! not answered, for two of them would keep each other talking for ever; inetd does the same.
+
+use super::{UpError, refused};
+use host::{Runtime, block_on, entropy};
+use klib::random::Csprng;
+use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
+use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
+use std::sync::mpsc;
+use uapi::errno::Errno;
+use uapi::in_::SockaddrIn;
+use uapi::socket::{AF_INET, SOCK_DGRAM};
+
+const ECHO: u16 = 7;
+const DISCARD: u16 = 9;
+const CHARGEN: u16 = 19;
+
+/// Services that answer whatever comes: echo, daytime, quotd, chargen, time.
+const ANSWERING: [u16; 5] = [ECHO, 13, 17, CHARGEN, 37];
+
+/// What a service sends back, in the buffer that holds the request of this length; `None`:
+/// nothing.
+type Answer = Box<dyn FnMut(&mut [u8], usize) -> Option<usize> + Send>;
+
+/// Starts the three; on return their ports are bound.
+pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
+    let mut generator = Generator::new(Csprng::from_seed(entropy::seed()?));
+    let services: [(&str, u16, Answer); 3] = [
+        ("echo", ECHO, Box::new(|_, len| Some(len))),
+        ("discard", DISCARD, Box::new(|_, _| None)),
+        ("chargen", CHARGEN, Box::new(move |buf, _| Some(generator.fill(buf)))),
+    ];
+    for (name, port, answer) in services {
+        let (ready, bound) = mpsc::channel();
+        runtime.spawn(name, CpuId(0), move |cx| match bind(cx, port) {
+            Ok(fd) => {
+                // The receiver waits below for exactly this.
+                let _ = ready.send(Ok(()));
+                drop(ready);
+                serve(cx, fd, answer);
+            }
+            Err(errno) => {
+                let _ = ready.send(Err(errno));
+            }
+        })?;
+        let bound = bound.recv().unwrap_or(Err(Errno::EINTR));
+        bound.map_err(refused("binding a service's port"))?;
+    }
+    Ok(())
+}
+
+fn bind(cx: &mut TaskCx, port: u16) -> Result<i32, Errno> {
+    let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0)?;
+    sys_bind(cx, fd, &SockaddrIn::new(0, port).to_bytes())?;
+    Ok(fd)
+}
+
+/// Answers until interrupted.
+fn serve(cx: &mut TaskCx, fd: i32, mut answer: Answer) {
+    // The largest datagram there is.
+    let mut buf = vec![0; usize::from(u16::MAX)];
+    loop {
+        let received = block_on(cx, &mut sys_recvfrom(fd, &mut buf, 0));
+        let (len, from) = match received {
+            Ok((len, Some(from))) => (len, from),
+            Ok((_, None)) => continue,
+            Err(Errno::EINTR | Errno::EBADF) => return,
+            // An error that an earlier answer ran into; it is told once.
+            Err(_) => continue,
+        };
+        if ANSWERING.contains(&from.port) {
+            continue;
+        }
+        let Some(len) = answer(&mut buf, len) else { continue };
+        // An answer that can't be sent is lost, as datagrams may be.
+        let sent = block_on(cx, &mut sys_sendto(fd, &buf[..len], 0, Some(&from.to_bytes())));
+        if sent == Err(Errno::EINTR) {
+            return;
+        }
+    }
+}
+
+/// RFC 864's popular pattern: 72 of the 95 printing characters a line, each line one further.
+struct Generator {
+    rng: Csprng,
+    line: usize,
+}
+
+impl Generator {
+    const LINE: usize = 72;
+    const CHARS: usize = 95;
+    /// "a random number (between 0 and 512) of characters".
+    const MOST: u32 = 512;
+
+    fn new(rng: Csprng) -> Self {
+        Self { rng, line: 0 }
+    }
+
+    fn fill(&mut self, buf: &mut [u8]) -> usize {
+        let len = self.rng.below(Self::MOST + 1) as usize;
+        for (at, to) in buf[..len].iter_mut().enumerate() {
+            let (line, column) = (at / (Self::LINE + 2), at % (Self::LINE + 2));
+            *to = match column.checked_sub(Self::LINE) {
+                None => b' ' + ((self.line + line + column) % Self::CHARS) as u8,
+                Some(0) => b'\r',
+                Some(_) => b'\n',
+            };
+        }
+        self.line = (self.line + 1) % Self::CHARS;
+        len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_prints_lines_of_72_and_stays_within_512() {
+        let mut generator = Generator::new(Csprng::from_seed([1; 32]));
+        let mut buf = [0; 600];
+        let mut longest = 0;
+        for _ in 0..500 {
+            let len = generator.fill(&mut buf);
+            longest = longest.max(len);
+            for line in buf[..len].split_inclusive(|c| *c == b'\n').filter(|line| line.len() == 74)
+            {
+                assert!(line.ends_with(b"\r\n"));
+                assert!(line[..72].iter().all(|c| (b' '..=b'~').contains(c)));
+                assert!(line[..72].windows(2).all(|two| two[1] == two[0] + 1 || two[1] == b' '));
+            }
+        }
+        assert!((500..=512).contains(&longest), "{longest}");
+    }
+}

@@ -5,8 +5,7 @@ use crate::Probe;
 use crate::probe::{ANY, BROADCAST, ETH, FOREIGN, GROUP, Ip, LO, NET, int, sa};
 use uapi::in_::{IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND};
 use uapi::socket::{
-    AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT, SOL_IP,
-    SOL_SOCKET,
+    AF_INET6, AF_UNIX, AF_UNSPEC, SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT, SOL_IP, SOL_SOCKET,
 };
 
 checks! {
@@ -253,7 +252,6 @@ fn chosen_ports_differ(p: &mut Probe<'_>) {
     let _ = p.ret("reuseaddr", ret);
     let _ = p.bind("bind", fd, LO, 0);
     p.names("names", fd);
-    let _ = AF_INET;
 }
 
 fn privileged_ports(p: &mut Probe<'_>) {

@@ -20,11 +20,14 @@ use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::poll::{
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE,
-    EPOLLHUP, EPOLLONESHOT, EPOLLWAKEUP, POLLIN, POLLRDNORM,
+    EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLWAKEUP, POLLIN, POLLRDNORM,
 };
 
 /// Bits of an interest that are no events.
 const EP_PRIVATE_BITS: u32 = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
+/// Bits that an exclusive interest may have.
+const EPOLLEXCLUSIVE_OK_BITS: u32 =
+    EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
 
 /// What is asked for, or there, on a descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,12 +38,22 @@ pub struct EpollEvent {
     pub data: u64,
 }
 
+/// What an interest is found by: the descriptor, and the file it was of when it was added, for the
+/// number may be another file's by now. A file's place is not used again while an interest is left.
+///
+/// linux: fs/eventpoll.c:epoll_filefd
+type Key = (i32, usize);
+
+fn key_of(fd: i32, file: &Arc<File>) -> Key {
+    (fd, Arc::as_ptr(file).addr())
+}
+
 /// An epoll instance.
 ///
 /// linux: fs/eventpoll.c:eventpoll
 #[derive(Default)]
 pub struct EventPoll {
-    items: SpinLock<BTreeMap<i32, Interest>, class::Epoll>,
+    items: SpinLock<BTreeMap<Key, Interest>, class::Epoll>,
     ready: Arc<SpinLock<Ready, class::EpollReady>>,
 }
 
@@ -91,17 +104,19 @@ struct Callback(Arc<EpItem>);
 
 impl WaitCallback for Callback {
     /// linux: fs/eventpoll.c:ep_poll_callback
-    fn wake(&self, events: u32, wakeups: &mut Vec<Waker>) {
+    fn wake(&self, events: u32, wakeups: &mut Vec<Waker>) -> bool {
         let item = &self.0;
         let wanted = item.wanted();
         // A disabled one-shot interest has no events left.
         if wanted & !EP_PRIVATE_BITS == 0 || events & wanted == 0 {
-            return;
+            return false;
         }
-        let Some(ready) = item.ready.upgrade() else { return };
+        let Some(ready) = item.ready.upgrade() else { return false };
         let mut ready = ready.lock();
         item.list(&mut ready);
+        let before = wakeups.len();
         ready.wq.wake_up((POLLIN | POLLRDNORM) as u32, wakeups);
+        wakeups.len() > before
     }
 }
 
@@ -114,8 +129,8 @@ impl EventPoll {
         self.ready.lock().wq.finish_wait(key)
     }
 
-    fn remove(&self, fd: i32) -> Option<()> {
-        let interest = self.items.lock().remove(&fd)?;
+    fn remove(&self, key: Key) -> Option<()> {
+        let interest = self.items.lock().remove(&key)?;
         if let (Some(file), Some(key)) = (interest.item.file.upgrade(), interest.key) {
             file.poll_forget(key);
         }
@@ -126,12 +141,12 @@ impl EventPoll {
     /// Forgets descriptors whose files were closed.
     fn purge(&self) {
         let closed = |item: &EpItem| item.file.upgrade().is_none_or(|file| file.closed());
-        let gone: Vec<i32> = {
+        let gone: Vec<Key> = {
             let items = self.items.lock();
-            items.iter().filter(|(_, i)| closed(&i.item)).map(|(fd, _)| *fd).collect()
+            items.iter().filter(|(_, i)| closed(&i.item)).map(|(key, _)| *key).collect()
         };
-        for fd in gone {
-            self.remove(fd);
+        for key in gone {
+            self.remove(key);
         }
     }
 
@@ -170,12 +185,12 @@ static EVENTPOLL_FOPS: FileOperations = FileOperations {
     read: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     write: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     poll: ep_eventpoll_poll,
-    ioctl: |_, _, _| Err(Errno::ENOTTY),
+    ioctl: |_, _, _| Err(Errno::EINVAL),
     release: |_, file| {
         if let FileKind::Epoll(epoll) = &file.kind {
-            let all: Vec<i32> = epoll.items.lock().keys().copied().collect();
-            for fd in all {
-                epoll.remove(fd);
+            let all: Vec<Key> = epoll.items.lock().keys().copied().collect();
+            for key in all {
+                epoll.remove(key);
             }
         }
     },
@@ -235,10 +250,14 @@ pub fn sys_epoll_ctl(
     if file.socket().is_none() {
         return Err(Errno::EINVAL);
     }
+    let exclusive = event.events & EPOLLEXCLUSIVE != 0;
+    if exclusive && op == EPOLL_CTL_ADD && event.events & !EPOLLEXCLUSIVE_OK_BITS != 0 {
+        return Err(Errno::EINVAL);
+    }
     epoll.purge();
     match op {
         EPOLL_CTL_ADD => ep_insert(cx, &epoll, (fd, &file), event),
-        EPOLL_CTL_DEL => epoll.remove(fd).ok_or(Errno::ENOENT),
+        EPOLL_CTL_DEL => epoll.remove(key_of(fd, &file)).ok_or(Errno::ENOENT),
         EPOLL_CTL_MOD => ep_modify(cx, &epoll, (fd, &file), event),
         _ => Err(Errno::EINVAL),
     }
@@ -251,7 +270,7 @@ fn ep_insert(
     (fd, file): (i32, &Arc<File>),
     event: EpollEvent,
 ) -> Result<(), Errno> {
-    if epoll.items.lock().contains_key(&fd) {
+    if epoll.items.lock().contains_key(&key_of(fd, file)) {
         return Err(Errno::EEXIST);
     }
     let item = Arc::new(EpItem {
@@ -261,8 +280,9 @@ fn ep_insert(
         listed: AtomicBool::new(false),
         ready: Arc::downgrade(&epoll.ready),
     });
-    let key = file.poll_callback(Arc::new(Callback(Arc::clone(&item))));
-    epoll.items.lock().insert(fd, Interest { item: Arc::clone(&item), key });
+    let exclusive = event.events & EPOLLEXCLUSIVE != 0;
+    let key = file.poll_callback(Arc::new(Callback(Arc::clone(&item))), exclusive);
+    epoll.items.lock().insert(key_of(fd, file), Interest { item: Arc::clone(&item), key });
     list_if_ready(cx, epoll, file, &item);
     Ok(())
 }
@@ -274,7 +294,8 @@ fn ep_modify(
     (fd, file): (i32, &Arc<File>),
     event: EpollEvent,
 ) -> Result<(), Errno> {
-    let item = epoll.items.lock().get(&fd).map(|i| Arc::clone(&i.item)).ok_or(Errno::ENOENT)?;
+    let found = epoll.items.lock().get(&key_of(fd, file)).map(|i| Arc::clone(&i.item));
+    let item = found.ok_or(Errno::ENOENT)?;
     if (event.events | item.wanted()) & EPOLLEXCLUSIVE != 0 {
         return Err(Errno::EINVAL);
     }
@@ -326,11 +347,9 @@ impl Operation for EpollWait {
             cx.enter_call();
             walk!(cx, sys_epoll_wait);
         }
-        if self.max == 0 {
-            return Poll::Ready(Err(Errno::EINVAL));
-        }
         let epoll = match epoll_of(cx, self.epfd) {
-            Ok(epoll) => epoll,
+            Ok(epoll) if self.max != 0 => epoll,
+            Ok(_) => return Poll::Ready(Err(Errno::EINVAL)),
             Err(error) => return Poll::Ready(Err(error)),
         };
         let events = epoll.take(cx, self.max);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 use uapi::fcntl::{
-    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_APPEND, O_ASYNC,
-    O_CLOEXEC, O_NONBLOCK, O_RDWR,
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETPIPE_SZ, F_SETFD, F_SETFL, F_SETPIPE_SZ,
+    FD_CLOEXEC, O_APPEND, O_ASYNC, O_CLOEXEC, O_NONBLOCK, O_RDWR,
 };
-use uapi::sockios::FIONBIO;
+use uapi::sockios::{FIOCLEX, FIONBIO, FIONCLEX};
 
 /// Closes a descriptor; the last one of a file releases it.
 ///
@@ -42,23 +42,33 @@ pub fn sys_dup(cx: &mut TaskCx, fd: i32) -> Result<i32, Errno> {
     cx.task().files().alloc(file, 0, false)
 }
 
-/// Makes `new` a descriptor of the same file; what `new` was is closed first. `flags`: zero or
-/// `O_CLOEXEC`.
+/// Makes `new` a descriptor of the same file; what `new` was is closed first.
 ///
 /// # Errors
-/// EBADF; EINVAL for other flags.
+/// EBADF.
 ///
-/// linux: fs/fcntl.c:sys_dup3
-pub fn sys_dup2(cx: &mut TaskCx, fd: i32, new: i32, flags: i32) -> Result<i32, Errno> {
-    let file = lookup(cx, fd)?;
-    if flags & !O_CLOEXEC != 0 {
-        return Err(Errno::EINVAL);
-    }
+/// linux: fs/file.c:sys_dup2
+pub fn sys_dup2(cx: &mut TaskCx, fd: i32, new: i32) -> Result<i32, Errno> {
     if fd == new {
-        return Ok(new);
+        return lookup(cx, fd).map(|_| new);
+    }
+    sys_dup3(cx, fd, new, 0)
+}
+
+/// As [`sys_dup2`], onto another descriptor only; `flags`: zero or `O_CLOEXEC`.
+///
+/// # Errors
+/// EBADF; EINVAL for other flags or the same descriptor.
+///
+/// linux: fs/file.c:sys_dup3
+pub fn sys_dup3(cx: &mut TaskCx, fd: i32, new: i32, flags: i32) -> Result<i32, Errno> {
+    cx.enter_call();
+    if flags & !O_CLOEXEC != 0 || fd == new {
+        return Err(Errno::EINVAL);
     }
     let at = usize::try_from(new).ok().filter(|at| *at < super::NR_OPEN).ok_or(Errno::EBADF)?;
     let files = Arc::clone(cx.task().files());
+    let file = files.get(fd).ok_or(Errno::EBADF)?;
     if let Some(old) = files.take(new) {
         fput(cx, &old);
     }
@@ -99,17 +109,23 @@ pub fn sys_fcntl(cx: &mut TaskCx, fd: i32, cmd: i32, arg: i32) -> Result<i32, Er
             file.flags.store(kept | arg & settable, Ordering::Relaxed);
             Ok(0)
         }
+        F_SETPIPE_SZ | F_GETPIPE_SZ => Err(Errno::EBADF),
         _ => Err(Errno::EINVAL),
     }
 }
 
-/// Answers a request: `FIONBIO` with its argument, or one that gives a number.
+/// Answers a request: `FIONBIO` with its argument, `FIOCLEX` and `FIONCLEX`, or one that gives a
+/// number.
 ///
 /// # Errors
 /// EBADF, ENOTTY.
 ///
 /// linux: fs/ioctl.c:sys_ioctl
 pub fn sys_ioctl(cx: &mut TaskCx, fd: i32, request: u32, arg: i32) -> Result<i32, Errno> {
+    if matches!(request, FIOCLEX | FIONCLEX) {
+        let cloexec = if request == FIOCLEX { FD_CLOEXEC } else { 0 };
+        return sys_fcntl(cx, fd, F_SETFD, cloexec);
+    }
     cx.enter_call();
     let file = fdget(cx, fd).ok_or(Errno::EBADF)?;
     let result = if request == FIONBIO {

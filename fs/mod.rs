@@ -11,7 +11,7 @@ pub mod read_write;
 pub mod select;
 
 pub use eventpoll::{sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait};
-pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_fcntl, sys_ioctl};
+pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
 pub use select::{PollFd, sys_poll, sys_select};
 
@@ -117,9 +117,11 @@ impl File {
         }
     }
 
-    fn poll_callback(&self, callback: Arc<dyn WaitCallback>) -> Option<WaitKey> {
+    fn poll_callback(&self, callback: Arc<dyn WaitCallback>, exclusive: bool) -> Option<WaitKey> {
         match &self.kind {
-            FileKind::Socket(socket) => Some(socket.sk.state().wq.add_callback(u32::MAX, callback)),
+            FileKind::Socket(socket) => {
+                Some(socket.sk.state().wq.add_callback(u32::MAX, callback, exclusive))
+            }
             FileKind::Epoll(_) => None,
         }
     }

@@ -12,7 +12,8 @@ use std::task::Waker;
 /// takes only locks of higher rank and wakes nobody itself.
 pub trait WaitCallback: Send + Sync {
     /// The condition of `events` (`POLL*` bits) may have changed; tasks to wake go into `wakeups`.
-    fn wake(&self, events: u32, wakeups: &mut Vec<Waker>);
+    /// True if there were any.
+    fn wake(&self, events: u32, wakeups: &mut Vec<Waker>) -> bool;
 }
 
 enum Who {
@@ -64,9 +65,15 @@ impl WaitQueue {
         self.insert(events, false, Who::Task(waker.clone()))
     }
 
-    /// Puts a callback in, called for any of `events` until removed.
-    pub fn add_callback(&mut self, events: u32, callback: Arc<dyn WaitCallback>) -> WaitKey {
-        self.insert(events, false, Who::Callback(callback))
+    /// Puts a callback in, called for any of `events` until removed; an exclusive one (epoll's
+    /// `EPOLLEXCLUSIVE`) not when another exclusive waiter was woken already.
+    pub fn add_callback(
+        &mut self,
+        events: u32,
+        callback: Arc<dyn WaitCallback>,
+        exclusive: bool,
+    ) -> WaitKey {
+        self.insert(events, exclusive, Who::Callback(callback))
     }
 
     fn insert(&mut self, events: u32, exclusive: bool, who: Who) -> WaitKey {
@@ -104,7 +111,11 @@ impl WaitQueue {
             }
             match &waiter.who {
                 Who::Callback(callback) => {
-                    callback.wake(events, wakeups);
+                    if !waiter.exclusive {
+                        callback.wake(events, wakeups);
+                    } else if exclusive != 0 && callback.wake(events, wakeups) {
+                        exclusive -= 1;
+                    }
                     true
                 }
                 Who::Task(waker) if !waiter.exclusive => {

@@ -26,7 +26,7 @@ pub(crate) enum Taken {
 }
 
 /// Takes the next packet of a socket; `peek` looks at it instead, under the socket's lock, when
-/// `MSG_PEEK` is among `flags`. Without a packet the call waits, as long as it may.
+/// `MSG_PEEK` is among `flags`, from where `SO_PEEK_OFF` says. Without a packet the call waits, as long as it may.
 ///
 /// # Errors
 /// The socket's pending error; EAGAIN when it may not wait or its time is up; EINTR.
@@ -38,7 +38,7 @@ pub(crate) fn __skb_recv_datagram(
     sk: &Arc<Sock>,
     flags: i32,
     wait: &mut Wait,
-    peek: impl FnOnce(&SkBuff, RecvFlags),
+    peek: impl FnOnce(&SkBuff, usize, RecvFlags) -> usize,
 ) -> Poll<Result<Taken, Errno>> {
     walk!(cx, __skb_recv_datagram);
     {
@@ -48,14 +48,17 @@ pub(crate) fn __skb_recv_datagram(
         }
         let wants = RecvFlags::of(&state);
         if flags & MSG_PEEK != 0 {
-            if let Some(skb) = state.receive_queue.front() {
-                peek(skb, wants);
+            if let Some((skb, offset)) = state.to_peek() {
+                let seen = peek(skb, offset, wants);
+                state.sk_peek_offset_fwd(seen);
                 return Poll::Ready(Ok(Taken::Peeked));
             }
         } else if let Some(skb) = state.dequeue() {
+            state.sk_peek_offset_bwd(skb.len());
             return Poll::Ready(Ok(Taken::Packet(skb, wants)));
         }
-        if state.shutdown & RCV_SHUTDOWN != 0 {
+        // Only who would wait is told of the end, as in Linux.
+        if state.shutdown & RCV_SHUTDOWN != 0 && wait.may_wait(flags) {
             return Poll::Ready(Ok(Taken::Shutdown));
         }
     }
@@ -70,14 +73,14 @@ pub(crate) fn __skb_recv_datagram(
     .map(|outcome: Result<usize, Errno>| outcome.map(|_| Taken::Shutdown))
 }
 
-/// Copies as much of a packet as fits.
+/// Copies as much of a packet as fits, from an offset on.
 ///
 /// linux: net/core/datagram.c:skb_copy_datagram_iovec
 #[inline(always)]
-pub(crate) fn copy_to_iter(skb: &SkBuff, iov: &mut [IoSliceMut<'_>]) -> usize {
+pub(crate) fn copy_to_iter(skb: &SkBuff, offset: usize, iov: &mut [IoSliceMut<'_>]) -> usize {
     let mut done = 0;
     for part in iov {
-        let copied = skb.skb_copy_bits(done, part);
+        let copied = skb.skb_copy_bits(offset + done, part);
         done += copied;
         if copied < part.len() {
             break;

@@ -57,8 +57,13 @@ pub struct Dst {
     pub gateway: u32,
     /// The source address chosen (output), or the address to answer from (input).
     pub saddr: u32,
-    /// The MTU of the way.
+    /// The MTU of the way, at most that of an IP packet.
     pub mtu: u32,
+    /// The device that a packet of ours by this way counts as having come in at, when it comes
+    /// back over loopback; 0: loopback itself.
+    ///
+    /// linux: include/net/route.h:rt_iif
+    pub rt_iif: u16,
     /// What it is found by.
     pub key: FlowKey4,
     /// Why an input route is refused; `None` for a good one.

@@ -7,7 +7,7 @@ use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::{GroResult, rx::dev_add_pack_boot};
 use crate::net::core::skbuff::Skb;
-use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock};
+use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sock_no_accept, sock_no_listen};
 use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::inet_addr_type;
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
@@ -15,7 +15,7 @@ use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::udp4_gro_receive;
-use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Wait};
+use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
@@ -65,6 +65,10 @@ pub struct ProtoOps {
     pub poll: fn(&Sock) -> u32,
     /// `shutdown`.
     pub shutdown: fn(&mut TaskCx, &Arc<Sock>, i32) -> Result<(), Errno>,
+    /// `listen`.
+    pub listen: fn(&mut TaskCx, &Arc<Sock>, i32) -> Result<(), Errno>,
+    /// `accept`: a connected socket.
+    pub accept: InetAcceptFn,
     /// `sendmsg`, for one message or several.
     pub sendmsg:
         fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
@@ -72,6 +76,7 @@ pub struct ProtoOps {
     pub recvmsg: InetRecvFn,
 }
 
+type InetAcceptFn = fn(&mut TaskCx, &Arc<Sock>, &mut Wait) -> Poll<Result<Socket, Errno>>;
 type InetRecvFn =
     fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<Received, Errno>>;
 
@@ -93,14 +98,19 @@ pub static INET_DGRAM_OPS: ProtoOps = ProtoOps {
     getname: inet_getname,
     poll: Sock::datagram_poll,
     shutdown: inet_shutdown,
+    listen: sock_no_listen,
+    accept: sock_no_accept,
     sendmsg: inet_sendmsg,
     recvmsg: inet_recvmsg,
 };
 
+/// IP protocols as sockets number them end before: the last is MPTCP, 262.
+const IPPROTO_MAX: i32 = 263;
+
 /// A new IPv4 socket.
 ///
 /// # Errors
-/// ESOCKTNOSUPPORT and EPROTONOSUPPORT for what there is not.
+/// EINVAL for a protocol out of range; ESOCKTNOSUPPORT and EPROTONOSUPPORT for what there is not.
 ///
 /// linux: net/ipv4/af_inet.c:inet_create
 pub fn inet_create(
@@ -108,6 +118,9 @@ pub fn inet_create(
     kind: i32,
     protocol: i32,
 ) -> Result<(Arc<Sock>, &'static ProtoOps), Errno> {
+    if !(0..IPPROTO_MAX).contains(&protocol) {
+        return Err(Errno::EINVAL);
+    }
     match (kind, protocol) {
         (SOCK_DGRAM, 0) => Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS)),
         (SOCK_DGRAM, p) if p == i32::from(IPPROTO_UDP) => {
@@ -186,8 +199,9 @@ fn inet_dgram_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<()
         Some(family) if family == AF_UNSPEC as u16 => return (sk.sk_prot.disconnect)(cx, sk),
         Some(_) => (),
     }
-    let to = SockaddrIn::from_bytes(name)?;
+    // Takes a port even if the address turns out to be bad.
     inet_autobind(cx, sk)?;
+    let to = SockaddrIn::from_bytes(name)?;
     (sk.sk_prot.connect)(cx, sk, to)
 }
 

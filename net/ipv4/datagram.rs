@@ -8,6 +8,7 @@ use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
+use uapi::ip::INET_DSCP_MASK;
 
 /// Fixes the peer, and the address to send from that the route suggests.
 ///
@@ -21,12 +22,13 @@ pub(crate) fn ip4_datagram_connect(
     to: SockaddrIn,
 ) -> Result<(), Errno> {
     let flow = {
-        let state = sk.state();
+        let mut state = sk.state();
+        state.inet.has_dst = false;
         Flow4 {
             daddr: to.addr,
             saddr: state.inet.saddr,
             oif: state.opts.bound_dev_if,
-            tos: state.inet.tos & 0x1e,
+            tos: state.inet.tos & INET_DSCP_MASK,
             mark: state.opts.mark,
             any_src: false,
         }
@@ -51,6 +53,7 @@ pub(crate) fn ip4_datagram_connect(
         // To nobody in particular means to this machine.
         inet.daddr = if to.addr == 0 { saddr } else { to.addr };
         inet.dport = to.port;
+        inet.has_dst = true;
     });
     Ok(())
 }
@@ -63,6 +66,7 @@ pub(crate) fn udp_disconnect(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errn
         let inet = &mut state.inet;
         inet.daddr = 0;
         inet.dport = 0;
+        inet.has_dst = false;
         if !inet.addr_bound {
             inet.saddr = 0;
             inet.rcv_saddr = 0;

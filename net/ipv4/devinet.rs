@@ -226,14 +226,14 @@ pub fn update_devconf(
 }
 
 fn fib_add_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
-    for (table, key, plen, info) in ifaddr_routes(dev, ifa) {
+    for (table, key, plen, info) in ifaddr_routes(t, dev, ifa) {
         t.net.fib.insert(table, key, plen, info);
     }
 }
 
 /// Routes that another address of the device still needs come back with it.
 fn fib_del_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
-    for (table, key, plen, info) in ifaddr_routes(dev, ifa) {
+    for (table, key, plen, info) in ifaddr_routes(t, dev, ifa) {
         t.net.fib.remove(table, key, plen, &info);
     }
     let others = t.net.in_dev(dev).map(|in_dev| in_dev.ifa_list.clone()).unwrap_or_default();
@@ -242,10 +242,10 @@ fn fib_del_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
     }
 }
 
-/// The routes of an address.
+/// The routes of an address. On a loopback device its whole net is this machine.
 ///
 /// linux: net/ipv4/fib_frontend.c:fib_add_ifaddr
-fn ifaddr_routes(dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8, FibInfo)> {
+fn ifaddr_routes(t: &Tables, dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8, FibInfo)> {
     let route =
         |kind, scope| FibInfo { kind, scope, dev, prefsrc: ifa.local, ..FibInfo::default() };
     let mut routes = vec![(FibTable::Local, ifa.local, 32, route(RTN_LOCAL, RT_SCOPE_HOST))];
@@ -254,7 +254,7 @@ fn ifaddr_routes(dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8, FibInfo)> 
     }
     let network = ifa.local & mask(ifa.prefixlen);
     if ifa.prefixlen < 32 && !ipv4_is_zeronet(network) {
-        let (table, kind, scope) = if ipv4_is_loopback(ifa.local) {
+        let (table, kind, scope) = if t.net.dev(dev).is_some_and(|dev| dev.is_loopback()) {
             (FibTable::Local, RTN_LOCAL, RT_SCOPE_HOST)
         } else {
             (FibTable::Main, RTN_UNICAST, RT_SCOPE_LINK)

@@ -43,6 +43,8 @@ pub struct InetSock {
     pub num: u16,
     /// The peer's port; zero: none.
     pub dport: u16,
+    /// The way to the peer is known: the last `connect` did not fail.
+    pub has_dst: bool,
     /// The address was bound, not got by connecting.
     pub addr_bound: bool,
     /// The port was bound by hand.
@@ -75,6 +77,7 @@ impl Default for InetSock {
             daddr: 0,
             num: 0,
             dport: 0,
+            has_dst: false,
             addr_bound: false,
             port_bound: false,
             tos: 0,

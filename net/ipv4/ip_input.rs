@@ -133,16 +133,17 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 #[inline(always)]
 fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_rcv_finish);
-    if skb.dst.is_some() {
-        return dst_input(cx, skb);
-    }
     let (Some(dev), Some(iph)) = (skb.dev, skb.front::<IpHdr>()) else {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };
     let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);
-    let dst = match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
-        Ok(dst) => dst,
-        Err(no_route) => return kfree_skb(cx, skb, no_route.0),
+    let dst = match skb.dst.take() {
+        // What comes back over loopback has its way already.
+        Some(dst) => dst,
+        None => match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
+            Ok(dst) => dst,
+            Err(no_route) => return kfree_skb(cx, skb, no_route.0),
+        },
     };
     if dst.is_broadcast() {
         cx.count(IpMib::InBcastPkts);

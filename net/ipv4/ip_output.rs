@@ -193,20 +193,21 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or_else(NetXmit::from)
 }
 
-/// A broadcast or group goes out and comes back to this machine's own sockets.
+/// A broadcast goes out and comes back to this machine's own sockets; so does what is for a group
+/// that this machine belongs to, unless its sender does not want it (`IP_MULTICAST_LOOP`).
 ///
 /// linux: net/ipv4/ip_output.c:ip_mc_output
 pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+    let t = cx.t;
+    let dev = skb.dst.as_ref().map(|dst| dst.dev);
+    let netdev = dev.and_then(|dev| t.net.dev(dev));
     let (loops_back, mib) = match &skb.dst {
         Some(dst) if dst.is_broadcast() => (true, IpMib::OutBcastPkts),
         _ => (loops_to_members(&skb), IpMib::OutMcastPkts),
     };
     cx.count(mib);
-    let dev = skb.dst.as_ref().map(|dst| dst.dev);
-    let t = cx.t;
-    let on_loopback = dev.and_then(|dev| t.net.dev(dev)).is_some_and(|dev| dev.is_loopback());
     if loops_back
-        && !on_loopback
+        && !netdev.is_some_and(|dev| dev.is_loopback())
         && let Some(mut copy) = skb_clone(cx, &mut skb)
     {
         copy.pkt_type = PktType::Loopback;

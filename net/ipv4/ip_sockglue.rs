@@ -2,16 +2,18 @@
 //!
 //! linux: net/ipv4/ip_sockglue.c. Key types: [`IpcmCookie`], [`RecvFlags`].
 
-use crate::kernel::context::TaskCx;
+use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::rcupdate::Tables;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{Cb, SkBuff};
-use crate::net::core::sock::{Sock, SockState};
-use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
+use crate::net::core::sock::{Sock, SockError, SockState};
+use crate::net::ipv4::devinet::inet_select_addr;
+use crate::net::ipv4::fib::{FibLookup, fib_lookup};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::socket::{MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::errqueue::SO_EE_ORIGIN_ICMP;
+use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
     IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_MTU, IP_MTU_DISCOVER,
     IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
@@ -19,10 +21,10 @@ use uapi::in_::{
     InPktinfo, SockaddrIn,
 };
 use uapi::ip::IpHdr;
-use uapi::rtnetlink::{RT_SCOPE_LINK, RTN_LOCAL};
+use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
-    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SO_PRIORITY, SO_RXQ_OVFL,
-    SOL_IP, SOL_SOCKET, cmsgs,
+    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
+    SCM_TIMESTAMPNS, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
 };
 
 /// What control data of a message to send asks for.
@@ -42,7 +44,8 @@ pub(crate) struct IpcmCookie {
 /// Reads the control data of a message to send.
 ///
 /// # Errors
-/// EINVAL for what is malformed, unknown or out of range.
+/// EINVAL for what is malformed, out of range, or unknown to its level; other levels are passed
+/// over.
 ///
 /// linux: net/ipv4/ip_sockglue.c:ip_cmsg_send
 pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), Errno> {
@@ -58,20 +61,28 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
                 }
                 ipc.addr = info.spec_dst;
             }
-            (SOL_IP, IP_TTL) => match int(cmsg.data)? {
+            (SOL_IP, IP_TTL) => match exact(cmsg.data)? {
                 ttl @ 1..=255 => ipc.ttl = Some(ttl as u8),
                 _ => return Err(Errno::EINVAL),
             },
             (SOL_IP, IP_TOS) => {
                 let tos =
-                    if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { int(cmsg.data)? };
+                    if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { exact(cmsg.data)? };
                 ipc.tos = u8::try_from(tos).map_err(|_| Errno::EINVAL)?;
             }
-            (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(int(cmsg.data)? as u32),
-            _ => return Err(Errno::EINVAL),
+            (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(exact(cmsg.data)? as u32),
+            // Meant for local sockets, and passed over here.
+            (SOL_SOCKET, SCM_RIGHTS | SCM_CREDENTIALS) => (),
+            (SOL_IP | SOL_SOCKET | SOL_UDP, _) => return Err(Errno::EINVAL),
+            _ => (),
         }
     }
     Ok(())
+}
+
+/// A number and nothing behind it.
+fn exact(data: &[u8]) -> Result<i32, Errno> {
+    data.try_into().map(i32::from_ne_bytes).map_err(|_| Errno::EINVAL)
 }
 
 fn int(data: &[u8]) -> Result<i32, Errno> {
@@ -79,19 +90,31 @@ fn int(data: &[u8]) -> Result<i32, Errno> {
     Ok(i32::from_ne_bytes(bytes))
 }
 
+/// What a packet tells its reader and only its route or its socket knew, noted when it was queued;
+/// zeroes where that was not asked for then.
+///
+/// linux: include/net/ip.h:PKTINFO_SKB_CB
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PktinfoSkbCb {
+    /// The device it came in at.
+    pub ifindex: u16,
+    /// The address to answer from.
+    pub spec_dst: u32,
+    /// Packets that the socket had lost by then.
+    pub dropcount: u32,
+}
+
 /// What a socket's options ask to tell with a packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RecvFlags {
     asked: CmsgFlags,
-    /// Packets dropped so far.
-    drops: u32,
 }
 
 impl RecvFlags {
     /// By the options of a socket.
     #[inline]
     pub(crate) fn of(state: &SockState) -> Self {
-        Self { asked: state.inet.cmsg_flags, drops: state.drops }
+        Self { asked: state.inet.cmsg_flags }
     }
 
     /// Any control data is asked for.
@@ -105,7 +128,7 @@ impl RecvFlags {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Noted {
     flags: RecvFlags,
-    iif: u16,
+    info: PktinfoSkbCb,
     daddr: u32,
     dport: u16,
     ttl: u8,
@@ -116,9 +139,9 @@ pub(crate) struct Noted {
 impl Noted {
     /// Reads the packet.
     pub(crate) fn new(flags: RecvFlags, skb: &SkBuff, iph: &IpHdr, dport: u16) -> Self {
-        let iif = if let Cb::Inet(parm) = skb.cb { parm.iif } else { 0 };
+        let info = if let Cb::Pktinfo(info) = skb.cb { info } else { PktinfoSkbCb::default() };
         let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
-        Self { flags, iif, daddr, dport, ttl, tos, stamp: skb.tstamp }
+        Self { flags, info, daddr, dport, ttl, tos, stamp: skb.tstamp }
     }
 }
 
@@ -143,13 +166,13 @@ pub(crate) fn ip_cmsg_recv(
         let stamp = [seconds, ((real / 1_000 % 1_000_000) as i64).to_ne_bytes()].concat();
         writer.put(SOL_SOCKET, SCM_TIMESTAMP, &stamp);
     }
-    if asked.contains(CmsgFlags::RXQ_OVFL) && noted.flags.drops != 0 {
-        writer.put(SOL_SOCKET, SO_RXQ_OVFL, &noted.flags.drops.to_ne_bytes());
+    if asked.contains(CmsgFlags::RXQ_OVFL) && noted.info.dropcount != 0 {
+        writer.put(SOL_SOCKET, SO_RXQ_OVFL, &noted.info.dropcount.to_ne_bytes());
     }
     if asked.contains(CmsgFlags::PKTINFO) {
         let info = InPktinfo {
-            ifindex: i32::from(noted.iif),
-            spec_dst: spec_dst(cx, noted),
+            ifindex: i32::from(noted.info.ifindex),
+            spec_dst: noted.info.spec_dst,
             addr: noted.daddr,
         };
         writer.put(SOL_IP, IP_PKTINFO, &info.to_bytes());
@@ -168,16 +191,52 @@ pub(crate) fn ip_cmsg_recv(
     writer.used()
 }
 
-/// The address to answer from: the packet's destination if it is ours, else one of the device's.
+/// The address to answer a packet from: its destination if that is ours alone, else the one that
+/// the way back suggests.
 ///
 /// linux: net/ipv4/fib_frontend.c:fib_compute_spec_dst
-fn spec_dst(cx: &TaskCx, noted: &Noted) -> u32 {
-    let t = cx.machine().tables();
-    if inet_addr_type(&t, noted.daddr) == RTN_LOCAL {
-        return noted.daddr;
+pub(crate) fn fib_compute_spec_dst(t: &Tables, skb: &SkBuff) -> u32 {
+    let (Some(dst), Some(iph)) = (&skb.dst, skb.network::<IpHdr>()) else { return 0 };
+    if dst.is_local() {
+        return iph.daddr.get();
     }
-    let dev = crate::net::core::dev::DevId(noted.iif);
-    inet_select_addr(&t, dev, 0, RT_SCOPE_LINK).unwrap_or(0)
+    let (saddr, dev) = (iph.saddr.get(), skb.dev.unwrap_or(dst.dev));
+    if saddr == 0 {
+        return inet_select_addr(t, dev, 0, RT_SCOPE_LINK).unwrap_or(0);
+    }
+    let back = FibLookup { daddr: saddr, oif: 0, tos: 0, scope: RT_SCOPE_UNIVERSE };
+    match fib_lookup(&t.net, &back) {
+        Ok(found) if found.info.prefsrc != 0 => found.info.prefsrc,
+        Ok(found) => {
+            let near = if found.info.gateway != 0 { found.info.gateway } else { saddr };
+            inet_select_addr(t, found.info.dev, near, found.info.scope).unwrap_or(0)
+        }
+        Err(_) => inet_select_addr(t, dev, saddr, RT_SCOPE_UNIVERSE).unwrap_or(0),
+    }
+}
+
+/// Queues an error that this machine found itself, for who asked for errors.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_local_error
+pub(crate) fn ip_local_error(
+    cx: &mut BhCx<'_>,
+    sk: &Sock,
+    errno: Errno,
+    (daddr, info): (u32, u32),
+) {
+    let mut state = sk.state();
+    if !state.inet.recverr {
+        return;
+    }
+    let ee = SockExtendedErr {
+        ee_errno: errno.0 as u32,
+        ee_origin: SO_EE_ORIGIN_LOCAL,
+        ee_info: info,
+        ..SockExtendedErr::default()
+    };
+    let to = SockaddrIn::new(daddr, state.inet.dport);
+    state.sock_queue_err(SockError { payload: Vec::new(), ee, to, offender: None });
+    state.sk_error_report(cx, None);
 }
 
 /// Reads the error queue: the payload of the packet in question, where it went, and the error.
@@ -224,9 +283,10 @@ pub(crate) fn ip_recv_error(sk: &Sock, msg: &mut MsgRecv<'_>) -> Result<Received
 ///
 /// linux: net/ipv4/ip_sockglue.c:ip_setsockopt
 pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
-    // Linux takes a single byte for these.
+    // Linux takes a single byte for these, and nothing for zero.
     let val = match value.len() {
-        0 => return Err(Errno::EINVAL),
+        0 if matches!(name, IP_TTL | IP_MULTICAST_TTL) => return Err(Errno::EINVAL),
+        0 => 0,
         1..4 => i32::from(value[0]),
         _ => int(value)?,
     };
@@ -322,7 +382,7 @@ pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Resul
 fn path_mtu(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<i32, Errno> {
     let flow = {
         let state = sk.state();
-        if state.inet.daddr == 0 {
+        if !state.inet.has_dst {
             return Err(Errno::ENOTCONN);
         }
         crate::net::ipv4::route::Flow4 {

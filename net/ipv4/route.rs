@@ -34,6 +34,11 @@ use uapi::rtnetlink::{
 };
 use uapi::snmp::{IpMib, LinuxMib};
 
+/// The largest IP packet.
+///
+/// linux: include/net/ip.h:IP_MAX_MTU
+const IP_MAX_MTU: u32 = 0xffff;
+
 /// Decisions a CPU keeps.
 const SLOTS: usize = 256;
 
@@ -249,7 +254,8 @@ fn decision(cx: &BhCx<'_>, key: &FlowKey4, dev: DevId, rt_type: u8) -> Dst {
         rt_type,
         gateway: 0,
         saddr: key.saddr,
-        mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32),
+        mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32).min(IP_MAX_MTU),
+        rt_iif: 0,
         key: *key,
         error: None,
         neigh: OnceLock::new(),
@@ -365,7 +371,8 @@ pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>,
 ///
 /// # Errors
 /// ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL by the routes; EINVAL for a source or destination that
-/// can't be; ENODEV, ENETUNREACH for a device that is not there or not up.
+/// can't be; ENETUNREACH for a source that is not ours; ENODEV, ENETUNREACH for a device that is not
+/// there or not up.
 ///
 /// linux: net/ipv4/route.c:__ip_route_output_key
 fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> {
@@ -397,7 +404,7 @@ fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> 
                 saddr => saddr,
             };
             let info = FibInfo { dev, ..FibInfo::default() };
-            return mkroute_output(cx, flow, Way { daddr: way.daddr, saddr, info });
+            return mkroute_output(cx, flow, Way { daddr: way.daddr, saddr, info, iif: way.oif });
         }
         Err(error) => return Err(error),
     };
@@ -407,7 +414,9 @@ fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> 
             (0, prefsrc) => prefsrc,
             (saddr, _) => saddr,
         };
-        return mkroute_output(cx, flow, Way::local(t, way.daddr, saddr)?);
+        // It goes by loopback, but comes back as if by the device that has the address.
+        let local = Way { iif: found.info.dev.0, ..Way::local(t, way.daddr, saddr)? };
+        return mkroute_output(cx, flow, local);
     }
     let saddr = match (way.saddr, found.info.prefsrc) {
         (0, 0) => {
@@ -417,7 +426,7 @@ fn __ip_route_output_key(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Dst, Errno> 
         (0, prefsrc) => prefsrc,
         (saddr, _) => saddr,
     };
-    mkroute_output(cx, flow, Way { daddr: way.daddr, saddr, info: found.info })
+    mkroute_output(cx, flow, Way { daddr: way.daddr, saddr, info: found.info, iif: flow.oif })
 }
 
 /// A way found, from which the decision is made.
@@ -425,6 +434,8 @@ struct Way {
     daddr: u32,
     saddr: u32,
     info: FibInfo,
+    /// See [`Dst::rt_iif`].
+    iif: u16,
 }
 
 impl Way {
@@ -433,7 +444,7 @@ impl Way {
         let dev = lo.ok_or(Errno::ENETUNREACH)?.ifindex;
         let saddr = if saddr == 0 { daddr } else { saddr };
         let info = FibInfo { kind: RTN_LOCAL, scope: RT_SCOPE_HOST, dev, ..FibInfo::default() };
-        Ok(Self { daddr, saddr, info })
+        Ok(Self { daddr, saddr, info, iif: 0 })
     }
 }
 
@@ -447,13 +458,13 @@ fn check_source(t: &Tables, way: &mut Flow4, flow: &Flow4) -> Result<Option<Way>
         return Err(Errno::EINVAL);
     }
     if way.oif == 0 && (ipv4_is_multicast(way.daddr) || ipv4_is_lbcast(way.daddr)) {
-        let dev = ip_dev_find(t, saddr).ok_or(Errno::EINVAL)?;
+        let dev = ip_dev_find(t, saddr).ok_or(Errno::ENETUNREACH)?;
         way.oif = dev.0;
         let info = FibInfo { dev, ..FibInfo::default() };
-        return Ok(Some(Way { daddr: way.daddr, saddr, info }));
+        return Ok(Some(Way { daddr: way.daddr, saddr, info, iif: 0 }));
     }
     if !flow.any_src && ip_dev_find(t, saddr).is_none() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::ENETUNREACH);
     }
     Ok(None)
 }
@@ -470,7 +481,7 @@ fn check_device(t: &Tables, way: &mut Flow4) -> Result<Option<Way>, Errno> {
             way.saddr = inet_select_addr(t, id, 0, RT_SCOPE_LINK).unwrap_or(0);
         }
         let info = FibInfo { dev: id, ..FibInfo::default() };
-        return Ok(Some(Way { daddr: way.daddr, saddr: way.saddr, info }));
+        return Ok(Some(Way { daddr: way.daddr, saddr: way.saddr, info, iif: way.oif }));
     }
     if way.saddr == 0 {
         if ipv4_is_multicast(way.daddr) {
@@ -496,6 +507,9 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
         RTN_MULTICAST
     } else if ipv4_is_zeronet(way.daddr) {
         return Err(Errno::EINVAL);
+    } else if dev.is_loopback() && way.info.kind == RTN_UNICAST {
+        // Whatever leaves by loopback comes back to this machine.
+        RTN_LOCAL
     } else {
         way.info.kind
     };
@@ -508,6 +522,7 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
         gateway: if to_many { 0 } else { way.info.gateway },
         saddr: way.saddr,
         mtu,
+        rt_iif: way.iif,
         ..base
     })
 }

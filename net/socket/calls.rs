@@ -1,6 +1,10 @@
 //! The system calls on sockets.
 //!
 //! linux: net/socket.c. Context: task.
+//! DIVERGES: `recvmmsg`'s time limit ends a wait too; Linux looks at it only after each message and
+//! may wait for ever with it.
+//! DIVERGES: no packet sockets, so `SOCK_PACKET` of `AF_INET`, which Linux makes one of, fails with
+//! ESOCKTNOSUPPORT.
 
 use super::{
     MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, SendBatch, Sent, Socket, Wait, sockfd_lookup_light,
@@ -16,9 +20,13 @@ use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, MSG_CMSG_CLOEXEC, MSG_WAITFORONE, SOCK_CLOEXEC, SOCK_NONBLOCK};
+use uapi::socket::{
+    AF_INET, AF_MAX, MSG_CMSG_CLOEXEC, MSG_WAITFORONE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_PACKET,
+};
 use uapi::uio::UIO_MAXIOV;
 
+/// Socket types end before.
+const SOCK_MAX: i32 = SOCK_PACKET + 1;
 /// Messages that one BH section sends: a poll's worth.
 const SECTION: usize = 64;
 
@@ -44,6 +52,15 @@ impl<T, F: FnMut(&mut TaskCx, &mut Wait) -> Poll<Result<T, Errno>>> Operation fo
     }
 }
 
+/// An address is no longer than the largest of any family.
+///
+/// linux: net/socket.c:move_addr_to_kernel
+#[inline]
+fn move_addr_to_kernel(name: &[u8]) -> Result<(), Errno> {
+    const SOCKADDR_STORAGE: usize = 128;
+    if name.len() > SOCKADDR_STORAGE { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
 /// Makes a socket; its descriptor.
 ///
 /// # Errors
@@ -55,6 +72,12 @@ pub fn sys_socket(cx: &mut TaskCx, family: i32, kind: i32, protocol: i32) -> Res
     walk!(cx, sys_socket);
     const TYPE_MASK: i32 = 0xf;
     if kind & !TYPE_MASK & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !(0..AF_MAX).contains(&family) {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    if kind & TYPE_MASK >= SOCK_MAX {
         return Err(Errno::EINVAL);
     }
     if family != AF_INET {
@@ -75,7 +98,10 @@ pub fn sys_socket(cx: &mut TaskCx, family: i32, kind: i32, protocol: i32) -> Res
 pub fn sys_bind(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
     cx.enter_call();
     walk!(cx, sys_bind);
-    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.bind)(cx, &socket.sk, name))?
+    sockfd_lookup_light(cx, fd, |cx, _, socket| {
+        move_addr_to_kernel(name)?;
+        (socket.ops.bind)(cx, &socket.sk, name)
+    })?
 }
 
 /// Fixes a socket's peer.
@@ -87,7 +113,48 @@ pub fn sys_bind(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
 pub fn sys_connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
     cx.enter_call();
     walk!(cx, sys_connect);
-    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.connect)(cx, &socket.sk, name))?
+    sockfd_lookup_light(cx, fd, |cx, _, socket| {
+        move_addr_to_kernel(name)?;
+        (socket.ops.connect)(cx, &socket.sk, name)
+    })?
+}
+
+/// Lets peers connect.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; EOPNOTSUPP for a socket without connections.
+///
+/// linux: net/socket.c:sys_listen
+pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
+    cx.enter_call();
+    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.listen)(cx, &socket.sk, backlog))?
+}
+
+/// Takes a peer that has connected; the descriptor of its socket. `flags`: `SOCK_NONBLOCK`,
+/// `SOCK_CLOEXEC`. Its station comes with the first protocol that has connections.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; EINVAL for other flags; EOPNOTSUPP for a socket without connections.
+pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, Errno>> {
+    SockCall::new(move |cx, wait| {
+        let accepted = sockfd_lookup_light(cx, fd, |cx, file, socket| {
+            if flags & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
+                return Poll::Ready(Err(Errno::EINVAL));
+            }
+            wait.nonblock = file.nonblock();
+            (socket.ops.accept)(cx, &socket.sk, wait)
+        });
+        let socket = match accepted {
+            Err(error) => return Poll::Ready(Err(error)),
+            Ok(accepted) => match ready!(accepted) {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(socket) => socket,
+            },
+        };
+        let nonblock = if flags & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
+        let file = File::new(FileKind::Socket(socket), &SOCKET_FILE_OPS, nonblock);
+        Poll::Ready(fd_install(cx, file, flags & SOCK_CLOEXEC != 0))
+    })
 }
 
 /// A socket's own address.
@@ -200,6 +267,10 @@ pub fn sys_sendto<'a>(
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendto);
+        if let Some(Err(error)) = name.map(move_addr_to_kernel) {
+            let found = sockfd_lookup_light(cx, fd, |_, _, _| ());
+            return Poll::Ready(Err(found.err().unwrap_or(error)));
+        }
         let iov = [IoSlice::new(data)];
         send_single(cx, fd, MsgSend { iov: &iov, name, control: &[], flags }, wait)
     })
@@ -311,14 +382,17 @@ pub fn sys_recvmsg<'a>(
         }
         let mut parts: Vec<IoSliceMut<'_>> =
             iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
-        let flags = flags & !MSG_CMSG_CLOEXEC;
-        let mut msg = MsgRecv { iov: &mut parts, control, flags };
-        recv_on(cx, fd, &mut msg, wait)
+        let cloexec = flags & MSG_CMSG_CLOEXEC;
+        let mut msg = MsgRecv { iov: &mut parts, control, flags: flags & !cloexec };
+        let received = ready!(recv_on(cx, fd, &mut msg, wait));
+        // Linux gives the flag back, whether or not a descriptor came.
+        Poll::Ready(received.map(|got| Received { flags: got.flags | cloexec, ..got }))
     })
 }
 
 /// Receives several messages, each into its own buffer; what each is. Waits for all of them, for
-/// the first with `MSG_WAITFORONE`, and no longer than `timeout`.
+/// the first with `MSG_WAITFORONE`, and no longer than `timeout`. An error after the first message
+/// is left for the next call.
 ///
 /// # Errors
 /// As [`sys_recvfrom`], if not even one came.
@@ -333,10 +407,10 @@ pub fn sys_recvmmsg<'a>(
     let mut done: Vec<Received> = Vec::new();
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvmmsg);
-        if let Some(timeout) = timeout {
+        let until = timeout.map(|timeout| {
             let until = cx.now() + timeout;
-            wait.until.get_or_insert(until);
-        }
+            *wait.until.get_or_insert(until)
+        });
         while let Some(buffer) = buffers.get_mut(done.len()) {
             let one = flags & MSG_WAITFORONE != 0 && !done.is_empty();
             let dontwait = if one { uapi::socket::MSG_DONTWAIT } else { 0 };
@@ -346,7 +420,17 @@ pub fn sys_recvmmsg<'a>(
             match ready!(recv_on(cx, fd, &mut msg, wait)) {
                 Ok(received) => done.push(received),
                 Err(error) if done.is_empty() => return Poll::Ready(Err(error)),
-                Err(_) => break,
+                Err(error) => {
+                    if error != Errno::EAGAIN {
+                        let _still_open = sockfd_lookup_light(cx, fd, |_, _, socket| {
+                            socket.sk.state().err = Some(error);
+                        });
+                    }
+                    break;
+                }
+            }
+            if until.is_some_and(|until| cx.machine().ktime_get() >= until) {
+                break;
             }
         }
         Poll::Ready(Ok(std::mem::take(&mut done)))
@@ -364,6 +448,10 @@ pub(crate) fn sock_aio_read(
 ) -> Poll<Result<usize, Errno>> {
     walk!(cx, sock_aio_read);
     let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
+    // As System V has it: a read of nothing takes nothing from the queue.
+    if iov.iter().all(|part| part.is_empty()) {
+        return Poll::Ready(Ok(0));
+    }
     wait.nonblock = file.nonblock();
     // Shorter lifetimes for the parts than the caller's.
     let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();

@@ -9,11 +9,12 @@ mod calls;
 mod options;
 
 pub use calls::{
-    SockCall, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_recvfrom, sys_recvmmsg,
-    sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto, sys_shutdown, sys_socket,
+    SockCall, sys_accept4, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_listen,
+    sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto,
+    sys_shutdown, sys_socket,
 };
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
-pub use options::{sys_getsockopt, sys_setsockopt};
+pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
 
 use crate::fs::{File, FileOperations};
 use crate::kernel::context::{TaskCx, Walker};
@@ -144,6 +145,11 @@ impl Wait {
         }
     }
 
+    /// Neither the file nor the call says that it must not.
+    pub(crate) fn may_wait(&self, flags: i32) -> bool {
+        !self.nonblock && flags & MSG_DONTWAIT == 0
+    }
+
     /// Waits until `ready`, woken by any of `events` on `sk`. Pending: the caller is polled again
     /// when it may be; it looks for itself.
     ///
@@ -157,7 +163,7 @@ impl Wait {
         flags: i32,
         ready: impl FnOnce(&mut SockState) -> bool,
     ) -> Poll<Result<T, Errno>> {
-        if self.nonblock || flags & MSG_DONTWAIT != 0 {
+        if !self.may_wait(flags) {
             return Poll::Ready(Err(Errno::EAGAIN));
         }
         let until = *self.deadline.get_or_insert_with(|| {
@@ -260,7 +266,7 @@ fn sock_ioctl(_cx: &mut TaskCx, file: &File, request: u32) -> Result<i32, Errno>
 fn sock_close(cx: &mut TaskCx, file: &File) {
     walk!(cx, sock_close);
     let Some(socket) = file.socket() else { return };
-    let _sent_or_dropped = crate::net::ipv4::udp::udp_push_pending_frames(cx, &socket.sk);
+    crate::net::ipv4::udp::udp_flush_pending_frames(&socket.sk);
     (socket.sk.sk_prot.unhash)(cx, &socket.sk);
     sk_purge(cx, &socket.sk);
 }

@@ -1,6 +1,7 @@
 //! Options of `SOL_SOCKET`. Context: task.
 //!
 //! linux: net/core/sock.c (`sock_setsockopt`), net/socket.c.
+//! DIVERGES: times are kept as given; Linux rounds them to its ticks.
 //! An option that is not implemented fails with ENOPROTOOPT; nothing succeeds silently.
 
 use super::sockfd_lookup_light;
@@ -11,12 +12,13 @@ use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::if_::IFNAMSIZ;
 use uapi::socket::{
-    AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BROADCAST, SO_COOKIE, SO_DOMAIN, SO_DONTROUTE,
-    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_NO_CHECK, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
-    SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF,
-    SO_SNDBUFFORCE, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET,
-    SOL_UDP,
+    AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_COOKIE, SO_DOMAIN,
+    SO_DONTROUTE, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_NO_CHECK, SO_OOBINLINE,
+    SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO,
+    SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO,
+    SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -71,11 +73,20 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
             sk.net.udp_table.rehash(sk, |state| state.opts.reuseport = on);
             return Ok(());
         }
-        SO_SNDBUF | SO_SNDBUFFORCE => {
-            let max = if name == SO_SNDBUF { sysctl.wmem_max } else { i32::MAX as u32 / 2 };
+        SO_SNDBUF => {
             // Linux reads a negative size as a huge one.
-            let val = (val as u32).min(max);
-            sk.set_sndbuf((val * 2).max(SOCK_MIN_SNDBUF));
+            sk.set_sndbuf(((val as u32).min(sysctl.wmem_max) * 2).max(SOCK_MIN_SNDBUF));
+            return Ok(());
+        }
+        SO_SNDBUFFORCE => {
+            sk.set_sndbuf(forced(val).max(SOCK_MIN_SNDBUF));
+            return Ok(());
+        }
+        SO_BINDTOIFINDEX => {
+            // Whether there is such a device shows when it is used.
+            let index = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
+            let index = u16::try_from(index).map_err(|_| Errno::ENODEV)?;
+            sk.net.udp_table.rehash(sk, |state| state.opts.bound_dev_if = index);
             return Ok(());
         }
         _ => (),
@@ -84,9 +95,9 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
     let opts = &mut state.opts;
     match name {
         SO_RCVBUF => opts.rcvbuf = ((val as u32).min(sysctl.rmem_max) * 2).max(SOCK_MIN_RCVBUF),
-        SO_RCVBUFFORCE => {
-            opts.rcvbuf = ((val as u32).min(i32::MAX as u32 / 2) * 2).max(SOCK_MIN_RCVBUF);
-        }
+        SO_RCVBUFFORCE => opts.rcvbuf = forced(val).max(SOCK_MIN_RCVBUF),
+        SO_OOBINLINE => opts.urginline = on,
+        SO_PEEK_OFF => opts.peek_off = val,
         SO_BROADCAST => opts.broadcast = on,
         SO_DONTROUTE => opts.localroute = on,
         SO_KEEPALIVE => opts.keepalive = on,
@@ -100,7 +111,10 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
                 bytes => bytes,
             };
         }
-        SO_LINGER => opts.linger = on.then(|| value.get(4..8).map_or(Ok(0), int)).transpose()?,
+        SO_LINGER => {
+            let time = int(value.get(4..).unwrap_or(&[]))?;
+            opts.linger = on.then_some(time);
+        }
         SO_TIMESTAMP => {
             let flags = &mut state.inet.cmsg_flags;
             flags.set(CmsgFlags::TIMESTAMP, on);
@@ -120,10 +134,18 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
     Ok(())
 }
 
+/// A buffer's size beyond the bound; negative: none.
+fn forced(val: i32) -> u32 {
+    (val.max(0) as u32).min(i32::MAX as u32 / 2) * 2
+}
+
 fn int(value: &[u8]) -> Result<i32, Errno> {
     let bytes: [u8; 4] = value.get(..4).and_then(|v| v.try_into().ok()).ok_or(Errno::EINVAL)?;
     Ok(i32::from_ne_bytes(bytes))
 }
+
+/// Seconds beyond which a time is none: where Linux's count of ticks ends.
+const FOR_EVER: u64 = i64::MAX as u64 / 1000;
 
 /// A `struct timeval`; zero: for ever.
 fn timeval(value: &[u8]) -> Result<Option<Duration>, Errno> {
@@ -137,6 +159,9 @@ fn timeval(value: &[u8]) -> Result<Option<Duration>, Errno> {
     }
     // Linux reads a negative time as no waiting at all: the shortest there is.
     let Ok(secs) = u64::try_from(secs) else { return Ok(Some(Duration::from_nanos(1))) };
+    if secs > FOR_EVER {
+        return Ok(None);
+    }
     let timeout = Duration::from_secs(secs) + Duration::from_micros(micros as u64);
     Ok((!timeout.is_zero()).then_some(timeout))
 }
@@ -154,28 +179,54 @@ fn bind_to_device(cx: &mut TaskCx, sk: &Arc<Sock>, value: &[u8]) -> Result<(), E
     Ok(())
 }
 
-/// Reads an option as the bytes that Linux gives.
+/// Reads an option as the bytes that Linux gives, with room for all of them.
 ///
 /// # Errors
-/// EBADF, ENOTSOCK, ENOPROTOOPT.
+/// As [`__sys_getsockopt`].
 ///
 /// linux: net/socket.c:sys_getsockopt
 pub fn sys_getsockopt(cx: &mut TaskCx, fd: i32, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
+    __sys_getsockopt(cx, fd, level, name, i32::MAX)
+}
+
+/// Reads an option into room for `optlen` bytes: what Linux writes there.
+///
+/// # Errors
+/// EBADF, ENOTSOCK; EINVAL for negative or, with some options, little room; ENOPROTOOPT,
+/// EOPNOTSUPP.
+///
+/// linux: net/socket.c:__sys_getsockopt
+pub fn __sys_getsockopt(
+    cx: &mut TaskCx,
+    fd: i32,
+    level: i32,
+    name: i32,
+    optlen: i32,
+) -> Result<Vec<u8>, Errno> {
     cx.enter_call();
     walk!(cx, sys_getsockopt);
     sockfd_lookup_light(cx, fd, |cx, _, socket| {
-        let bytes = |value: i32| value.to_ne_bytes().to_vec();
-        match level {
-            SOL_SOCKET => sock_getsockopt(cx, &socket.sk, name),
-            SOL_IP => ip_getsockopt(cx, &socket.sk, name).map(bytes),
-            SOL_UDP => (socket.sk.sk_prot.getsockopt)(&socket.sk, name).map(bytes),
-            _ => Err(Errno::ENOPROTOOPT),
+        if ![SOL_SOCKET, SOL_IP, SOL_UDP].contains(&level) {
+            return Err(Errno::EOPNOTSUPP);
         }
+        let room = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
+        let mut value = match level {
+            SOL_SOCKET => sock_getsockopt(cx, &socket.sk, name, room)?,
+            SOL_IP => return Ok(ip_value(ip_getsockopt(cx, &socket.sk, name)?, room)),
+            _ => (socket.sk.sk_prot.getsockopt)(&socket.sk, name)?.to_ne_bytes().to_vec(),
+        };
+        value.truncate(room);
+        Ok(value)
     })?
 }
 
 /// linux: net/core/sock.c:sock_getsockopt
-fn sock_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<Vec<u8>, Errno> {
+fn sock_getsockopt(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: i32,
+    room: usize,
+) -> Result<Vec<u8>, Errno> {
     let mut state = sk.state();
     let opts = &state.opts;
     let told = state.inet.cmsg_flags;
@@ -198,6 +249,10 @@ fn sock_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<Vec<u8>
         SO_RCVBUF => opts.rcvbuf as i32,
         SO_SNDBUF => sk.sndbuf() as i32,
         SO_RCVLOWAT => opts.rcvlowat,
+        SO_SNDLOWAT => 1,
+        SO_OOBINLINE => i32::from(opts.urginline),
+        SO_PEEK_OFF => opts.peek_off,
+        SO_BINDTOIFINDEX => i32::from(opts.bound_dev_if),
         SO_TIMESTAMP => asked(CmsgFlags::TIMESTAMP),
         SO_TIMESTAMPNS => asked(CmsgFlags::TIMESTAMPNS),
         SO_RXQ_OVFL => asked(CmsgFlags::RXQ_OVFL),
@@ -210,13 +265,16 @@ fn sock_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Result<Vec<u8>
         SO_COOKIE => return Ok(sk.cookie.to_ne_bytes().to_vec()),
         SO_BINDTODEVICE => {
             let index = crate::net::core::dev::DevId(opts.bound_dev_if);
-            let t = cx.machine().tables();
-            let name = t.net.dev(index).map_or("", |dev| dev.name.as_str());
-            let mut bytes = name.as_bytes().to_vec();
-            if !bytes.is_empty() {
-                bytes.push(0);
+            if index.0 == 0 {
+                return Ok(Vec::new());
             }
-            return Ok(bytes);
+            // A name is never cut.
+            if room < IFNAMSIZ {
+                return Err(Errno::EINVAL);
+            }
+            let t = cx.machine().tables();
+            let name = t.net.dev(index).map(|dev| dev.name.as_str()).ok_or(Errno::ENODEV)?;
+            return Ok([name.as_bytes(), &[0]].concat());
         }
         _ => return Err(Errno::ENOPROTOOPT),
     };
@@ -227,4 +285,12 @@ fn timeval_bytes(timeout: Option<Duration>) -> Vec<u8> {
     let timeout = timeout.unwrap_or_default();
     let parts = [timeout.as_secs() as i64, i64::from(timeout.subsec_micros())];
     parts.iter().flat_map(|part| part.to_ne_bytes()).collect()
+}
+
+/// An answer of `SOL_IP`: a small one fits into a byte.
+fn ip_value(value: i32, room: usize) -> Vec<u8> {
+    match u8::try_from(value) {
+        Ok(byte) if (1..4).contains(&room) => vec![byte],
+        _ => value.to_ne_bytes()[..room.min(4)].to_vec(),
+    }
 }

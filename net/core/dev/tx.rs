@@ -59,8 +59,9 @@ pub fn dev_queue_xmit(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     skb.reset_mac_header();
     let queue = netdev_pick_tx(cx, dev, &mut skb);
     let txq = &dev.tx_queues[usize::from(queue)];
-    // The route has done its work unless a queue further down needs it.
-    if let Some(dst) = skb.dst.take() {
+    // The route has done its work, unless it leads back here: then the receive side goes by it.
+    let dst = if dev.is_loopback() { skb.dst.clone() } else { skb.dst.take() };
+    if let Some(dst) = dst {
         cx.cpu.routes.give_back(dst);
     }
     if txq.qdisc.has_queue() {

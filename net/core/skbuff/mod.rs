@@ -21,6 +21,7 @@ use crate::net::core::dev::DevId;
 use crate::net::core::dst::Dst;
 use crate::net::core::sock::SkbOwner;
 use crate::net::ipv4::InetSkbParm;
+use crate::net::ipv4::ip_sockglue::PktinfoSkbCb;
 use std::sync::{Arc, Weak};
 
 /// Room that every receive buffer leaves in front, for the headers of whoever forwards it.
@@ -73,6 +74,8 @@ pub enum Cb {
     None,
     /// IP's.
     Inet(InetSkbParm),
+    /// What a socket's reader is to be told.
+    Pktinfo(PktinfoSkbCb),
     /// GRO's.
     Gro(crate::net::core::dev::NapiGroCb),
     /// An ARP request's or a neighbour queue's: nothing beside the packet.

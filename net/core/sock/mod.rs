@@ -21,7 +21,7 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
-use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Wait};
+use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -136,6 +136,10 @@ pub struct SockOpts {
     pub bound_dev_if: u16,
     /// `SO_LINGER`, remembered.
     pub linger: Option<i32>,
+    /// `SO_OOBINLINE`, remembered.
+    pub urginline: bool,
+    /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
+    pub peek_off: i32,
 }
 
 /// An ICMP error or other report in a socket's error queue.
@@ -394,6 +398,8 @@ impl SockOpts {
             mark: 0,
             bound_dev_if: 0,
             linger: None,
+            urginline: false,
+            peek_off: -1,
         }
     }
 }
@@ -454,6 +460,24 @@ impl Drop for SockGuard<'_> {
             self.__release_sock();
         }
     }
+}
+
+/// `listen` where nobody can connect.
+///
+/// linux: net/core/sock.c:sock_no_listen
+pub(crate) fn sock_no_listen(_: &mut TaskCx, _: &Arc<Sock>, _: i32) -> Result<(), Errno> {
+    Err(Errno::EOPNOTSUPP)
+}
+
+/// `accept` where nobody can connect.
+///
+/// linux: net/core/sock.c:sock_no_accept
+pub(crate) fn sock_no_accept(
+    _: &mut TaskCx,
+    _: &Arc<Sock>,
+    _: &mut Wait,
+) -> Poll<Result<Socket, Errno>> {
+    Poll::Ready(Err(Errno::EOPNOTSUPP))
 }
 
 /// Ends everything a closed socket still holds.

@@ -131,6 +131,40 @@ impl SockState {
         Ok(())
     }
 
+    /// The packet that a peek sees, and from where on.
+    pub(crate) fn to_peek(&self) -> Option<(&Skb, usize)> {
+        let Ok(mut offset) = usize::try_from(self.opts.peek_off) else {
+            return self.receive_queue.front().map(|skb| (skb, 0));
+        };
+        for skb in &self.receive_queue {
+            // An empty datagram is seen when nothing is to be passed over.
+            if offset < skb.len() || offset == 0 {
+                return Some((skb, offset));
+            }
+            offset -= skb.len();
+        }
+        None
+    }
+
+    /// A peek moves on.
+    ///
+    /// linux: net/core/sock.c:sk_peek_offset_fwd
+    pub(crate) fn sk_peek_offset_fwd(&mut self, bytes: usize) {
+        if self.opts.peek_off >= 0 {
+            self.opts.peek_off = self.opts.peek_off.saturating_add(bytes as i32);
+        }
+    }
+
+    /// What was read is no longer in front of the next peek.
+    ///
+    /// linux: include/net/sock.h:sk_peek_offset_bwd
+    #[inline]
+    pub(crate) fn sk_peek_offset_bwd(&mut self, bytes: usize) {
+        if self.opts.peek_off > 0 {
+            self.opts.peek_off = (self.opts.peek_off - bytes as i32).max(0);
+        }
+    }
+
     /// Takes the next packet to read.
     #[inline]
     pub fn dequeue(&mut self) -> Option<Skb> {

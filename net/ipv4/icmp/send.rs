@@ -59,7 +59,7 @@ pub fn icmp_send(cx: &mut BhCx<'_>, skb: &mut Skb, code: IcmpCode, info: u32) {
         tos: iph.tos & 0x1c,
         ..Flow4::default()
     };
-    if !allowed(cx, type_, flow.daddr) {
+    if !allowed(cx, skb, type_, flow.daddr) {
         return;
     }
     let Ok(dst) = ip_route_output_flow(cx, &flow) else {
@@ -115,10 +115,11 @@ fn skb_len_from(skb: &SkBuff, offset: usize) -> usize {
     (skb.len() + skb.data as usize).saturating_sub(offset)
 }
 
-fn allowed(cx: &mut BhCx<'_>, type_: u8, daddr: u32) -> bool {
-    let m = cx.m;
+/// The rates allow an answer to `skb`.
+fn allowed(cx: &mut BhCx<'_>, skb: &SkBuff, type_: u8, daddr: u32) -> bool {
+    let (m, t) = (cx.m, cx.t);
     // What stays on this machine is not limited.
-    if uapi::in_::ipv4_is_loopback(daddr) {
+    if skb.dev.and_then(|dev| t.net.dev(dev)).is_some_and(|dev| dev.is_loopback()) {
         return true;
     }
     match m.init_net.icmp.allow(cx, type_, daddr) {
@@ -166,7 +167,7 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
     let (Some(&iph), Some(dst)) = (skb.network::<IpHdr>(), &skb.dst) else { return };
     let saddr = if dst.is_local() { iph.daddr.get() } else { 0 };
     let flow = Flow4 { daddr: iph.saddr.get(), saddr, tos: iph.tos & 0x1c, ..Flow4::default() };
-    if !allowed(cx, header.type_, flow.daddr) {
+    if !allowed(cx, skb, header.type_, flow.daddr) {
         return;
     }
     let Ok(dst) = ip_route_output_flow(cx, &flow) else {

@@ -36,8 +36,10 @@ pub(super) fn udp_recvmsg(
         return Poll::Ready(ip_recv_error(sk, msg));
     }
     let mut peeked = None;
-    let taken = __skb_recv_datagram(cx, sk, msg.flags, wait, |skb, flags| {
-        peeked = Some((copy_out(skb, msg), note(skb, flags)));
+    let taken = __skb_recv_datagram(cx, sk, msg.flags, wait, |skb, offset, flags| {
+        let (received, copied) = copy_out(skb, offset, msg);
+        peeked = Some((received, note(skb, flags)));
+        copied
     });
     let (mut received, noted) = match ready!(taken) {
         Err(error) => return Poll::Ready(Err(error)),
@@ -45,7 +47,7 @@ pub(super) fn udp_recvmsg(
         Ok(Taken::Peeked) => peeked.unwrap_or_default(),
         Ok(Taken::Packet(skb, flags)) => {
             walk!(cx, skb, skb_copy_datagram_iovec);
-            let out = (copy_out(&skb, msg), note(&skb, flags));
+            let out = (copy_out(&skb, 0, msg).0, note(&skb, flags));
             cx.count(UdpMib::InDatagrams);
             consume_skb_task(cx, skb);
             out
@@ -67,13 +69,13 @@ fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
     Some(Noted::new(flags, skb, iph, udph.dest.get()))
 }
 
-/// Copies data and sender out.
+/// Copies data, from an offset on, and sender out; what was received, and the bytes copied.
 #[inline(always)]
-fn copy_out(skb: &SkBuff, msg: &mut MsgRecv<'_>) -> Received {
+fn copy_out(skb: &SkBuff, offset: usize, msg: &mut MsgRecv<'_>) -> (Received, usize) {
     let len = skb.len();
-    let copied = copy_to_iter(skb, msg.iov);
+    let copied = copy_to_iter(skb, offset, msg.iov);
     let mut received = Received { len: copied, ..Received::default() };
-    if copied < len {
+    if offset + copied < len {
         received.flags |= MSG_TRUNC;
     }
     if msg.flags & MSG_TRUNC != 0 {
@@ -82,5 +84,5 @@ fn copy_out(skb: &SkBuff, msg: &mut MsgRecv<'_>) -> Received {
     if let (Some(iph), Some(udph)) = (skb.network::<IpHdr>(), skb.transport::<UdpHdr>()) {
         received.name = Some(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
     }
-    received
+    (received, copied)
 }

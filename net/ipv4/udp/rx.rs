@@ -5,10 +5,11 @@
 use super::table::{__udp4_lib_lookup_skb, UdpFlow, udp4_lib_lookup};
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{IpSummed, Skb, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{Cb, IpSummed, SkBuff, Skb, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
+use crate::net::ipv4::ip_sockglue::{PktinfoSkbCb, fib_compute_spec_dst};
 use klib::checksum::{csum_fold, csum_tcpudp_nofold};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -77,11 +78,24 @@ fn check(skb: &mut Skb) -> Result<(UdpFlow, bool), DropReason> {
         return Err(DropReason::UdpCsum);
     }
     let to_many = skb.dst.as_ref().is_some_and(|dst| dst.is_broadcast() || dst.is_multicast());
-    let flow = UdpFlow::new(saddr, daddr, (udph.source.get(), udph.dest.get()), skb.dev);
+    let ports = (udph.source.get(), udph.dest.get());
+    let flow = UdpFlow::new(saddr, daddr, ports, inet_iif(skb));
     if !skb.skb_pull(size_of::<UdpHdr>()) {
         return Err(DropReason::HdrTrunc);
     }
     Ok((flow, to_many))
+}
+
+/// Where a packet counts as having come in: what this machine sends to an address of a device, at
+/// that device.
+///
+/// linux: include/net/route.h:inet_iif
+#[inline]
+fn inet_iif(skb: &SkBuff) -> u16 {
+    match &skb.dst {
+        Some(dst) if dst.rt_iif != 0 => dst.rt_iif,
+        _ => skb.dev.map_or(0, |dev| dev.0),
+    }
 }
 
 /// linux: net/ipv4/udp.c:udp4_csum_init
@@ -162,11 +176,30 @@ pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut 
     if state.inet.cmsg_flags.intersects(CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS) {
         skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
     }
+    if !state.inet.cmsg_flags.is_empty() {
+        ipv4_pktinfo_prepare(cx, state, &mut skb);
+    }
     if let Err(skb) = state.sock_queue_rcv_skb(cx, skb) {
         cx.count(UdpMib::RcvbufErrors);
         cx.count(UdpMib::InErrors);
         kfree_skb(cx, skb, DropReason::SocketRcvbuff);
     }
+}
+
+/// Notes what the reader asks to know and the packet's route tells, before that is gone.
+///
+/// linux: net/ipv4/ip_sockglue.c:ipv4_pktinfo_prepare
+fn ipv4_pktinfo_prepare(cx: &BhCx<'_>, state: &SockState, skb: &mut Skb) {
+    let mut info = PktinfoSkbCb::default();
+    let asked = state.inet.cmsg_flags;
+    if asked.contains(CmsgFlags::PKTINFO) {
+        info.ifindex = inet_iif(skb);
+        info.spec_dst = fib_compute_spec_dst(cx.t, skb);
+    }
+    if asked.contains(CmsgFlags::RXQ_OVFL) {
+        info.dropcount = state.drops;
+    }
+    skb.cb = Cb::Pktinfo(info);
 }
 
 /// An ICMP error quotes a datagram that a socket sent: the socket hears of it, if it is connected
@@ -181,8 +214,7 @@ pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
     let (source, dest) = (udph.source.get(), udph.dest.get());
     let (saddr, daddr) = (error.iph.saddr.get(), error.iph.daddr.get());
     // The quote went out: its destination is the one a datagram to the socket comes from.
-    let dev = Some(crate::net::core::dev::DevId(error.iif));
-    let flow = UdpFlow::new(daddr, saddr, (dest, source), dev);
+    let flow = UdpFlow::new(daddr, saddr, (dest, source), error.iif);
     let Some(found) = udp4_lib_lookup(cx, &flow) else {
         return cx.count(IcmpMib::InErrors);
     };

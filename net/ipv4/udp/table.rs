@@ -7,7 +7,6 @@
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::SkBuff;
 use crate::net::core::sock::Sock;
 use klib::siphash::SipKey;
@@ -311,7 +310,7 @@ pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
 }
 
 impl UdpFlow {
-    pub(super) fn new(saddr: u32, daddr: u32, ports: (u16, u16), dif: Option<DevId>) -> Self {
-        Self { saddr, daddr, sport: ports.0, dport: ports.1, dif: dif.map_or(0, |dev| dev.0) }
+    pub(super) fn new(saddr: u32, daddr: u32, ports: (u16, u16), dif: u16) -> Self {
+        Self { saddr, daddr, sport: ports.0, dport: ports.1, dif }
     }
 }

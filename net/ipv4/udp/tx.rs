@@ -1,6 +1,8 @@
 //! UDP out: address, route, packet, IP. Context: task, with one BH section a datagram.
 //!
 //! linux: net/ipv4/udp.c.
+//! DIVERGES: the messages of one `sendmmsg` go in one BH section, so an error that the first of them
+//! brings back over loopback is met by the next call, not by the next message.
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
@@ -9,7 +11,7 @@ use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
-use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
+use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
@@ -20,7 +22,7 @@ use uapi::errno::Errno;
 use uapi::in_::{
     IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockaddrIn, ipv4_is_multicast,
 };
-use uapi::ip::{IPPROTO_UDP, IpHdr};
+use uapi::ip::{INET_DSCP_MASK, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
 use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
@@ -61,7 +63,8 @@ struct Template {
     send: Send4,
     uc_ttl: u8,
     mc_ttl: u8,
-    shutdown: bool,
+    /// Shut down for sending, or an error is pending: looked at again when room is asked for.
+    stopped: bool,
     recverr: bool,
 }
 
@@ -118,10 +121,7 @@ fn udp_send_batch(
     batch: &SendBatch<'_>,
 ) -> (Sent, Option<Stop>) {
     let mut sent = Sent::default();
-    let template = match template(cx, sk) {
-        Ok(template) => template,
-        Err(error) => return (sent, Some(error.into())),
-    };
+    let template = template(cx, sk);
     let mut send = template.send;
     for msg in batch.iter() {
         match udp_send_one(cx, sk, &template, &msg, &mut send) {
@@ -136,21 +136,20 @@ fn udp_send_batch(
     (sent, None)
 }
 
-/// What the socket says, and its pending error.
+/// What the socket says.
 #[inline(always)]
-fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
+fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
     let default_ttl = cx.t.net.sysctl.ip_default_ttl;
-    let mut state = sk.state();
-    state.sock_error()?;
+    let state = sk.state();
     let (inet, opts) = (&state.inet, &state.opts);
     let send = Send4 {
         flow: Flow4 {
             daddr: inet.daddr,
             saddr: inet.saddr,
             oif: opts.bound_dev_if,
-            tos: inet.tos & 0x1e | if opts.localroute { RTO_ONLINK } else { 0 },
+            tos: inet.tos & INET_DSCP_MASK | if opts.localroute { RTO_ONLINK } else { 0 },
             mark: opts.mark,
-            any_src: inet.freebind,
+            any_src: false,
         },
         tos: inet.tos,
         sport: inet.num,
@@ -163,13 +162,13 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Result<Template, Errno> {
         mc_loop: inet.mc_loop,
         priority: opts.priority,
     };
-    Ok(Template {
+    Template {
         send,
         uc_ttl: inet.uc_ttl.unwrap_or(default_ttl),
         mc_ttl: inet.mc_ttl,
-        shutdown: state.shutdown & SEND_SHUTDOWN != 0,
+        stopped: state.shutdown & SEND_SHUTDOWN != 0 || state.err.is_some(),
         recverr: inet.recverr,
-    })
+    }
 }
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
@@ -203,7 +202,7 @@ fn prepare(template: &Template, msg: &MsgSend<'_>, send: &mut Send4) -> Result<u
         let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
         ip_cmsg_send(msg.control, &mut ipc)?;
         send.tos = ipc.tos;
-        send.flow.tos = ipc.tos & 0x1e | send.flow.tos & RTO_ONLINK;
+        send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
         send.priority = ipc.priority.unwrap_or(send.priority);
         if ipc.addr != 0 {
@@ -215,9 +214,6 @@ fn prepare(template: &Template, msg: &MsgSend<'_>, send: &mut Send4) -> Result<u
     }
     if msg.flags & MSG_DONTROUTE != 0 {
         send.flow.tos |= RTO_ONLINK;
-    }
-    if template.shutdown {
-        return Err(Errno::EPIPE);
     }
     Ok(len)
 }
@@ -236,16 +232,34 @@ fn udp_send_one(
         cx.cpu.routes.give_back(dst);
         return Ok(len);
     }
-    if !sk.sock_wspace() {
-        return Err(Stop::NoRoom);
+    let dst = route_datagram(cx, sk, send, len)?;
+    if let Err(stop) = sock_alloc_send(sk, template) {
+        cx.cpu.routes.give_back(dst);
+        return Err(stop);
     }
-    let sent = send_datagram(cx, sk, send, len, |to| copy_from_iter(msg.iov, to));
+    let sent = send_datagram(cx, sk, dst, send, len, |to| copy_from_iter(msg.iov, to));
     // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
         Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(len),
     }
+}
+
+/// Asks for room in the send buffer. Only here, behind all that can be wrong with the message, does
+/// the sender meet the pending error and the shutdown.
+///
+/// linux: net/core/sock.c:sock_alloc_send_pskb
+#[inline(always)]
+fn sock_alloc_send(sk: &Arc<Sock>, template: &Template) -> Result<(), Stop> {
+    if template.stopped {
+        let mut state = sk.state();
+        state.sock_error()?;
+        if state.shutdown & SEND_SHUTDOWN != 0 {
+            return Err(Errno::EPIPE.into());
+        }
+    }
+    if sk.sock_wspace() { Ok(()) } else { Err(Stop::NoRoom) }
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
@@ -282,19 +296,36 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Finds the way of a datagram of `len` bytes; it must be allowed and wide enough.
 #[inline(always)]
-fn send_datagram(
+fn route_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     send: &Send4,
     len: usize,
+) -> Result<Arc<Dst>, Errno> {
+    let dst = ip_route_output_ports(cx, &send.flow)?;
+    let error = if dst.is_broadcast() && !send.broadcast {
+        Errno::EACCES
+    } else if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > dst.mtu as usize {
+        ip_local_error(cx, sk, Errno::EMSGSIZE, (dst_addr(send, &dst), dst.mtu));
+        Errno::EMSGSIZE
+    } else {
+        return Ok(dst);
+    };
+    cx.cpu.routes.give_back(dst);
+    Err(error)
+}
+
+#[inline(always)]
+fn send_datagram(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    dst: Arc<Dst>,
+    send: &Send4,
+    len: usize,
     getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
-    let dst = ip_route_output_ports(cx, &send.flow)?;
-    if dst.is_broadcast() && !send.broadcast {
-        cx.cpu.routes.give_back(dst);
-        return Err(Errno::EACCES);
-    }
     let t = cx.t;
     let offload = t.net.dev(dst.dev).is_some_and(|dev| {
         dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
@@ -397,11 +428,21 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<usize, Err
     let mut guard = sk.lock_sock(cx);
     let begun = guard.state().udp.pending.is_some();
     let (sk, cx) = guard.parts();
-    let template = cx.local_bh_disable(|bh| template(bh, sk))?;
+    let template = cx.local_bh_disable(|bh| template(bh, sk));
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
     let mut send = template.send;
     if !begun {
         prepare(&template, msg, &mut send)?;
+        // The way is found again when it is sent: it may be another by then.
+        cx.local_bh_disable(|bh| {
+            let dst = route_datagram(bh, sk, &send, len)?;
+            bh.cpu.routes.give_back(dst);
+            Ok::<(), Errno>(())
+        })?;
+        // What is corked is charged when it goes.
+        if let Err(Stop::Error(error)) = sock_alloc_send(sk, &template) {
+            return Err(error);
+        }
     }
     {
         let mut state = sk.state();
@@ -434,6 +475,13 @@ pub(crate) fn udp_push_pending_frames(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result
     push_pending(cx, sk)
 }
 
+/// Throws away what is corked.
+///
+/// linux: net/ipv4/udp.c:udp_flush_pending_frames
+pub(crate) fn udp_flush_pending_frames(sk: &Sock) {
+    sk.state().udp.pending = None;
+}
+
 fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
     let pending = {
         let mut state = sk.state();
@@ -442,7 +490,8 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
     };
     let Some(Pending { send, payload }) = pending else { return Ok(()) };
     cx.local_bh_disable(|bh| {
-        send_datagram(bh, sk, &send, payload.len(), |to| {
+        let dst = route_datagram(bh, sk, &send, payload.len())?;
+        send_datagram(bh, sk, dst, &send, payload.len(), |to| {
             to.copy_from_slice(&payload);
             Ok(())
         })

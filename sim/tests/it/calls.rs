@@ -301,7 +301,7 @@ fn descriptors_are_duplicated_and_the_last_one_closes() {
     let (mut ends, client, _server) = connected(&mut pair);
     let cx = &mut ends.a;
     let twin = sys_dup(cx, client).expect("a free descriptor");
-    assert_eq!(sys_dup2(cx, client, 40, 0), Ok(40));
+    assert_eq!(sys_dup2(cx, client, 40), Ok(40));
     sys_close(cx, client).expect("open");
     assert_eq!(sys_close(cx, client), Err(Errno::EBADF));
     assert_eq!(sys_getsockname(cx, twin).map(|name| name.port), Ok(4000));

@@ -1,0 +1,401 @@
+//! The host kernel: the calls as the C library makes them.
+//!
+//! Context: a thread in a network namespace and with a descriptor table of its own, so that
+//! descriptor numbers are those of a fresh process.
+
+#![allow(unsafe_code)]
+
+use crate::calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
+use crate::{Check, Report};
+use host::testing::in_fresh_netns;
+use libc::{c_int, c_void, iovec, mmsghdr, msghdr, sockaddr, socklen_t, timespec, timeval};
+use std::io::Error;
+use std::mem::zeroed;
+use std::ptr::{null, null_mut};
+use std::time::Duration;
+
+/// The host kernel, as the calling thread has it.
+#[derive(Debug)]
+pub struct Kernel(());
+
+/// Runs checks on the kernel, in a namespace made for them; the reports, in order.
+///
+/// # Panics
+/// When the namespace can't be made: needs root.
+pub fn on_kernel(checks: &[Check]) -> Vec<Report> {
+    in_fresh_netns(|ns| {
+        ns.ip("addr add 192.0.2.1/24 brd + dev lo");
+        ns.ip("link add eth0 index 2 type veth peer name peer index 3");
+        ns.ip("addr add 198.51.100.1/24 brd + dev eth0");
+        ns.ip("link set eth0 up");
+        ns.ip("link set peer up");
+        let mut kernel = Kernel::enter();
+        checks.iter().map(|check| kernel.fresh(check)).collect()
+    })
+}
+
+impl Kernel {
+    /// The thread ends with its descriptors: it has to be one made for this.
+    fn enter() -> Self {
+        // SAFETY: no pointers. The table becomes a copy; what is closed later is the copy's.
+        let done = unsafe { libc::unshare(libc::CLONE_FILES) };
+        assert_eq!(done, 0, "a descriptor table of its own: {}", Error::last_os_error());
+        Self(())
+    }
+
+    fn fresh(&mut self, check: &Check) -> Report {
+        self.close_all();
+        let report = check.run(self);
+        self.close_all();
+        report
+    }
+
+    fn close_all(&mut self) {
+        // SAFETY: no pointers. Nothing that this thread holds as a value owns a descriptor.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+        assert_eq!(done, 0, "close_range: {}", Error::last_os_error());
+    }
+}
+
+fn errno() -> i32 {
+    Error::last_os_error().raw_os_error().expect("an error of the system")
+}
+
+fn ret(done: impl Into<i64>) -> Ret {
+    let done = done.into();
+    if done < 0 { Err(errno()) } else { Ok(done) }
+}
+
+fn size(done: isize) -> Ret {
+    ret(done as i64)
+}
+
+fn iovecs(parts: &[Vec<u8>]) -> Vec<iovec> {
+    let of = |part: &Vec<u8>| iovec { iov_base: part.as_ptr() as *mut c_void, iov_len: part.len() };
+    parts.iter().map(of).collect()
+}
+
+/// A header of pointers into `msg` and `iov`, which must outlive it.
+fn header(msg: &Outgoing, iov: &mut [iovec]) -> msghdr {
+    // SAFETY: all zeroes is a valid header of nothing.
+    let mut header: msghdr = unsafe { zeroed() };
+    if let Some(name) = &msg.name {
+        header.msg_name = name.as_ptr() as *mut c_void;
+        header.msg_namelen = name.len() as socklen_t;
+    }
+    header.msg_iov = iov.as_mut_ptr();
+    header.msg_iovlen = iov.len();
+    if !msg.control.is_empty() {
+        header.msg_control = msg.control.as_ptr() as *mut c_void;
+        header.msg_controllen = msg.control.len();
+    }
+    header
+}
+
+/// Buffers of a message to receive.
+struct Incoming {
+    name: [u8; 128],
+    parts: Vec<Vec<u8>>,
+    iov: Vec<iovec>,
+    control: Vec<u8>,
+}
+
+impl Incoming {
+    fn new(room: &Room) -> Self {
+        let parts: Vec<Vec<u8>> = room.parts.iter().map(|len| vec![0; *len]).collect();
+        let iov = iovecs(&parts);
+        Self { name: [0; 128], parts, iov, control: vec![0; room.control] }
+    }
+
+    fn header(&mut self) -> msghdr {
+        // SAFETY: all zeroes is a valid header of nothing.
+        let mut header: msghdr = unsafe { zeroed() };
+        header.msg_name = self.name.as_mut_ptr().cast();
+        header.msg_namelen = self.name.len() as socklen_t;
+        header.msg_iov = self.iov.as_mut_ptr();
+        header.msg_iovlen = self.iov.len();
+        if !self.control.is_empty() {
+            header.msg_control = self.control.as_mut_ptr().cast();
+            header.msg_controllen = self.control.len();
+        }
+        header
+    }
+
+    fn got(self, ret: Ret, header: &msghdr) -> Got {
+        let Ok(len) = ret else { return Got { ret, ..Got::failed(0) } };
+        let mut data = self.parts.concat();
+        data.truncate(len as usize);
+        let mut control = self.control;
+        control.truncate(header.msg_controllen);
+        let name = self.name[..header.msg_namelen as usize].to_vec();
+        Got { ret, data, name, control, flags: header.msg_flags }
+    }
+}
+
+fn name_of(
+    fd: i32,
+    call: unsafe extern "C" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int,
+) -> Result<Vec<u8>, i32> {
+    let mut name = [0_u8; 128];
+    let mut len = name.len() as socklen_t;
+    // SAFETY: room for `len` bytes, and both outlive the call.
+    ret(unsafe { call(fd, name.as_mut_ptr().cast(), &raw mut len) })?;
+    Ok(name[..len as usize].to_vec())
+}
+
+fn fd_set(fds: &[i32]) -> libc::fd_set {
+    // SAFETY: all zeroes is the empty set.
+    let mut set: libc::fd_set = unsafe { zeroed() };
+    for fd in fds {
+        assert!((0..libc::FD_SETSIZE as i32).contains(fd), "a set holds small descriptors");
+        // SAFETY: the set is ours and the descriptor within its size.
+        unsafe { libc::FD_SET(*fd, &raw mut set) };
+    }
+    set
+}
+
+impl Calls for Kernel {
+    fn settle(&mut self) {
+        // Loopback delivers before the call returns, unless softirqs had too much to do.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
+    fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::socket(family, kind, protocol) })
+    }
+
+    fn bind(&mut self, fd: i32, name: &[u8]) -> Ret {
+        // SAFETY: the name is read for its length.
+        ret(unsafe { libc::bind(fd, name.as_ptr().cast(), name.len() as socklen_t) })
+    }
+
+    fn connect(&mut self, fd: i32, name: &[u8]) -> Ret {
+        // SAFETY: the name is read for its length.
+        ret(unsafe { libc::connect(fd, name.as_ptr().cast(), name.len() as socklen_t) })
+    }
+
+    fn listen(&mut self, fd: i32, backlog: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::listen(fd, backlog) })
+    }
+
+    fn accept4(&mut self, fd: i32, flags: i32) -> Ret {
+        // SAFETY: null pointers ask for no address.
+        ret(unsafe { libc::accept4(fd, null_mut(), null_mut(), flags) })
+    }
+
+    fn getsockname(&mut self, fd: i32) -> Result<Vec<u8>, i32> {
+        name_of(fd, libc::getsockname)
+    }
+
+    fn getpeername(&mut self, fd: i32) -> Result<Vec<u8>, i32> {
+        name_of(fd, libc::getpeername)
+    }
+
+    fn sendto(&mut self, fd: i32, data: &[u8], flags: i32, name: Option<&[u8]>) -> Ret {
+        let (to, len) = name.map_or((null(), 0), |name| (name.as_ptr(), name.len()));
+        // SAFETY: data and name are read for their lengths.
+        size(unsafe {
+            libc::sendto(fd, data.as_ptr().cast(), data.len(), flags, to.cast(), len as socklen_t)
+        })
+    }
+
+    fn sendmsg(&mut self, fd: i32, msg: &Outgoing, flags: i32) -> Ret {
+        let mut iov = iovecs(&msg.parts);
+        let header = header(msg, &mut iov);
+        // SAFETY: the header's pointers lead into `msg` and `iov`, which outlive the call.
+        size(unsafe { libc::sendmsg(fd, &raw const header, flags) })
+    }
+
+    fn sendmmsg(&mut self, fd: i32, msgs: &[Outgoing], flags: i32) -> Ret {
+        let mut iovs: Vec<Vec<iovec>> = msgs.iter().map(|msg| iovecs(&msg.parts)).collect();
+        let mut headers: Vec<mmsghdr> = msgs
+            .iter()
+            .zip(&mut iovs)
+            .map(|(msg, iov)| mmsghdr { msg_hdr: header(msg, iov), msg_len: 0 })
+            .collect();
+        // SAFETY: the headers' pointers lead into `msgs` and `iovs`, which outlive the call.
+        ret(unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, flags) })
+    }
+
+    fn recvfrom(&mut self, fd: i32, len: usize, flags: i32) -> Got {
+        let (mut data, mut name) = (vec![0_u8; len], [0_u8; 128]);
+        let mut namelen = name.len() as socklen_t;
+        // SAFETY: room for `len` and `namelen` bytes, and all outlive the call.
+        let ret = size(unsafe {
+            libc::recvfrom(
+                fd,
+                data.as_mut_ptr().cast(),
+                len,
+                flags,
+                name.as_mut_ptr().cast(),
+                &raw mut namelen,
+            )
+        });
+        let Ok(there) = ret else { return Got { ret, ..Got::failed(0) } };
+        data.truncate(there as usize);
+        let name = name[..namelen as usize].to_vec();
+        Got { ret, data, name, control: Vec::new(), flags: 0 }
+    }
+
+    fn recvmsg(&mut self, fd: i32, room: &Room, flags: i32) -> Got {
+        let mut incoming = Incoming::new(room);
+        let mut header = incoming.header();
+        // SAFETY: the header's pointers lead into `incoming`, which outlives the call.
+        let ret = size(unsafe { libc::recvmsg(fd, &raw mut header, flags) });
+        incoming.got(ret, &header)
+    }
+
+    fn recvmmsg(
+        &mut self,
+        fd: i32,
+        lens: &[usize],
+        flags: i32,
+        timeout_ms: Option<u64>,
+    ) -> Result<Vec<Got>, i32> {
+        let mut all: Vec<Incoming> =
+            lens.iter().map(|len| Incoming::new(&Room::of(*len))).collect();
+        let mut headers: Vec<mmsghdr> =
+            all.iter_mut().map(|one| mmsghdr { msg_hdr: one.header(), msg_len: 0 }).collect();
+        let mut limit = timeout_ms.map(|ms| timespec {
+            tv_sec: (ms / 1000) as i64,
+            tv_nsec: (ms % 1000 * 1_000_000) as i64,
+        });
+        let limit = limit.as_mut().map_or(null_mut(), |limit| limit as *mut timespec);
+        // SAFETY: the headers' pointers lead into `all`, which outlives the call, as `limit` does.
+        let done = ret(unsafe {
+            libc::recvmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, flags, limit)
+        })?;
+        let got = all.into_iter().zip(&headers).take(done as usize);
+        Ok(got.map(|(one, header)| one.got(Ok(header.msg_len.into()), &header.msg_hdr)).collect())
+    }
+
+    fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret {
+        let len = value.len() as socklen_t;
+        // SAFETY: the value is read for its length.
+        ret(unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) })
+    }
+
+    fn getsockopt(&mut self, fd: i32, level: i32, name: i32, len: i32) -> Result<Vec<u8>, i32> {
+        let mut value = vec![0_u8; len.max(0) as usize];
+        let mut len = len as socklen_t;
+        // SAFETY: room for `len` bytes; a negative length is refused before anything is written.
+        ret(unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) })?;
+        value.truncate(len as usize);
+        Ok(value)
+    }
+
+    fn shutdown(&mut self, fd: i32, how: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::shutdown(fd, how) })
+    }
+
+    fn ioctl(&mut self, fd: i32, request: u32, arg: i32) -> Ret {
+        // Larger than what any request writes.
+        let mut place = [0_i32; 64];
+        place[0] = arg;
+        // SAFETY: the place is larger than the structure of any request of the checks.
+        ret(unsafe { libc::ioctl(fd, request.into(), place.as_mut_ptr()) })?;
+        Ok(place[0].into())
+    }
+
+    fn fcntl(&mut self, fd: i32, cmd: i32, arg: i32) -> Ret {
+        // SAFETY: the commands of the checks take a number.
+        ret(unsafe { libc::fcntl(fd, cmd, arg) })
+    }
+
+    fn dup(&mut self, fd: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::dup(fd) })
+    }
+
+    fn dup2(&mut self, fd: i32, new: i32) -> Ret {
+        // SAFETY: no pointers; the table is this thread's and nothing owns `new`.
+        ret(unsafe { libc::dup2(fd, new) })
+    }
+
+    fn dup3(&mut self, fd: i32, new: i32, flags: i32) -> Ret {
+        // SAFETY: no pointers; the table is this thread's and nothing owns `new`.
+        ret(unsafe { libc::dup3(fd, new, flags) })
+    }
+
+    fn close(&mut self, fd: i32) -> Ret {
+        // SAFETY: the table is this thread's and no value owns `fd`.
+        ret(unsafe { libc::close(fd) })
+    }
+
+    fn poll(&mut self, fds: &mut [PollFd], timeout_ms: u64) -> Ret {
+        let of = |fd: &PollFd| libc::pollfd { fd: fd.fd, events: fd.events, revents: fd.revents };
+        let mut all: Vec<libc::pollfd> = fds.iter().map(of).collect();
+        // SAFETY: as many as told, and they outlive the call.
+        let done = unsafe { libc::poll(all.as_mut_ptr(), all.len() as u64, timeout_ms as c_int) };
+        fds.iter_mut().zip(&all).for_each(|(fd, there)| fd.revents = there.revents);
+        ret(done)
+    }
+
+    fn select(&mut self, sets: &mut Sets, timeout_ms: u64) -> Ret {
+        let [mut read, mut write, mut except] = [0, 1, 2].map(|set| fd_set(&sets[set]));
+        let end = sets.iter().flatten().max().map_or(0, |fd| fd + 1);
+        let tv_usec = (timeout_ms % 1000 * 1000) as i64;
+        let mut limit = timeval { tv_sec: (timeout_ms / 1000) as i64, tv_usec };
+        // SAFETY: the sets and the time are ours and outlive the call.
+        let done = ret(unsafe {
+            libc::select(end, &raw mut read, &raw mut write, &raw mut except, &raw mut limit)
+        });
+        for (set, there) in sets.iter_mut().zip([&read, &write, &except]) {
+            // SAFETY: the set is ours and `fd_set` checked each descriptor.
+            set.retain(|fd| unsafe { libc::FD_ISSET(*fd, there) });
+        }
+        done
+    }
+
+    fn epoll_create1(&mut self, flags: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::epoll_create1(flags) })
+    }
+
+    fn epoll_ctl(&mut self, ep: i32, op: i32, fd: i32, (events, data): (u32, u64)) -> Ret {
+        let mut event = libc::epoll_event { events, u64: data };
+        // SAFETY: the event outlives the call.
+        ret(unsafe { libc::epoll_ctl(ep, op, fd, &raw mut event) })
+    }
+
+    fn epoll_wait(&mut self, ep: i32, max: i32, timeout_ms: u64) -> Result<Vec<(u32, u64)>, i32> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        assert!(max <= 64, "a check waits for few events");
+        // SAFETY: room for 64 events, of which `max` are written at most.
+        let done =
+            ret(unsafe { libc::epoll_wait(ep, events.as_mut_ptr(), max, timeout_ms as c_int) })?;
+        Ok(events[..done as usize].iter().map(|event| (event.events, event.u64)).collect())
+    }
+
+    fn read(&mut self, fd: i32, len: usize) -> Got {
+        let mut data = vec![0_u8; len];
+        // SAFETY: room for `len` bytes.
+        let ret = size(unsafe { libc::read(fd, data.as_mut_ptr().cast(), len) });
+        data.truncate(ret.unwrap_or(0) as usize);
+        Got { ret, data, ..Got::failed(0) }
+    }
+
+    fn write(&mut self, fd: i32, data: &[u8]) -> Ret {
+        // SAFETY: the data is read for its length.
+        size(unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) })
+    }
+
+    fn readv(&mut self, fd: i32, parts: &[usize]) -> Got {
+        let incoming = Incoming::new(&Room { parts: parts.to_vec(), control: 0 });
+        let (iov, count) = (incoming.iov.as_ptr(), incoming.iov.len() as c_int);
+        // SAFETY: the parts lie in `incoming`, which outlives the call.
+        let ret = size(unsafe { libc::readv(fd, iov, count) });
+        let mut data = incoming.parts.concat();
+        data.truncate(ret.unwrap_or(0) as usize);
+        Got { ret, data, ..Got::failed(0) }
+    }
+
+    fn writev(&mut self, fd: i32, parts: &[Vec<u8>]) -> Ret {
+        let iov = iovecs(parts);
+        // SAFETY: the parts are read for their lengths.
+        size(unsafe { libc::writev(fd, iov.as_ptr(), iov.len() as c_int) })
+    }
+}

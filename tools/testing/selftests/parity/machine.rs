@@ -1,0 +1,307 @@
+//! The stack: a machine of a stepped world, with the same devices and addresses as the kernel's
+//! namespace.
+
+use crate::calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
+use crate::{Check, Report};
+use drivers::net::wire::wire_probe;
+use drivers::net::wire_port::WirePort;
+use sim::{LinkSpec, MachineSpec, World};
+use stack::fs;
+use stack::fs::eventpoll::EpollEvent;
+use stack::fs::select::FdSets;
+use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
+use stack::kernel::sched::Operation;
+use stack::net::core::dev::dev_open;
+use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::net::socket::{self as net, MsgSend, Received};
+use std::fmt;
+use std::io::IoSlice;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::in_::SockaddrIn;
+use uapi::socket::{AF_INET, SOCK_DGRAM};
+
+/// What a call that would wait for ever returns here; no errno.
+const FOR_EVER: i32 = -1;
+
+/// A machine with `lo` and `eth0`, and a task on it.
+pub struct Machine {
+    world: World,
+    cx: TaskCx,
+    /// The other end of `eth0`: nobody listens.
+    _peer: Arc<dyn WirePort>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Machine({:?})", self.world)
+    }
+}
+
+impl Machine {
+    /// A machine with that many CPUs; the task is on the last.
+    ///
+    /// # Panics
+    /// When it does not boot.
+    pub fn new(cpus: u8) -> Self {
+        let mut world = World::new(u64::from(cpus));
+        let machine = world.machine(&MachineSpec { cpus, ..MachineSpec::default() });
+        let [port, peer] = world.link(LinkSpec::Wire);
+        let mut cx = world.task_cx(&machine, CpuId(cpus - 1));
+        let lo = machine.tables().net.dev_by_name("lo").map(Arc::clone).expect("lo");
+        let addr = |addr: Ipv4Addr| IfAddr::new(addr, 24).expect("a host's address");
+        inet_insert_ifa(&mut cx, &lo, addr(Ipv4Addr::new(192, 0, 2, 1))).expect("on lo");
+        let eth = wire_probe(&mut cx, "eth%d", [2, 0, 0, 0, 0, 1], port).expect("eth0");
+        inet_insert_ifa(&mut cx, &eth, addr(Ipv4Addr::new(198, 51, 100, 1))).expect("on eth0");
+        dev_open(&mut cx, &eth).expect("eth0 up");
+        // Descriptors 0 to 2 are taken in any process.
+        for _ in 0..3 {
+            net::sys_socket(&mut cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+        }
+        world.settle();
+        Self { world, cx, _peer: peer }
+    }
+
+    /// Runs a check on a machine of its own.
+    ///
+    /// # Panics
+    /// When packets are left at the end.
+    pub fn run_check(cpus: u8, check: &Check) -> Report {
+        let mut machine = Self::new(cpus);
+        let report = check.run(&mut machine);
+        fs::exit_files(&mut machine.cx);
+        // What waits for ARP on eth0 is given up.
+        machine.world.run_for(Duration::from_secs(10));
+        assert_eq!(machine.world.live_skbs(), 0, "{}: packets left", check.name);
+        report
+    }
+
+    fn run<T>(&mut self, mut op: impl Operation<Output = Result<T, Errno>>) -> Result<T, i32> {
+        let limit = Duration::from_secs(100);
+        match self.world.block_on(&mut self.cx, &mut op, limit) {
+            Some(done) => done.map_err(|errno| errno.0),
+            None => Err(FOR_EVER),
+        }
+    }
+
+    fn size(&mut self, op: impl Operation<Output = Result<usize, Errno>>) -> Ret {
+        self.run(op).map(|done| done as i64)
+    }
+}
+
+fn done(result: Result<(), Errno>) -> Ret {
+    result.map(|()| 0).map_err(|errno| errno.0)
+}
+
+fn number(result: Result<i32, Errno>) -> Ret {
+    result.map(i64::from).map_err(|errno| errno.0)
+}
+
+fn name(result: Result<SockaddrIn, Errno>) -> Result<Vec<u8>, i32> {
+    result.map(|name| name.to_bytes().to_vec()).map_err(|errno| errno.0)
+}
+
+fn got(received: Received, parts: Vec<Vec<u8>>, mut control: Vec<u8>) -> Got {
+    let mut data = parts.concat();
+    data.truncate(received.len);
+    control.truncate(received.controllen);
+    let name = received.name.map_or(Vec::new(), |name| name.to_bytes().to_vec());
+    Got { ret: Ok(received.len as i64), data, name, control, flags: received.flags }
+}
+
+fn slices(parts: &[Vec<u8>]) -> Vec<IoSlice<'_>> {
+    parts.iter().map(|part| IoSlice::new(part)).collect()
+}
+
+fn ms(timeout_ms: u64) -> Option<Duration> {
+    Some(Duration::from_millis(timeout_ms))
+}
+
+impl Calls for Machine {
+    fn settle(&mut self) {
+        self.world.settle();
+    }
+
+    fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {
+        number(net::sys_socket(&mut self.cx, family, kind, protocol))
+    }
+
+    fn bind(&mut self, fd: i32, name: &[u8]) -> Ret {
+        done(net::sys_bind(&mut self.cx, fd, name))
+    }
+
+    fn connect(&mut self, fd: i32, name: &[u8]) -> Ret {
+        done(net::sys_connect(&mut self.cx, fd, name))
+    }
+
+    fn listen(&mut self, fd: i32, backlog: i32) -> Ret {
+        done(net::sys_listen(&mut self.cx, fd, backlog))
+    }
+
+    fn accept4(&mut self, fd: i32, flags: i32) -> Ret {
+        self.run(net::sys_accept4(fd, flags)).map(i64::from)
+    }
+
+    fn getsockname(&mut self, fd: i32) -> Result<Vec<u8>, i32> {
+        name(net::sys_getsockname(&mut self.cx, fd))
+    }
+
+    fn getpeername(&mut self, fd: i32) -> Result<Vec<u8>, i32> {
+        name(net::sys_getpeername(&mut self.cx, fd))
+    }
+
+    fn sendto(&mut self, fd: i32, data: &[u8], flags: i32, name: Option<&[u8]>) -> Ret {
+        self.size(net::sys_sendto(fd, data, flags, name))
+    }
+
+    fn sendmsg(&mut self, fd: i32, msg: &Outgoing, flags: i32) -> Ret {
+        let iov = slices(&msg.parts);
+        let (name, control) = (msg.name.as_deref(), &msg.control[..]);
+        self.size(net::sys_sendmsg(fd, MsgSend { iov: &iov, name, control, flags }))
+    }
+
+    fn sendmmsg(&mut self, fd: i32, msgs: &[Outgoing], flags: i32) -> Ret {
+        let iovs: Vec<Vec<IoSlice<'_>>> = msgs.iter().map(|msg| slices(&msg.parts)).collect();
+        let all = msgs.iter().zip(&iovs);
+        let all: Vec<MsgSend<'_>> = all
+            .map(|(msg, iov)| {
+                let (name, control) = (msg.name.as_deref(), &msg.control[..]);
+                MsgSend { iov, name, control, flags: 0 }
+            })
+            .collect();
+        self.size(net::sys_sendmmsg(fd, &all, flags))
+    }
+
+    fn recvfrom(&mut self, fd: i32, len: usize, flags: i32) -> Got {
+        let mut data = vec![0; len];
+        match self.run(net::sys_recvfrom(fd, &mut data, flags)) {
+            Ok((len, name)) => {
+                let received = Received { len, name, ..Received::default() };
+                got(received, vec![data], Vec::new())
+            }
+            Err(errno) => Got::failed(errno),
+        }
+    }
+
+    fn recvmsg(&mut self, fd: i32, room: &Room, flags: i32) -> Got {
+        let mut parts: Vec<Vec<u8>> = room.parts.iter().map(|len| vec![0; *len]).collect();
+        let mut control = vec![0; room.control];
+        let mut iov: Vec<&mut [u8]> = parts.iter_mut().map(|part| &mut part[..]).collect();
+        match self.run(net::sys_recvmsg(fd, &mut iov, &mut control, flags)) {
+            Ok(received) => got(received, parts, control),
+            Err(errno) => Got::failed(errno),
+        }
+    }
+
+    fn recvmmsg(
+        &mut self,
+        fd: i32,
+        lens: &[usize],
+        flags: i32,
+        timeout_ms: Option<u64>,
+    ) -> Result<Vec<Got>, i32> {
+        let mut parts: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
+        let mut buffers: Vec<&mut [u8]> = parts.iter_mut().map(|part| &mut part[..]).collect();
+        let timeout = timeout_ms.map(Duration::from_millis);
+        let all = self.run(net::sys_recvmmsg(fd, &mut buffers, flags, timeout))?;
+        let all = all.into_iter().zip(parts);
+        Ok(all.map(|(received, part)| got(received, vec![part], Vec::new())).collect())
+    }
+
+    fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret {
+        done(net::sys_setsockopt(&mut self.cx, fd, level, name, value))
+    }
+
+    fn getsockopt(&mut self, fd: i32, level: i32, name: i32, len: i32) -> Result<Vec<u8>, i32> {
+        net::__sys_getsockopt(&mut self.cx, fd, level, name, len).map_err(|errno| errno.0)
+    }
+
+    fn shutdown(&mut self, fd: i32, how: i32) -> Ret {
+        done(net::sys_shutdown(&mut self.cx, fd, how))
+    }
+
+    fn ioctl(&mut self, fd: i32, request: u32, arg: i32) -> Ret {
+        let got = fs::sys_ioctl(&mut self.cx, fd, request, arg);
+        // These read the number and leave it.
+        let sets = [uapi::sockios::FIONBIO, uapi::sockios::FIOASYNC].contains(&request);
+        number(got.map(|got| if sets { arg } else { got }))
+    }
+
+    fn fcntl(&mut self, fd: i32, cmd: i32, arg: i32) -> Ret {
+        number(fs::sys_fcntl(&mut self.cx, fd, cmd, arg))
+    }
+
+    fn dup(&mut self, fd: i32) -> Ret {
+        number(fs::sys_dup(&mut self.cx, fd))
+    }
+
+    fn dup2(&mut self, fd: i32, new: i32) -> Ret {
+        number(fs::sys_dup2(&mut self.cx, fd, new))
+    }
+
+    fn dup3(&mut self, fd: i32, new: i32, flags: i32) -> Ret {
+        number(fs::sys_dup3(&mut self.cx, fd, new, flags))
+    }
+
+    fn close(&mut self, fd: i32) -> Ret {
+        done(fs::sys_close(&mut self.cx, fd))
+    }
+
+    fn poll(&mut self, fds: &mut [PollFd], timeout_ms: u64) -> Ret {
+        let of = |fd: &PollFd| fs::PollFd { fd: fd.fd, events: fd.events, revents: fd.revents };
+        let mut all: Vec<fs::PollFd> = fds.iter().map(of).collect();
+        let done = self.size(fs::sys_poll(&mut all, ms(timeout_ms)));
+        fds.iter_mut().zip(&all).for_each(|(fd, there)| fd.revents = there.revents);
+        done
+    }
+
+    fn select(&mut self, sets: &mut Sets, timeout_ms: u64) -> Ret {
+        let [read, write, except] = sets.clone();
+        let mut all = FdSets { read, write, except };
+        let done = self.size(fs::sys_select(&mut all, ms(timeout_ms)));
+        *sets = [all.read, all.write, all.except];
+        done
+    }
+
+    fn epoll_create1(&mut self, flags: i32) -> Ret {
+        number(fs::sys_epoll_create1(&mut self.cx, flags))
+    }
+
+    fn epoll_ctl(&mut self, ep: i32, op: i32, fd: i32, (events, data): (u32, u64)) -> Ret {
+        done(fs::sys_epoll_ctl(&mut self.cx, ep, op, fd, EpollEvent { events, data }))
+    }
+
+    fn epoll_wait(&mut self, ep: i32, max: i32, timeout_ms: u64) -> Result<Vec<(u32, u64)>, i32> {
+        let max = usize::try_from(max).unwrap_or(0);
+        let events = self.run(fs::sys_epoll_wait(ep, max, ms(timeout_ms)))?;
+        Ok(events.iter().map(|event| (event.events, event.data)).collect())
+    }
+
+    fn read(&mut self, fd: i32, len: usize) -> Got {
+        let mut data = vec![0; len];
+        let ret = self.size(fs::sys_read(fd, &mut data));
+        data.truncate(ret.unwrap_or(0) as usize);
+        Got { ret, data, ..Got::failed(0) }
+    }
+
+    fn write(&mut self, fd: i32, data: &[u8]) -> Ret {
+        self.size(fs::sys_write(fd, data))
+    }
+
+    fn readv(&mut self, fd: i32, parts: &[usize]) -> Got {
+        let mut all: Vec<Vec<u8>> = parts.iter().map(|len| vec![0; *len]).collect();
+        let mut into: Vec<&mut [u8]> = all.iter_mut().map(|part| &mut part[..]).collect();
+        let ret = self.size(fs::sys_readv(fd, &mut into));
+        let mut data = all.concat();
+        data.truncate(ret.unwrap_or(0) as usize);
+        Got { ret, data, ..Got::failed(0) }
+    }
+
+    fn writev(&mut self, fd: i32, parts: &[Vec<u8>]) -> Ret {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+        self.size(fs::sys_writev(fd, &parts))
+    }
+}

@@ -1,5 +1,6 @@
 //! The checks by name, and what they report.
 
+mod divergences;
 mod forbidden;
 mod kernel_walks;
 mod layers;
@@ -63,6 +64,11 @@ pub const ALL: &[Check] = &[
         name: "kernel-walks",
         what: "the walks against a kernel's own",
         run: kernel_walks::run,
+    },
+    Check {
+        name: "divergences",
+        what: "declared differences from Linux and their document",
+        run: divergences::run,
     },
     Check { name: "words", what: "what must not be in a public tree", run: words::run },
 ];

@@ -2,15 +2,18 @@
 //!
 //! Key types: [`UpArgs`], [`UpError`]; [`run`] is the command, [`serve`] the same under another
 //! master than the terminal. Parts: `plan` (what the arguments mean), `services` (`--echo`), `walk`
-//! (`--walk`), `report` (the counters).
+//! (`--walk`), `capture` and `sink` (`--pcap`), `report` (the counters).
 //! Contexts: the caller's thread; the machine has threads of its own.
 //! Invariant: nothing of the host is configured; what the host has to do is printed.
 
+mod capture;
 mod plan;
 mod report;
 mod services;
+mod sink;
 mod walk;
 
+use capture::Capture;
 use clap::Args;
 use host::entropy::EntropyError;
 use host::signal::{StopSignal, is_closed_pipe};
@@ -18,18 +21,20 @@ use host::tap::{LinkWatch, Tap, TapError, TapOptions};
 use host::wait::{Token, Trigger, Waiter};
 use host::{Runtime, RuntimeError, TapLink, TapSpec};
 use plan::Plan;
+use sink::{Sink, is_stdout};
 use stack::kernel::cpu::CpuId;
 use stack::net::core::dev::{NetDevice, dev_open};
 use stack::net::ipv4::devinet::{inet_insert_ifa, update_devconf};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_DATA_LEN;
 use uapi::if_tun::TUN_F_CSUM;
-use walk::WalkPrinter;
+use walk::{Comments, WalkPrinter};
 
 /// Shown below the options.
 const EXAMPLES: &str = "\
@@ -43,7 +48,10 @@ Examples:
     ping 192.0.2.2
     nc -u 192.0.2.2 7
   See what happens to the datagrams of one host and port:
-    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk udp,192.0.2.1,7";
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk udp,192.0.2.1,7
+  Capture every frame, each with its walk as a comment; or look on as they pass:
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk --pcap nk0.pcapng
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --pcap - | tshark -r -";
 
 /// Brings the stack up on a TAP device. The host is not configured: the commands that join it are
 /// printed. Ctrl-C stops and prints the counters.
@@ -70,6 +78,11 @@ pub struct UpArgs {
     /// a port, separated by commas
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     pub walk: Option<String>,
+
+    /// Write every frame that passes the TAP as pcapng, checksums filled in; with --walk, a watched
+    /// packet's walk is its comment. `-` is standard output, and text goes to standard error
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
 }
 
 /// Why it did not come up, or went down. The text names the cause and the remedy.
@@ -106,6 +119,14 @@ pub enum UpError {
     /// The TAP was deleted while in use.
     #[error("TAP {0} was deleted: create it again, then start anew")]
     Gone(String),
+    /// The capture could not be written, or not to its end.
+    #[error("can't write {file}: {source}; name another file with --pcap")]
+    Capture {
+        /// Where to.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Standard output failed.
     #[error("writing the output: {0}")]
     Output(#[from] io::Error),
@@ -130,13 +151,20 @@ fn refused(what: &'static str) -> impl Fn(Errno) -> UpError {
     move |errno| UpError::Stack { what, errno }
 }
 
-/// Brings the stack up until SIGINT or SIGTERM; prints to standard output.
+/// Brings the stack up until SIGINT or SIGTERM; prints to standard output, unless the capture goes
+/// there: then to standard error.
 ///
 /// # Errors
 /// [`UpError`]. Output into a closed pipe is none: then it ends quietly.
 pub fn run(args: UpArgs) -> Result<(), UpError> {
     let stop = StopSignal::install().map_err(system("catching signals"))?;
-    serve(&args, &mut io::stdout().lock(), &stop)
+    match args.pcap.as_deref() {
+        Some(path) if is_stdout(path) => {
+            sink::refuse_terminal(path)?;
+            serve(&args, &mut io::stderr().lock(), &stop)
+        }
+        _ => serve(&args, &mut io::stdout().lock(), &stop),
+    }
 }
 
 /// Brings the stack up until `stop` becomes readable or is hung up; prints to `out`.
@@ -152,84 +180,159 @@ pub fn serve(args: &UpArgs, out: &mut dyn Write, stop: impl AsFd) -> Result<(), 
 
 fn serve_to(args: &UpArgs, out: &mut dyn Write, stop: impl AsFd) -> Result<(), UpError> {
     let plan = Plan::of(args)?;
-    let (mut runtime, dev) = start(&plan)?;
+    let waiter = Arc::new(Waiter::new().map_err(system("a place to wait"))?);
+    let mut up = Up::start(&plan, &waiter)?;
     if plan.echo {
-        services::start(&mut runtime)?;
+        services::start(&mut up.runtime)?;
     }
-    let mut walk = plan.walk.map(|filter| {
-        runtime.machine().tracer.start(filter);
-        WalkPrinter::new(runtime.machine())
-    });
+    if let Some(filter) = plan.walk {
+        up.runtime.machine().tracer.start(filter);
+        let comments = if up.capture.is_some() { Comments::Yes } else { Comments::No };
+        up.walk = Some(WalkPrinter::new(up.runtime.machine(), comments));
+    }
     // Before the first look at the link, so that no change falls between.
     let watch = LinkWatch::new().map_err(system("watching the link"))?;
-    let mut link = runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
-    report::greeting(out, &plan, &dev, link == TapLink::Up)?;
-    let waiter = Waiter::new().map_err(system("a place to wait"))?;
+    let mut link = up.runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
+    report::greeting(out, &plan, &up.dev, link == TapLink::Up)?;
     waiter.add(&stop, STOP, Trigger::Level).map_err(system("waiting for the end"))?;
     waiter.add(&watch, LINK, Trigger::Level).map_err(system("watching the link"))?;
     'up: while link != TapLink::Gone {
-        // Only while somebody watches the walk is there anything to do every now and then.
-        let timeout = walk.as_ref().map(|_| WALK_PACE);
+        up.look(out, &waiter)?;
+        // Frames wake us; what the walk records does not.
+        let timeout = up.walk.as_ref().map(|_| WALK_PACE);
         for token in waiter.wait(timeout).map_err(system("waiting"))? {
-            if token == STOP {
-                break 'up;
-            }
-            if watch.drain() {
-                let now = runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
-                if now != std::mem::replace(&mut link, now) {
-                    report::link(out, &plan.tap, now)?;
+            match token {
+                STOP => break 'up,
+                READER => up.reader_reported(),
+                _ if watch.drain() => {
+                    let now = up.runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
+                    if now != std::mem::replace(&mut link, now) {
+                        report::link(out, &plan.tap, now)?;
+                    }
                 }
+                _ => {}
             }
-        }
-        if let Some(walk) = &mut walk {
-            walk.print(runtime.machine(), out)?;
         }
     }
-    finish(runtime, dev, walk, out)?;
+    up.finish(out, &waiter)?;
     if link == TapLink::Gone { Err(UpError::Gone(plan.tap)) } else { Ok(()) }
 }
 
 const STOP: Token = Token(0);
 const LINK: Token = Token(1);
+const READER: Token = Token(2);
 /// So often ended packets are looked for while the walk is printed.
 const WALK_PACE: Duration = Duration::from_millis(50);
 
-/// The machine with its device up, addressed and routed.
-fn start(plan: &Plan) -> Result<(Runtime, Arc<NetDevice>), UpError> {
-    let tap = Tap::open(&plan.tap, TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() })?;
-    let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);
-    let host_mac = tap.mac().map_err(system("the TAP's link address"))?;
-    let mut runtime = Runtime::builder().boot()?;
-    let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
-    let dev = runtime.add_tap(tap, spec)?;
-    let mut cx = runtime.task("up");
-    update_devconf(&mut cx, dev.ifindex, |cnf| cnf.arp_notify = true)
-        .map_err(refused("settings of the device"))?;
-    dev_open(&mut cx, &dev).map_err(refused("bringing the device up"))?;
-    inet_insert_ifa(&mut cx, &dev, plan.addr).map_err(refused("adding the address"))?;
-    if let Some(gw) = plan.gw {
-        let info = FibInfo { gateway: gw.into(), ..FibInfo::default() };
-        fib_new_route(&mut cx, 0, 0, info).map_err(refused("adding the default route"))?;
-    }
-    Ok((runtime, dev))
-}
-
-/// Stops everything, then tells what was counted.
-fn finish(
+/// The machine, and who watches it.
+struct Up {
     runtime: Runtime,
     dev: Arc<NetDevice>,
     walk: Option<WalkPrinter>,
-    out: &mut dyn Write,
-) -> Result<(), UpError> {
-    let m = Arc::clone(runtime.machine());
-    m.tracer.stop();
-    runtime.shutdown()?;
-    if let Some(mut walk) = walk {
-        walk.print(&m, out)?;
-        walk.print_rest(out)?;
+    capture: Option<Capture>,
+    /// Why the capture came to its end before the stop.
+    broken: Option<UpError>,
+}
+
+impl Up {
+    /// The machine with its device up, addressed and routed, and captured from the first frame on.
+    fn start(plan: &Plan, waiter: &Arc<Waiter>) -> Result<Self, UpError> {
+        let options = TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() };
+        let tap = Tap::open(&plan.tap, options)?;
+        let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);
+        let host_mac = tap.mac().map_err(system("the TAP's link address"))?;
+        let mut runtime = Runtime::builder().boot()?;
+        let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
+        let dev = runtime.add_tap(tap, spec)?;
+        let mut cx = runtime.task("up");
+        // Not before the TAP is ours: it would empty the file of another that runs on this TAP.
+        let capture = match &plan.pcap {
+            None => None,
+            Some(path) => {
+                let sink = Sink::open(path)?;
+                sink.watch(waiter, READER).map_err(system("watching the capture's reader"))?;
+                let began = Capture::start(&mut cx, &dev, sink, waiter);
+                Some(began.map_err(system("beginning the capture"))?)
+            }
+        };
+        update_devconf(&mut cx, dev.ifindex, |cnf| cnf.arp_notify = true)
+            .map_err(refused("settings of the device"))?;
+        dev_open(&mut cx, &dev).map_err(refused("bringing the device up"))?;
+        inet_insert_ifa(&mut cx, &dev, plan.addr).map_err(refused("adding the address"))?;
+        if let Some(gw) = plan.gw {
+            let info = FibInfo { gateway: gw.into(), ..FibInfo::default() };
+            fib_new_route(&mut cx, 0, 0, info).map_err(refused("adding the default route"))?;
+        }
+        drop(cx);
+        Ok(Self { runtime, dev, walk: None, capture, broken: None })
     }
-    report::counters(out, &m, &dev)?;
-    Ok(())
+
+    fn reader_reported(&mut self) {
+        if let Some(capture) = &mut self.capture {
+            capture.sink().reported();
+        }
+    }
+
+    /// Writes the frames that have passed and prints the packets that have ended.
+    fn look(&mut self, out: &mut dyn Write, waiter: &Waiter) -> Result<(), UpError> {
+        if let Some(capture) = &mut self.capture {
+            capture.take();
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.take(self.runtime.machine());
+        }
+        if let Some(capture) = &mut self.capture {
+            let written = capture.write(self.walk.as_ref());
+            let sink = capture.sink();
+            if let Err(error) = written.and_then(|()| sink.watch_on(waiter, READER)) {
+                self.capture_failed(error, out)?;
+            }
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.print(out)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on without the capture; a reader of standard output that has seen enough ends us.
+    fn capture_failed(&mut self, source: io::Error, out: &mut dyn Write) -> Result<(), UpError> {
+        let Some(mut capture) = self.capture.take() else { return Ok(()) };
+        if capture.is_quiet(&source) {
+            return Err(UpError::Output(source));
+        }
+        capture.stop(&mut self.runtime.task("up"));
+        let file = capture.sink().name().to_owned();
+        writeln!(out, "can't write {file}: {source}; going on without the capture")?;
+        out.flush()?;
+        self.broken = Some(UpError::Capture { file, source });
+        Ok(())
+    }
+
+    /// Stops everything, then tells what was counted.
+    fn finish(mut self, out: &mut dyn Write, waiter: &Waiter) -> Result<(), UpError> {
+        if let Some(capture) = &self.capture {
+            capture.stop(&mut self.runtime.task("up"));
+        }
+        self.look(out, waiter)?;
+        let m = Arc::clone(self.runtime.machine());
+        if let Some(capture) = &mut self.capture {
+            match capture.finish(&m, self.walk.as_ref()) {
+                Ok((frames, dropped)) => {
+                    report::capture(out, capture.sink().name(), frames, dropped)?;
+                }
+                Err(error) => self.capture_failed(error, out)?,
+            }
+        }
+        m.tracer.stop();
+        self.runtime.shutdown()?;
+        if let Some(mut walk) = self.walk {
+            walk.take(&m);
+            walk.print(out)?;
+            walk.print_rest(out)?;
+        }
+        report::counters(out, &m, &self.dev)?;
+        self.broken.map_or(Ok(()), Err)
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +359,8 @@ mod tests {
         assert_eq!(parse(&format!("--walk {common}")).walk.as_deref(), Some(""));
         assert_eq!(parse(&format!("{common} --walk udp,7")).walk.as_deref(), Some("udp,7"));
         assert!(!parse(common).echo && parse(&format!("{common} --echo")).echo);
+        let pcap = parse(&format!("{common} --pcap - --walk")).pcap;
+        assert!(pcap.is_some_and(|path| is_stdout(&path)));
     }
 
     #[test]

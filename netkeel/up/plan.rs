@@ -4,6 +4,7 @@ use super::{UpArgs, UpError};
 use stack::kernel::trace::WalkFilter;
 use stack::net::ipv4::devinet::{IfAddr, mask};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP};
 
 /// The arguments, understood.
@@ -14,6 +15,7 @@ pub(super) struct Plan {
     pub(super) gw: Option<Ipv4Addr>,
     pub(super) echo: bool,
     pub(super) walk: Option<WalkFilter>,
+    pub(super) pcap: Option<PathBuf>,
 }
 
 fn usage(text: String) -> UpError {
@@ -25,7 +27,8 @@ impl Plan {
         let addr = parse_addr(&args.addr)?;
         let gw = args.gw.as_deref().map(|gw| parse_gw(gw, &addr)).transpose()?;
         let walk = args.walk.as_deref().map(parse_filter).transpose()?;
-        Ok(Self { tap: args.tap.clone(), addr, gw, echo: args.echo, walk })
+        let (tap, pcap) = (args.tap.clone(), args.pcap.clone());
+        Ok(Self { tap, addr, gw, echo: args.echo, walk, pcap })
     }
 
     /// The host side's address in the commands we print: the gateway's, or the network's first
@@ -141,6 +144,7 @@ mod tests {
             gw: gw.map(str::to_owned),
             echo: false,
             walk: walk.map(str::to_owned),
+            pcap: None,
         };
         Plan::of(&args).map_err(|error| {
             assert_eq!(error.exit_code(), 2);

@@ -48,6 +48,16 @@ pub(super) fn link(out: &mut dyn Write, name: &str, link: TapLink) -> io::Result
     out.flush()
 }
 
+/// What the capture holds, and what it had no room for.
+pub(super) fn capture(
+    out: &mut dyn Write,
+    file: &str,
+    frames: u64,
+    dropped: u64,
+) -> io::Result<()> {
+    writeln!(out, "capture: {frames} frames in {file}, {dropped} dropped")
+}
+
 /// Every counter that is not zero, under Linux's name.
 pub(super) fn counters(out: &mut dyn Write, m: &Machine, dev: &NetDevice) -> io::Result<()> {
     let stats = dev.ops.ndo_get_stats64();

@@ -1,13 +1,16 @@
 //! `--walk`: prints each watched packet's stations once it has ended.
 //!
 //! Key type: [`WalkPrinter`]. A packet is printed with what its spans (the interrupt, the poll, the
-//! call it was handled in) recorded so far; a span's record is printed with one packet only.
+//! call it was handled in) recorded so far; a span's record is printed with one packet only. The
+//! same records are the comments of a capture's frames.
 
+use super::capture::Frame;
+use crate::walk::{is_end, is_link, pcapng::Comment};
 use stack::kernel::machine::Machine;
 use stack::kernel::time::Ktime;
 use stack::kernel::trace::events::Point;
 use stack::kernel::trace::{Record, WalkId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -15,6 +18,9 @@ use std::time::Duration;
 const MOST_IDS: usize = 10_000;
 /// A span of which nothing was heard for so long is forgotten.
 const STALE: Duration = Duration::from_secs(10);
+/// A frame is written at most so long after it passed, unless its file is behind: so long what was
+/// printed is kept for comments.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// What was recorded of packets and spans that have not been printed.
 pub(super) struct WalkPrinter {
@@ -22,28 +28,55 @@ pub(super) struct WalkPrinter {
     /// Device names by index.
     names: Vec<String>,
     open: BTreeMap<WalkId, Vec<Record>>,
+    /// Packets to be printed next.
+    ended: Vec<WalkId>,
+    lost: u64,
+    /// What was printed a moment ago, if there are comments to be made.
+    printed: Option<BTreeMap<WalkId, Vec<Record>>>,
+}
+
+/// Whether frames are captured beside the walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comments {
+    No,
+    Yes,
 }
 
 impl WalkPrinter {
-    pub(super) fn new(m: &Machine) -> Self {
+    pub(super) fn new(m: &Machine, comments: Comments) -> Self {
         let devs = &m.tables().net.devs;
         let name = |dev: &Option<_>| dev.as_ref().map_or(String::new(), name_of);
-        Self { start: m.ktime_get(), names: devs.iter().map(name).collect(), open: BTreeMap::new() }
+        Self::with(m.ktime_get(), devs.iter().map(name).collect(), comments)
     }
 
-    /// Prints the packets that have ended since the last time.
-    pub(super) fn print(&mut self, m: &Machine, out: &mut dyn Write) -> io::Result<()> {
+    fn with(start: Ktime, names: Vec<String>, comments: Comments) -> Self {
+        let printed = (comments == Comments::Yes).then(BTreeMap::new);
+        Self { start, names, open: BTreeMap::new(), ended: Vec::new(), lost: 0, printed }
+    }
+
+    /// Takes what was recorded since the last time.
+    pub(super) fn take(&mut self, m: &Machine) {
         let (records, lost) = m.tracer.take();
+        self.lost += lost;
+        let Some(last) = records.last().map(|record| record.time) else { return };
+        for record in records {
+            if is_end(record.point) {
+                self.ended.push(record.id);
+            }
+            self.open.entry(record.id).or_default().push(record);
+        }
+        self.forget(last);
+    }
+
+    /// Prints the packets that have ended.
+    pub(super) fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let lost = std::mem::take(&mut self.lost);
         if lost != 0 {
             writeln!(out, "walk: {lost} records were lost: watch less with a filter")?;
         }
-        let Some(last) = records.last().map(|record| record.time) else { return Ok(()) };
-        let mut ended = Vec::new();
-        for record in records {
-            if matches!(record.point, Point::consume_skb | Point::kfree_skb) {
-                ended.push(record.id);
-            }
-            self.open.entry(record.id).or_default().push(record);
+        let mut ended = std::mem::take(&mut self.ended);
+        if ended.is_empty() {
+            return Ok(());
         }
         // In the order they began: an answer ends before the question that led to it.
         ended.sort_by_key(|id| self.open.get(id).and_then(|r| r.first()).map(|r| r.time));
@@ -52,8 +85,44 @@ impl WalkPrinter {
                 self.packet(id, records, out)?;
             }
         }
-        self.forget(last);
         out.flush()
+    }
+
+    /// The walk of a frame's packet up to the frame, if it is watched.
+    pub(super) fn comment(&self, frame: &Frame) -> Option<Comment> {
+        if !frame.packet.watched() {
+            return None;
+        }
+        let of = |id: WalkId| {
+            let printed = self.printed.as_ref().and_then(|printed| printed.get(&id));
+            let known = printed.into_iter().chain(self.open.get(&id)).flatten();
+            known.filter(|record| record.time <= frame.time)
+        };
+        // The tap has a clone: the walk is the original's.
+        let packet = of(frame.packet)
+            .find(|record| record.point == Point::link_clone)
+            .and_then(Record::link)
+            .unwrap_or(frame.packet);
+        let spans: BTreeSet<WalkId> = of(packet)
+            .filter(|record| record.point == Point::link_span)
+            .filter_map(Record::link)
+            .collect();
+        let ids = std::iter::once(packet).chain(spans);
+        let mut records: Vec<&Record> =
+            ids.flat_map(of).filter(|record| !is_link(record.point)).collect();
+        records.sort_by_key(|record| record.time);
+        let mut comment = Comment::new(&format!("packet {}", short(packet)));
+        for record in records {
+            if !comment.station(&self.at(record), record) {
+                break;
+            }
+        }
+        Some(comment)
+    }
+
+    fn at(&self, record: &Record) -> String {
+        let at = record.time.since(self.start);
+        format!("{}.{:06}", at.as_secs(), at.subsec_micros())
     }
 
     /// Prints the packets that have not ended: they are still queued somewhere.
@@ -88,20 +157,24 @@ impl WalkPrinter {
         records
             .iter()
             .filter(|record| record.point != Point::link_span)
-            .try_for_each(|record| self.line(record, out))
+            .try_for_each(|record| self.line(record, out))?;
+        if let Some(printed) = &mut self.printed {
+            for record in records {
+                printed.entry(record.id).or_default().push(record);
+            }
+        }
+        Ok(())
     }
 
     fn line(&self, record: &Record, out: &mut dyn Write) -> io::Result<()> {
-        let at = record.time.since(self.start);
         let dev = match record.dev {
             0 => "-",
             dev => self.names.get(usize::from(dev)).map_or("?", String::as_str),
         };
         write!(
             out,
-            "{:6}.{:06} cpu{} {:9} {:26} {:8} {:>5}",
-            at.as_secs(),
-            at.subsec_micros(),
+            "{:>13} cpu{} {:9} {:26} {:8} {:>5}",
+            self.at(record),
             record.cpu,
             record.context.name(),
             record.point.name(),
@@ -122,8 +195,14 @@ impl WalkPrinter {
             let packet = records.iter().any(|record| record.len != 0 || record.dev != 0);
             packet || records.last().is_some_and(|last| now.since(last.time) < STALE)
         });
-        while self.open.len() > MOST_IDS {
-            self.open.pop_first();
+        if let Some(printed) = &mut self.printed {
+            let recent = |last: &Record| now.since(last.time) < RECENT;
+            printed.retain(|_, records| records.last().is_some_and(recent));
+        }
+        for known in std::iter::once(&mut self.open).chain(&mut self.printed) {
+            while known.len() > MOST_IDS {
+                known.pop_first();
+            }
         }
     }
 }
@@ -159,11 +238,8 @@ mod tests {
 
     #[test]
     fn a_packet_is_printed_with_its_span_in_order_and_once() {
-        let mut printer = WalkPrinter {
-            start: Ktime(0),
-            names: vec![String::new(), "nk0".to_owned()],
-            open: BTreeMap::new(),
-        };
+        let names = vec![String::new(), "nk0".to_owned()];
+        let mut printer = WalkPrinter::with(Ktime(0), names, Comments::No);
         let span = vec![record(100, 1000, Point::net_rx_action, 0)];
         printer.open.insert(WalkId(100), span);
         let records = vec![
@@ -186,11 +262,39 @@ mod tests {
 
     #[test]
     fn spans_that_lead_nowhere_are_forgotten() {
-        let mut printer = WalkPrinter { start: Ktime(0), names: Vec::new(), open: BTreeMap::new() };
+        let mut printer = WalkPrinter::with(Ktime(0), Vec::new(), Comments::No);
         let span = vec![record(100, 1000, Point::net_rx_action, 0)];
         printer.open.insert(WalkId(100), span);
         printer.open.insert(WalkId(1), vec![record(1, 1000, Point::ip_rcv, 0)]);
         printer.forget(Ktime::from_secs(60));
         assert_eq!(printer.open.keys().collect::<Vec<_>>(), [&WalkId(1)]);
+    }
+
+    #[test]
+    fn a_frames_comment_is_its_packets_walk_also_after_that_was_printed() {
+        let mut printer = WalkPrinter::with(Ktime(0), Vec::new(), Comments::Yes);
+        let records = [
+            record(100, 1000, Point::net_rx_action, 0),
+            record(1, 2000, Point::link_span, 100),
+            record(1, 3000, Point::netif_receive_skb, 0),
+            record(2, 3500, Point::link_clone, 1),
+            record(1, 5000, Point::ip_rcv, 0),
+            record(1, 6000, Point::consume_skb, 0),
+        ];
+        for record in records {
+            printer.open.entry(record.id).or_default().push(record);
+        }
+        let frame = Frame::seen(Ktime(4000), WalkId(2));
+        let text = |printer: &WalkPrinter| {
+            printer.comment(&frame).map(|comment| comment.text().to_owned()).unwrap_or_default()
+        };
+        let expected = "packet 1\n0.000001 cpu0 softirq net_rx_action\n\
+                        0.000003 cpu0 softirq netif_receive_skb";
+        assert_eq!(text(&printer), expected);
+        printer.ended.push(WalkId(1));
+        printer.print(&mut Vec::new()).unwrap();
+        assert!(!printer.open.contains_key(&WalkId(1)));
+        assert_eq!(text(&printer), expected);
+        assert!(printer.comment(&Frame::seen(Ktime(4000), WalkId::NONE)).is_none());
     }
 }

@@ -5,72 +5,68 @@
 
 use super::{Story, is_link};
 use crate::scenario::Frame;
-use pcap_file::pcapng::PcapNgWriter;
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption,
-};
-use pcap_file::{DataLink, PcapError};
-use stack::kernel::trace::{WalkId, events::Point};
+use hw::capture::{CaptureWriter, Direction, LONGEST_COMMENT, Packet};
+use stack::kernel::trace::{Record, WalkId, events::Point};
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
-
-/// The format's measure of an option is 16 bits.
-const LONGEST_COMMENT: usize = 60_000;
-/// Decimal digits of a second: nanoseconds.
-const NANOSECONDS: u8 = 9;
-/// `epb_flags`: the frame came in.
-const INBOUND: u32 = 1;
-/// `epb_flags`: the frame went out.
-const OUTBOUND: u32 = 2;
 
 /// Writes the capture.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, story: &Story<'_>) -> io::Result<()> {
-    let mut writer = PcapNgWriter::new(out).map_err(plain)?;
+    let mut writer = CaptureWriter::new(out)?;
     let mut interfaces = Vec::new();
     for (machine, host) in story.scene.hosts.iter().enumerate() {
         for (dev, name) in &host.devs {
-            interfaces.push((machine as u16, *dev));
-            let mut block = InterfaceDescriptionBlock::new(DataLink::ETHERNET, 0);
-            block.options = vec![
-                InterfaceDescriptionOption::IfName(format!("{}:{name}", host.name).into()),
-                InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-            ];
-            writer.write_pcapng_block(block).map_err(plain)?;
+            let number = writer.interface(&format!("{}:{name}", host.name))?;
+            interfaces.push(((machine as u16, *dev), number));
         }
     }
     for frame in &story.scene.frames {
-        let at = interfaces.iter().position(|at| *at == (frame.machine, frame.dev));
-        let Some(at) = at else { continue };
-        let block = EnhancedPacketBlock {
-            interface_id: at as u32,
-            timestamp: Duration::from_nanos(sim::clock::REAL_EPOCH + frame.time.0),
-            original_len: frame.bytes.len() as u32,
-            data: frame.bytes.as_slice().into(),
-            options: vec![
-                EnhancedPacketOption::Comment(comment(story, frame).into()),
-                EnhancedPacketOption::Flags(if frame.outgoing { OUTBOUND } else { INBOUND }),
-            ],
-        };
-        writer.write_pcapng_block(block).map_err(plain)?;
+        let at = interfaces.iter().find(|(at, _)| *at == (frame.machine, frame.dev));
+        let Some(&(_, interface)) = at else { continue };
+        writer.packet(&Packet {
+            interface,
+            time: Duration::from_nanos(sim::clock::REAL_EPOCH + frame.time.0),
+            direction: if frame.outgoing { Direction::Out } else { Direction::In },
+            bytes: &frame.bytes,
+            comment: Some(comment(story, frame).text()),
+        })?;
     }
     Ok(())
 }
 
-fn plain(error: PcapError) -> io::Error {
-    match error {
-        PcapError::IoError(error) => error,
-        other => io::Error::other(other),
+/// A frame's comment: its packet's name, then a line for each station.
+pub(crate) struct Comment(String);
+
+impl Comment {
+    /// Begins with the packet's name.
+    pub(crate) fn new(packet: &str) -> Self {
+        Self(packet.to_owned())
+    }
+
+    /// Adds a station; false when there is room for no more.
+    pub(crate) fn station(&mut self, when_and_where: &str, record: &Record) -> bool {
+        let (context, point) = (record.context.name(), record.point.name());
+        let line = format!("\n{when_and_where} cpu{} {context} {point}", record.cpu);
+        let fits = self.0.len() + line.len() + MORE.len() <= LONGEST_COMMENT;
+        self.0.push_str(if fits { &line } else { MORE });
+        fits
+    }
+
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 }
 
+/// Stands for the stations that had no room.
+const MORE: &str = "\n...";
+
 /// The packet's walk, and that of the calls and interrupts it was handled in, up to the frame.
-fn comment(story: &Story<'_>, frame: &Frame) -> String {
+fn comment(story: &Story<'_>, frame: &Frame) -> Comment {
     let past = || story.steps.iter().take_while(|step| step.record.time <= frame.time);
     // The tap has a clone: the walk is the original's.
     let clone_of = |id: WalkId| {
@@ -80,7 +76,7 @@ fn comment(story: &Story<'_>, frame: &Frame) -> String {
     let packet = clone_of(frame.packet).unwrap_or(frame.packet);
     let spans: BTreeSet<WalkId> =
         past().filter(|step| step.record.id == packet).map(|step| step.span).collect();
-    let mut text = format!("{}\n", story.name(packet));
+    let mut comment = Comment::new(&story.name(packet));
     for step in past() {
         let record = &step.record;
         let own = record.id == packet || spans.contains(&record.id);
@@ -88,23 +84,12 @@ fn comment(story: &Story<'_>, frame: &Frame) -> String {
             continue;
         }
         let ns = record.time.0 - story.start();
-        let line = format!(
-            "{}.{:03} {} cpu{} {} {}\n",
-            ns / 1000,
-            ns % 1000,
-            story.host(step.machine),
-            record.cpu,
-            record.context.name(),
-            record.point.name(),
-        );
-        if text.len() + line.len() > LONGEST_COMMENT {
-            let _fits = write!(text, "...");
+        let at = format!("{}.{:03} {}", ns / 1000, ns % 1000, story.host(step.machine));
+        if !comment.station(&at, record) {
             break;
         }
-        text.push_str(&line);
     }
-    text.truncate(text.trim_end().len());
-    text
+    comment
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! linux: net/ipv4/udp.c.
 
 use crate::kernel::context::TaskCx;
-use crate::net::core::datagram::{__skb_recv_datagram, Taken, copy_to_iter};
+use crate::net::core::datagram::{__skb_recv_datagram, copy_to_iter};
 use crate::net::core::skbuff::{SkBuff, consume_skb_task};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_sockglue::{Noted, RecvFlags, ip_cmsg_recv, ip_recv_error};
@@ -14,7 +14,7 @@ use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IpHdr;
 use uapi::snmp::UdpMib;
-use uapi::socket::{MSG_ERRQUEUE, MSG_TRUNC};
+use uapi::socket::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC};
 use uapi::udp::UdpHdr;
 
 /// Receives a datagram: its data, its sender, and the control data asked for.
@@ -35,28 +35,59 @@ pub(super) fn udp_recvmsg(
     if msg.flags & MSG_ERRQUEUE != 0 {
         return Poll::Ready(ip_recv_error(sk, msg));
     }
-    let mut peeked = None;
-    let taken = __skb_recv_datagram(cx, sk, msg.flags, wait, |skb, offset, flags| {
-        let (received, copied) = copy_out(skb, offset, msg);
-        peeked = Some((received, note(skb, flags)));
-        copied
+    if msg.flags & MSG_PEEK != 0 {
+        return udp_peekmsg(cx, sk, msg, wait);
+    }
+    let taken = __skb_recv_datagram(cx, sk, msg.flags, wait, |state| {
+        let skb = state.dequeue()?;
+        state.sk_peek_offset_bwd(skb.len());
+        Some((skb, RecvFlags::of(state)))
     });
-    let (mut received, noted) = match ready!(taken) {
+    let (skb, flags) = match ready!(taken) {
         Err(error) => return Poll::Ready(Err(error)),
-        Ok(Taken::Shutdown) => return Poll::Ready(Ok(Received::default())),
-        Ok(Taken::Peeked) => peeked.unwrap_or_default(),
-        Ok(Taken::Packet(skb, flags)) => {
-            walk!(cx, skb, skb_copy_datagram_iovec);
-            let out = (copy_out(&skb, 0, msg).0, note(&skb, flags));
-            cx.count(UdpMib::InDatagrams);
-            consume_skb_task(cx, skb);
-            out
-        }
+        Ok(None) => return Poll::Ready(Ok(Received::default())),
+        Ok(Some(taken)) => taken,
     };
+    walk!(cx, skb, skb_copy_datagram_iovec);
+    let (mut received, _) = copy_out(&skb, 0, msg);
+    if flags.wants_control() {
+        tell(cx, msg, note(&skb, flags), &mut received);
+    }
+    cx.count(UdpMib::InDatagrams);
+    consume_skb_task(cx, skb);
+    Poll::Ready(Ok(received))
+}
+
+/// Looks at a datagram that stays in the queue (`MSG_PEEK`), from where `SO_PEEK_OFF` says.
+#[cold]
+fn udp_peekmsg(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    msg: &mut MsgRecv<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<Received, Errno>> {
+    let flags = msg.flags;
+    let peeked = __skb_recv_datagram(cx, sk, flags, wait, |state| {
+        let wants = RecvFlags::of(state);
+        let (skb, offset) = state.to_peek()?;
+        let (received, copied) = copy_out(skb, offset, msg);
+        let noted = note(skb, wants);
+        state.sk_peek_offset_fwd(copied);
+        Some((received, noted))
+    });
+    Poll::Ready(ready!(peeked).map(|peeked| {
+        let (mut received, noted) = peeked.unwrap_or_default();
+        tell(cx, msg, noted, &mut received);
+        received
+    }))
+}
+
+/// Writes the control data.
+#[cold]
+fn tell(cx: &mut TaskCx, msg: &mut MsgRecv<'_>, noted: Option<Noted>, received: &mut Received) {
     if let Some(noted) = noted {
         received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut received.flags);
     }
-    Poll::Ready(Ok(received))
 }
 
 /// What the reader asked to know, before the packet is gone.

@@ -6,4 +6,6 @@ mod hostile;
 mod interop;
 mod link;
 mod output;
+mod pcap;
+mod pcap_ends;
 mod up;

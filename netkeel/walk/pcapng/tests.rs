@@ -1,7 +1,12 @@
 use super::*;
 use crate::scenario::Subject;
 use crate::walk::tests::scene;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+
+/// Decimal digits of a second in times.
+const NANOSECONDS: u8 = 9;
 
 fn capture(subject: Subject) -> Vec<u8> {
     let scene = scene(subject, true);

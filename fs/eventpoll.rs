@@ -1,7 +1,7 @@
 //! epoll: a list of what became ready, kept by those who make it ready.
 //!
 //! linux: fs/eventpoll.c. Key types: [`EventPoll`], [`EpollEvent`]. Contexts: the calls in tasks;
-//! [`EpItem`]'s callback in any, under the lock of what is waited for. Locks: `class::Epoll` (the
+//! `EpItem`'s callback in any, under the lock of what is waited for. Locks: `class::Epoll` (the
 //! interest list), `class::EpollReady` (the ready list).
 //! DIVERGES: an epoll descriptor can't be added to another (EINVAL; Linux allows five levels).
 

@@ -1,7 +1,7 @@
 //! Files: descriptors, and the calls that take any descriptor.
 //!
 //! linux: fs/file.c, include/linux/fs.h, include/linux/fdtable.h. Key types: [`File`],
-//! [`FilesStruct`], [`FdCache`]. Contexts: task. Lock: `class::Files`, for changes only.
+//! [`FilesStruct`], `FdCache`. Contexts: task. Lock: `class::Files`, for changes only.
 //! Invariants: looking a descriptor up touches no count and takes no lock while the table is
 //! unchanged; a file is released when its last descriptor is closed.
 

@@ -11,14 +11,15 @@ use drivers::net::tun::{TapFault, TapPort, Wants};
 use stack::kernel::irq::IrqLine;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A TAP whose events are interrupts of one CPU.
 pub(crate) struct HostTap {
     pub(crate) tap: Tap,
     idle: Arc<CpuIdle>,
     slot: usize,
-    line: OnceLock<IrqLine>,
+    /// Taken out when the TAP is: the line leads to the driver, which holds this.
+    line: Mutex<Option<IrqLine>>,
     /// The next interrupt may be for room to write, too.
     room: AtomicBool,
     /// Arming reads `room` and calls the system; two at once could leave the older wish standing.
@@ -32,7 +33,7 @@ impl HostTap {
             tap,
             idle: Arc::clone(idle),
             slot,
-            line: OnceLock::new(),
+            line: Mutex::new(None),
             room: AtomicBool::new(false),
             arming: Mutex::new(()),
         })?;
@@ -47,7 +48,7 @@ impl HostTap {
 
     /// From now on events raise this line.
     pub(crate) fn connect(&self, line: IrqLine) {
-        let _first = self.line.set(line);
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
 
     /// Takes the descriptor out of the CPU's set.
@@ -55,13 +56,16 @@ impl HostTap {
         // Fails only for one that is out already.
         let _ = self.idle.waiter.remove(&self.tap);
         self.idle.remove_source(self.slot);
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(line);
     }
 }
 
 impl IrqSource for HostTap {
     fn fire(&self) {
         self.room.store(false, Ordering::SeqCst);
-        if let Some(line) = self.line.get() {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(line) = line {
             line.raise();
         }
     }

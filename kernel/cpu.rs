@@ -1,6 +1,6 @@
 //! A virtual CPU: what its holder has to itself, and what others may touch.
 //!
-//! linux: include/linux/percpu.h, kernel/cpu.c. Key types: [`Cpu`], [`CpuLocal`], [`Stay`].
+//! linux: include/linux/percpu.h, kernel/cpu.c. Key types: [`Cpu`], [`CpuLocal`], `Stay`.
 //! Contexts: all. Locks: the CPU itself, `class::Cpu`.
 //! Invariants: [`CpuLocal`] is exclusive to the one inside; nobody leaves with an interrupt unseen
 //! that came in during the stay; wake-ups fire after the CPU was left.

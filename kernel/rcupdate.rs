@@ -1,6 +1,6 @@
 //! Read-mostly tables as a snapshot: readers borrow, writers publish a changed copy and wait.
 //!
-//! linux: kernel/rcupdate.c, kernel/rcutree.c. Key types: [`Tables`], [`Publisher`].
+//! linux: kernel/rcupdate.c, kernel/rcutree.c. Key types: [`Tables`], `Publisher`.
 //! Contexts: reading in BH and hard interrupt by the context's borrow (which is `rcu_read_lock`);
 //! writing from tasks under `class::Tables`. Locks: `class::Publish` around the pointer.
 //! Invariant: when [`synchronize_net`] returns, no CPU reads an older snapshot.

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask check` runs all of them; each is one module of [`checks`], or [`map`] for the map
 //! of Linux's stations. Everything works on plain text with comments and strings told apart
-//! ([`source`]), so the checks need nothing but the standard library and take a second. [`bench`]
+//! ([`source`]), so the checks need nothing but the standard library and take a second. [`mod@bench`]
 //! is beside them: it builds, runs and counts.
 
 mod bench;

@@ -1,6 +1,6 @@
 //! Options and control data of `SOL_IP`, and the error queue. Context: task.
 //!
-//! linux: net/ipv4/ip_sockglue.c. Key types: [`IpcmCookie`], [`RecvFlags`].
+//! linux: net/ipv4/ip_sockglue.c. Key types: `IpcmCookie`, `RecvFlags`.
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::Tables;

@@ -2,7 +2,7 @@
 //!
 //! linux: net/ipv4/route.c. Key types: [`Flow4`], [`RouteCache`]. Contexts: BH.
 //! Invariants: a decision made under older tables is never used; an answer goes out only to a
-//! source that passed [`fib_validate_source`].
+//! source that passed `fib_validate_source`.
 //! DIVERGES: no redirects, no PMTU exceptions yet; the cache is a CPU's own and holds decisions, as
 //! Linux's did until 3.5 and its next-hop caches do since.
 
@@ -343,7 +343,7 @@ fn fib_validate_source(
 /// Looks up the way of a flow of a socket.
 ///
 /// # Errors
-/// As [`__ip_route_output_key`].
+/// As `__ip_route_output_key`.
 ///
 /// linux: include/net/route.h:ip_route_output_ports
 #[inline(always)]
@@ -355,7 +355,7 @@ pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>
 /// Looks up the way of a flow.
 ///
 /// # Errors
-/// As [`__ip_route_output_key`].
+/// As `__ip_route_output_key`.
 ///
 /// linux: net/ipv4/route.c:ip_route_output_flow
 #[inline(always)]

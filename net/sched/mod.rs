@@ -64,7 +64,7 @@ struct Inner {
 }
 
 /// The right to run a qdisc: one CPU has it at a time. Given back by
-/// [`sch_generic::qdisc_run_end`]; dropped by a panic it is simply free again.
+/// `sch_generic::qdisc_run_end`; dropped by a panic it is simply free again.
 #[derive(Debug)]
 pub struct Running {
     qdisc: Arc<Qdisc>,

@@ -1,8 +1,8 @@
 //! The socket calls.
 //!
 //! linux: net/socket.c. Key types: [`Socket`], [`MsgSend`], [`MsgRecv`], [`Wait`].
-//! Parts: [`calls`] (the system calls), [`options`] (`SOL_SOCKET`).
-//! Contexts: task. A call that may sleep is an [`Operation`]: a value that is polled; the others
+//! Parts: `calls` (the system calls), `options` (`SOL_SOCKET`).
+//! Contexts: task. A call that may sleep is an `Operation`: a value that is polled; the others
 //! return at once.
 
 mod calls;

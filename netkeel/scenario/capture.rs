@@ -7,7 +7,7 @@ use stack::kernel::context::BhCx;
 use stack::kernel::time::Ktime;
 use stack::kernel::trace::WalkId;
 use stack::net::core::dev::{DevId, NetDevice, PacketTap};
-use stack::net::core::skbuff::{PktType, Skb, consume_skb};
+use stack::net::core::skbuff::{IpSummed, PktType, Skb, consume_skb};
 use std::sync::{Arc, Mutex, PoisonError};
 use uapi::if_ether::EthHdr;
 use zerocopy::IntoBytes;
@@ -50,6 +50,16 @@ impl PacketTap for Capture {
         }
         for part in skb.parts() {
             bytes.extend_from_slice(part);
+        }
+        // What the card is to fill in is filled in here, as the wire carries it.
+        if let (true, IpSummed::Partial, Some(start)) =
+            (outgoing, skb.ip_summed, skb.csum_start_offset())
+        {
+            let _outside = hw::capture::fill_checksum(
+                &mut bytes,
+                usize::from(start),
+                usize::from(skb.csum_offset),
+            );
         }
         let time = cx.machine().ktime_get();
         let machine = cx.machine().id;

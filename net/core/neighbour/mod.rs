@@ -1,8 +1,8 @@
 //! Neighbours: link addresses of next hops, and what is known of their reachability.
 //!
 //! linux: net/core/neighbour.c, include/net/neighbour.h; RFC 4861 section 7.3.
-//! Key types: [`Neighbour`], [`NeighTable`], [`NeighOps`]. Parts: [`nud`] (the state machine and
-//! its timer), [`table`] (lookup, creation, garbage collection).
+//! Key types: [`Neighbour`], [`NeighTable`], [`NeighOps`]. Parts: `nud` (the state machine and
+//! its timer), `table` (lookup, creation, garbage collection).
 //! Contexts: BH. Locks: `class::NeighTable`, `class::Neigh`; neither is held while a packet goes on
 //! or a request is sent.
 //! Invariants: an entry in a valid state has a link address; the table never holds more than

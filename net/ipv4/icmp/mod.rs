@@ -1,7 +1,7 @@
 //! ICMP: echo, errors in both directions, timestamps.
 //!
 //! linux: net/ipv4/icmp.c; RFC 792, RFC 1122 section 3.2.2. Key types: [`IcmpCode`], [`IcmpError`].
-//! Parts: [`send`] (errors and answers), [`limits`] (rates). Context: BH.
+//! Parts: `send` (errors and answers), `limits` (rates). Context: BH.
 //! Invariant: nothing is sent in answer to an ICMP error, a group, a broadcast or a later fragment
 //! (RFC 1122 section 3.2.2).
 

@@ -1,8 +1,8 @@
 //! UDP.
 //!
 //! linux: net/ipv4/udp.c; RFC 768, RFC 1122 section 4.1. Key types: [`UdpSock`], [`UdpTable`].
-//! Parts: [`table`] (ports and lookup), [`rx`] (from IP to the queue), [`tx`] (sending),
-//! [`recv`] (reading), [`options`]. Contexts: each part says.
+//! Parts: `table` (ports and lookup), `rx` (from IP to the queue), `tx` (sending),
+//! `recv` (reading), `options`. Contexts: each part says.
 //! DIVERGES: a checksum that software must check is checked before the datagram is queued, not
 //! when it is read: nobody is woken for a datagram that is thrown away.
 

@@ -69,3 +69,22 @@ fn a_tap_made_beforehand_and_up_is_used_and_left_there() {
         ns.ip("link show nk0");
     });
 }
+
+#[test]
+fn a_tap_is_free_again_when_the_stack_on_it_has_ended() {
+    if !(need(Need::Root) && need(Need::DevNetTun) && need(Need::Tool("ip"))) {
+        return;
+    }
+    in_fresh_netns(|ns| {
+        ns.ip("tuntap add dev nk0 mode tap");
+        ns.ip("link set nk0 up");
+        ns.ip("addr add 192.0.2.1/24 dev nk0");
+        for _ in 0..3 {
+            // A single-queue TAP refuses a second descriptor with EBUSY, so a stack that kept
+            // its own alive would fail the next round's start.
+            let up = Up::start(args(|args| args.echo = true));
+            assert!(echoes());
+            up.stop().unwrap();
+        }
+    });
+}

@@ -171,15 +171,30 @@ impl Wire {
         };
         room.copy_from_slice(frame);
         skb.walk_id = WalkId(meta.packet_id);
-        // On an in-process wire nothing can be damaged: a sum not yet filled in is as good as checked.
-        if meta.vnet.is_some_and(|vnet| vnet.csum_start.is_some() || vnet.data_valid) {
-            skb.ip_summed = IpSummed::Unnecessary;
+        if let Some(vnet) = meta.vnet {
+            set_checksum_state(&mut skb, vnet);
         }
         cx.link_span(&skb);
         add(&self.stats.rx_packets, 1);
         add(&self.stats.rx_bytes, frame.len() as u64);
         eth_type_trans(cx, &mut skb, dev);
         napi_gro_receive(cx, skb);
+    }
+}
+
+/// What the sender's side says of a frame's checksum. A sum still to be filled in stays so: a
+/// socket takes it as good, for nothing was on a cable, and a router hands the duty on.
+fn set_checksum_state(skb: &mut Skb, vnet: VnetMeta) {
+    let at = vnet.csum_start.map(|start| skb.headroom() + usize::from(start));
+    let field = usize::from(vnet.csum_offset) + 2;
+    match at.map(u16::try_from) {
+        Some(Ok(at)) if usize::from(at) - skb.headroom() + field <= skb.len() => {
+            skb.ip_summed = IpSummed::Partial;
+            (skb.csum_start, skb.csum_offset) = (at, vnet.csum_offset);
+        }
+        None if vnet.data_valid => skb.ip_summed = IpSummed::Unnecessary,
+        // No such place: the sum is checked as any other.
+        _ => {}
     }
 }
 

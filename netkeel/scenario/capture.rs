@@ -51,15 +51,12 @@ impl PacketTap for Capture {
         for part in skb.parts() {
             bytes.extend_from_slice(part);
         }
-        // What the card is to fill in is filled in here, as the wire carries it.
-        if let (true, IpSummed::Partial, Some(start)) =
-            (outgoing, skb.ip_summed, skb.csum_start_offset())
-        {
-            let _outside = hw::capture::fill_checksum(
-                &mut bytes,
-                usize::from(start),
-                usize::from(skb.csum_offset),
-            );
+        // What a card is to fill in is filled in here, as a cable would carry it; coming in, the
+        // place counts from behind the Ethernet header.
+        if let (IpSummed::Partial, Some(start)) = (skb.ip_summed, skb.csum_start_offset()) {
+            let start = usize::from(start) + bytes.len() - skb.len();
+            let offset = usize::from(skb.csum_offset);
+            let _outside = hw::capture::fill_checksum(&mut bytes, start, offset);
         }
         let time = cx.machine().ktime_get();
         let machine = cx.machine().id;

@@ -5,6 +5,7 @@ mod calls;
 mod golden;
 mod igb;
 mod ip;
+mod routed;
 mod seed;
 mod testdev;
 mod udp;

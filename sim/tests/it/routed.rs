@@ -1,0 +1,70 @@
+//! Three machines in a row, the middle one a router.
+
+use crate::util::{A, addr, udp};
+use drivers::net::ethernet::intel::igb::IgbOptions;
+use sim::{LinkSpec, MachineSpec, World};
+use stack::fs::exit_files;
+use stack::kernel::cpu::CpuId;
+use stack::net::ipv4::devinet::update_devconf;
+use stack::net::ipv4::fib::{FibInfo, fib_new_route};
+use stack::net::socket::{sys_recvfrom, sys_sendto};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use uapi::snmp::UdpMib;
+
+const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const C: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+
+/// A datagram whose sum the sender left to its wire leaves the router with the sum in order,
+/// whether the next card fills it in or hands it on.
+fn through_a_router(igb: bool) {
+    let mut world = World::new(61);
+    let spec = MachineSpec::default();
+    let [a, router, c] = [world.machine(&spec), world.machine(&spec), world.machine(&spec)];
+    let [_, near] = world.wire(LinkSpec::Wire, [(&a, A), (&router, NEAR)]).expect("the first wire");
+    let ends = [(&router, FAR), (&c, C)];
+    if igb {
+        world.igb(LinkSpec::Wire, IgbOptions::default(), ends).expect("the cards");
+    } else {
+        world.wire(LinkSpec::Wire, ends).expect("the second wire");
+    }
+    let limit = Duration::from_secs(60);
+    let mut on_a = world.task_cx(&a, CpuId(0));
+    let mut on_c = world.task_cx(&c, CpuId(0));
+    let mut on_router = world.task_cx(&router, CpuId(0));
+    update_devconf(&mut on_router, near.ifindex, |cnf| cnf.forwarding = true).expect("there");
+    let via = FibInfo { gateway: NEAR.into(), ..FibInfo::default() };
+    fib_new_route(&mut on_a, 0, 0, via).expect("a default route");
+    let (client, server) = (udp(&mut on_a, A, 4000), udp(&mut on_c, C, 7));
+    let to = addr(C, 7);
+    let mut sending = sys_sendto(client, b"through", 0, Some(&to));
+    let sent = world.block_on(&mut on_a, &mut sending, limit);
+    assert_eq!(sent.expect("it ends"), Ok(7));
+    let mut buffer = [0; 16];
+    let mut receiving = sys_recvfrom(server, &mut buffer, 0);
+    let got = world.block_on(&mut on_c, &mut receiving, limit).expect("it arrives");
+    drop(receiving);
+    let (len, from) = got.expect("a datagram");
+    assert_eq!(
+        (&buffer[..len], from.map(|from| from.to_bytes())),
+        (&b"through"[..], Some(addr(A, 4000)))
+    );
+    assert_eq!(c.mib().get(UdpMib::InCsumErrors), 0);
+    for mut cx in [on_a, on_router, on_c] {
+        exit_files(&mut cx);
+    }
+    // A card tells that it has sent when its interrupt is due.
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.live_skbs(), 0);
+}
+
+#[test]
+fn a_sum_left_open_goes_on_over_a_second_wire() {
+    through_a_router(false);
+}
+
+#[test]
+fn a_sum_left_open_is_filled_in_by_the_routers_card() {
+    through_a_router(true);
+}

@@ -1,21 +1,12 @@
 //! Reading and moving a packet's data: push, pull, put, trim, copy, sum.
 
-use super::{Head, IpSummed, SkBuff, Skb};
+use super::{IpSummed, SkBuff, Skb};
 use crate::kernel::trace::{FlowKey, WalkFilter};
 use klib::checksum::{csum_block_add, csum_fold, csum_partial};
-use std::sync::Arc;
 use uapi::if_ether::{ETH_P_ARP, ETH_P_IP};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 impl SkBuff {
-    #[inline]
-    pub(crate) fn head_bytes(&self) -> &[u8] {
-        match &self.head {
-            Head::Own(bytes) => bytes,
-            Head::Shared(bytes) => bytes,
-        }
-    }
-
     /// Bytes in all.
     #[inline]
     #[allow(clippy::len_without_is_empty, reason = "a packet of no bytes is no special case")]
@@ -26,34 +17,31 @@ impl SkBuff {
     /// Bytes of the linear part.
     #[inline]
     pub fn headlen(&self) -> usize {
-        (self.len - self.data_len) as usize
+        self.head.len()
     }
 
     /// Bytes free in front of the data.
     #[inline]
     pub fn headroom(&self) -> usize {
-        self.data as usize
+        self.head.data_offset()
     }
 
     /// Bytes free behind the linear data; none in a packet that has fragments.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        if self.data_len != 0 { 0 } else { self.head_bytes().len() - self.tail as usize }
+        if self.data_len != 0 { 0 } else { self.head.tailroom() }
     }
 
     /// The linear data.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        self.head_bytes().get(self.data as usize..self.tail as usize).unwrap_or(&[])
+        self.head.linear()
     }
 
     /// The linear data, writable: `None` in a clone.
     #[inline]
     pub fn data_mut(&mut self) -> Option<&mut [u8]> {
-        match &mut self.head {
-            Head::Own(bytes) => bytes.get_mut(self.data as usize..self.tail as usize),
-            Head::Shared(_) => None,
-        }
+        self.head.linear_mut()
     }
 
     /// Makes room of `len` bytes in front of the still empty data.
@@ -65,9 +53,7 @@ impl SkBuff {
     #[inline]
     pub fn skb_reserve(&mut self, len: usize) {
         debug_assert_eq!(self.len, 0, "reserved in a packet with data");
-        let len = (len as u32).min(self.head_bytes().len() as u32 - self.tail);
-        self.data += len;
-        self.tail += len;
+        self.head.reserve(len);
     }
 
     /// Adds `len` bytes in front and lends them; `None` when the head room is too small or the
@@ -77,10 +63,7 @@ impl SkBuff {
     #[inline]
     #[must_use]
     pub fn skb_push(&mut self, len: usize) -> Option<&mut [u8]> {
-        let start = (self.data as usize).checked_sub(len)?;
-        let Head::Own(bytes) = &mut self.head else { return None };
-        let pushed = bytes.get_mut(start..self.data as usize)?;
-        self.data = start as u32;
+        let pushed = self.head.push(len)?;
         self.len += len as u32;
         Some(pushed)
     }
@@ -91,12 +74,11 @@ impl SkBuff {
     #[inline]
     #[must_use]
     pub fn skb_pull(&mut self, len: usize) -> bool {
-        if len > self.headlen() {
-            return false;
+        let pulled = self.head.pull(len);
+        if pulled {
+            self.len -= len as u32;
         }
-        self.data += len as u32;
-        self.len -= len as u32;
-        true
+        pulled
     }
 
     /// Adds `len` bytes behind the linear data and lends them; `None` when there is no room or the
@@ -109,10 +91,7 @@ impl SkBuff {
         if self.data_len != 0 {
             return None;
         }
-        let Head::Own(bytes) = &mut self.head else { return None };
-        let end = (self.tail as usize).checked_add(len)?;
-        let put = bytes.get_mut(self.tail as usize..end)?;
-        self.tail = end as u32;
+        let put = self.head.put(len)?;
         self.len += len as u32;
         Some(put)
     }
@@ -136,7 +115,7 @@ impl SkBuff {
         if len <= linear {
             self.frags.clear();
             self.data_len = 0;
-            self.tail = self.data + len as u32;
+            self.head.truncate(len);
         } else {
             let mut left = (len - linear) as u32;
             self.data_len = left;
@@ -166,22 +145,17 @@ impl SkBuff {
         if missing > self.data_len as usize {
             return false;
         }
-        let Head::Own(bytes) = &mut self.head else { return false };
-        let mut at = self.tail as usize;
-        let end = at + missing;
-        if end > bytes.len() {
-            return false;
-        }
+        let Some(mut room) = self.head.put(missing) else { return false };
         for frag in &mut self.frags {
-            let take = (end - at).min(frag.size as usize);
+            let take = room.len().min(frag.size as usize);
             let from = frag.offset as usize;
-            bytes[at..at + take].copy_from_slice(&frag.page[from..from + take]);
+            let (here, rest) = room.split_at_mut(take);
+            here.copy_from_slice(&frag.page[from..from + take]);
             frag.offset += take as u32;
             frag.size -= take as u32;
-            at += take;
+            room = rest;
         }
         self.frags.retain(|frag| frag.size != 0);
-        self.tail = end as u32;
         self.data_len -= missing as u32;
         true
     }
@@ -259,7 +233,7 @@ impl SkBuff {
     /// linux: net/core/dev.c:skb_checksum_help
     #[must_use]
     pub fn skb_checksum_help(&mut self) -> bool {
-        let Some(start) = usize::from(self.csum_start).checked_sub(self.data as usize) else {
+        let Some(start) = usize::from(self.csum_start).checked_sub(self.headroom()) else {
             return false;
         };
         let at = start + usize::from(self.csum_offset);
@@ -280,37 +254,37 @@ impl SkBuff {
     /// The link-layer header begins where the data does now.
     #[inline]
     pub fn reset_mac_header(&mut self) {
-        self.mac_header = self.data as u16;
+        self.mac_header = self.headroom() as u16;
     }
 
     /// The network header begins where the data does now.
     #[inline]
     pub fn reset_network_header(&mut self) {
-        self.network_header = self.data as u16;
+        self.network_header = self.headroom() as u16;
     }
 
     /// The transport header begins where the data does now.
     #[inline]
     pub fn reset_transport_header(&mut self) {
-        self.transport_header = self.data as u16;
+        self.transport_header = self.headroom() as u16;
     }
 
     /// The transport header begins `offset` bytes behind the data's start.
     #[inline]
     pub(crate) fn set_transport_header(&mut self, offset: usize) {
-        self.transport_header = self.data as u16 + offset as u16;
+        self.transport_header = self.headroom() as u16 + offset as u16;
     }
 
     /// From the data's start to the network header; negative once it was pulled.
     #[inline]
     pub fn network_offset(&self) -> isize {
-        self.network_header as isize - self.data as isize
+        self.network_header as isize - self.headroom() as isize
     }
 
     /// From the data's start to the transport header; negative once it was pulled.
     #[inline]
     pub fn transport_offset(&self) -> isize {
-        self.transport_header as isize - self.data as isize
+        self.transport_header as isize - self.headroom() as isize
     }
 
     /// The header of type `T` at the data's front, if it is linear.
@@ -331,7 +305,7 @@ impl SkBuff {
     /// What lies at `offset` of the head, up to the linear end.
     #[inline]
     fn at<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self, offset: u16) -> Option<&T> {
-        let bytes = self.head_bytes().get(usize::from(offset)..self.tail as usize)?;
+        let bytes = self.head.from_offset(usize::from(offset))?;
         T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
     }
 
@@ -356,12 +330,12 @@ impl SkBuff {
     /// The linear bytes from the network header on.
     #[inline]
     pub fn network_bytes(&self) -> &[u8] {
-        self.head_bytes().get(usize::from(self.network_header)..self.tail as usize).unwrap_or(&[])
+        self.head.from_offset(usize::from(self.network_header)).unwrap_or(&[])
     }
 
     /// Where summing starts, from the data's start, when the checksum is still to be filled in.
     pub fn csum_start_offset(&self) -> Option<u16> {
-        self.csum_start.checked_sub(self.data as u16)
+        self.csum_start.checked_sub(self.headroom() as u16)
     }
 
     pub(super) fn shift_headers(&mut self, by: i64) {
@@ -377,9 +351,7 @@ impl SkBuff {
     // building a new packet and moving it here would write the memory twice.
     pub(super) fn reset(&mut self) {
         let Self {
-            head: _,
-            data,
-            tail,
+            head,
             len,
             data_len,
             walk_id,
@@ -408,7 +380,8 @@ impl SkBuff {
             frag_list: _,
             home: _,
         } = self;
-        (*data, *tail, *len, *data_len) = (0, 0, 0, 0);
+        head.clear();
+        (*len, *data_len) = (0, 0);
         (*mac_header, *network_header, *transport_header, *protocol) = (0, 0, 0, 0);
         (*csum, *csum_start, *csum_offset, *queue_mapping) = (0, 0, 0, 0);
         (*hash, *priority, *mark, *truesize) = (0, 0, 0, 0);
@@ -421,15 +394,8 @@ impl SkBuff {
 
     /// Becomes a clone of `other`: the same data and description, no owner.
     pub(super) fn share(&mut self, other: &mut Skb) {
-        let bytes = match std::mem::take(&mut other.head) {
-            Head::Own(bytes) => Arc::new(bytes),
-            Head::Shared(bytes) => bytes,
-        };
-        other.head = Head::Shared(Arc::clone(&bytes));
         *self = Self {
-            head: Head::Shared(bytes),
-            data: other.data,
-            tail: other.tail,
+            head: other.head.share(),
             len: other.len,
             data_len: other.data_len,
             mac_header: other.mac_header,

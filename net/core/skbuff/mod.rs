@@ -11,6 +11,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use memory::Head;
 pub use memory::Skb;
 pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};
 
@@ -104,31 +105,12 @@ pub struct SkbFrag {
     pub size: u32,
 }
 
-/// The bytes before and in the linear part: exclusively owned, or shared after a clone.
-#[derive(Debug)]
-pub(crate) enum Head {
-    /// Nobody else refers to them: writable.
-    Own(Box<[u8]>),
-    /// Clones refer to them: read-only.
-    Shared(Arc<Box<[u8]>>),
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Self::Own(Box::default())
-    }
-}
-
 /// A packet.
 ///
 /// linux: include/linux/skbuff.h:sk_buff
 #[derive(Debug, Default)]
 pub struct SkBuff {
     pub(crate) head: Head,
-    /// Offset of the data in the head.
-    pub(crate) data: u32,
-    /// Offset behind the linear data in the head.
-    pub(crate) tail: u32,
     /// Bytes in all.
     pub(crate) len: u32,
     /// Bytes that are not linear.
@@ -247,7 +229,7 @@ pub fn skb_clone(cx: &mut BhCx<'_>, skb: &mut Skb) -> Option<Skb> {
 /// linux: include/linux/skbuff.h:skb_cow_head
 #[must_use]
 pub fn skb_cow_head(cx: &mut BhCx<'_>, skb: &mut Skb, headroom: usize) -> bool {
-    if skb.headroom() >= headroom && matches!(skb.head, Head::Own(_)) {
+    if skb.headroom() >= headroom && !skb.head.is_shared() {
         return true;
     }
     cx.cpu.pool.expand_head(skb, headroom)

@@ -199,7 +199,7 @@ impl SkbPool {
             return None;
         }
         skb.truesize = (size + HANDLE_SIZE) as u32;
-        skb.head = Head::Own(vec![0; size].into());
+        skb.head = Head::new(vec![0; size].into());
         Some(skb)
     }
 
@@ -209,9 +209,12 @@ impl SkbPool {
         self.live -= 1;
         let mut memory = skb.into_memory();
         memory.reset();
-        let list = match &memory.head {
-            Head::Own(bytes) if bytes.len() == SKB_SMALL_DATA_SIZE => &mut self.store.ready[0],
-            Head::Own(bytes) if bytes.len() == SKB_DATA_SIZE => &mut self.store.ready[1],
+        if memory.head.is_shared() {
+            return self.free_odd(memory);
+        }
+        let list = match memory.head.size() {
+            SKB_SMALL_DATA_SIZE => &mut self.store.ready[0],
+            SKB_DATA_SIZE => &mut self.store.ready[1],
             _ => return self.free_odd(memory),
         };
         list.push(memory);
@@ -223,15 +226,12 @@ impl SkbPool {
     /// A packet without a head of a pooled size of its own.
     #[cold]
     fn free_odd(&mut self, mut memory: Box<SkBuff>) {
-        let bytes = match std::mem::take(&mut memory.head) {
-            Head::Own(bytes) => Some(bytes),
-            // The last clone brings the head home.
-            Head::Shared(bytes) => Arc::try_unwrap(bytes).ok(),
-        };
+        // The last clone brings the head home.
+        let bytes = memory.head.take_bytes();
         let class = bytes.as_ref().and_then(|b| SIZES.iter().position(|size| *size == b.len()));
         match (bytes, class) {
             (Some(bytes), Some(class)) => {
-                memory.head = Head::Own(bytes);
+                memory.head = Head::new(bytes);
                 self.store.ready[class].push(memory);
             }
             (bytes, _) => {
@@ -266,21 +266,23 @@ impl SkbPool {
         // The headers in front of the data move along: the link header of a clone stays readable.
         let kept = skb.headroom().min(front);
         let Some(mut fresh) = self.alloc(front + linear + 64) else { return false };
-        let from = skb.data as usize - kept;
-        let Head::Own(head) = &mut fresh.head else {
+        fresh.head.reserve(front - kept);
+        let from = skb.headroom() - kept;
+        let (Some(old), Some(room)) =
+            (skb.head.from_offset(from), fresh.head.put(kept + linear))
+        else {
             self.free(fresh);
             return false;
         };
-        let moved = &skb.head_bytes()[from..skb.tail as usize];
-        head[front - kept..front + linear].copy_from_slice(moved);
+        room.copy_from_slice(old);
+        let in_front = fresh.head.pull(kept);
+        debug_assert!(in_front, "as much as was put there");
+        let shift = front as i64 - skb.headroom() as i64;
         let truesize = fresh.truesize;
         // The old head goes home with the handle that brought the new one.
         std::mem::swap(&mut skb.head, &mut fresh.head);
         self.free(fresh);
-        let shift = front as i64 - i64::from(skb.data);
         skb.shift_headers(shift);
-        skb.data = front as u32;
-        skb.tail = (front + linear) as u32;
         skb.truesize = skb.truesize.max(truesize);
         true
     }
@@ -292,7 +294,7 @@ fn new_handle(home: &Weak<Depot>) -> Box<SkBuff> {
 
 fn new_ready(home: &Weak<Depot>, size: usize) -> Box<SkBuff> {
     let mut handle = new_handle(home);
-    handle.head = Head::Own(vec![0; size].into());
+    handle.head = Head::new(vec![0; size].into());
     handle
 }
 

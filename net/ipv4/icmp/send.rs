@@ -112,7 +112,7 @@ fn answerable(skb: &SkBuff) -> Option<(IpHdr, usize)> {
 
 /// Bytes from an offset of the head to the packet's end.
 fn skb_len_from(skb: &SkBuff, offset: usize) -> usize {
-    (skb.len() + skb.data as usize).saturating_sub(offset)
+    (skb.len() + skb.headroom()).saturating_sub(offset)
 }
 
 /// The rates allow an answer to `skb`.
@@ -145,7 +145,7 @@ struct Quote<'a> {
 
 impl Quote<'_> {
     fn copy(&self, to: &mut [u8]) {
-        let data = self.skb.data as usize;
+        let data = self.skb.headroom();
         if self.offset >= data {
             self.skb.skb_copy_bits(self.offset - data, to);
             return;
@@ -153,7 +153,9 @@ impl Quote<'_> {
         // Headers that were pulled lie in front of the data.
         let in_front = (data - self.offset).min(to.len());
         let (head, tail) = to.split_at_mut(in_front);
-        head.copy_from_slice(&self.skb.head_bytes()[self.offset..self.offset + in_front]);
+        if let Some(bytes) = self.skb.head.from_offset(self.offset) {
+            head.copy_from_slice(&bytes[..in_front]);
+        }
         self.skb.skb_copy_bits(0, tail);
     }
 }
@@ -174,14 +176,15 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
         return cx.count(IcmpMib::OutErrors);
     };
     if data.is_empty() {
-        let offset = skb.data as usize + size_of::<IcmpHdr>();
+        let offset = skb.headroom() + size_of::<IcmpHdr>();
         let quote = Quote { skb, offset, len: skb.len() - size_of::<IcmpHdr>() };
         icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
     } else {
         let mut own = SkBuff::default();
-        own.head = crate::net::core::skbuff::Head::Own(data.into());
-        own.tail = data.len() as u32;
-        own.len = own.tail;
+        own.head = crate::net::core::skbuff::Head::new(data.into());
+        if own.skb_put(data.len()).is_none() {
+            return cx.count(IcmpMib::OutErrors);
+        }
         let quote = Quote { skb: &own, offset: 0, len: data.len() };
         icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
     }

@@ -1,6 +1,10 @@
 //! The handle on a packet: move-only, never empty, never dropped by accident.
 #![allow(unsafe_code)]
 
+mod head;
+
+pub(crate) use head::Head;
+
 use super::SkBuff;
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -50,19 +54,27 @@ impl DerefMut for Skb {
 }
 
 impl Drop for Skb {
-    #[cold]
+    // Inlined, and handing the box on by value: a reference to the handle that escapes to a function
+    // would keep every packet on the way in memory instead of in a register.
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(depot) = self.home.upgrade() {
-            let head = if let super::Head::Own(bytes) = &self.head { bytes.len() } else { 0 };
-            depot.lost(size_of::<SkBuff>() + head);
-        }
-        let truesize = self.truesize;
-        self.owner.abandon(truesize);
         // SAFETY: `drop` runs once, and `into_memory` prevents it, so the box is still inside.
-        drop(unsafe { ManuallyDrop::take(&mut self.0) });
-        if cfg!(debug_assertions) && !std::thread::panicking() {
-            panic!("a packet fell out of scope: its end must be stated");
-        }
+        lost(unsafe { ManuallyDrop::take(&mut self.0) });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn lost(mut skb: Box<SkBuff>) {
+    if let Some(depot) = skb.home.upgrade() {
+        let head = if skb.head.is_shared() { 0 } else { skb.head.size() };
+        depot.lost(size_of::<SkBuff>() + head);
+    }
+    let truesize = skb.truesize;
+    skb.owner.abandon(truesize);
+    drop(skb);
+    if cfg!(debug_assertions) && !std::thread::panicking() {
+        panic!("a packet fell out of scope: its end must be stated");
     }
 }
 

@@ -1,0 +1,336 @@
+//! The bytes of a packet's linear part, with the room around them.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ptr::{NonNull, slice_from_raw_parts_mut};
+use std::sync::Arc;
+
+/// A buffer and the window of it that holds data: `headroom | data | tailroom`.
+///
+/// Reading and writing the window checks nothing: `data <= tail <= size` holds after every method,
+/// and nobody else can touch the three. Written only while no clone refers to the bytes.
+pub(crate) struct Head {
+    start: NonNull<u8>,
+    size: u32,
+    data: u32,
+    tail: u32,
+    /// Who owns the bytes when clones refer to them, too; else this head does.
+    shared: Option<Arc<Buffer>>,
+}
+
+/// Ownership of the bytes, as a box taken apart: while a real box stood by, the compiler might take
+/// it for the only way to them.
+struct Buffer {
+    start: NonNull<u8>,
+    size: u32,
+}
+
+// SAFETY: the bytes are this head's own, reached through it alone, or a buffer's that nobody writes:
+// both may go to another thread and be read from several.
+unsafe impl Send for Head {}
+// SAFETY: as above; `&Head` only reads.
+unsafe impl Sync for Head {}
+// SAFETY: nothing is read or written through a buffer; it only frees, once.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    fn into_box(self) -> Box<[u8]> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped.
+        unsafe { this.rebuild() }
+    }
+
+    /// # Safety
+    /// Once: this buffer is not used any more.
+    unsafe fn rebuild(&self) -> Box<[u8]> {
+        // SAFETY: `Head::new` took a box of this address and size apart, and there is one `Buffer`
+        // for it at a time.
+        unsafe { Box::from_raw(slice_from_raw_parts_mut(self.start.as_ptr(), self.size as usize)) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, and `into_box` keeps it from being dropped.
+        drop(unsafe { self.rebuild() });
+    }
+}
+
+impl Head {
+    /// A buffer with all of its room behind the (empty) data.
+    ///
+    /// # Panics
+    /// At 4 GiB: no packet comes near it.
+    pub(crate) fn new(bytes: Box<[u8]>) -> Self {
+        let size = u32::try_from(bytes.len()).expect("a packet's head is small");
+        // `into_raw` never gives null; the empty box is a dangling pointer, as in `default`.
+        let start = NonNull::new(Box::into_raw(bytes).cast()).expect("a box is somewhere");
+        Self { start, size, data: 0, tail: 0, shared: None }
+    }
+
+    /// Bytes in all.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Clones refer to the bytes: read-only.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Where the data begins.
+    #[inline]
+    pub(crate) fn data_offset(&self) -> usize {
+        self.data as usize
+    }
+
+    /// Bytes of data.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        (self.tail - self.data) as usize
+    }
+
+    /// Bytes free behind the data.
+    #[inline]
+    pub(crate) fn tailroom(&self) -> usize {
+        (self.size - self.tail) as usize
+    }
+
+    /// From `offset` to the data's end; `None` behind that.
+    #[inline]
+    pub(crate) fn from_offset(&self, offset: usize) -> Option<&[u8]> {
+        let len = (self.tail as usize).checked_sub(offset)?;
+        // SAFETY: `offset + len` is `tail`, which is within the buffer; all of it is initialised.
+        Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) })
+    }
+
+    /// The data.
+    #[inline]
+    pub(crate) fn linear(&self) -> &[u8] {
+        // SAFETY: `data <= tail <= size`, and all of the buffer is initialised.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(self.data as usize), self.len()) }
+    }
+
+    /// The data, writable; `None` when clones see it.
+    #[inline]
+    pub(crate) fn linear_mut(&mut self) -> Option<&mut [u8]> {
+        (!self.is_shared()).then(|| self.window(self.data, self.tail))
+    }
+
+    /// What lies from `from` up to `to`, which the caller keeps within the buffer.
+    #[inline]
+    fn window(&mut self, from: u32, to: u32) -> &mut [u8] {
+        debug_assert!(from <= to && to <= self.size && !self.is_shared());
+        // SAFETY: each caller passes `from <= to <= size` and has seen that the bytes are not
+        // shared; `&mut self` keeps every other way to them away while the slice lives.
+        unsafe {
+            let start = self.start.as_ptr().add(from as usize);
+            std::slice::from_raw_parts_mut(start, (to - from) as usize)
+        }
+    }
+
+    /// Moves the empty data back by `len`, at most to the end.
+    #[inline]
+    pub(crate) fn reserve(&mut self, len: usize) {
+        let len = len.min(self.tailroom()) as u32;
+        self.tail += len;
+        self.data = self.tail.min(self.data + len);
+    }
+
+    /// Adds `len` bytes in front of the data.
+    #[inline]
+    pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
+        if len > self.data as usize || self.is_shared() {
+            return None;
+        }
+        let end = self.data;
+        self.data = end - len as u32;
+        Some(self.window(self.data, end))
+    }
+
+    /// Takes `len` bytes off the front; false when there are fewer.
+    #[inline]
+    pub(crate) fn pull(&mut self, len: usize) -> bool {
+        if len > self.len() {
+            return false;
+        }
+        self.data += len as u32;
+        true
+    }
+
+    /// Adds `len` bytes behind the data.
+    #[inline]
+    pub(crate) fn put(&mut self, len: usize) -> Option<&mut [u8]> {
+        if len > self.tailroom() || self.is_shared() {
+            return None;
+        }
+        let start = self.tail;
+        self.tail = start + len as u32;
+        Some(self.window(start, self.tail))
+    }
+
+    /// Cuts the data to `len` bytes, if it is longer.
+    #[inline]
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.tail = self.data + len.min(self.len()) as u32;
+    }
+
+    /// No data, no room in front.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        (self.data, self.tail) = (0, 0);
+    }
+
+    /// A second head on the same bytes; from now on neither is writable.
+    pub(crate) fn share(&mut self) -> Self {
+        let Self { start, size, data, tail, .. } = *self;
+        let shared = self.shared.get_or_insert_with(|| Arc::new(Buffer { start, size }));
+        Self { start, size, data, tail, shared: Some(Arc::clone(shared)) }
+    }
+
+    /// The bytes, if nobody else refers to them; what is left is empty.
+    pub(crate) fn take_bytes(&mut self) -> Option<Box<[u8]>> {
+        let mut taken = ManuallyDrop::new(std::mem::take(self));
+        match taken.shared.take() {
+            Some(shared) => Arc::into_inner(shared).map(Buffer::into_box),
+            None => Some(Buffer { start: taken.start, size: taken.size }.into_box()),
+        }
+    }
+}
+
+impl Default for Head {
+    #[inline]
+    fn default() -> Self {
+        Self { start: NonNull::dangling(), size: 0, data: 0, tail: 0, shared: None }
+    }
+}
+
+impl Drop for Head {
+    #[inline]
+    fn drop(&mut self) {
+        if self.shared.is_none() && self.size != 0 {
+            drop(Buffer { start: self.start, size: self.size });
+        }
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = if self.is_shared() { ", shared" } else { "" };
+        write!(f, "Head({}..{} of {}{shared})", self.data, self.tail, self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Head;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// What the window must hold, by a type that checks everything.
+    struct Model {
+        front: usize,
+        data: VecDeque<u8>,
+        back: usize,
+    }
+
+    proptest! {
+        /// Each step on the head and on the model; the same answers, the same bytes. A window that
+        /// left the buffer would read what the model does not have, or bring the allocator down.
+        #[test]
+        fn the_window_never_leaves_the_buffer(
+            size in 0_usize..64,
+            steps in prop::collection::vec((0_u8..5, 0_usize..80), 0..60),
+        ) {
+            let mut head = Head::new(vec![0; size].into());
+            let mut model = Model { front: 0, data: VecDeque::new(), back: size };
+            for (index, (what, len)) in steps.into_iter().enumerate() {
+                let mark = index as u8 | 0x80;
+                match what {
+                    0 => {
+                        let fits = len <= model.front;
+                        let got = head.push(len);
+                        prop_assert_eq!(got.is_some(), fits);
+                        if let Some(bytes) = got {
+                            bytes.fill(mark);
+                            model.front -= len;
+                            (0..len).for_each(|_| model.data.push_front(mark));
+                        }
+                    }
+                    1 => {
+                        let fits = len <= model.back;
+                        let got = head.put(len);
+                        prop_assert_eq!(got.is_some(), fits);
+                        if let Some(bytes) = got {
+                            bytes.fill(mark);
+                            model.back -= len;
+                            (0..len).for_each(|_| model.data.push_back(mark));
+                        }
+                    }
+                    2 => {
+                        let fits = len <= model.data.len();
+                        prop_assert_eq!(head.pull(len), fits);
+                        if fits {
+                            model.front += len;
+                            model.data.drain(..len);
+                        }
+                    }
+                    3 => {
+                        head.truncate(len);
+                        model.back += model.data.len().saturating_sub(len);
+                        model.data.truncate(len);
+                    }
+                    _ if model.data.is_empty() => {
+                        head.reserve(len);
+                        let len = len.min(model.back);
+                        model.front += len;
+                        model.back -= len;
+                    }
+                    _ => {
+                        let clone = head.share();
+                        prop_assert!(head.push(0).is_none() && head.put(0).is_none());
+                        prop_assert!(head.linear_mut().is_none());
+                        prop_assert_eq!(clone.linear(), head.linear());
+                        drop(clone);
+                        let (from, len) = (head.data_offset(), head.len());
+                        head = Head::new(head.take_bytes().expect("the clone is gone"));
+                        head.reserve(from);
+                        prop_assert!(head.put(len).is_some());
+                    }
+                }
+                prop_assert_eq!(head.data_offset(), model.front);
+                prop_assert_eq!(head.tailroom(), model.back);
+                prop_assert!(head.linear().iter().eq(&model.data));
+                prop_assert_eq!(head.from_offset(model.front), Some(head.linear()));
+                prop_assert!(head.from_offset(model.front + model.data.len() + 1).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_of_the_sharing_heads_has_the_buffer() {
+        let mut head = Head::new(vec![7; 8].into());
+        assert!(head.put(8).is_some());
+        let mut second = head.share();
+        let third = second.share();
+        assert_eq!(second.linear(), [7; 8]);
+        assert!(head.take_bytes().is_none(), "two others read it");
+        assert_eq!(head.size(), 0);
+        drop(third);
+        assert_eq!(second.take_bytes().as_deref(), Some(&[7; 8][..]));
+    }
+
+    #[test]
+    fn an_empty_head_owns_nothing() {
+        let mut head = Head::default();
+        assert!(head.put(1).is_none() && head.push(1).is_none() && !head.pull(1));
+        assert_eq!(head.linear(), &[0_u8; 0]);
+        assert_eq!(head.take_bytes().map(|bytes| bytes.len()), Some(0));
+        drop(head.share());
+    }
+}

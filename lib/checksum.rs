@@ -90,17 +90,24 @@ pub fn csum_partial_copy(src: &[u8], dst: &mut [u8], mut sum: u32) -> u32 {
 #[inline]
 #[must_use]
 pub fn ip_fast_csum(header: &[u8]) -> u16 {
-    // Nearly every header has no options: five words, added without a loop.
-    if let Ok(words) = <&[u8; 20]>::try_from(header) {
-        let word = |at: usize| {
-            u64::from(u32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]))
-        };
-        let sum = word(0) + word(4) + word(8) + word(12) + word(16);
-        let sum = (sum >> 32) + (sum & 0xffff_ffff);
-        let sum = (sum >> 32) + (sum & 0xffff_ffff);
-        return !u16::from_be(fold(sum as u32));
+    // Nearly every header has no options.
+    match header.try_into() {
+        Ok(plain) => csum_20(plain),
+        Err(_) => !u16::from_be(native_sum(header)),
     }
-    !u16::from_be(native_sum(header))
+}
+
+/// The checksum of the 20 bytes that an IP header without options has.
+#[inline(always)]
+fn csum_20(header: &[u8; 20]) -> u16 {
+    let half = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| header[at + i]));
+    let last = u32::from_ne_bytes(std::array::from_fn(|i| header[16 + i]));
+    let sum = end_around_add(end_around_add(half(0), half(8)), last.into());
+    // A number and its halves exchanged: the upper half of their sum is the sum of the halves, with
+    // the carry out of the lower half brought around.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+    !u16::from_be(sum)
 }
 
 /// Finishes a partial sum: the complement of its 16-bit fold, as stored in a packet.

@@ -11,26 +11,38 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
+use zerocopy::{Immutable, IntoBytes};
 
 /// What a cached decision is found by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct FlowKey4 {
     /// Destination.
     pub daddr: u32,
     /// Source; zero: to be chosen.
     pub saddr: u32,
+    /// `SO_MARK`.
+    pub mark: u32,
     /// Device: the one it came in at, or must leave by; 0: any.
     pub dev: u16,
     /// Type of service.
     pub tos: u8,
     /// Which way.
     pub dir: FlowDir,
-    /// `SO_MARK`.
-    pub mark: u32,
+}
+
+impl PartialEq for FlowKey4 {
+    /// Of all bytes at once: a comparison field by field is six branches.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let bytes = |key: &Self| u128::from_ne_bytes(zerocopy::transmute!(*key));
+        bytes(self) == bytes(other)
+    }
 }
 
 /// Which way a flow goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, IntoBytes, Immutable)]
+#[repr(u8)]
 pub enum FlowDir {
     /// From here.
     #[default]

@@ -5,9 +5,9 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::dst_output;
-use crate::net::core::skbuff::{Cb, PktType, Skb, kfree_skb, skb_cow_head};
+use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, kfree_skb, skb_cow_head};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
-use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
+use crate::net::netfilter::{NF_HOOK, NfInetHook};
 use klib::checksum::csum_replace2;
 use uapi::icmp::{ICMP_EXC_TTL, ICMP_FRAG_NEEDED};
 use uapi::ip::IpHdr;
@@ -52,8 +52,8 @@ pub(crate) fn ip_forward(cx: &mut BhCx<'_>, mut skb: Skb) {
     if let Cb::Inet(parm) = &mut skb.cb {
         parm.forwarded = true;
     }
-    let state = NfHookState { hook: NfInetHook::Forward, indev: skb.dev, outdev: Some(out) };
-    let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_forward_finish);
+    let devs = |skb: &SkBuff| (skb.dev, Some(out));
+    let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::Forward, skb, devs, ip_forward_finish);
 }
 
 /// linux: net/ipv4/ip_forward.c:ip_forward_finish

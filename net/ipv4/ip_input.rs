@@ -8,11 +8,11 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{NetDevice, PacketFunc, PacketType};
 use crate::net::core::dst::dst_input;
-use crate::net::core::skbuff::{Cb, PktType, Skb, kfree_skb};
+use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, kfree_skb};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::route::ip_route_input_noref;
-use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook};
+use crate::net::netfilter::{NF_HOOK, NfInetHook};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
@@ -49,12 +49,9 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
                 forwarded: false,
                 mc_loop: false,
             });
-            let state = NfHookState {
-                hook: NfInetHook::PreRouting,
-                indev: Some(dev.ifindex),
-                outdev: None,
-            };
-            let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_rcv_finish);
+            let devs = |skb: &SkBuff| (skb.dev, None);
+            let _ended_by_a_hook =
+                NF_HOOK(cx, NfInetHook::PreRouting, skb, devs, ip_rcv_finish);
         }
         Err((mib, reason)) => {
             cx.count(mib);
@@ -167,8 +164,8 @@ pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, skb: Skb) {
         cx.count(IpMib::ReasmFails);
         return kfree_skb(cx, skb, DropReason::IpFragment);
     }
-    let state = NfHookState { hook: NfInetHook::LocalIn, indev: skb.dev, outdev: None };
-    let _ended_by_a_hook = NF_HOOK(cx, state, skb, ip_local_deliver_finish);
+    let devs = |skb: &SkBuff| (skb.dev, None);
+    let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::LocalIn, skb, devs, ip_local_deliver_finish);
 }
 
 /// Gives a packet to its transport protocol; its sender is told if there is none.

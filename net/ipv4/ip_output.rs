@@ -11,8 +11,10 @@ use crate::net::core::dst::{Dst, dst_output};
 use crate::net::core::neighbour::{
     __neigh_create, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
-use crate::net::core::skbuff::{Cb, IpSummed, PktType, Skb, alloc_skb, kfree_skb, skb_clone};
-use crate::net::netfilter::{NF_HOOK, NfHookState, NfInetHook, Stopped};
+use crate::net::core::skbuff::{
+    Cb, IpSummed, PktType, SkBuff, Skb, alloc_skb, kfree_skb, skb_clone,
+};
+use crate::net::netfilter::{NF_HOOK, NfInetHook, Stopped};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -157,9 +159,8 @@ fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
     walk!(cx, skb, __ip_local_out);
     let len = skb.len() as u16;
     ip_send_check(&mut skb, len);
-    let outdev = skb.dst.as_ref().map(|dst| dst.dev);
-    let state = NfHookState { hook: NfInetHook::LocalOut, indev: None, outdev };
-    NF_HOOK(cx, state, skb, |_, skb| skb)
+    let devs = |skb: &SkBuff| (None, skb.dst.as_ref().map(|dst| dst.dev));
+    NF_HOOK(cx, NfInetHook::LocalOut, skb, devs, |_, skb| skb)
 }
 
 /// linux: net/ipv4/ip_output.c:ip_send_check
@@ -189,8 +190,9 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     let indev = skb.dev;
     skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
     skb.protocol = ETH_P_IP;
-    let state = NfHookState { hook: NfInetHook::PostRouting, indev, outdev: skb.dev };
-    NF_HOOK(cx, state, skb, ip_finish_output).unwrap_or_else(NetXmit::from)
+    let devs = |skb: &SkBuff| (indev, skb.dev);
+    NF_HOOK(cx, NfInetHook::PostRouting, skb, devs, ip_finish_output)
+        .unwrap_or_else(NetXmit::from)
 }
 
 /// A broadcast goes out and comes back to this machine's own sockets; so does what is for a group
@@ -249,17 +251,24 @@ fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 #[inline(always)]
 fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_finish_output2);
+    walk!(cx, skb, __ipv4_neigh_lookup_noref);
+    // The decision is for one destination, so its next hop is always the same: it keeps the
+    // neighbour, as long as that is not dead.
+    match skb.dst.as_ref().and_then(|dst| NextHop::kept(dst.neigh.get()?)) {
+        Some(hop) => dst_neigh_output(cx, hop, skb),
+        None => output_by_lookup(cx, skb),
+    }
+}
+
+/// By the next hop's neighbour, looked up or made, which the decision keeps for the packets that
+/// follow.
+#[cold]
+fn output_by_lookup(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     let (Some(dst), Some(iph)) = (&skb.dst, skb.front::<IpHdr>()) else {
         kfree_skb(cx, skb, DropReason::IpOutNoRoutes);
         return NetXmit::Drop;
     };
-    walk!(cx, skb, __ipv4_neigh_lookup_noref);
     let key = NeighKey { dev: dst.dev, addr: dst.rt_nexthop(iph.daddr.get()) };
-    // The decision keeps its neighbour, as long as that is not dead.
-    if let Some(neigh) = dst.neigh.get().filter(|neigh| neigh.key == key && !neigh.dead()) {
-        let hop = NextHop::by(neigh);
-        return dst_neigh_output(cx, hop, skb);
-    }
     match __ipv4_neigh_lookup_noref(cx, key) {
         Some(neigh) => {
             let hop = NextHop::by(&neigh);

@@ -45,18 +45,21 @@ const SLOTS: usize = 256;
 /// A CPU's routing decisions, lent out: who uses one takes it along and its packet's end brings it
 /// back, so that no count is touched.
 pub struct RouteCache {
-    slots: Box<[Option<Arc<Dst>>]>,
+    /// The one that came back last, before it is put in its slot: the next packet is most often of
+    /// the same flow.
+    last: Option<Arc<Dst>>,
+    slots: Box<[Option<Arc<Dst>>; SLOTS]>,
 }
 
 impl Default for RouteCache {
     fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| None).collect() }
+        Self { last: None, slots: Box::new([const { None }; SLOTS]) }
     }
 }
 
 impl fmt::Debug for RouteCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RouteCache({} kept)", self.slots.iter().flatten().count())
+        write!(f, "RouteCache({} kept)", self.slots.iter().chain([&self.last]).flatten().count())
     }
 }
 
@@ -65,11 +68,18 @@ impl RouteCache {
     #[inline]
     fn slot(key: &FlowKey4) -> usize {
         let mixed = key.daddr ^ key.saddr.rotate_left(16) ^ u32::from(key.dev).rotate_left(8);
-        (mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.dir as usize
+        (mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize % SLOTS ^ key.dir as usize
     }
 
     #[inline(always)]
     fn take(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
+        match &self.last {
+            Some(dst) if dst.key == *key && dst.generation == generation => self.last.take(),
+            _ => self.take_slot(key, generation),
+        }
+    }
+
+    fn take_slot(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
         let slot = &mut self.slots[Self::slot(key)];
         match slot {
             Some(dst) if dst.key == *key && dst.generation == generation => slot.take(),
@@ -80,6 +90,13 @@ impl RouteCache {
     /// Takes a decision back.
     #[inline(always)]
     pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
+        if let Some(before) = self.last.replace(dst) {
+            self.put_away(before);
+        }
+    }
+
+    #[inline(never)]
+    fn put_away(&mut self, dst: Arc<Dst>) {
         let slot = Self::slot(&dst.key);
         self.slots[slot] = Some(dst);
     }

@@ -8,7 +8,7 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, tx::NetXmit};
-use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
 
@@ -131,7 +131,8 @@ impl From<Stopped> for NetXmit {
     }
 }
 
-/// Runs the hooks of a point by priority, then the continuation.
+/// Runs the hooks of a point by priority, then the continuation. `devs` says by which devices the
+/// packet came in and is to leave; nobody asks at a point without hooks.
 ///
 /// # Errors
 /// How a hook ended the packet's way.
@@ -141,15 +142,17 @@ impl From<Stopped> for NetXmit {
 #[allow(non_snake_case, reason = "Linux's name")]
 pub fn NF_HOOK<R>(
     cx: &mut BhCx<'_>,
-    state: NfHookState,
+    hook: NfInetHook,
     skb: Skb,
+    devs: impl FnOnce(&SkBuff) -> (Option<DevId>, Option<DevId>),
     okfn: impl FnOnce(&mut BhCx<'_>, Skb) -> R,
 ) -> Result<R, Stopped> {
-    walk!(cx, skb, NF_HOOK => state.hook as u64);
-    if cx.t.net.nf.active & 1 << state.hook as u8 == 0 {
+    walk!(cx, skb, NF_HOOK => hook as u64);
+    if cx.t.net.nf.active & 1 << hook as u8 == 0 {
         return Ok(okfn(cx, skb));
     }
-    let skb = nf_hook_slow(cx, &state, skb)?;
+    let (indev, outdev) = devs(&skb);
+    let skb = nf_hook_slow(cx, &NfHookState { hook, indev, outdev }, skb)?;
     Ok(okfn(cx, skb))
 }
 

@@ -15,7 +15,7 @@ pub use mq::default_qdiscs;
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{DevId, tx::NetXmit};
+use crate::net::core::dev::{DevId, NetDevice, NetTables, NetdevQueue, tx::NetXmit};
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -109,6 +109,16 @@ impl Qdisc {
     #[inline]
     pub(crate) fn has_queue(&self) -> bool {
         !self.queueless
+    }
+
+    /// The device and its queue that this one feeds, while the device is registered.
+    pub(crate) fn place<'a>(
+        &self,
+        net: &'a NetTables,
+    ) -> Option<(&'a Arc<NetDevice>, &'a NetdevQueue)> {
+        let (dev, queue) = self.attached.get()?;
+        let dev = net.dev(*dev)?;
+        Some((dev, dev.tx_queues.get(usize::from(*queue))?))
     }
 
     /// Packets it holds.

@@ -5,7 +5,8 @@
 use super::{Qdisc, Running};
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::tx::{__netif_schedule, dev_hard_start_xmit};
-use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::core::dev::{NetDevice, NetdevQueue};
+use crate::net::core::skbuff::Skb;
 use std::sync::Arc;
 
 /// Packets one run may send before it yields to NET_TX_SOFTIRQ.
@@ -13,33 +14,28 @@ use std::sync::Arc;
 /// linux: net/core/dev.c:weight_p
 pub const WEIGHT_P: u32 = 64;
 
-/// Runs a qdisc, unless somebody does.
+/// Runs a qdisc, unless somebody else does.
 ///
 /// linux: include/net/pkt_sched.h:qdisc_run
 pub fn qdisc_run(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) {
-    let Some(running) = begin(cx, qdisc) else { return };
-    __qdisc_run(cx, &running);
-    hold(cx, running);
+    if runs(cx, qdisc) || begin(cx, qdisc) {
+        __qdisc_run(cx, qdisc);
+    }
 }
 
-/// The right to run a qdisc: this CPU's from earlier in its batch, or a new one.
+/// This CPU runs the qdisc, since earlier in its batch: packets that follow find it so, and the
+/// driver rings its doorbell once for all of them (`netdev_xmit_more`).
 #[inline(always)]
-pub(crate) fn begin(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> Option<Running> {
-    match cx.cpu.softnet.tx_running.take() {
-        Some(running) if Arc::ptr_eq(running.qdisc(), qdisc) => return Some(running),
-        Some(other) => qdisc_run_end(cx, other),
-        None => (),
-    }
-    qdisc.run_begin()
+pub(crate) fn runs(cx: &BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
+    cx.cpu.softnet.tx_running.as_ref().is_some_and(|running| Arc::ptr_eq(running.qdisc(), qdisc))
 }
 
-/// Keeps the right until the batch ends, so that packets that follow find it here and the driver
-/// rings its doorbell once for all of them (`netdev_xmit_more`).
-#[inline(always)]
-pub(crate) fn hold(cx: &mut BhCx<'_>, running: Running) {
-    if let Some(other) = cx.cpu.softnet.tx_running.replace(running) {
-        qdisc_run_end(cx, other);
-    }
+/// Takes the right to run a qdisc, until the CPU's batch ends; false when somebody else has it.
+#[inline(never)]
+pub(crate) fn begin(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
+    end_batch(cx);
+    cx.cpu.softnet.tx_running = qdisc.run_begin();
+    cx.cpu.softnet.tx_running.is_some()
 }
 
 /// The CPU's batch is over: the doorbell of what it sent.
@@ -69,13 +65,13 @@ fn qdisc_run_end(cx: &mut BhCx<'_>, running: Running) {
 /// somebody waits for the CPU: then the rest is NET_TX_SOFTIRQ's.
 ///
 /// linux: net/sched/sch_generic.c:__qdisc_run
-pub(crate) fn __qdisc_run(cx: &mut BhCx<'_>, running: &Running) {
+pub(crate) fn __qdisc_run(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) {
     walk!(cx, __qdisc_run);
     let mut quota = WEIGHT_P;
-    while qdisc_restart(cx, running) {
+    while qdisc_restart(cx, qdisc) {
         quota -= 1;
         if quota == 0 || cx.need_resched() {
-            return __netif_schedule(cx, running.qdisc());
+            return __netif_schedule(cx, qdisc);
         }
     }
 }
@@ -83,10 +79,12 @@ pub(crate) fn __qdisc_run(cx: &mut BhCx<'_>, running: &Running) {
 /// Sends one packet; true while more may go.
 ///
 /// linux: net/sched/sch_generic.c:qdisc_restart
-fn qdisc_restart(cx: &mut BhCx<'_>, running: &Running) -> bool {
+fn qdisc_restart(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
     walk!(cx, qdisc_restart);
-    match dequeue_skb(cx, running) {
-        Some(skb) => sch_direct_xmit(cx, skb, running),
+    let t = cx.t;
+    let Some((dev, txq)) = qdisc.place(&t.net) else { return false };
+    match dequeue_skb(cx, qdisc, txq) {
+        Some(skb) => sch_direct_xmit(cx, skb, qdisc, (dev, txq)),
         None => false,
     }
 }
@@ -94,33 +92,25 @@ fn qdisc_restart(cx: &mut BhCx<'_>, running: &Running) -> bool {
 /// The next packet, if the driver has room: the one it gave back first.
 ///
 /// linux: net/sched/sch_generic.c:dequeue_skb
-fn dequeue_skb(cx: &mut BhCx<'_>, running: &Running) -> Option<Skb> {
+fn dequeue_skb(cx: &mut BhCx<'_>, qdisc: &Qdisc, txq: &NetdevQueue) -> Option<Skb> {
     walk!(cx, dequeue_skb);
-    let qdisc = running.qdisc();
-    let (dev, queue) = qdisc.attached.get()?;
-    let dev = cx.t.net.dev(*dev)?;
-    if dev.tx_queues.get(usize::from(*queue))?.stopped() {
-        return None;
-    }
-    qdisc.dequeue()
+    if txq.stopped() { None } else { qdisc.dequeue() }
 }
 
 /// Gives a packet to the driver; a full driver gives it back and it goes first next time. True
-/// while more may go.
+/// while more may go. The caller runs the qdisc ([`begin`]).
 ///
 /// linux: net/sched/sch_generic.c:sch_direct_xmit
 #[inline(always)]
-pub(crate) fn sch_direct_xmit(cx: &mut BhCx<'_>, skb: Skb, running: &Running) -> bool {
+pub(crate) fn sch_direct_xmit(
+    cx: &mut BhCx<'_>,
+    skb: Skb,
+    qdisc: &Arc<Qdisc>,
+    (dev, txq): (&Arc<NetDevice>, &NetdevQueue),
+) -> bool {
     walk!(cx, skb, sch_direct_xmit);
-    let t = cx.t;
-    let qdisc = running.qdisc();
-    let place = qdisc.attached.get().and_then(|(dev, queue)| Some((t.net.dev(*dev)?, *queue)));
-    let Some((dev, queue)) = place else {
-        kfree_skb(cx, skb, crate::kernel::trace::drop_reason::DropReason::DevReady);
-        return false;
-    };
-    let txq = &dev.tx_queues[usize::from(queue)];
-    let sent = if txq.stopped() { Err(skb) } else { dev_hard_start_xmit(cx, skb, dev, queue) };
+    debug_assert!(runs(cx, qdisc));
+    let sent = if txq.stopped() { Err(skb) } else { dev_hard_start_xmit(cx, skb, dev) };
     match sent {
         Ok(()) => qdisc.qlen() != 0 && !txq.stopped(),
         Err(skb) => {

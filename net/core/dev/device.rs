@@ -122,11 +122,6 @@ pub trait NetDeviceOps: Send + Sync {
 
     /// The counters. Context: any.
     fn ndo_get_stats64(&self) -> LinkStats;
-
-    /// Features this very packet may use. Context: BH.
-    fn ndo_features_check(&self, _skb: &SkBuff, features: NetdevFeatures) -> NetdevFeatures {
-        features
-    }
 }
 
 /// A transmit queue of a device.

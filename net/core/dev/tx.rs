@@ -3,7 +3,7 @@
 //!
 //! linux: net/core/dev.c, net/core/flow_dissector.c. Context: BH.
 
-use super::device::{NetDevice, NetdevFeatures};
+use super::device::{NetDevice, NetdevFeatures, NetdevQueue};
 use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
@@ -35,12 +35,13 @@ impl NetXmit {
     ///
     /// # Errors
     /// ENOBUFS for a drop, EPERM for a hook's.
+    #[inline]
     pub fn errno(self) -> Result<(), Errno> {
-        match self {
-            Self::Success | Self::Cn => Ok(()),
-            Self::Drop => Err(Errno::ENOBUFS),
-            Self::Refused => Err(Errno::EPERM),
+        // A test for the common case instead of a jump by table.
+        if matches!(self, Self::Success | Self::Cn) {
+            return Ok(());
         }
+        Err(if self == Self::Refused { Errno::EPERM } else { Errno::ENOBUFS })
     }
 }
 
@@ -57,21 +58,24 @@ pub fn dev_queue_xmit(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
         return NetXmit::Drop;
     };
     skb.reset_mac_header();
-    let queue = netdev_pick_tx(cx, dev, &mut skb);
-    let txq = &dev.tx_queues[usize::from(queue)];
+    let txq = netdev_pick_tx(cx, dev, &mut skb);
     // The route has done its work, unless it leads back here: then the receive side goes by it.
     let dst = if dev.is_loopback() { skb.dst.clone() } else { skb.dst.take() };
     if let Some(dst) = dst {
         cx.cpu.routes.give_back(dst);
     }
     if txq.qdisc.has_queue() {
-        return __dev_xmit_skb(cx, skb, dev, queue);
+        return __dev_xmit_skb(cx, skb, dev, txq);
     }
-    xmit_without_queue(cx, skb, dev, queue)
+    xmit_without_queue(cx, skb, dev, txq)
 }
 
-fn xmit_without_queue(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: u16) -> NetXmit {
-    let txq = &dev.tx_queues[usize::from(queue)];
+fn xmit_without_queue(
+    cx: &mut BhCx<'_>,
+    skb: Skb,
+    dev: &Arc<NetDevice>,
+    txq: &NetdevQueue,
+) -> NetXmit {
     if !dev.up() || txq.stopped() {
         kfree_skb(cx, skb, DropReason::DevReady);
         return NetXmit::Drop;
@@ -81,7 +85,8 @@ fn xmit_without_queue(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: 
         return NetXmit::Drop;
     }
     cx.cpu.softnet.xmit_recursion += 1;
-    let sent = dev_hard_start_xmit(cx, skb, dev, queue);
+    let queue = skb.queue_mapping;
+    let sent = dev_hard_start_xmit(cx, skb, dev);
     dev.ops.ndo_xmit_flush(cx, dev, queue);
     cx.cpu.softnet.xmit_recursion -= 1;
     match sent {
@@ -99,12 +104,19 @@ fn xmit_without_queue(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: 
 ///
 /// linux: net/core/flow_dissector.c:netdev_pick_tx
 #[inline(always)]
-fn netdev_pick_tx(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb) -> u16 {
+fn netdev_pick_tx<'a>(
+    cx: &mut BhCx<'_>,
+    dev: &'a Arc<NetDevice>,
+    skb: &mut Skb,
+) -> &'a NetdevQueue {
     walk!(cx, skb, netdev_pick_tx);
-    let queues = dev.tx_queues.len() as u16;
-    let queue = if queues == 1 { 0 } else { pick_among(cx, dev, skb, queues) };
-    skb.queue_mapping = queue;
-    queue
+    let queues = &dev.tx_queues;
+    let queue = match queues.len() {
+        1 => 0,
+        many => usize::from(pick_among(cx, dev, skb, many as u16)),
+    };
+    skb.queue_mapping = queue as u16;
+    &queues[queue]
 }
 
 fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u16) -> u16 {
@@ -124,18 +136,20 @@ fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u1
 ///
 /// linux: net/core/dev.c:__dev_xmit_skb
 #[inline(always)]
-fn __dev_xmit_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, queue: u16) -> NetXmit {
+fn __dev_xmit_skb(
+    cx: &mut BhCx<'_>,
+    skb: Skb,
+    dev: &Arc<NetDevice>,
+    txq: &NetdevQueue,
+) -> NetXmit {
     walk!(cx, skb, __dev_xmit_skb);
-    let qdisc = &dev.tx_queues[usize::from(queue)].qdisc;
-    let mine = cx.cpu.softnet.tx_running.as_ref().is_some_and(|r| Arc::ptr_eq(r.qdisc(), qdisc));
+    let qdisc = &txq.qdisc;
     if qdisc.qlen() == 0
-        && (mine || qdisc.idle())
-        && let Some(running) = sch_generic::begin(cx, qdisc)
+        && (sch_generic::runs(cx, qdisc) || qdisc.idle() && sch_generic::begin(cx, qdisc))
     {
-        if sch_generic::sch_direct_xmit(cx, skb, &running) {
-            sch_generic::__qdisc_run(cx, &running);
+        if sch_generic::sch_direct_xmit(cx, skb, qdisc, (dev, txq)) {
+            sch_generic::__qdisc_run(cx, qdisc);
         }
-        sch_generic::hold(cx, running);
         return NetXmit::Success;
     }
     let queued = qdisc.enqueue(cx, skb);
@@ -196,7 +210,6 @@ pub fn dev_hard_start_xmit(
     cx: &mut BhCx<'_>,
     mut skb: Skb,
     dev: &Arc<NetDevice>,
-    queue: u16,
 ) -> Result<(), Skb> {
     walk!(cx, skb, dev_hard_start_xmit);
     let features = netif_skb_features(cx, &skb, dev);
@@ -210,6 +223,7 @@ pub fn dev_hard_start_xmit(
     if !cx.t.net.ptype_all.is_empty() {
         dev_queue_xmit_nit(cx, &mut skb, dev);
     }
+    let queue = skb.queue_mapping;
     dev.ops.ndo_start_xmit(cx, dev, queue, skb)
 }
 
@@ -219,7 +233,7 @@ pub fn dev_hard_start_xmit(
 #[inline(always)]
 fn netif_skb_features(cx: &mut BhCx<'_>, skb: &SkBuff, dev: &NetDevice) -> NetdevFeatures {
     walk!(cx, skb, netif_skb_features);
-    dev.ops.ndo_features_check(skb, dev.features())
+    dev.features()
 }
 
 /// Shows a packet that leaves to the taps.

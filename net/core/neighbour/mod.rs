@@ -211,6 +211,16 @@ pub enum NextHop {
 }
 
 impl NextHop {
+    /// The next hop by a kept entry, unless that was taken out of the table.
+    #[inline(always)]
+    pub fn kept(neigh: &Arc<Neighbour>) -> Option<Self> {
+        match neigh.connected_ha() {
+            Some(ha) => Some(Self::Connected { dev: neigh.key.dev, ha }),
+            None if neigh.dead() => None,
+            None => Some(Self::Neigh(Arc::clone(neigh))),
+        }
+    }
+
     /// The next hop by a neighbour's entry.
     #[inline]
     pub fn by(neigh: &Arc<Neighbour>) -> Self {

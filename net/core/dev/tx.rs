@@ -136,12 +136,7 @@ fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u1
 ///
 /// linux: net/core/dev.c:__dev_xmit_skb
 #[inline(always)]
-fn __dev_xmit_skb(
-    cx: &mut BhCx<'_>,
-    skb: Skb,
-    dev: &Arc<NetDevice>,
-    txq: &NetdevQueue,
-) -> NetXmit {
+fn __dev_xmit_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, txq: &NetdevQueue) -> NetXmit {
     walk!(cx, skb, __dev_xmit_skb);
     let qdisc = &txq.qdisc;
     if qdisc.qlen() == 0

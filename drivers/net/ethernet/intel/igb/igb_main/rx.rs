@@ -59,7 +59,7 @@ pub(super) fn igb_clean_rx_irq(
         igb_process_skb_fields(cx, (q, dev), (rx, desc), &mut skb);
         q.stats.rx_packets.add(1);
         q.stats.rx_bytes.add(len as u64);
-        napi_gro_receive(cx, skb);
+        napi_gro_receive(cx, skb, dev);
     }
     if rx.unused() != 0 {
         igb_alloc_rx_buffers(cx, q, rx);

@@ -253,7 +253,7 @@ fn sock_ioctl(_cx: &mut TaskCx, file: &File, request: u32) -> Result<i32, Errno>
     match request {
         FIONREAD => {
             let state = sk.state();
-            Ok(state.receive_queue.front().map_or(0, |skb| skb.len() as i32))
+            Ok(state.receive_queue.skb_peek().map_or(0, |skb| skb.len() as i32))
         }
         SIOCOUTQ => Ok(sk.wmem_alloc() as i32),
         _ => Err(Errno::ENOTTY),

@@ -26,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use uapi::errno::Errno;
-use uapi::fcntl::O_NONBLOCK;
 
 /// Descriptors a task may have (`RLIMIT_NOFILE`).
 pub const NR_OPEN: usize = 1 << 20;
@@ -94,10 +93,10 @@ impl File {
         }
     }
 
-    /// Its calls don't wait.
+    /// `O_*`: whether its calls may wait.
     #[inline]
-    pub fn nonblock(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & O_NONBLOCK != 0
+    pub(crate) fn f_flags(&self) -> i32 {
+        self.flags.load(Ordering::Relaxed)
     }
 
     /// The last descriptor was closed.

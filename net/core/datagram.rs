@@ -34,6 +34,8 @@ pub(crate) fn __skb_recv_datagram<R>(
             return Poll::Ready(Err(error));
         }
         if let Some(taken) = take(&mut state) {
+            // Here and not at the end: what follows then knows on this way that it has a packet.
+            drop(state);
             return Poll::Ready(Ok(Some(taken)));
         }
         // Only who would wait is told of the end, as in Linux.
@@ -67,8 +69,19 @@ fn wait_for_more_packets<R>(
 /// linux: net/core/datagram.c:skb_copy_datagram_iovec
 #[inline(always)]
 pub(crate) fn copy_to_iter(skb: &SkBuff, offset: usize, iov: &mut [IoSliceMut<'_>]) -> usize {
+    let Some((first, rest)) = iov.split_first_mut() else { return 0 };
+    let copied = skb.skb_copy_bits(offset, first);
+    if copied == first.len() && !rest.is_empty() {
+        return copied + copy_to_rest(skb, offset + copied, rest);
+    }
+    copied
+}
+
+/// The parts behind the first.
+#[cold]
+fn copy_to_rest(skb: &SkBuff, offset: usize, rest: &mut [IoSliceMut<'_>]) -> usize {
     let mut done = 0;
-    for part in iov {
+    for part in rest {
         let copied = skb.skb_copy_bits(offset + done, part);
         done += copied;
         if copied < part.len() {

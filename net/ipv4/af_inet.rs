@@ -15,7 +15,7 @@ use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::udp4_gro_receive;
-use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
+use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait};
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
@@ -78,7 +78,7 @@ pub struct ProtoOps {
 
 type InetAcceptFn = fn(&mut TaskCx, &Arc<Sock>, &mut Wait) -> Poll<Result<Socket, Errno>>;
 type InetRecvFn =
-    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<Received, Errno>>;
+    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<(), Errno>>;
 
 /// Whose name `getname` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +265,7 @@ fn inet_recvmsg(
     sk: &Arc<Sock>,
     msg: &mut MsgRecv<'_>,
     wait: &mut Wait,
-) -> Poll<Result<Received, Errno>> {
+) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_recvmsg);
     (sk.sk_prot.recvmsg)(cx, sk, msg, wait)
 }

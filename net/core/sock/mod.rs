@@ -23,7 +23,7 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
-use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
+use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub struct Proto {
 }
 
 type RecvMsgFn =
-    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<Received, Errno>>;
+    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<(), Errno>>;
 
 impl fmt::Debug for Proto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,8 +13,9 @@ impl SockState {
     /// The pending error, which is returned once.
     ///
     /// linux: include/net/sock.h:sock_error
+    #[inline]
     pub fn sock_error(&mut self) -> Result<(), Errno> {
-        self.err.take().map_or(Ok(()), Err)
+        if self.err.is_none() { Ok(()) } else { self.err.take().map_or(Ok(()), Err) }
     }
 
     /// The part of a poll mask that does not depend on the send buffer.

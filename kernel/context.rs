@@ -406,8 +406,8 @@ impl TaskCx {
 }
 
 impl Owed {
-    /// Packets that wait at most.
-    const PACKETS: usize = 32;
+    /// Packets that wait at most: what magazine and depot exchange at a time.
+    const PACKETS: usize = 64;
 
     #[inline]
     fn any(&self) -> bool {

@@ -7,7 +7,9 @@ use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::{GroResult, rx::dev_add_pack_boot};
 use crate::net::core::skbuff::Skb;
-use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sock_no_accept, sock_no_listen};
+use crate::net::core::sock::{
+    RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sk_recvmsg, sock_no_accept, sock_no_listen,
+};
 use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::inet_addr_type;
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
@@ -267,7 +269,7 @@ fn inet_recvmsg(
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_recvmsg);
-    (sk.sk_prot.recvmsg)(cx, sk, msg, wait)
+    sk_recvmsg(cx, sk, msg, wait)
 }
 
 /// The family's number, for those who ask a socket.

@@ -464,6 +464,19 @@ impl Drop for SockGuard<'_> {
     }
 }
 
+/// What the socket's protocol does to receive.
+// Not inlined, so that the family's station in front is a test and a jump: with the loads behind
+// its test it would have a frame, for the case that somebody watches.
+#[inline(never)]
+pub(crate) fn sk_recvmsg(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    msg: &mut MsgRecv<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<(), Errno>> {
+    (sk.sk_prot.recvmsg)(cx, sk, msg, wait)
+}
+
 /// `listen` where nobody can connect.
 ///
 /// linux: net/core/sock.c:sock_no_listen

@@ -416,9 +416,7 @@ impl Owed {
 
     #[inline(never)]
     fn settle(&mut self, cx: &mut BhCx<'_>) {
-        for skb in self.freed.drain(..) {
-            cx.free_skb(skb);
-        }
+        cx.free_skbs(&mut self.freed);
         if std::mem::take(&mut self.counted) {
             for (mib, count) in UdpMib::ALL.iter().zip(&mut self.udp) {
                 cx.cpu.mib.add((*mib).into(), std::mem::take(count));

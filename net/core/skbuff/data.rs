@@ -352,6 +352,13 @@ impl SkBuff {
         self.dst.is_some() | !self.frags.is_empty() | !self.frag_list.is_empty()
     }
 
+    /// Nothing but a head of its own of `size` bytes: no owner, no route, no data elsewhere.
+    #[inline(always)]
+    pub(super) fn is_plain(&self, size: usize) -> bool {
+        !(self.has_more_than_bytes() | !self.owner.is_none() | self.head.is_shared())
+            && self.head.size() == size
+    }
+
     /// Every field as in a new packet. The parts that own something were given back before.
     // Every field is named, so that a new one can't be forgotten; the fields are set in place, since
     // building a new packet and moving it here would write the memory twice.

@@ -367,9 +367,9 @@ impl NetDeviceOps for IgbAdapter {
         tx::igb_xmit_frame(cx, self, (dev, queue), skb)
     }
 
-    fn ndo_xmit_flush(&self, _cx: &mut BhCx<'_>, _dev: &Arc<NetDevice>, queue: u16) {
+    fn ndo_xmit_flush(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, queue: u16) {
         if let Some(vector) = self.vectors().get(usize::from(queue)) {
-            tx::ring_doorbell(&vector.q);
+            tx::ring_doorbell(cx, &vector.q, dev);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::{DmaBuf, OutOfRange, copy};
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `count` slots of `WORDS` 64-bit words, one behind the other, by which a driver and a device share descriptors or
@@ -69,10 +70,10 @@ impl<const WORDS: usize> DmaRing<WORDS> {
     /// All slots.
     #[inline]
     fn slots(&self) -> &[[AtomicU64; WORDS]] {
-        let first = self.buf.mem.ptr.as_ptr().cast::<[AtomicU64; WORDS]>();
+        let first = self.buf.mem.ptr.cast::<[AtomicU64; WORDS]>();
         // SAFETY: `new` found `count` slots inside the memory, which lives as long as `self`, and the first aligned;
         // the others are, being whole words apart. Everyone else reaches them by atomics or `copy` only.
-        unsafe { std::slice::from_raw_parts(first, self.count) }
+        unsafe { NonNull::slice_from_raw_parts(first, self.count).as_ref() }
     }
 
     /// Writes a slot's first two words.
@@ -93,19 +94,24 @@ impl<const WORDS: usize> DmaRing<WORDS> {
         n: usize,
         mut pair: impl FnMut(usize) -> (u64, u64),
     ) -> usize {
-        let slots = self.slots();
-        let straight = n.min(slots.len().saturating_sub(from));
-        let around = (n - straight).min(from).min(slots.len());
-        for (begin, len) in [(from, straight), (0, around)] {
-            let part = slots.get(begin..begin + len).unwrap_or(&[]);
-            for (slot, words) in (begin..).zip(part) {
+        let (mut slot, mut left) = (from, n.min(self.count));
+        loop {
+            let rest = self.slots().get(slot..).unwrap_or(&[]);
+            for words in rest.iter().take(left) {
                 let (low, high) = pair(slot);
                 words[0].store(low.to_le(), Ordering::Relaxed);
                 words[1].store(high.to_le(), Ordering::Relaxed);
+                slot += 1;
+                left -= 1;
+            }
+            if slot < self.count {
+                return slot;
+            }
+            slot = 0;
+            if left == 0 {
+                return slot;
             }
         }
-        let behind = from + straight;
-        if behind >= slots.len() { around } else { behind }
     }
 
     /// Reads a slot's first two words: the second with acquire, then the first, which is as new at least.

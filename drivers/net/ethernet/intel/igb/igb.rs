@@ -17,7 +17,7 @@ use stack::kernel::irq::IrqLine;
 use stack::kernel::locking::{SpinLock, lockdep::class};
 use stack::net::core::dev::{NapiStruct, NetDevice};
 use stack::net::core::skbuff::Skb;
-use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -232,6 +232,8 @@ pub(super) struct IgbQVector {
     pub(super) tx_tail: AtomicU32,
     /// Where the device has been told he is. Written after what is before it was handed to the cleaner.
     pub(super) tx_rung: AtomicU32,
+    /// Descriptors that the sender knows to be free; only he writes it.
+    pub(super) tx_room: AtomicU32,
     /// Bytes in the ring that the queue's limit does not know of yet; only the sender writes it.
     pub(super) tx_unbilled: AtomicU32,
     /// Where the cleaner is; only he writes it.
@@ -254,6 +256,7 @@ impl IgbQVector {
             tx_count: AtomicU32::new(0),
             tx_tail: AtomicU32::new(0),
             tx_rung: AtomicU32::new(0),
+            tx_room: AtomicU32::new(0),
             tx_unbilled: AtomicU32::new(0),
             tx_clean: AtomicU32::new(0),
             poll: SpinLock::new(None),
@@ -265,7 +268,6 @@ impl IgbQVector {
     ///
     /// Sequentially consistent: a sender who stopped his queue, and a cleaner about to look whether it is stopped, must
     /// not miss each other.
-    #[inline]
     pub(super) fn tx_unused(&self) -> usize {
         let count = self.tx_count.load(Ordering::Relaxed) as usize;
         let (tail, clean) =
@@ -278,6 +280,7 @@ impl IgbQVector {
         for place in [&self.tx_tail, &self.tx_rung, &self.tx_clean, &self.tx_unbilled] {
             place.store(0, Ordering::Relaxed);
         }
+        self.tx_room.store(0, Ordering::Relaxed);
     }
 
     /// Takes the poll's state out of its slot for as long as the result lives.
@@ -300,9 +303,11 @@ impl TakenPoll<'_> {
 }
 
 impl Drop for TakenPoll<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.state.is_some() {
-            *self.q.poll.lock() = self.state.take();
+            // The slot is empty: only one at a time has what was in it.
+            std::mem::swap(&mut *self.q.poll.lock(), &mut self.state);
         }
     }
 }
@@ -364,28 +369,61 @@ pub(super) struct IgbTxBuffer {
     pub(super) bytecount: u32,
 }
 
-/// Packets in the order in which they were sent. Its memory is that of a full ring from the start.
-pub(super) struct TxPackets(pub(super) VecDeque<IgbTxBuffer>);
+/// Packets in the order in which they were sent: put in at one end, taken out at the other, and made room for when all
+/// are out. Its memory is that of a full ring from the start.
+pub(super) struct TxPackets {
+    list: Vec<Option<IgbTxBuffer>>,
+    /// The first that is still in.
+    next: usize,
+}
 
 impl TxPackets {
     pub(super) fn new(count: usize) -> Self {
-        Self(VecDeque::with_capacity(count))
+        Self { list: Vec::with_capacity(count), next: 0 }
     }
 
-    /// Appends all of `other`, which is empty then.
-    pub(super) fn append(&mut self, other: &mut Self) {
-        if self.0.is_empty() {
-            std::mem::swap(&mut self.0, &mut other.0);
-        } else {
-            self.0.append(&mut other.0);
+    #[inline]
+    pub(super) fn push(&mut self, buffer: IgbTxBuffer) {
+        self.list.push(Some(buffer));
+    }
+
+    /// Takes the first one out, if `wanted`.
+    #[inline]
+    pub(super) fn pop_if(
+        &mut self,
+        wanted: impl FnOnce(&IgbTxBuffer) -> bool,
+    ) -> Option<IgbTxBuffer> {
+        let slot = self.list.get_mut(self.next)?;
+        if !wanted(slot.as_ref()?) {
+            return None;
         }
+        self.next += 1;
+        slot.take()
+    }
+
+    /// Appends all of `other`, of which nothing was taken out; it is empty then.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        // What was taken out left its place.
+        self.list.drain(..self.next);
+        self.next = 0;
+        if self.list.is_empty() {
+            std::mem::swap(&mut self.list, &mut other.list);
+        } else {
+            self.list.append(&mut other.list);
+        }
+    }
+
+    /// Takes all out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = IgbTxBuffer> {
+        self.next = 0;
+        self.list.drain(..).flatten()
     }
 }
 
 impl Drop for TxPackets {
     fn drop(&mut self) {
         // Only a machine that goes away whole leaves packets here.
-        for buffer in self.0.drain(..) {
+        for buffer in self.drain() {
             buffer.skb.forget_at_exit();
         }
     }
@@ -400,19 +438,15 @@ pub(super) struct IgbTxRing {
     pub(super) handed: TxPackets,
 }
 
-/// A context descriptor.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct TxContext {
-    /// Bytes of the headers.
-    pub(super) lengths: u32,
-    /// Which protocols they are.
-    pub(super) command: u32,
-}
+/// A context descriptor: the headers' lengths, and above them, from bit 32 on, which protocols they are.
+pub(super) type TxContext = NonZeroU64;
 
 /// The half of a transmit ring that fills it.
 pub(super) struct IgbTxSender {
-    /// Whose it is. As it keeps that address from being used again, comparing addresses tells.
+    /// Whose it is.
     pub(super) q: Weak<IgbQVector>,
+    /// Where that is, to compare. As `q` stands, the address is nobody else's.
+    pub(super) q_addr: usize,
     pub(super) desc: Descriptors,
     pub(super) data: Buffers,
     /// The context that the queue has: an equal one need not be sent again.

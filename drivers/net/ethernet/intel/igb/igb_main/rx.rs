@@ -20,19 +20,28 @@ use std::sync::Arc;
 /// A descriptor that the device wrote back.
 #[derive(Clone, Copy)]
 struct RxDesc {
-    index: usize,
-    /// Status and errors.
-    status: u32,
-    /// Bytes in its buffer, as the device says.
-    len: usize,
     /// The flow's hash and of what kind it is.
     hash: u64,
+    /// Status and errors, and above them the length.
+    word: u64,
 }
 
 impl RxDesc {
+    /// Status and errors.
+    #[inline]
+    fn status(self) -> u32 {
+        self.word as u32
+    }
+
     #[inline]
     fn is(self, bits: u32) -> bool {
-        self.status & bits != 0
+        self.status() & bits != 0
+    }
+
+    /// Bytes in its buffer, as the device says.
+    #[inline]
+    fn len(self) -> usize {
+        (self.word >> 32) as usize & 0xFFFF
     }
 }
 
@@ -79,15 +88,9 @@ pub(super) fn igb_clean_rx_irq(
 /// It is the device's or was since it was filled last: fewer than [`IGB_RX_BUFFER_WRITE`] are unused when this is asked.
 #[inline]
 fn next_done(rx: &IgbRxRing) -> Option<RxDesc> {
-    let index = rx.next_to_clean;
-    let (hash, word) = rx.desc.read_pair_acquire(index);
-    let status = word as u32;
-    (status & E1000_RXD_STAT_DD != 0).then_some(RxDesc {
-        index,
-        status,
-        len: (word >> 32) as usize & 0xFFFF,
-        hash,
-    })
+    let (hash, word) = rx.desc.read_pair_acquire(rx.next_to_clean);
+    let desc = RxDesc { hash, word };
+    desc.is(E1000_RXD_STAT_DD).then_some(desc)
 }
 
 /// Takes a descriptor off the ring and its bytes with it; the packet when this was its last.
@@ -100,17 +103,19 @@ fn igb_fetch_rx_buffer(
     rx: &mut IgbRxRing,
     desc: RxDesc,
 ) -> Option<Skb> {
-    rx.next_to_clean = rx.desc.after(desc.index);
-    let good = desc.status & (E1000_RXD_STAT_EOP | E1000_RXDEXT_STATERR_RXE) == E1000_RXD_STAT_EOP;
-    if !good || desc.len > IGB_BUFSZ || rx.skipping || rx.skb.is_some() {
-        return fetch_part(cx, (q, dev), rx, desc);
+    let index = rx.next_to_clean;
+    rx.next_to_clean = rx.desc.after(index);
+    let good =
+        desc.status() & (E1000_RXD_STAT_EOP | E1000_RXDEXT_STATERR_RXE) == E1000_RXD_STAT_EOP;
+    if !good || desc.len() > IGB_BUFSZ || rx.skipping || rx.skb.is_some() {
+        return fetch_part(cx, (q, dev), (rx, index), desc);
     }
     // The usual case: the whole frame, in one buffer.
-    let Some(mut skb) = new_frame(cx, (q, dev), (rx, desc), desc.len) else {
+    let Some(mut skb) = new_frame(cx, (q, dev), (rx, index), desc.len()) else {
         q.stats.rx_drops.add(1);
         return None;
     };
-    if !take_bytes(rx, desc, &mut skb) {
+    if !take_bytes((rx, index), desc.len(), &mut skb) {
         q.stats.rx_length_errors.add(1);
         kfree_skb(cx, skb, DropReason::NotSpecified);
         return None;
@@ -120,10 +125,11 @@ fn igb_fetch_rx_buffer(
 
 /// A descriptor that is not a good frame by itself: part of a longer one, or of one to be dropped.
 #[cold]
+#[inline(never)]
 fn fetch_part(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
-    rx: &mut IgbRxRing,
+    (rx, index): (&mut IgbRxRing, usize),
     desc: RxDesc,
 ) -> Option<Skb> {
     let last = desc.is(E1000_RXD_STAT_EOP);
@@ -131,17 +137,17 @@ fn fetch_part(
         rx.skipping = !last;
         return None;
     }
-    if desc.len > IGB_BUFSZ || last && desc.is(E1000_RXDEXT_STATERR_RXE) {
+    if desc.len() > IGB_BUFSZ || last && desc.is(E1000_RXDEXT_STATERR_RXE) {
         q.stats.rx_errors.add(1);
         return igb_abandon(cx, rx, last);
     }
     let begun = rx.skb.take();
-    let room = if last { desc.len } else { MAX_FRAME };
-    let Some(mut skb) = begun.or_else(|| new_frame(cx, (q, dev), (rx, desc), room)) else {
+    let room = if last { desc.len() } else { MAX_FRAME };
+    let Some(mut skb) = begun.or_else(|| new_frame(cx, (q, dev), (rx, index), room)) else {
         q.stats.rx_drops.add(1);
         return igb_abandon(cx, rx, last);
     };
-    if !take_bytes(rx, desc, &mut skb) {
+    if !take_bytes((rx, index), desc.len(), &mut skb) {
         q.stats.rx_length_errors.add(1);
         rx.skb = Some(skb);
         return igb_abandon(cx, rx, last);
@@ -153,10 +159,10 @@ fn fetch_part(
     None
 }
 
-/// Copies what is in a descriptor's buffer behind what the packet has; false when there is no room.
-#[inline]
-fn take_bytes(rx: &IgbRxRing, desc: RxDesc, skb: &mut Skb) -> bool {
-    skb.skb_put(desc.len).is_some_and(|to| rx.data.read_bytes(desc.index, to).is_ok())
+/// Copies `len` bytes of a descriptor's buffer behind what the packet has; false when there is no room.
+#[inline(always)]
+fn take_bytes((rx, index): (&IgbRxRing, usize), len: usize, skb: &mut Skb) -> bool {
+    skb.skb_put(len).is_some_and(|to| rx.data.read_bytes(index, to).is_ok())
 }
 
 /// Drops what there is of a frame, and what comes of it until its end.
@@ -169,16 +175,16 @@ fn igb_abandon(cx: &mut BhCx<'_>, rx: &mut IgbRxRing, last: bool) -> Option<Skb>
 }
 
 /// A packet for a frame of up to `room` bytes, with the id that the walk knows it by.
-#[inline]
+#[inline(always)]
 fn new_frame(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
-    (rx, desc): (&IgbRxRing, RxDesc),
+    (rx, index): (&IgbRxRing, usize),
     room: usize,
 ) -> Option<Skb> {
     let mut skb = netdev_alloc_skb(cx, dev.ifindex, room)?;
     if cx.machine().tracer.on() {
-        skb.walk_id = WalkId(q.hw.pdev.trace_rx(rx.data.bus_addr(desc.index)));
+        skb.walk_id = WalkId(q.hw.pdev.trace_rx(rx.data.bus_addr(index)));
         cx.link_span(&skb);
     }
     Some(skb)
@@ -208,10 +214,11 @@ fn igb_process_skb_fields(
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_rx_hash
 #[inline]
 fn igb_rx_hash(word: u64, skb: &mut Skb) {
+    const L3: u32 = 1 << E1000_RXDADV_RSSTYPE_IPV4 | 1 << E1000_RXDADV_RSSTYPE_IPV6;
     let kind = word as u32 & E1000_RXDADV_RSSTYPE_MASK;
     if kind != 0 {
         skb.hash = (word >> 32) as u32;
-        skb.l4_hash = !matches!(kind, E1000_RXDADV_RSSTYPE_IPV4 | E1000_RXDADV_RSSTYPE_IPV6);
+        skb.l4_hash = L3 >> kind & 1 == 0;
     }
 }
 

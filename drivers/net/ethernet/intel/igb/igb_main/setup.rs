@@ -49,6 +49,7 @@ pub(super) fn igb_setup_all_tx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
         let (desc, data) = ring_memory(&adapter.hw, count as usize)?;
         let sender = IgbTxSender {
             q: Arc::downgrade(&vector.q),
+            q_addr: Arc::as_ptr(&vector.q).addr(),
             desc: desc.clone(),
             data,
             context: None,

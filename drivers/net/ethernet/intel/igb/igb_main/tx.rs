@@ -71,20 +71,24 @@ fn igb_xmit_frame_ring(
     if q.hw.is_down() {
         return drop_unsent(cx, q, skb);
     }
-    // Its buffers, a context, and a gap of two.
-    let needed = skb.len().max(MIN_TX).div_ceil(IGB_BUFSZ) + 3;
-    let unused = q.tx_unused();
-    if unused < needed && igb_maybe_stop_tx(q, dev, needed) {
+    // With so much room, no packet fills the ring.
+    let roomy = q.tx_room.load(Ordering::Relaxed) as usize >= TX_WAKE_THRESHOLD;
+    if !roomy && igb_maybe_stop_tx(q, dev, descriptors_needed(&skb)) {
         q.stats.tx_busy.add(1);
         return Err(skb);
     }
     if let Err(skb) = igb_tx_map(cx, (q, dev), skb, context) {
         return drop_unsent(cx, q, skb);
     }
-    if unused < needed + DESC_NEEDED {
+    if !roomy {
         igb_maybe_stop_tx(q, dev, DESC_NEEDED);
     }
     Ok(())
+}
+
+/// A packet's buffers, a context, and a gap of two.
+fn descriptors_needed(skb: &SkBuff) -> usize {
+    skb.len().max(MIN_TX).div_ceil(IGB_BUFSZ) + 3
 }
 
 /// The device goes down: a packet that nobody sends any more.
@@ -101,11 +105,16 @@ fn drop_unsent(cx: &mut BhCx<'_>, q: &IgbQVector, skb: Skb) -> Result<(), Skb> {
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_maybe_stop_tx
 #[cold]
 fn igb_maybe_stop_tx(q: &IgbQVector, dev: &NetDevice, needed: usize) -> bool {
-    if q.tx_unused() >= needed {
+    let lacks_room = || {
+        let unused = q.tx_unused();
+        q.tx_room.store(unused as u32, Ordering::Relaxed);
+        unused < needed
+    };
+    if !lacks_room() {
         return false;
     }
     dev.netif_stop_subqueue(q.index as u16);
-    if q.tx_unused() < needed {
+    if lacks_room() {
         return true;
     }
     // Nobody waits: whoever sends here is in the middle of it.
@@ -117,7 +126,7 @@ fn igb_maybe_stop_tx(q: &IgbQVector, dev: &NetDevice, needed: usize) -> bool {
 #[inline]
 fn sender<'a>(cx: &'a mut BhCx<'_>, q: &IgbQVector) -> Option<&'a mut IgbTxSender> {
     let sender = cx.xmit_batch().as_mut()?.downcast_mut::<IgbTxSender>()?;
-    std::ptr::eq(sender.q.as_ptr(), q).then_some(sender)
+    (sender.q_addr == std::ptr::from_ref(q).addr()).then_some(sender)
 }
 
 /// The first packet of a batch takes the sender out of the ring.
@@ -178,7 +187,7 @@ fn tx_context(skb: &SkBuff) -> Option<TxContext> {
     }
     let lengths = mac_len << E1000_ADVTXD_MACLEN_SHIFT | ip_len;
     let command = E1000_ADVTXD_DTYP_CTXT | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_TUCMD_IPV4 | l4;
-    Some(TxContext { lengths, command })
+    TxContext::new(u64::from(command) << 32 | u64::from(lengths))
 }
 
 impl IgbTxSender {
@@ -201,22 +210,28 @@ impl IgbTxSender {
     }
 
     /// Writes the data descriptors of a frame of `len` bytes from `first` on; the last of them.
-    #[inline]
-    fn describe(&self, first: usize, len: usize, options: u32) -> usize {
-        let options = options | (len as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
-        let command = E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_DCMD_IFCS;
+    #[inline(never)]
+    fn describe_all(&self, first: usize, len: usize, options: u32) -> usize {
         let (mut left, mut index) = (len, first);
         loop {
             let size = left.min(IGB_BUFSZ);
             left -= size;
-            let end = if left == 0 { E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS } else { 0 };
-            let high = u64::from(options) << 32 | u64::from(command | end | size as u32);
-            self.desc.write_pair(index, self.data.bus_addr(index), high);
+            self.describe(index, (size, len), options, left == 0);
             if left == 0 {
                 return index;
             }
             index = self.desc.after(index);
         }
+    }
+
+    /// Writes a data descriptor: `size` bytes of `len`, and whether they are the last.
+    #[inline(always)]
+    fn describe(&self, index: usize, (size, len): (usize, usize), options: u32, last: bool) {
+        let options = options | (len as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
+        let command = E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_DCMD_IFCS;
+        let end = if last { E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS } else { 0 };
+        let high = u64::from(options) << 32 | u64::from(command | end | size as u32);
+        self.desc.write_pair(index, self.data.bus_addr(index), high);
     }
 }
 
@@ -242,30 +257,37 @@ fn igb_tx_map(
         }
     };
     let mut first = q.tx_tail.load(Ordering::Relaxed) as usize;
-    let mut options = 0;
+    let (mut options, mut used) = (0, 1);
     if let Some(wanted) = context {
         options = E1000_TXD_POPTS_TXSM;
         if sender.context != context {
-            sender.desc.write_pair(first, wanted.lengths.into(), wanted.command.into());
+            let words = wanted.get();
+            sender.desc.write_pair(first, words & u64::from(u32::MAX), words >> 32);
             sender.context = context;
             first = sender.desc.after(first);
+            used = 2;
         }
-    }
-    let len = skb.len().max(MIN_TX);
-    if skb.headlen() != len || len > IGB_BUFSZ {
-        sender.copy_frame(first, &skb, len);
-    } else {
-        // The frame is in one piece and fits.
-        let _ = sender.data.write_bytes(first, skb.data());
     }
     if skb.walk_id.watched() {
         q.hw.pdev.trace_tx(sender.data.bus_addr(first), skb.walk_id.0);
     }
-    let last = sender.describe(first, len, options);
+    let len = skb.len();
+    let (len, last) = if len == skb.headlen() && (MIN_TX..=IGB_BUFSZ).contains(&len) {
+        // The usual case: one piece, one buffer, which it fits.
+        let _ = sender.data.write_bytes(first, skb.data());
+        sender.describe(first, (len, len), options, true);
+        (len, first)
+    } else {
+        let len = len.max(MIN_TX);
+        used += len.div_ceil(IGB_BUFSZ) as u32 - 1;
+        sender.copy_frame(first, &skb, len);
+        (len, sender.describe_all(first, len, options))
+    };
     q.tx_tail.store(sender.desc.after(last) as u32, Ordering::Relaxed);
+    q.tx_room.store(q.tx_room.load(Ordering::Relaxed).saturating_sub(used), Ordering::Relaxed);
     let bytecount = len as u32;
     let buffer = IgbTxBuffer { skb, next_to_watch: last as u32, bytecount };
-    sender.packets.0.push_back(buffer);
+    sender.packets.push(buffer);
     let unbilled = q.tx_unbilled.load(Ordering::Relaxed) + bytecount;
     q.tx_unbilled.store(unbilled, Ordering::Relaxed);
     if unbilled >= BILL_AT {
@@ -327,21 +349,19 @@ pub(super) fn igb_clean_tx_irq(
         q.tx_clean.store(behind as u32, Ordering::Relaxed);
         consume_skb(cx, buffer.skb);
     }
-    q.stats.tx_packets.add(packets as u64);
-    q.stats.tx_bytes.add(u64::from(bytes));
-    itr.tx_packets += packets as u32;
-    itr.tx_bytes += bytes;
     let Some(txq) = dev.tx_queues.get(q.index as usize) else { return true };
-    // Whether this opened the queue is seen below, together with what else may have.
-    let _opened = txq.bql.completed(bytes);
     if packets != 0 {
+        q.stats.tx_packets.add(packets as u64);
+        q.stats.tx_bytes.add(u64::from(bytes));
+        itr.tx_packets += packets as u32;
+        itr.tx_bytes += bytes;
+        // Whether this opened the queue is seen below, together with what else may have.
+        let _opened = txq.bql.completed(bytes);
         // How far we are comes before the look whether the queue is stopped; see `igb_maybe_stop_tx`.
         fence(Ordering::SeqCst);
     }
-    if dev.carrier() && q.tx_unused() >= TX_WAKE_THRESHOLD && !q.hw.is_down() {
-        if txq.stopped() {
-            q.stats.tx_restart.add(1);
-        }
+    if txq.stopped() && dev.carrier() && q.tx_unused() >= TX_WAKE_THRESHOLD && !q.hw.is_down() {
+        q.stats.tx_restart.add(1);
         dev.netif_wake_subqueue(cx, q.index as u16);
     }
     if txq.qdisc().qlen() != 0 && !txq.stopped() {
@@ -354,12 +374,11 @@ impl IgbTxCleaner {
     /// The first packet, when the device has sent it.
     #[inline]
     fn next_sent(&mut self) -> Option<IgbTxBuffer> {
-        let watched = self.packets.0.front()?.next_to_watch as usize;
-        let status = (self.desc.read_high_acquire(watched) >> 32) as u32;
-        if status & E1000_TXD_STAT_DD == 0 {
-            return None;
-        }
-        self.packets.0.pop_front()
+        let desc = &self.desc;
+        self.packets.pop_if(|first| {
+            let status = (desc.read_high_acquire(first.next_to_watch as usize) >> 32) as u32;
+            status & E1000_TXD_STAT_DD != 0
+        })
     }
 }
 
@@ -369,11 +388,11 @@ impl IgbTxCleaner {
 pub(super) fn igb_clean_tx_ring(cx: &mut TaskCx, q: &IgbQVector, dev: &NetDevice) {
     let mut unsent = Vec::new();
     if let Some(state) = q.take_poll().get() {
-        unsent.extend(state.tx.packets.0.drain(..));
+        unsent.extend(state.tx.packets.drain());
         state.tx.seen = 0;
     }
     if let Some(ring) = q.tx.lock().as_mut() {
-        unsent.extend(ring.handed.0.drain(..));
+        unsent.extend(ring.handed.drain());
         if let Some(sender) = &mut ring.sender {
             sender.context = None;
         }

@@ -100,9 +100,11 @@ pub fn ip_fast_csum(header: &[u8]) -> u16 {
 /// The checksum of the 20 bytes that an IP header without options has.
 #[inline(always)]
 fn csum_20(header: &[u8; 20]) -> u16 {
-    let half = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| header[at + i]));
-    let last = u32::from_ne_bytes(std::array::from_fn(|i| header[16 + i]));
-    let sum = end_around_add(end_around_add(half(0), half(8)), last.into());
+    let (words, _) = header.as_chunks::<4>();
+    let (halves, _) = header.as_chunks::<8>();
+    let [first, second] = [halves[0], halves[1]].map(u64::from_ne_bytes);
+    let last = u32::from_ne_bytes(words[4]).into();
+    let sum = end_around_add(end_around_add(first, second), last);
     // A number and its halves exchanged: the upper half of their sum is the sum of the halves, with
     // the carry out of the lower half brought around.
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;

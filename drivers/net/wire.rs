@@ -154,7 +154,9 @@ impl Wire {
     fn send_staged(&self) {
         let mut batch = std::mem::take(&mut *self.tx.lock());
         if !batch.is_empty() {
-            let offered = batch.len();
+            let (offered, bytes) = (batch.len(), batch.bytes());
+            add(&self.stats.tx_packets, offered as u64);
+            add(&self.stats.tx_bytes, bytes as u64);
             let taken = if self.port.carrier() { self.port.transmit(&mut batch) } else { 0 };
             add(&self.stats.tx_dropped, (offered - taken) as u64);
             batch.clear();
@@ -286,8 +288,6 @@ impl NetDeviceOps for Wire {
         if staged >= TX_BATCH {
             self.send_staged();
         }
-        add(&self.stats.tx_packets, 1);
-        add(&self.stats.tx_bytes, skb.len() as u64);
         consume_skb(cx, skb);
         Ok(())
     }

@@ -8,7 +8,6 @@
 //! [`WirePort::receive`] locks this end's queue alone, and never notifies. Batches are reused: no allocation after
 //! warm-up.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 /// The longest frame that travels: a full GSO packet with its headers.
@@ -54,11 +53,19 @@ pub struct FrameMeta {
     pub vnet: Option<VnetMeta>,
 }
 
+/// An arena is far below 4 GiB: a queue holds frames of at most [`MAX_FRAME_LEN`] by the thousand.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    start: usize,
-    len: usize,
+    start: u32,
+    len: u32,
     meta: FrameMeta,
+}
+
+impl Entry {
+    #[inline]
+    fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
 }
 
 /// Frames in order, their bytes in one arena; a queue when popped at the front.
@@ -67,7 +74,9 @@ pub struct FrameBatch {
     /// As long as it ever was, so that growing again writes no zeros.
     arena: Vec<u8>,
     used: usize,
-    entries: VecDeque<Entry>,
+    entries: Vec<Entry>,
+    /// Entries before this one were dropped at the front.
+    front: usize,
     /// Sum of the frames' lengths.
     bytes: usize,
     /// A frame with a packet id was appended since the batch was last cleared.
@@ -83,14 +92,15 @@ impl FrameBatch {
 
     /// How many frames there are.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.front
     }
 
     /// Whether there is no frame.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// How many bytes the frames have together.
@@ -102,6 +112,7 @@ impl FrameBatch {
     /// Forgets all frames, keeps the memory.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.front = 0;
         self.used = 0;
         self.bytes = 0;
         self.traced = false;
@@ -116,6 +127,7 @@ impl FrameBatch {
 
     /// Appends a frame of `len` bytes that `fill` writes; it sees what an earlier frame left there. Nothing is
     /// appended, and false returned, when it is too long or `fill` says false.
+    #[inline]
     pub fn push_with(
         &mut self,
         len: usize,
@@ -128,7 +140,7 @@ impl FrameBatch {
         let start = self.used;
         let end = start + len;
         if self.arena.len() < end {
-            self.arena.resize(end, 0);
+            self.grow(end);
         }
         if !fill(&mut self.arena[start..end]) {
             return false;
@@ -136,8 +148,17 @@ impl FrameBatch {
         self.used = end;
         self.bytes += len;
         self.traced |= meta.packet_id != 0;
-        self.entries.push_back(Entry { start, len, meta });
+        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
         true
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        self.arena.resize(end, 0);
+    }
+
+    fn frames_left(&self) -> &[Entry] {
+        &self.entries[self.front..]
     }
 
     /// Appends a frame; false when it is too long.
@@ -166,34 +187,41 @@ impl FrameBatch {
     /// Frame `n` from the front.
     #[must_use]
     pub fn get(&self, n: usize) -> Option<(&[u8], FrameMeta)> {
-        self.entries.get(n).map(|e| (&self.arena[e.start..e.start + e.len], e.meta))
+        self.frames_left().get(n).map(|e| (&self.arena[e.range()], e.meta))
     }
 
     /// The frames, from the front.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], FrameMeta)> {
-        self.entries.iter().map(|e| (&self.arena[e.start..e.start + e.len], e.meta))
+        self.frames_left().iter().map(|e| (&self.arena[e.range()], e.meta))
     }
 
     /// Drops `n` frames at the front.
     pub fn drop_front(&mut self, n: usize) {
-        for e in self.entries.drain(..n.min(self.entries.len())) {
-            self.bytes -= e.len;
+        let n = n.min(self.len());
+        for e in &self.entries[self.front..self.front + n] {
+            self.bytes -= e.len as usize;
         }
-        if self.entries.is_empty() {
+        self.front += n;
+        if self.front > self.len() {
+            self.entries.drain(..self.front);
+            self.front = 0;
+        }
+        if self.is_empty() {
             self.used = 0;
         }
     }
 
     /// Drops frames at the end until those left have at most `max` bytes together; returns how many went.
     pub fn truncate_bytes(&mut self, max: usize) -> usize {
-        let before = self.entries.len();
+        let before = self.len();
         while self.bytes > max
-            && let Some(e) = self.entries.pop_back()
+            && !self.is_empty()
+            && let Some(e) = self.entries.pop()
         {
-            self.bytes -= e.len;
-            self.used = e.start;
+            self.bytes -= e.len as usize;
+            self.used = e.start as usize;
         }
-        before - self.entries.len()
+        before - self.len()
     }
 
     /// Moves up to `max` frames from the front to the end of `out`: without copying when all go and `out` is empty.
@@ -216,13 +244,14 @@ impl FrameBatch {
 
     /// Moves what is left to the front of the arena when more of it is dead than alive.
     fn reclaim(&mut self) {
-        let Some(first) = self.entries.front().map(|e| e.start) else {
+        let Some(first) = self.frames_left().first().map(|e| e.start) else {
             return;
         };
-        if first > self.used - first {
-            self.arena.copy_within(first..self.used, 0);
-            self.used -= first;
-            for e in &mut self.entries {
+        let at = first as usize;
+        if at > self.used - at {
+            self.arena.copy_within(at..self.used, 0);
+            self.used -= at;
+            for e in &mut self.entries[self.front..] {
                 e.start -= first;
             }
         }

@@ -8,48 +8,10 @@ use crate::kernel::context::BhCx;
 use crate::net::core::dev::{DevId, tx::NetXmit};
 use crate::net::core::neighbour::Neighbour;
 use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::ipv4::route::Flow4;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
-use zerocopy::{Immutable, IntoBytes};
-
-/// What a cached decision is found by.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct FlowKey4 {
-    /// Destination.
-    pub daddr: u32,
-    /// Source; zero: to be chosen.
-    pub saddr: u32,
-    /// `SO_MARK`.
-    pub mark: u32,
-    /// Device: the one it came in at, or must leave by; 0: any.
-    pub dev: u16,
-    /// Type of service.
-    pub tos: u8,
-    /// Which way.
-    pub dir: FlowDir,
-}
-
-impl PartialEq for FlowKey4 {
-    /// Of all bytes at once: a comparison field by field is six branches.
-    #[inline(always)]
-    fn eq(&self, other: &Self) -> bool {
-        let bytes = |key: &Self| u128::from_ne_bytes(zerocopy::transmute!(*key));
-        bytes(self) == bytes(other)
-    }
-}
-
-/// Which way a flow goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, IntoBytes, Immutable)]
-#[repr(u8)]
-pub enum FlowDir {
-    /// From here.
-    #[default]
-    Output,
-    /// To here, or through.
-    Input,
-}
 
 /// A routing decision.
 ///
@@ -77,7 +39,7 @@ pub struct Dst {
     /// linux: include/net/route.h:rt_iif
     pub rt_iif: u16,
     /// What it is found by.
-    pub key: FlowKey4,
+    pub key: Flow4,
     /// Why an input route is refused; `None` for a good one.
     pub error: Option<uapi::errno::Errno>,
     pub(crate) neigh: OnceLock<Arc<Neighbour>>,

@@ -118,7 +118,7 @@ fn arp_send(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, message: &ArpMessage) {
     cx.watch(&mut skb);
     walk!(cx, skb, arp_send => u64::from(message.op));
     walk!(cx, skb, arp_xmit);
-    dev_queue_xmit(cx, skb);
+    dev_queue_xmit(cx, skb, dev);
 }
 
 /// linux: net/ipv4/arp.c:arp_create

@@ -30,7 +30,7 @@ pub(crate) fn ip4_datagram_connect(
             oif: state.opts.bound_dev_if,
             tos: state.inet.tos & INET_DSCP_MASK,
             mark: state.opts.mark,
-            any_src: false,
+            ..Flow4::default()
         }
     };
     let (saddr, to_many) = cx.local_bh_disable(|bh| {

@@ -50,8 +50,7 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
                 mc_loop: false,
             });
             let devs = |skb: &SkBuff| (skb.dev, None);
-            let _ended_by_a_hook =
-                NF_HOOK(cx, NfInetHook::PreRouting, skb, devs, ip_rcv_finish);
+            let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::PreRouting, skb, devs, ip_rcv_finish);
         }
         Err((mib, reason)) => {
             cx.count(mib);

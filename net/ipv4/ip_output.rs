@@ -21,52 +21,68 @@ use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_P_IP;
 use uapi::in_::INADDR_ALLHOSTS_GROUP;
-use uapi::ip::{IP_DF, IpHdr};
+use uapi::ip::IpHdr;
 use uapi::snmp::IpMib;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Room for the link header, aligned as drivers like it.
 pub(crate) const LL_RESERVED: usize = 16;
 
-/// What the IP header of a new packet is made from.
+/// What packets are made from: their headers, but for what differs from packet to packet.
 #[derive(Clone, Copy, Debug)]
-pub struct IpMakeSkb {
-    /// Source.
-    pub saddr: u32,
-    /// Destination.
-    pub daddr: u32,
-    /// The transport protocol.
-    pub protocol: u8,
-    /// Type of service.
-    pub tos: u8,
-    /// Time to live.
-    pub ttl: u8,
-    /// Routers must not fragment it.
-    pub df: bool,
-    /// The identification, where the sender has one of its own.
-    pub ident: Option<u16>,
-    /// Bytes of the transport header.
-    pub transhdrlen: usize,
-    /// Bytes behind it.
-    pub length: usize,
+pub struct IpMakeSkb<T> {
+    /// The IP header: begin with [`IpMakeSkb::header`].
+    pub iph: IpHdr,
+    /// The transport header.
+    pub transport: T,
+    /// The sender sets the identification itself.
+    pub own_ident: bool,
 }
 
-/// Makes a packet with room for the link header, an IP header and a transport header; `getfrag`
-/// fills the (zeroed) transport header and the payload. The data begins with the IP header.
+impl<T> IpMakeSkb<T> {
+    /// An IP header without options that asks for nothing; length, identification and checksum are
+    /// filled in for each packet.
+    pub fn header(saddr: u32, daddr: u32, protocol: u8) -> IpHdr {
+        IpHdr {
+            version_ihl: 0x45,
+            protocol,
+            saddr: saddr.into(),
+            daddr: daddr.into(),
+            ..IpHdr::default()
+        }
+    }
+}
+
+/// A packet's parts while it is made.
+#[derive(Debug)]
+pub struct Parts<'a, T> {
+    /// Its IP header.
+    pub iph: &'a mut IpHdr,
+    /// Its transport header.
+    pub transport: &'a mut T,
+    /// What stands behind it: whatever was there before.
+    pub payload: &'a mut [u8],
+}
+
+/// Makes a packet with room for the link header, its IP header and transport header, and `length`
+/// bytes behind them that `getfrag` fills in. The data begins with the IP header.
 ///
 /// # Errors
 /// EMSGSIZE over the MTU or 65,535 bytes; ENOBUFS without memory; those of `getfrag`.
 ///
 /// linux: net/ipv4/ip_output.c:ip_make_skb
 #[inline(always)]
-pub fn ip_make_skb(
+pub fn ip_make_skb<T>(
     cx: &mut BhCx<'_>,
     dst: Arc<Dst>,
-    make: &IpMakeSkb,
-    getfrag: impl FnOnce(&mut [u8], &mut [u8]) -> Result<(), Errno>,
-) -> Result<Skb, Errno> {
-    let headers = size_of::<IpHdr>() + make.transhdrlen;
-    let total = headers + make.length;
+    make: &IpMakeSkb<T>,
+    length: usize,
+    getfrag: impl FnOnce(Parts<'_, T>) -> Result<(), Errno>,
+) -> Result<Skb, Errno>
+where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
+{
+    let total = size_of::<IpHdr>() + size_of::<T>() + length;
     if total > 65_535 || total > dst.mtu as usize {
         cx.cpu.routes.give_back(dst);
         return Err(Errno::EMSGSIZE);
@@ -79,27 +95,14 @@ pub fn ip_make_skb(
     skb.reset_network_header();
     skb.set_transport_header(size_of::<IpHdr>());
     skb.protocol = ETH_P_IP;
-    let id = make.ident.unwrap_or_else(|| if make.df { 0 } else { ip_select_ident(cx, make) });
-    let iph = IpHdr {
-        version_ihl: 0x45,
-        tos: make.tos,
-        tot_len: (total as u16).into(),
-        id: id.into(),
-        frag_off: if make.df { IP_DF } else { 0 }.into(),
-        ttl: make.ttl,
-        protocol: make.protocol,
-        check: 0.into(),
-        saddr: make.saddr.into(),
-        daddr: make.daddr.into(),
-    };
     skb.dst = Some(dst);
-    let filled = match skb.skb_put(total) {
-        Some(room) => {
-            let (header, rest) = room.split_at_mut(size_of::<IpHdr>());
-            header.copy_from_slice(iph.as_bytes());
-            let (transport, payload) = rest.split_at_mut(make.transhdrlen);
-            transport.fill(0);
-            getfrag(transport, payload)
+    let filled = match skb.skb_put(total).and_then(|room| parts(room, make)) {
+        Some(parts) => {
+            parts.iph.tot_len.set(total as u16);
+            if !make.own_ident && !make.iph.df() {
+                parts.iph.id.set(ip_select_ident(cx, &make.iph));
+            }
+            getfrag(parts)
         }
         None => Err(Errno::ENOBUFS),
     };
@@ -112,13 +115,28 @@ pub fn ip_make_skb(
     Ok(skb)
 }
 
+/// Writes the headers to the front of `room`.
+#[inline(always)]
+fn parts<'a, T>(room: &'a mut [u8], make: &IpMakeSkb<T>) -> Option<Parts<'a, T>>
+where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
+{
+    let (header, room) = room.split_at_mut_checked(size_of::<IpHdr>())?;
+    let (transport, payload) = room.split_at_mut_checked(size_of::<T>())?;
+    header.copy_from_slice(make.iph.as_bytes());
+    transport.copy_from_slice(make.transport.as_bytes());
+    let iph = IpHdr::mut_from_bytes(header).ok()?;
+    Some(Parts { iph, transport: T::mut_from_bytes(transport).ok()?, payload })
+}
+
 /// An identification that nobody can guess from those of other destinations: a counter for each
 /// keyed hash of the destination.
 ///
 /// linux: net/ipv4/route.c:__ip_select_ident
-fn ip_select_ident(cx: &BhCx<'_>, make: &IpMakeSkb) -> u16 {
+fn ip_select_ident(cx: &BhCx<'_>, iph: &IpHdr) -> u16 {
     let net = &cx.m.init_net;
-    let hash = net.ident_key.siphash_3u32(make.daddr, make.saddr, u32::from(make.protocol));
+    let (daddr, saddr) = (iph.daddr.get(), iph.saddr.get());
+    let hash = net.ident_key.siphash_3u32(daddr, saddr, u32::from(iph.protocol));
     let counter = &net.idents[hash as usize % net.idents.len()];
     counter.fetch_add(1, Ordering::Relaxed).wrapping_add((hash >> 32) as u32) as u16
 }
@@ -132,11 +150,17 @@ fn ip_select_ident(cx: &BhCx<'_>, make: &IpMakeSkb) -> u16 {
 #[inline(always)]
 pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
     walk!(cx, skb, ip_send_skb);
-    let sent = ip_local_out(cx, skb).errno();
-    if sent.is_err() {
-        cx.count(IpMib::OutDiscards);
+    match ip_local_out(cx, skb) {
+        NetXmit::Success | NetXmit::Cn => Ok(()),
+        dropped => count_discard(cx, dropped),
     }
-    sent
+}
+
+#[cold]
+#[inline(never)]
+fn count_discard(cx: &mut BhCx<'_>, dropped: NetXmit) -> Result<(), Errno> {
+    cx.count(IpMib::OutDiscards);
+    dropped.errno()
 }
 
 /// Completes the header of a packet made here, passes `LOCAL_OUT`, and sends it by its route.
@@ -166,16 +190,17 @@ fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
 /// linux: net/ipv4/ip_output.c:ip_send_check
 #[inline(always)]
 fn ip_send_check(skb: &mut Skb, len: u16) {
-    let Some(data) = skb.data_mut() else { return };
-    let Some(ihl) = data.first().map(|first| usize::from(first & 15) * 4) else { return };
-    if let Some(header) = data.get_mut(..ihl)
-        && header.len() >= size_of::<IpHdr>()
-    {
-        header[2..4].copy_from_slice(&len.to_be_bytes());
-        header[10..12].copy_from_slice(&[0; 2]);
-        let check = ip_fast_csum(header);
-        header[10..12].copy_from_slice(&check.to_be_bytes());
+    let Some(iph) = skb.front_mut::<IpHdr>() else { return };
+    iph.tot_len.set(len);
+    iph.check.set(0);
+    if iph.ihl() == size_of::<IpHdr>() {
+        iph.check.set(ip_fast_csum(iph.as_bytes()));
+        return;
     }
+    let ihl = iph.ihl();
+    let Some(header) = skb.data_mut().and_then(|data| data.get_mut(..ihl)) else { return };
+    let check = ip_fast_csum(header);
+    header[10..12].copy_from_slice(&check.to_be_bytes());
 }
 
 /// Passes `POST_ROUTING`.
@@ -191,8 +216,7 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
     skb.protocol = ETH_P_IP;
     let devs = |skb: &SkBuff| (indev, skb.dev);
-    NF_HOOK(cx, NfInetHook::PostRouting, skb, devs, ip_finish_output)
-        .unwrap_or_else(NetXmit::from)
+    NF_HOOK(cx, NfInetHook::PostRouting, skb, devs, ip_finish_output).unwrap_or_else(NetXmit::from)
 }
 
 /// A broadcast goes out and comes back to this machine's own sockets; so does what is for a group

@@ -10,7 +10,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice};
-use crate::net::core::dst::{Dst, FlowDir, FlowKey4, dst_discard, dst_discard_out};
+use crate::net::core::dst::{Dst, dst_discard, dst_discard_out};
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
 use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
@@ -33,6 +33,7 @@ use uapi::rtnetlink::{
     RTN_UNICAST, RTN_UNREACHABLE,
 };
 use uapi::snmp::{IpMib, LinuxMib};
+use zerocopy::{Immutable, IntoBytes};
 
 /// The largest IP packet.
 ///
@@ -66,20 +67,20 @@ impl fmt::Debug for RouteCache {
 impl RouteCache {
     // Not keyed: a collision costs its maker a lookup, as a miss does.
     #[inline]
-    fn slot(key: &FlowKey4) -> usize {
-        let mixed = key.daddr ^ key.saddr.rotate_left(16) ^ u32::from(key.dev).rotate_left(8);
+    fn slot(key: &Flow4) -> usize {
+        let mixed = key.daddr ^ key.saddr.rotate_left(16) ^ u32::from(key.oif).rotate_left(8);
         (mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize % SLOTS ^ key.dir as usize
     }
 
     #[inline(always)]
-    fn take(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
+    fn take(&mut self, key: &Flow4, generation: u64) -> Option<Arc<Dst>> {
         match &self.last {
             Some(dst) if dst.key == *key && dst.generation == generation => self.last.take(),
             _ => self.take_slot(key, generation),
         }
     }
 
-    fn take_slot(&mut self, key: &FlowKey4, generation: u64) -> Option<Arc<Dst>> {
+    fn take_slot(&mut self, key: &Flow4, generation: u64) -> Option<Arc<Dst>> {
         let slot = &mut self.slots[Self::slot(key)];
         match slot {
             Some(dst) if dst.key == *key && dst.generation == generation => slot.take(),
@@ -107,35 +108,43 @@ impl RouteCache {
 /// linux: include/net/route.h:RTO_ONLINK
 pub const RTO_ONLINK: u8 = 1;
 
-/// A flow that is to be sent.
+/// A flow, by which its way is looked up.
 ///
 /// linux: include/net/flow.h:flowi4
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Flow4 {
     /// Destination.
     pub daddr: u32,
     /// Source; zero: to be chosen.
     pub saddr: u32,
-    /// Device to leave by; 0: any.
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// Device: the one to leave by, or the one it came in at; 0: any.
     pub oif: u16,
     /// Type of service.
     pub tos: u8,
-    /// `SO_MARK`.
-    pub mark: u32,
-    /// The source need not be an address of this machine.
-    pub any_src: bool,
+    /// Which way.
+    pub dir: FlowDir,
 }
 
-impl Flow4 {
-    fn key(&self) -> FlowKey4 {
-        FlowKey4 {
-            daddr: self.daddr,
-            saddr: self.saddr,
-            dev: self.oif,
-            tos: self.tos,
-            dir: FlowDir::Output,
-            mark: self.mark,
-        }
+/// Which way a flow goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(u8)]
+pub enum FlowDir {
+    /// From here.
+    #[default]
+    Output,
+    /// To here, or through.
+    Input,
+}
+
+impl PartialEq for Flow4 {
+    /// Of all bytes at once: a comparison field by field is six branches.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let bytes = |flow: &Self| u128::from_ne_bytes(zerocopy::transmute!(*flow));
+        bytes(self) == bytes(other)
     }
 }
 
@@ -157,7 +166,7 @@ pub fn ip_route_input_noref(
     dev: DevId,
 ) -> Result<Arc<Dst>, NoRoute> {
     walk!(cx, skb, ip_route_input_noref);
-    let key = FlowKey4 { daddr, saddr, dev: dev.0, tos, dir: FlowDir::Input, mark: 0 };
+    let key = Flow4 { daddr, saddr, mark: 0, oif: dev.0, tos, dir: FlowDir::Input };
     if let Some(dst) = cx.cpu.routes.take(&key, cx.t.generation) {
         return Ok(dst);
     }
@@ -172,7 +181,7 @@ pub fn ip_route_input_noref(
 fn ip_route_input_slow(
     cx: &mut BhCx<'_>,
     skb: &SkBuff,
-    key: &FlowKey4,
+    key: &Flow4,
     dev: &Arc<NetDevice>,
 ) -> Result<Dst, NoRoute> {
     walk!(cx, skb, ip_route_input_slow => u64::from(key.daddr));
@@ -224,11 +233,7 @@ fn ip_route_input_slow(
     }
 }
 
-fn input_broadcast(
-    cx: &mut BhCx<'_>,
-    key: &FlowKey4,
-    dev: &Arc<NetDevice>,
-) -> Result<Dst, NoRoute> {
+fn input_broadcast(cx: &mut BhCx<'_>, key: &Flow4, dev: &Arc<NetDevice>) -> Result<Dst, NoRoute> {
     if key.saddr != 0 {
         fib_validate_source(cx, key.saddr, 0, dev)?;
     }
@@ -238,11 +243,7 @@ fn input_broadcast(
 /// A group this machine belongs to: only that of all hosts, until groups can be joined.
 ///
 /// linux: net/ipv4/route.c:ip_route_input_mc
-fn input_multicast(
-    cx: &mut BhCx<'_>,
-    key: &FlowKey4,
-    dev: &Arc<NetDevice>,
-) -> Result<Dst, NoRoute> {
+fn input_multicast(cx: &mut BhCx<'_>, key: &Flow4, dev: &Arc<NetDevice>) -> Result<Dst, NoRoute> {
     let bad_source = ipv4_is_multicast(key.saddr)
         || ipv4_is_lbcast(key.saddr)
         || (ipv4_is_loopback(key.saddr) && !dev.is_loopback());
@@ -262,7 +263,7 @@ fn input_multicast(
     Ok(input_local(cx, key, dev, RTN_MULTICAST))
 }
 
-fn decision(cx: &BhCx<'_>, key: &FlowKey4, dev: DevId, rt_type: u8) -> Dst {
+fn decision(cx: &BhCx<'_>, key: &Flow4, dev: DevId, rt_type: u8) -> Dst {
     Dst {
         input: dst_discard,
         output: dst_discard_out,
@@ -279,11 +280,11 @@ fn decision(cx: &BhCx<'_>, key: &FlowKey4, dev: DevId, rt_type: u8) -> Dst {
     }
 }
 
-fn input_local(cx: &BhCx<'_>, key: &FlowKey4, dev: &NetDevice, rt_type: u8) -> Dst {
+fn input_local(cx: &BhCx<'_>, key: &Flow4, dev: &NetDevice, rt_type: u8) -> Dst {
     Dst { input: ip_local_deliver, ..decision(cx, key, dev.ifindex, rt_type) }
 }
 
-fn input_forward(cx: &BhCx<'_>, key: &FlowKey4, found: &FibResult) -> Dst {
+fn input_forward(cx: &BhCx<'_>, key: &Flow4, found: &FibResult) -> Dst {
     let info = &found.info;
     Dst {
         input: ip_forward,
@@ -293,7 +294,7 @@ fn input_forward(cx: &BhCx<'_>, key: &FlowKey4, found: &FibResult) -> Dst {
     }
 }
 
-fn input_error(cx: &BhCx<'_>, key: &FlowKey4, dev: &NetDevice, error: Errno) -> Dst {
+fn input_error(cx: &BhCx<'_>, key: &Flow4, dev: &NetDevice, error: Errno) -> Dst {
     Dst { input: ip_error, error: Some(error), ..decision(cx, key, dev.ifindex, RTN_UNREACHABLE) }
 }
 
@@ -378,7 +379,7 @@ pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>
 #[inline(always)]
 pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
-    match cx.cpu.routes.take(&flow.key(), cx.t.generation) {
+    match cx.cpu.routes.take(flow, cx.t.generation) {
         Some(dst) => Ok(dst),
         None => __ip_route_output_key(cx, flow).map(Arc::new),
     }
@@ -480,7 +481,7 @@ fn check_source(t: &Tables, way: &mut Flow4, flow: &Flow4) -> Result<Option<Way>
         let info = FibInfo { dev, ..FibInfo::default() };
         return Ok(Some(Way { daddr: way.daddr, saddr, info, iif: 0 }));
     }
-    if !flow.any_src && ip_dev_find(t, saddr).is_none() {
+    if ip_dev_find(t, saddr).is_none() {
         return Err(Errno::ENETUNREACH);
     }
     Ok(None)
@@ -530,7 +531,7 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
     } else {
         way.info.kind
     };
-    let base = decision(cx, &flow.key(), dev.ifindex, rt_type);
+    let base = decision(cx, flow, dev.ifindex, rt_type);
     let mtu = if way.info.mtu != 0 { way.info.mtu.min(base.mtu) } else { base.mtu };
     let to_many = matches!(rt_type, RTN_BROADCAST | RTN_MULTICAST);
     Ok(Dst {

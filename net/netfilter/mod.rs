@@ -148,11 +148,13 @@ pub fn NF_HOOK<R>(
     okfn: impl FnOnce(&mut BhCx<'_>, Skb) -> R,
 ) -> Result<R, Stopped> {
     walk!(cx, skb, NF_HOOK => hook as u64);
-    if cx.t.net.nf.active & 1 << hook as u8 == 0 {
-        return Ok(okfn(cx, skb));
-    }
-    let (indev, outdev) = devs(&skb);
-    let skb = nf_hook_slow(cx, &NfHookState { hook, indev, outdev }, skb)?;
+    let skb = if cx.t.net.nf.active & 1 << hook as u8 == 0 {
+        skb
+    } else {
+        let (indev, outdev) = devs(&skb);
+        nf_hook_slow(cx, &NfHookState { hook, indev, outdev }, skb)?
+    };
+    // The one place that calls it, so that it is inlined.
     Ok(okfn(cx, skb))
 }
 

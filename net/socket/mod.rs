@@ -70,11 +70,11 @@ pub struct SendBatch<'a> {
 }
 
 impl<'a> SendBatch<'a> {
-    /// The messages, each with the call's flags.
+    /// The messages, each with its flags and the call's.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = MsgSend<'a>> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a MsgSend<'a>, i32)> + use<'a> {
         let flags = self.flags;
-        self.msgs.iter().map(move |msg| MsgSend { flags: msg.flags | flags, ..*msg })
+        self.msgs.iter().map(move |msg| (msg, msg.flags | flags))
     }
 }
 

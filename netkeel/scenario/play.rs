@@ -292,9 +292,9 @@ fn packet_send(cx: &mut TaskCx, frame: &[u8]) -> Outcome {
     const FAILED: ScenarioError = ScenarioError::Unfinished("the echo request");
     cx.enter_call();
     cx.local_bh_disable(|cx| {
-        let dev = cx.tables().net.devs.iter().flatten().find(|dev| !dev.is_loopback());
-        let dev = dev.map(|dev| dev.ifindex).ok_or(FAILED)?;
-        let mut skb = netdev_alloc_skb(cx, dev, frame.len()).ok_or(FAILED)?;
+        let t = cx.tables();
+        let dev = t.net.devs.iter().flatten().find(|dev| !dev.is_loopback()).ok_or(FAILED)?;
+        let mut skb = netdev_alloc_skb(cx, dev.ifindex, frame.len()).ok_or(FAILED)?;
         let Some(room) = skb.skb_put(frame.len()) else {
             consume_skb(cx, skb);
             return Err(FAILED);
@@ -302,6 +302,6 @@ fn packet_send(cx: &mut TaskCx, frame: &[u8]) -> Outcome {
         room.copy_from_slice(frame);
         skb.protocol = ETH_P_IP;
         cx.watch(&mut skb);
-        dev_queue_xmit(cx, skb).errno().map_err(|errno| ScenarioError::Call("send", errno))
+        dev_queue_xmit(cx, skb, dev).errno().map_err(|errno| ScenarioError::Call("send", errno))
     })
 }

@@ -334,13 +334,15 @@ impl fmt::Debug for NetDevice {
     }
 }
 
-fn pack(addr: [u8; 6]) -> u64 {
-    addr.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte))
+// In the order of the bytes in memory, so that unpacking is a plain store.
+fn pack([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
+#[inline(always)]
 fn unpack(addr: u64) -> [u8; 6] {
-    let [_, _, rest @ ..] = addr.to_be_bytes();
-    rest
+    let [addr @ .., _, _] = addr.to_le_bytes();
+    addr
 }
 
 /// Registers a device: gives it an index and resolves `%d` in its name.

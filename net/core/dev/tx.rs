@@ -45,18 +45,14 @@ impl NetXmit {
     }
 }
 
-/// Gives a packet to its device (`skb.dev`): through the queue's qdisc, or at once where there is
-/// no queue.
+/// Gives a packet to the device it is to leave by: through the queue's qdisc, or at once where there
+/// is no queue.
 ///
 /// linux: net/core/dev.c:dev_queue_xmit
-#[inline]
-pub fn dev_queue_xmit(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+#[inline(always)]
+pub fn dev_queue_xmit(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) -> NetXmit {
     walk!(cx, skb, dev_queue_xmit);
-    let t = cx.t;
-    let Some(dev) = skb.dev.and_then(|dev| t.net.dev(dev)) else {
-        kfree_skb(cx, skb, DropReason::DevReady);
-        return NetXmit::Drop;
-    };
+    debug_assert_eq!(skb.dev, Some(dev.ifindex));
     skb.reset_mac_header();
     let txq = netdev_pick_tx(cx, dev, &mut skb);
     // The route has done its work, unless it leads back here: then the receive side goes by it.
@@ -136,12 +132,7 @@ fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u1
 ///
 /// linux: net/core/dev.c:__dev_xmit_skb
 #[inline(always)]
-fn __dev_xmit_skb(
-    cx: &mut BhCx<'_>,
-    skb: Skb,
-    dev: &Arc<NetDevice>,
-    txq: &NetdevQueue,
-) -> NetXmit {
+fn __dev_xmit_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, txq: &NetdevQueue) -> NetXmit {
     walk!(cx, skb, __dev_xmit_skb);
     let qdisc = &txq.qdisc;
     if qdisc.qlen() == 0

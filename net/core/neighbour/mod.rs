@@ -155,8 +155,7 @@ impl Neighbour {
     /// Under the entry's lock.
     fn set_ha(&self, addr: [u8; 6]) {
         let word = self.word.load(Ordering::Relaxed) & !ADDR;
-        let packed = addr.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte));
-        self.word.store(word | packed, Ordering::Release);
+        self.word.store(word | pack(addr), Ordering::Release);
     }
 
     /// A protocol above has proof that the neighbour answers.
@@ -176,8 +175,14 @@ impl Neighbour {
     }
 }
 
+// In the order of the bytes in memory, so that unpacking is a plain store.
+fn pack([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+#[inline(always)]
 fn unpack(word: u64) -> [u8; 6] {
-    let [_, _, addr @ ..] = word.to_be_bytes();
+    let [addr @ .., _, _] = word.to_le_bytes();
     addr
 }
 
@@ -257,7 +262,7 @@ fn neigh_hh_output(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], mut skb: Skb) -> 
         kfree_skb(cx, skb, DropReason::DevHdr);
         return NetXmit::Drop;
     }
-    dev_queue_xmit(cx, skb)
+    dev_queue_xmit(cx, skb, dev)
 }
 
 #[inline(always)]

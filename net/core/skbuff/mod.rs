@@ -258,10 +258,17 @@ impl BhCx<'_> {
         if let Some(dst) = skb.dst.take() {
             self.cpu.routes.give_back(dst);
         }
+        if !skb.frag_list.is_empty() {
+            self.free_parts(&mut skb);
+        }
+        self.cpu.pool.free(skb);
+    }
+
+    #[cold]
+    fn free_parts(&mut self, skb: &mut Skb) {
         while let Some(part) = skb.frag_list.pop() {
             self.free_skb(part);
         }
-        self.cpu.pool.free(skb);
     }
 
     /// Marks a packet that enters here, if somebody watches its flow, and records where.

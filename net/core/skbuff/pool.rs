@@ -179,7 +179,7 @@ impl SkbPool {
         }
         let mut handle = self.store.ready[class].pop()?;
         self.live += 1;
-        handle.truesize = (SIZES[class] + HANDLE_SIZE) as u32;
+        handle.truesize = (handle.head.size() + HANDLE_SIZE) as u32;
         Some(Skb::new(handle))
     }
 
@@ -268,8 +268,7 @@ impl SkbPool {
         let Some(mut fresh) = self.alloc(front + linear + 64) else { return false };
         fresh.head.reserve(front - kept);
         let from = skb.headroom() - kept;
-        let (Some(old), Some(room)) =
-            (skb.head.from_offset(from), fresh.head.put(kept + linear))
+        let (Some(old), Some(room)) = (skb.head.from_offset(from), fresh.head.put(kept + linear))
         else {
             self.free(fresh);
             return false;

@@ -18,7 +18,7 @@ use uapi::icmp::{
 use uapi::ip::{IPPROTO_ICMP, IPTOS_PREC_INTERNETCONTROL, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_MULTICAST};
 use uapi::snmp::IcmpMib;
-use zerocopy::FromBytes;
+use zerocopy::IntoBytes;
 
 /// An error's type and code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,31 +201,24 @@ fn icmp_push_reply(
     header: IcmpHdr,
     quote: &Quote<'_>,
 ) {
+    let ttl = cx.t.net.sysctl.ip_default_ttl;
     let make = IpMakeSkb {
-        saddr: dst.saddr,
-        daddr: flow.daddr,
-        protocol: IPPROTO_ICMP,
-        tos,
-        ttl: cx.t.net.sysctl.ip_default_ttl,
-        df: false,
-        ident: None,
-        transhdrlen: size_of::<IcmpHdr>(),
-        length: quote.len,
+        iph: IpHdr {
+            tos,
+            ttl,
+            ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP)
+        },
+        transport: IcmpHdr { checksum: 0.into(), ..header },
+        own_ident: false,
     };
-    let made = ip_make_skb(cx, dst, &make, |_, payload| {
-        quote.copy(payload);
+    let made = ip_make_skb(cx, dst, &make, quote.len, |parts| {
+        quote.copy(parts.payload);
+        let sum = csum_partial(parts.transport.as_bytes(), 0);
+        parts.transport.checksum.set(csum_fold(csum_partial(parts.payload, sum)));
         Ok(())
     });
-    let Ok(mut skb) = made else { return cx.count(IcmpMib::OutErrors) };
+    let Ok(skb) = made else { return cx.count(IcmpMib::OutErrors) };
     walk!(cx, skb, icmp_push_reply);
-    let Some(bytes) = skb.data_mut().and_then(|data| data.get_mut(size_of::<IpHdr>()..)) else {
-        return cx.free_skb(skb);
-    };
-    if let Ok((icmph, _)) = IcmpHdr::mut_from_prefix(bytes) {
-        *icmph = IcmpHdr { checksum: 0.into(), ..header };
-    }
-    let check = csum_fold(csum_partial(bytes, 0));
-    bytes[2..4].copy_from_slice(&check.to_be_bytes());
     icmp_out_count(cx, header.type_);
     let _dropped_on_the_way_is_counted_there = ip_send_skb(cx, skb);
 }

@@ -14,7 +14,7 @@ mod tx;
 
 pub(crate) use rx::{udp_err, udp_rcv};
 pub use table::{SockCache, UdpTable};
-pub(crate) use tx::{udp_flush_pending_frames, udp_push_pending_frames};
+pub(crate) use tx::cork::{udp_flush_pending_frames, udp_push_pending_frames};
 
 use crate::net::core::sock::Proto;
 use crate::net::ipv4::datagram::{ip4_datagram_connect, udp_disconnect};
@@ -29,7 +29,7 @@ pub struct UdpSock {
     /// `UDP_CORK`.
     pub corkflag: bool,
     /// What was corked so far.
-    pub(crate) pending: Option<tx::Pending>,
+    pub(crate) pending: Option<tx::cork::Pending>,
 }
 
 /// UDP's functions.

@@ -4,6 +4,8 @@
 //! DIVERGES: the messages of one `sendmmsg` go in one BH section, so an error that the first of them
 //! brings back over loopback is met by the next call, not by the next message.
 
+pub(super) mod cork;
+
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dst::Dst;
@@ -14,7 +16,7 @@ use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
-use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
+use klib::checksum::{csum_add, csum_fold, csum_partial, csum_tcpudp_nofold};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,22 +24,15 @@ use uapi::errno::Errno;
 use uapi::in_::{
     IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockaddrIn, ipv4_is_multicast,
 };
-use uapi::ip::{INET_DSCP_MASK, IPPROTO_UDP, IpHdr};
+use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
 use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
 use uapi::udp::UdpHdr;
-use zerocopy::FromBytes;
+use zerocopy::IntoBytes;
 
-/// The most a datagram carries: an IP packet less its headers.
-const MAX_DATAGRAM: usize = 65_535 - size_of::<IpHdr>() - size_of::<UdpHdr>();
-
-/// A corked datagram.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    send: Send4,
-    payload: Vec<u8>,
-}
+/// A message with its flags and the call's.
+type Msg<'a> = (&'a MsgSend<'a>, i32);
 
 /// What one datagram is sent by.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +69,8 @@ enum Stop {
     Error(Errno),
     /// The send buffer is full.
     NoRoom,
+    /// The message is to be corked.
+    Cork,
 }
 
 impl From<Errno> for Stop {
@@ -98,14 +95,15 @@ pub(super) fn udp_sendmsg(
     wait: &mut Wait,
 ) -> Poll<Result<Sent, Errno>> {
     walk!(cx, udp_sendmsg);
-    if sk.corked() || batch.iter().any(|msg| msg.flags & MSG_MORE != 0) {
-        return Poll::Ready(udp_send_corked(cx, sk, batch));
+    if sk.corked() {
+        return Poll::Ready(cork::udp_send_corked(cx, sk, batch));
     }
     let (sent, stop) = cx.local_bh_disable(|bh| udp_send_batch(bh, sk, batch));
     match stop {
+        Some(Stop::Cork) if sent.messages == 0 => Poll::Ready(cork::udp_send_corked(cx, sk, batch)),
         Some(Stop::Error(error)) if sent.messages == 0 => Poll::Ready(Err(error)),
         Some(Stop::NoRoom) if sent.messages == 0 => {
-            let flags = batch.iter().next().map_or(0, |msg| msg.flags);
+            let flags = batch.iter().next().map_or(0, |(_, flags)| flags);
             wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
                 state.err.is_some() || sk.sock_wspace()
             })
@@ -122,15 +120,11 @@ fn udp_send_batch(
 ) -> (Sent, Option<Stop>) {
     let mut sent = Sent::default();
     let template = template(cx, sk);
-    let mut send = template.send;
+    let mut plan = None;
     for msg in batch.iter() {
-        match udp_send_one(cx, sk, &template, &msg, &mut send) {
+        match udp_send_one(cx, sk, &template, &mut plan, msg) {
             Ok(len) => sent.add(len),
             Err(stop) => return (sent, Some(stop)),
-        }
-        // What control data asked for was for that message alone.
-        if !msg.control.is_empty() {
-            send = template.send;
         }
     }
     (sent, None)
@@ -149,7 +143,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
             oif: opts.bound_dev_if,
             tos: inet.tos & INET_DSCP_MASK | if opts.localroute { RTO_ONLINK } else { 0 },
             mark: opts.mark,
-            any_src: false,
+            ..Flow4::default()
         },
         tos: inet.tos,
         sport: inet.num,
@@ -172,30 +166,22 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
 }
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
-#[inline(always)]
-fn prepare(template: &Template, msg: &MsgSend<'_>, send: &mut Send4) -> Result<usize, Errno> {
-    let len: usize = msg.iov.iter().map(|part| part.len()).sum();
-    if len > 0xffff {
-        return Err(Errno::EMSGSIZE);
-    }
-    if msg.flags & MSG_OOB != 0 {
+fn prepare(template: &Template, (msg, flags): Msg<'_>) -> Result<Send4, Errno> {
+    let mut send = template.send;
+    if flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let peer = &template.send;
     match msg.name {
         Some(name) => {
             let to = parse_name(name)?;
             if to.port == 0 {
                 return Err(Errno::EINVAL);
             }
-            (send.flow.daddr, send.dport, send.connected) = (to.addr, to.port, false);
+            (send.flow.daddr, send.dport) = (to.addr, to.port);
         }
-        None if peer.flow.daddr == 0 && peer.dport == 0 => return Err(Errno::EDESTADDRREQ),
-        None => {
-            (send.flow.daddr, send.dport, send.connected) = (peer.flow.daddr, peer.dport, true);
-        }
+        None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
+        None => send.connected = true,
     }
-    send.flow.tos = peer.flow.tos;
     let many = ipv4_is_multicast(send.flow.daddr);
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
@@ -212,10 +198,88 @@ fn prepare(template: &Template, msg: &MsgSend<'_>, send: &mut Send4) -> Result<u
             send.flow.oif = ipc.oif;
         }
     }
-    if msg.flags & MSG_DONTROUTE != 0 {
+    if flags & MSG_DONTROUTE != 0 {
         send.flow.tos |= RTO_ONLINK;
     }
-    Ok(len)
+    Ok(send)
+}
+
+/// Who fills in the UDP checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Csum {
+    /// Nobody: the socket wants none.
+    None,
+    /// The device.
+    Partial,
+    /// We do.
+    Software,
+}
+
+/// What the datagrams of a batch to one destination have in common, found out for the first of
+/// them: within a BH section the routes do not change, so it holds for those that follow.
+struct Plan {
+    send: Send4,
+    /// Of the message that it was made for.
+    name: Option<[u8; 16]>,
+    flags: i32,
+    /// It may serve others.
+    lasting: bool,
+    make: IpMakeSkb<UdpHdr>,
+    mtu: u32,
+    csum: Csum,
+    /// The sum over the pseudo header, without the length.
+    pseudo: u32,
+    multicast: bool,
+}
+
+impl Plan {
+    /// By a way that was found.
+    fn by(cx: &BhCx<'_>, send: Send4, dst: &Dst) -> Self {
+        let offload = cx.t.net.dev(dst.dev).is_some_and(|dev| {
+            dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
+        });
+        let csum = match (send.no_check, offload) {
+            (true, _) => Csum::None,
+            (false, true) => Csum::Partial,
+            (false, false) => Csum::Software,
+        };
+        let (saddr, daddr) = (dst.saddr, dst_addr(&send, dst));
+        Self {
+            send,
+            name: None,
+            flags: 0,
+            lasting: false,
+            make: IpMakeSkb {
+                iph: IpHdr {
+                    tos: send.tos,
+                    ttl: send.ttl,
+                    frag_off: if send.df { IP_DF } else { 0 }.into(),
+                    ..IpMakeSkb::<UdpHdr>::header(saddr, daddr, IPPROTO_UDP)
+                },
+                transport: UdpHdr {
+                    source: send.sport.into(),
+                    dest: send.dport.into(),
+                    ..UdpHdr::default()
+                },
+                own_ident: send.connected,
+            },
+            mtu: dst.mtu,
+            csum,
+            pseudo: csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0),
+            multicast: ipv4_is_multicast(daddr),
+        }
+    }
+
+    /// It is this message's, too: the same destination, and nothing special said of it.
+    #[inline(always)]
+    fn serves(&self, (msg, flags): Msg<'_>) -> bool {
+        let name = match (msg.name, &self.name) {
+            (Some(name), Some(mine)) => name.first_chunk::<16>() == Some(mine),
+            (None, None) => true,
+            _ => false,
+        };
+        self.lasting && name && flags == self.flags && msg.control.is_empty()
+    }
 }
 
 #[inline(always)]
@@ -223,26 +287,59 @@ fn udp_send_one(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     template: &Template,
-    msg: &MsgSend<'_>,
-    send: &mut Send4,
+    plan: &mut Option<Plan>,
+    (msg, flags): Msg<'_>,
 ) -> Result<usize, Stop> {
-    let len = prepare(template, msg, send)?;
-    if msg.flags & MSG_PROBE != 0 {
-        let dst = ip_route_output_ports(cx, &send.flow)?;
-        cx.cpu.routes.give_back(dst);
-        return Ok(len);
+    let len = iov_length(msg.iov);
+    if len > 0xffff {
+        return Err(Errno::EMSGSIZE.into());
     }
-    let dst = route_datagram(cx, sk, send, len)?;
+    let served = plan.as_ref().filter(|plan| plan.serves((msg, flags)));
+    let (plan, dst) = match served {
+        Some(made) => (made, ip_route_output_ports(cx, &made.send.flow)?),
+        None => {
+            if flags & MSG_MORE != 0 {
+                return Err(Stop::Cork);
+            }
+            let send = prepare(template, (msg, flags))?;
+            let dst = ip_route_output_ports(cx, &send.flow)?;
+            if flags & MSG_PROBE != 0 {
+                cx.cpu.routes.give_back(dst);
+                return Ok(len);
+            }
+            (&*plan.insert(make_plan(cx, send, (msg, flags), &dst)), dst)
+        }
+    };
+    let dst = check_way(cx, sk, plan, dst, len)?;
     if let Err(stop) = sock_alloc_send(sk, template) {
         cx.cpu.routes.give_back(dst);
         return Err(stop);
     }
-    let sent = send_datagram(cx, sk, dst, send, len, |to| copy_from_iter(msg.iov, to));
+    let sent = send_datagram(cx, sk, dst, plan, len, |to| copy_from_iter(msg.iov, to));
     // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
         Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(len),
+    }
+}
+
+#[inline(never)]
+fn make_plan(cx: &BhCx<'_>, send: Send4, (msg, flags): Msg<'_>, dst: &Dst) -> Plan {
+    let name = msg.name.and_then(|name| name.first_chunk::<16>().copied());
+    // What control data asked for was for that message alone.
+    let lasting = msg.control.is_empty();
+    Plan { name, flags, lasting, ..Plan::by(cx, send, dst) }
+}
+
+/// Bytes of a message.
+///
+/// linux: lib/iovec.c:iov_length
+#[inline(always)]
+fn iov_length(iov: &[IoSlice<'_>]) -> usize {
+    match iov {
+        [one] => one.len(),
+        many => many.iter().map(|part| part.len()).sum(),
     }
 }
 
@@ -288,6 +385,12 @@ fn parse_odd_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
 /// Copies user data into the packet: exactly as much as there is.
 #[inline(always)]
 fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
+    if let [one] = iov
+        && one.len() == to.len()
+    {
+        to.copy_from_slice(one);
+        return Ok(());
+    }
     for part in iov {
         let (here, rest) = to.split_at_mut(part.len().min(to.len()));
         here.copy_from_slice(&part[..here.len()]);
@@ -296,18 +399,19 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Finds the way of a datagram of `len` bytes; it must be allowed and wide enough.
+/// A datagram of `len` bytes may go this way: it is allowed and wide enough.
 #[inline(always)]
-fn route_datagram(
+fn check_way(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
-    send: &Send4,
+    plan: &Plan,
+    dst: Arc<Dst>,
     len: usize,
 ) -> Result<Arc<Dst>, Errno> {
-    let dst = ip_route_output_ports(cx, &send.flow)?;
+    let send = &plan.send;
     let error = if dst.is_broadcast() && !send.broadcast {
         Errno::EACCES
-    } else if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > dst.mtu as usize {
+    } else if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > plan.mtu as usize {
         ip_local_error(cx, sk, Errno::EMSGSIZE, (dst_addr(send, &dst), dst.mtu));
         Errno::EMSGSIZE
     } else {
@@ -322,49 +426,35 @@ fn send_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     dst: Arc<Dst>,
-    send: &Send4,
+    plan: &Plan,
     len: usize,
     getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
-    let t = cx.t;
-    let offload = t.net.dev(dst.dev).is_some_and(|dev| {
-        dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
-    });
-    let make = IpMakeSkb {
-        saddr: dst.saddr,
-        daddr: dst_addr(send, &dst),
-        protocol: IPPROTO_UDP,
-        tos: send.tos,
-        ttl: send.ttl,
-        df: send.df,
-        ident: send.connected.then(|| sk.next_ident()),
-        transhdrlen: size_of::<UdpHdr>(),
-        length: len,
-    };
-    let mut skb = ip_make_skb(cx, dst, &make, |transport, payload| {
-        if let Ok(udph) = UdpHdr::mut_from_bytes(transport) {
-            udph.source.set(send.sport);
-            udph.dest.set(send.dport);
-            udph.len.set((size_of::<UdpHdr>() + len) as u16);
+    let send = &plan.send;
+    let mut skb = ip_make_skb(cx, dst, &plan.make, len, |parts| {
+        if send.connected {
+            parts.iph.id.set(sk.next_ident());
         }
-        getfrag(payload)?;
-        let check = match (send.no_check, offload) {
-            (true, _) => 0,
+        let ulen = (size_of::<UdpHdr>() + len) as u16;
+        parts.transport.len.set(ulen);
+        getfrag(parts.payload)?;
+        let pseudo = csum_add(plan.pseudo, ulen.into());
+        parts.transport.check.set(match plan.csum {
+            Csum::None => 0,
             // The device adds the sum over the rest to that of the pseudo header.
-            (false, true) => !csum_fold(pseudo(&make, len)),
-            (false, false) => udp_csum(&make, transport, payload),
-        };
-        transport[6..8].copy_from_slice(&check.to_be_bytes());
+            Csum::Partial => !csum_fold(pseudo),
+            Csum::Software => udp_csum(pseudo, parts.transport, parts.payload),
+        });
         Ok(())
     })?;
-    if offload && !send.no_check {
+    if plan.csum == Csum::Partial {
         skb.ip_summed = IpSummed::Partial;
         skb.csum_start = skb.transport_header;
         skb.csum_offset = 6;
     }
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
-    if ipv4_is_multicast(make.daddr) {
+    if plan.multicast {
         skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop, ..InetSkbParm::default() });
     }
     sk.skb_set_owner_w(cx, &mut skb);
@@ -382,20 +472,13 @@ fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
     if send.flow.daddr == 0 { dst.saddr } else { send.flow.daddr }
 }
 
-/// The sum over the pseudo header.
-#[inline(always)]
-fn pseudo(make: &IpMakeSkb, len: usize) -> u32 {
-    let len = (size_of::<UdpHdr>() + len) as u32;
-    csum_tcpudp_nofold(make.saddr, make.daddr, len, IPPROTO_UDP, 0)
-}
-
-/// The checksum of a datagram whose device can't fill it in.
+/// The checksum of a datagram whose device can't fill it in; `pseudo`: the sum over the pseudo
+/// header.
 ///
 /// linux: include/net/udp.h:udp_csum
-fn udp_csum(make: &IpMakeSkb, header: &[u8], payload: &[u8]) -> u16 {
-    let sum = csum_partial(header, pseudo(make, payload.len()));
+fn udp_csum(pseudo: u32, header: &UdpHdr, payload: &[u8]) -> u16 {
     // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
-    match csum_fold(csum_partial(payload, sum)) {
+    match csum_fold(csum_partial(payload, csum_partial(header.as_bytes(), pseudo))) {
         0 => 0xffff,
         check => check,
     }
@@ -408,92 +491,4 @@ fn udp_csum(make: &IpMakeSkb, header: &[u8], payload: &[u8]) -> u16 {
 fn udp_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
     walk!(cx, skb, udp_send_skb);
     ip_send_skb(cx, skb)
-}
-
-/// Corked datagrams, one message after the other.
-fn udp_send_corked(cx: &mut TaskCx, sk: &Arc<Sock>, batch: &SendBatch<'_>) -> Result<Sent, Errno> {
-    let mut sent = Sent::default();
-    for msg in batch.iter() {
-        match cork(cx, sk, &msg) {
-            Ok(len) => sent.add(len),
-            Err(error) if sent.messages == 0 => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(sent)
-}
-
-/// Adds to a corked datagram, or begins one; sends it when the cork is out.
-fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, msg: &MsgSend<'_>) -> Result<usize, Errno> {
-    let mut guard = sk.lock_sock(cx);
-    let begun = guard.state().udp.pending.is_some();
-    let (sk, cx) = guard.parts();
-    let template = cx.local_bh_disable(|bh| template(bh, sk));
-    let len: usize = msg.iov.iter().map(|part| part.len()).sum();
-    let mut send = template.send;
-    if !begun {
-        prepare(&template, msg, &mut send)?;
-        // The way is found again when it is sent: it may be another by then.
-        cx.local_bh_disable(|bh| {
-            let dst = route_datagram(bh, sk, &send, len)?;
-            bh.cpu.routes.give_back(dst);
-            Ok::<(), Errno>(())
-        })?;
-        // What is corked is charged when it goes.
-        if let Err(Stop::Error(error)) = sock_alloc_send(sk, &template) {
-            return Err(error);
-        }
-    }
-    {
-        let mut state = sk.state();
-        if !begun {
-            state.udp.pending = Some(Pending { send, payload: Vec::new() });
-        }
-        let Some(pending) = &mut state.udp.pending else { return Err(Errno::EINVAL) };
-        if pending.payload.len() + len > MAX_DATAGRAM {
-            // Linux throws the whole corked datagram away.
-            state.udp.pending = None;
-            return Err(Errno::EMSGSIZE);
-        }
-        for part in msg.iov {
-            pending.payload.extend_from_slice(part);
-        }
-        if state.udp.corkflag || msg.flags & MSG_MORE != 0 {
-            sk.set_corked(true);
-            return Ok(len);
-        }
-    }
-    push_pending(cx, sk).map(|()| len)
-}
-
-/// Sends what is corked.
-///
-/// linux: net/ipv4/udp.c:udp_push_pending_frames
-pub(crate) fn udp_push_pending_frames(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    let mut guard = sk.lock_sock(cx);
-    let (sk, cx) = guard.parts();
-    push_pending(cx, sk)
-}
-
-/// Throws away what is corked.
-///
-/// linux: net/ipv4/udp.c:udp_flush_pending_frames
-pub(crate) fn udp_flush_pending_frames(sk: &Sock) {
-    sk.state().udp.pending = None;
-}
-
-fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    let pending = {
-        let mut state = sk.state();
-        sk.set_corked(state.udp.corkflag);
-        state.udp.pending.take()
-    };
-    let Some(Pending { send, payload }) = pending else { return Ok(()) };
-    cx.local_bh_disable(|bh| {
-        let dst = route_datagram(bh, sk, &send, payload.len())?;
-        send_datagram(bh, sk, dst, &send, payload.len(), |to| {
-            to.copy_from_slice(&payload);
-            Ok(())
-        })
-    })
 }

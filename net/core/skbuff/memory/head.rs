@@ -113,7 +113,9 @@ impl Head {
     #[inline]
     pub(crate) fn linear(&self) -> &[u8] {
         // SAFETY: `data <= tail <= size`, and all of the buffer is initialised.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(self.data as usize), self.len()) }
+        unsafe {
+            std::slice::from_raw_parts(self.start.as_ptr().add(self.data as usize), self.len())
+        }
     }
 
     /// The data, writable; `None` when clones see it.
@@ -139,7 +141,7 @@ impl Head {
     pub(crate) fn reserve(&mut self, len: usize) {
         let len = len.min(self.tailroom()) as u32;
         self.tail += len;
-        self.data = self.tail.min(self.data + len);
+        self.data += len;
     }
 
     /// Adds `len` bytes in front of the data.

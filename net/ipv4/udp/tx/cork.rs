@@ -1,0 +1,137 @@
+//! Corked datagrams: several messages become one (`MSG_MORE`, `UDP_CORK`).
+//!
+//! linux: net/ipv4/udp.c. Contexts: task; a BH section to find the way and to send. The socket is
+//! locked for the whole of a call.
+
+use super::{
+    Msg, Plan, Send4, Stop, check_way, iov_length, prepare, send_datagram, sock_alloc_send,
+    template,
+};
+use crate::kernel::context::{BhCx, TaskCx};
+use crate::net::core::dst::Dst;
+use crate::net::core::sock::Sock;
+use crate::net::ipv4::route::ip_route_output_ports;
+use crate::net::socket::{SendBatch, Sent};
+use std::sync::Arc;
+use uapi::errno::Errno;
+use uapi::ip::IpHdr;
+use uapi::socket::MSG_MORE;
+use uapi::udp::UdpHdr;
+
+/// The most a datagram carries: an IP packet less its headers.
+const MAX_DATAGRAM: usize = 65_535 - size_of::<IpHdr>() - size_of::<UdpHdr>();
+
+/// A corked datagram.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    send: Send4,
+    payload: Vec<u8>,
+}
+
+/// Corked datagrams, one message after the other.
+pub(super) fn udp_send_corked(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    batch: &SendBatch<'_>,
+) -> Result<Sent, Errno> {
+    let mut sent = Sent::default();
+    for msg in batch.iter() {
+        match cork(cx, sk, msg) {
+            Ok(len) => sent.add(len),
+            Err(error) if sent.messages == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(sent)
+}
+
+/// Adds to a corked datagram, or begins one; sends it when the cork is out.
+fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize, Errno> {
+    let mut guard = sk.lock_sock(cx);
+    let begun = guard.state().udp.pending.is_some();
+    let (sk, cx) = guard.parts();
+    let template = cx.local_bh_disable(|bh| template(bh, sk));
+    let len = iov_length(msg.iov);
+    if len > 0xffff {
+        return Err(Errno::EMSGSIZE);
+    }
+    let mut send = template.send;
+    if !begun {
+        send = prepare(&template, (msg, flags))?;
+        // The way is found again when it is sent: it may be another by then.
+        cx.local_bh_disable(|bh| {
+            let (_, dst) = route_datagram(bh, sk, send, len)?;
+            bh.cpu.routes.give_back(dst);
+            Ok::<(), Errno>(())
+        })?;
+        // What is corked is charged when it goes.
+        if let Err(Stop::Error(error)) = sock_alloc_send(sk, &template) {
+            return Err(error);
+        }
+    }
+    {
+        let mut state = sk.state();
+        if !begun {
+            state.udp.pending = Some(Pending { send, payload: Vec::new() });
+        }
+        let Some(pending) = &mut state.udp.pending else { return Err(Errno::EINVAL) };
+        if pending.payload.len() + len > MAX_DATAGRAM {
+            // Linux throws the whole corked datagram away.
+            state.udp.pending = None;
+            return Err(Errno::EMSGSIZE);
+        }
+        for part in msg.iov {
+            pending.payload.extend_from_slice(part);
+        }
+        if state.udp.corkflag || flags & MSG_MORE != 0 {
+            sk.set_corked(true);
+            return Ok(len);
+        }
+    }
+    push_pending(cx, sk).map(|()| len)
+}
+
+/// Sends what is corked.
+///
+/// linux: net/ipv4/udp.c:udp_push_pending_frames
+pub(crate) fn udp_push_pending_frames(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
+    let mut guard = sk.lock_sock(cx);
+    let (sk, cx) = guard.parts();
+    push_pending(cx, sk)
+}
+
+/// Throws away what is corked.
+///
+/// linux: net/ipv4/udp.c:udp_flush_pending_frames
+pub(crate) fn udp_flush_pending_frames(sk: &Sock) {
+    sk.state().udp.pending = None;
+}
+
+fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
+    let pending = {
+        let mut state = sk.state();
+        sk.set_corked(state.udp.corkflag);
+        state.udp.pending.take()
+    };
+    let Some(Pending { send, payload }) = pending else { return Ok(()) };
+    cx.local_bh_disable(|bh| {
+        let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
+        send_datagram(bh, sk, dst, &plan, payload.len(), |to| {
+            to.copy_from_slice(&payload);
+            Ok(())
+        })
+    })
+}
+
+/// Finds the way of a datagram of `len` bytes; it must be allowed and wide enough.
+fn route_datagram(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    send: Send4,
+    len: usize,
+) -> Result<(Plan, Arc<Dst>), Errno> {
+    let dst = ip_route_output_ports(cx, &send.flow)?;
+    let plan = Plan::by(cx, send, &dst);
+    let dst = check_way(cx, sk, &plan, dst, len)?;
+    Ok((plan, dst))
+}

@@ -136,7 +136,10 @@ impl<const WORDS: usize> DmaRing<WORDS> {
     /// There is no such slot, or it is shorter; nothing was copied.
     #[inline]
     pub fn read_bytes(&self, slot: usize, out: &mut [u8]) -> Result<(), OutOfRange> {
-        let from = self.slots().get(slot).filter(|_| out.len() <= Self::SIZE).ok_or(OutOfRange)?;
+        if slot >= self.count || out.len() > Self::SIZE {
+            return Err(OutOfRange);
+        }
+        let from = &self.slots()[slot];
         // SAFETY: a slot's SIZE bytes are valid and hold `out.len()`; `out` is exclusively ours, so they do not overlap:
         // no reference but to atomics may point into DMA memory.
         unsafe { copy(from.as_ptr().cast(), out.as_mut_ptr(), out.len()) }
@@ -149,7 +152,10 @@ impl<const WORDS: usize> DmaRing<WORDS> {
     /// There is no such slot, or it is shorter; nothing was copied.
     #[inline]
     pub fn write_bytes(&self, slot: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
-        let to = self.slots().get(slot).filter(|_| bytes.len() <= Self::SIZE).ok_or(OutOfRange)?;
+        if slot >= self.count || bytes.len() > Self::SIZE {
+            return Err(OutOfRange);
+        }
+        let to = &self.slots()[slot];
         // SAFETY: a slot's SIZE bytes are valid and hold `bytes.len()`, and what is behind a reference to atomics may
         // be written; `bytes` does not point into DMA memory, so they do not overlap.
         unsafe { copy(bytes.as_ptr(), to.as_ptr().cast_mut().cast(), bytes.len()) }

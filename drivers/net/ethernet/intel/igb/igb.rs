@@ -217,6 +217,9 @@ pub(super) struct IgbQVector {
     pub(super) hw: Arc<IgbHw>,
     /// The number of its queues.
     pub(super) index: u32,
+    /// Their doorbells.
+    pub(super) rdt: u32,
+    pub(super) tdt: u32,
     /// Its bit in EIMS.
     pub(super) eims_value: AtomicU32,
     /// Its EITR.
@@ -248,6 +251,8 @@ impl IgbQVector {
         Self {
             hw: Arc::clone(hw),
             index,
+            rdt: E1000_RDT(index),
+            tdt: E1000_TDT(index),
             eims_value: AtomicU32::new(0),
             itr_register: AtomicU32::new(E1000_EITR(0)),
             itr_val: AtomicU32::new(0),
@@ -340,6 +345,8 @@ pub(super) struct IgbRxRing {
     pub(super) skb: Option<Skb>,
     /// Its beginning was dropped: the rest goes too.
     pub(super) skipping: bool,
+    /// One of the two.
+    pub(super) begun: bool,
 }
 
 impl IgbRxRing {

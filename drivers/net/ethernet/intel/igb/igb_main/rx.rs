@@ -58,29 +58,37 @@ pub(super) fn igb_clean_rx_irq(
     let IgbPollState { rx, itr, .. } = state;
     let before = q.stats.rx_bytes.get();
     let (mut packets, mut unused) = (0, rx.unused());
-    // A ring full of rubbish is polled again rather than looked at without end.
-    let mut left = rx.desc.count();
-    while packets < budget && left != 0 {
-        if unused >= IGB_RX_BUFFER_WRITE {
-            igb_alloc_rx_buffers(cx, q, rx);
-            unused = 0;
+    let mut rounds = rx.desc.count() / IGB_RX_BUFFER_WRITE;
+    let all_seen = 'ring: {
+        while rounds != 0 {
+            rounds -= 1;
+            if unused >= IGB_RX_BUFFER_WRITE {
+                igb_alloc_rx_buffers(cx, q, rx);
+                unused = 0;
+            }
+            while unused < IGB_RX_BUFFER_WRITE {
+                if packets == budget {
+                    break 'ring false;
+                }
+                let Some(desc) = next_done(rx) else { break 'ring false };
+                unused += 1;
+                let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
+                packets += 1;
+                q.stats.rx_packets.add(1);
+                q.stats.rx_bytes.add(skb.len() as u64);
+                igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
+                napi_gro_receive(cx, skb);
+            }
         }
-        let Some(desc) = next_done(rx) else { break };
-        left -= 1;
-        unused += 1;
-        let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
-        packets += 1;
-        q.stats.rx_packets.add(1);
-        q.stats.rx_bytes.add(skb.len() as u64);
-        igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
-        napi_gro_receive(cx, skb);
-    }
+        true
+    };
     if unused != 0 {
         igb_alloc_rx_buffers(cx, q, rx);
     }
     itr.rx_packets += packets;
     itr.rx_bytes += q.stats.rx_bytes.get().wrapping_sub(before) as u32;
-    if left == 0 { budget } else { packets }
+    // A ring full of rubbish is polled again rather than looked at without end.
+    if all_seen { budget } else { packets }
 }
 
 /// The next descriptor, if the device has written it back. One acquiring read of status and length.
@@ -107,7 +115,7 @@ fn igb_fetch_rx_buffer(
     rx.next_to_clean = rx.desc.after(index);
     let good =
         desc.status() & (E1000_RXD_STAT_EOP | E1000_RXDEXT_STATERR_RXE) == E1000_RXD_STAT_EOP;
-    if !good || desc.len() > IGB_BUFSZ || rx.skipping || rx.skb.is_some() {
+    if !good || desc.len() > IGB_BUFSZ || rx.begun {
         return fetch_part(cx, (q, dev), (rx, index), desc);
     }
     // The usual case: the whole frame, in one buffer.
@@ -127,6 +135,17 @@ fn igb_fetch_rx_buffer(
 #[cold]
 #[inline(never)]
 fn fetch_part(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    (rx, index): (&mut IgbRxRing, usize),
+    desc: RxDesc,
+) -> Option<Skb> {
+    let whole = add_part(cx, (q, dev), (rx, index), desc);
+    rx.begun = rx.skipping || rx.skb.is_some();
+    whole
+}
+
+fn add_part(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
     (rx, index): (&mut IgbRxRing, usize),
@@ -246,7 +265,7 @@ pub(super) fn igb_alloc_rx_buffers(cx: &impl Walker, q: &IgbQVector, rx: &mut Ig
     let from = rx.next_to_use;
     let behind = rx.desc.write_pairs(from, rx.unused(), |slot| (rx.data.bus_addr(slot), 0));
     rx.next_to_use = behind;
-    q.hw.wr32(E1000_RDT(q.index), behind as u32);
+    q.hw.wr32(q.rdt, behind as u32);
 }
 
 /// Ends what a stopped ring still holds.
@@ -256,6 +275,7 @@ pub(super) fn igb_clean_rx_ring(cx: &mut TaskCx, q: &IgbQVector) {
     let mut taken = q.take_poll();
     let Some(state) = taken.get() else { return };
     state.rx.skipping = false;
+    state.rx.begun = false;
     state.rx.next_to_use = 0;
     state.rx.next_to_clean = 0;
     if let Some(skb) = state.rx.skb.take() {

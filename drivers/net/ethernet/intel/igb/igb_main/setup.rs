@@ -71,8 +71,15 @@ pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
     let count = adapter.rx_ring_count.load(Ordering::Relaxed) as usize;
     for vector in adapter.vectors() {
         let (desc, data) = ring_memory(&adapter.hw, count)?;
-        let rx =
-            IgbRxRing { desc, data, next_to_use: 0, next_to_clean: 0, skb: None, skipping: false };
+        let rx = IgbRxRing {
+            desc,
+            data,
+            next_to_use: 0,
+            next_to_clean: 0,
+            skb: None,
+            skipping: false,
+            begun: false,
+        };
         let tx_desc = vector.q.tx.lock().as_ref().map(|ring| ring.desc.clone());
         let tx_desc = tx_desc.ok_or(Errno::EINVAL)?;
         let packets = TxPackets::new(tx_desc.count());

@@ -6,7 +6,8 @@
 //! Invariants: a packet stays until its last descriptor is written back; the doorbell is rung once a batch, after what
 //! it tells of was handed to the cleaner and is known to the queue's limit.
 //! DIVERGES: mapping is copying into the descriptor's own buffer, so that no memory of the stack is ever the device's.
-//! A context descriptor is left out when the queue has the same one already.
+//! A context descriptor is left out when the queue has the same one already. The queue's byte limit is told a full
+//! frame's worth at a time, and of the rest before the doorbell.
 
 use super::super::e1000_regs::*;
 use super::super::igb::*;
@@ -317,7 +318,7 @@ pub(super) fn ring_doorbell(cx: &mut BhCx<'_>, q: &IgbQVector, dev: &NetDevice) 
     if q.tx_rung.load(Ordering::Relaxed) != tail {
         bill(q, dev);
         q.tx_rung.store(tail, Ordering::Release);
-        q.hw.wr32(E1000_TDT(q.index), tail);
+        q.hw.wr32(q.tdt, tail);
     }
 }
 

@@ -79,7 +79,7 @@ impl WeatherLink {
             let mut batch = std::mem::take(&mut self.batch);
             while self.ends[side].drain(64, &mut batch) != 0 {
                 for (frame, meta) in batch.iter() {
-                    self.send(side, frame, meta, now, rng);
+                    self.send(side, frame, *meta, now, rng);
                 }
                 batch.clear();
                 moved = true;

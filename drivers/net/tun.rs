@@ -308,7 +308,7 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
     while work < budget {
         match tun_get_user(cx, tun, dev) {
             Read::Frame(skb) => {
-                napi_gro_receive(cx, skb);
+                napi_gro_receive(cx, skb, dev);
             }
             Read::Dropped => {}
             Read::Empty => {

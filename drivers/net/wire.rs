@@ -164,7 +164,8 @@ impl Wire {
         *self.tx.lock() = batch;
     }
 
-    fn receive(&self, cx: &mut BhCx<'_>, dev: &NetDevice, frame: &[u8], meta: FrameMeta) {
+    #[inline(always)]
+    fn receive(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, frame: &[u8], meta: &FrameMeta) {
         let skb = netdev_alloc_skb(cx, dev.ifindex, frame.len());
         let Some(mut skb) = skb else { return add(&self.stats.rx_dropped, 1) };
         let Some(room) = skb.skb_put(frame.len()) else {
@@ -173,20 +174,18 @@ impl Wire {
         };
         room.copy_from_slice(frame);
         skb.walk_id = WalkId(meta.packet_id);
-        if let Some(vnet) = meta.vnet {
+        if let Some(vnet) = &meta.vnet {
             set_checksum_state(&mut skb, vnet);
         }
         cx.link_span(&skb);
-        add(&self.stats.rx_packets, 1);
-        add(&self.stats.rx_bytes, frame.len() as u64);
         eth_type_trans(cx, &mut skb, dev);
-        napi_gro_receive(cx, skb);
+        napi_gro_receive(cx, skb, dev);
     }
 }
 
 /// What the sender's side says of a frame's checksum. A sum still to be filled in stays so: a
 /// socket takes it as good, for nothing was on a cable, and a router hands the duty on.
-fn set_checksum_state(skb: &mut Skb, vnet: VnetMeta) {
+fn set_checksum_state(skb: &mut Skb, vnet: &VnetMeta) {
     let at = vnet.csum_start.map(|start| skb.headroom() + usize::from(start));
     let field = usize::from(vnet.csum_offset) + 2;
     match at.map(u16::try_from) {
@@ -214,6 +213,8 @@ impl NapiPoll for Poll {
         // The poller is alone with the batch: it is taken out, so that no lock is held upward.
         let mut batch = std::mem::take(&mut *driver.rx.lock());
         let taken = driver.port.receive(budget as usize, &mut batch) as u32;
+        add(&driver.stats.rx_packets, batch.len() as u64);
+        add(&driver.stats.rx_bytes, batch.bytes() as u64);
         for (frame, meta) in batch.iter() {
             driver.receive(cx, dev, frame, meta);
         }

@@ -142,13 +142,15 @@ impl FrameBatch {
         if self.arena.len() < end {
             self.grow(end);
         }
+        // The entry first: while the bytes are copied nothing of it has to be kept.
+        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
+        self.traced |= meta.packet_id != 0;
         if !fill(&mut self.arena[start..end]) {
+            self.entries.pop();
             return false;
         }
         self.used = end;
         self.bytes += len;
-        self.traced |= meta.packet_id != 0;
-        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
         true
     }
 
@@ -191,8 +193,8 @@ impl FrameBatch {
     }
 
     /// The frames, from the front.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], FrameMeta)> {
-        self.frames_left().iter().map(|e| (&self.arena[e.range()], e.meta))
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &FrameMeta)> {
+        self.frames_left().iter().map(|e| (&self.arena[e.range()], &e.meta))
     }
 
     /// Drops `n` frames at the front.
@@ -235,7 +237,7 @@ impl FrameBatch {
         }
         out.reclaim();
         for (frame, meta) in self.iter().take(n) {
-            out.push(frame, meta);
+            out.push(frame, *meta);
         }
         self.drop_front(n);
         self.reclaim();

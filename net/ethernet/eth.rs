@@ -23,7 +23,7 @@ pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
     skb.reset_mac_header();
     let Some(&EthHdr { h_dest, h_proto, .. }) = skb.front::<EthHdr>() else {
         skb.protocol = 0;
-        return;
+        return cx.watch(skb);
     };
     let own = dev.dev_addr();
     skb.pkt_type = if h_dest == own {

@@ -5,20 +5,23 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
-use crate::net::core::dev::{GroResult, rx::dev_add_pack_boot};
+use crate::net::core::dev::gro::{GroResult, PacketOffload, dev_add_offload};
+use crate::net::core::dev::rx::dev_add_pack_boot;
 use crate::net::core::skbuff::Skb;
 use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sock_no_accept, sock_no_listen};
 use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::inet_addr_type;
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
 use crate::net::ipv4::ip_input::ip_packet_type;
-use crate::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
+use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
-use crate::net::ipv4::udp_offload::udp4_gro_receive;
+use crate::net::ipv4::udp_offload::UDPV4_OFFLOAD;
 use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
+use klib::checksum::csum_replace2;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
+use uapi::if_ether::ETH_P_IP;
 use uapi::in_::SockaddrIn;
 use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
@@ -35,19 +38,44 @@ pub fn inet_init(m: &mut Machine) {
     inet_add_protocol(m, IPPROTO_UDP, udp);
     dev_add_pack_boot(m, arp_packet_type());
     dev_add_pack_boot(m, ip_packet_type());
+    inet_add_offload(m, IPPROTO_UDP, UDPV4_OFFLOAD);
+    dev_add_offload(m, ip_packet_offload());
+}
+
+/// IPv4's part of GRO.
+fn ip_packet_offload() -> PacketOffload {
+    PacketOffload { kind: ETH_P_IP, gro_receive: inet_gro_receive, gro_complete: inet_gro_complete }
 }
 
 /// Asks the transport protocol whether a packet continues one that GRO holds.
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
-#[inline(always)]
-pub(crate) fn inet_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
+fn inet_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> GroResult {
     walk!(cx, skb, inet_gro_receive);
+    let t = cx.t;
     match skb.front::<IpHdr>() {
-        Some(iph) if iph.protocol == IPPROTO_UDP && iph.version_ihl == 0x45 => {
-            udp4_gro_receive(cx, skb)
-        }
-        _ => GroResult::Normal,
+        Some(iph) if iph.version_ihl == 0x45 => match t.net.inet_offloads.get(iph.protocol) {
+            Some(offload) => (offload.gro_receive)(cx, skb),
+            None => GroResult::Normal(skb),
+        },
+        _ => GroResult::Normal(skb),
+    }
+}
+
+/// The length and sum of a packet into which others were merged, then what the transport protocol
+/// has to put right.
+///
+/// linux: net/ipv4/af_inet.c:inet_gro_complete
+fn inet_gro_complete(cx: &mut BhCx<'_>, skb: &mut Skb) {
+    let t = cx.t;
+    let len = skb.len();
+    let Some(iph) = skb.front_mut::<IpHdr>() else { return };
+    let Ok(len) = u16::try_from(len) else { return };
+    let check = csum_replace2(iph.check.get(), iph.tot_len.get(), len);
+    iph.tot_len.set(len);
+    iph.check.set(check);
+    if let Some(offload) = t.net.inet_offloads.get(iph.protocol) {
+        (offload.gro_complete)(cx, skb);
     }
 }
 

@@ -278,7 +278,11 @@ fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     walk!(cx, skb, __ipv4_neigh_lookup_noref);
     // The decision is for one destination, so its next hop is always the same: it keeps the
     // neighbour, as long as that is not dead.
-    match skb.dst.as_ref().and_then(|dst| NextHop::kept(dst.neigh.get()?)) {
+    let kept = skb.dst.as_ref().and_then(|dst| dst.neigh.get());
+    if let Some(hop) = kept.and_then(|neigh| NextHop::connected(neigh)) {
+        return dst_neigh_output(cx, hop, skb);
+    }
+    match kept.filter(|neigh| !neigh.dead()).map(NextHop::by) {
         Some(hop) => dst_neigh_output(cx, hop, skb),
         None => output_by_lookup(cx, skb),
     }

@@ -1,11 +1,13 @@
 //! The table that a packet for this machine is dispatched by.
 //!
-//! linux: net/ipv4/protocol.c. Key types: [`InetProtos`], [`NetProtocol`].
+//! linux: net/ipv4/protocol.c. Key types: [`InetProtos`], [`NetProtocol`],
+//! [`InetOffloads`], [`NetOffload`].
 //! Contexts: registered at boot; read in BH as part of the read-mostly tables.
 
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
+use crate::net::core::dev::gro::{GroComplete, GroReceive};
 use crate::net::core::skbuff::Skb;
 use crate::net::ipv4::icmp::IcmpError;
 use std::fmt;
@@ -19,6 +21,52 @@ pub struct NetProtocol {
     pub handler: fn(&mut BhCx<'_>, Skb),
     /// An ICMP error quotes a packet of this protocol. Context: BH.
     pub err_handler: fn(&mut BhCx<'_>, &IcmpError<'_>),
+}
+
+/// A transport protocol's part of GRO. It gets packets whose data begins with an IP header without
+/// options.
+///
+/// linux: include/net/protocol.h:net_offload
+#[derive(Clone, Copy)]
+pub struct NetOffload {
+    /// Merges. Context: BH.
+    pub gro_receive: GroReceive,
+    /// Completes. Context: BH.
+    pub gro_complete: GroComplete,
+}
+
+/// Parts in GRO by IP protocol number.
+///
+/// linux: net/ipv4/protocol.c:inet_offloads
+#[derive(Clone)]
+pub struct InetOffloads([Option<NetOffload>; 256]);
+
+impl Default for InetOffloads {
+    fn default() -> Self {
+        Self([None; 256])
+    }
+}
+
+impl InetOffloads {
+    /// A protocol's part.
+    #[inline]
+    pub fn get(&self, protocol: u8) -> Option<&NetOffload> {
+        self.0[usize::from(protocol)].as_ref()
+    }
+}
+
+impl fmt::Debug for InetOffloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = self.0.iter().enumerate().filter(|(_, p)| p.is_some()).map(|(n, _)| n);
+        f.debug_list().entries(numbers).finish()
+    }
+}
+
+/// Registers a protocol's part in GRO, at boot.
+///
+/// linux: net/ipv4/protocol.c:inet_add_offload
+pub fn inet_add_offload(m: &mut Machine, protocol: u8, offload: NetOffload) {
+    m.boot_tables(|t| t.net.inet_offloads.0[usize::from(protocol)] = Some(offload));
 }
 
 /// Handlers by IP protocol number.

@@ -80,6 +80,7 @@ impl RouteCache {
         }
     }
 
+    #[inline(never)]
     fn take_slot(&mut self, key: &Flow4, generation: u64) -> Option<Arc<Dst>> {
         let slot = &mut self.slots[Self::slot(key)];
         match slot {
@@ -158,6 +159,7 @@ pub struct NoRoute(pub DropReason);
 /// The reason to drop it: a source or destination that can't be.
 ///
 /// linux: net/ipv4/route.c:ip_route_input_noref
+#[inline(always)]
 pub fn ip_route_input_noref(
     cx: &mut BhCx<'_>,
     skb: &SkBuff,
@@ -167,12 +169,17 @@ pub fn ip_route_input_noref(
 ) -> Result<Arc<Dst>, NoRoute> {
     walk!(cx, skb, ip_route_input_noref);
     let key = Flow4 { daddr, saddr, mark: 0, oif: dev.0, tos, dir: FlowDir::Input };
-    if let Some(dst) = cx.cpu.routes.take(&key, cx.t.generation) {
-        return Ok(dst);
+    match cx.cpu.routes.take(&key, cx.t.generation) {
+        Some(dst) => Ok(dst),
+        None => ip_route_input_miss(cx, skb, &key),
     }
+}
+
+#[inline(never)]
+fn ip_route_input_miss(cx: &mut BhCx<'_>, skb: &SkBuff, key: &Flow4) -> Result<Arc<Dst>, NoRoute> {
     let t = cx.t;
-    let dev = t.net.dev(dev).ok_or(NoRoute(DropReason::DevReady))?;
-    ip_route_input_slow(cx, skb, &key, dev).map(Arc::new)
+    let dev = t.net.dev(DevId(key.oif)).ok_or(NoRoute(DropReason::DevReady))?;
+    ip_route_input_slow(cx, skb, key, dev).map(Arc::new)
 }
 
 /// Makes the decision for a received packet.

@@ -5,13 +5,22 @@
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::GroResult;
 use crate::net::core::skbuff::Skb;
+use crate::net::ipv4::protocol::NetOffload;
+
+/// What UDP registers.
+pub(crate) const UDPV4_OFFLOAD: NetOffload =
+    NetOffload { gro_receive: udp4_gro_receive, gro_complete: udp4_gro_complete };
 
 /// Datagrams are merged only for a socket that asked for it (`UDP_GRO`), and none can here yet:
 /// each goes up by itself.
 ///
 /// linux: net/ipv4/udp_offload.c:udp4_gro_receive
-#[inline]
-pub(crate) fn udp4_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
+fn udp4_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> GroResult {
     walk!(cx, skb, udp4_gro_receive);
-    GroResult::Normal
+    GroResult::Normal(skb)
 }
+
+/// Nothing is merged, so nothing is to be put right.
+///
+/// linux: net/ipv4/udp_offload.c:udp4_gro_complete
+fn udp4_gro_complete(_cx: &mut BhCx<'_>, _skb: &mut Skb) {}

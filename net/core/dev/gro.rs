@@ -1,87 +1,154 @@
 //! GRO: packets of a flow merged before they climb the stack.
 //!
-//! linux: net/core/dev.c (`dev_gro_receive`). Context: BH, within a poll.
+//! linux: net/core/dev.c (`dev_gro_receive`, `offload_base`). Key types: [`PacketOffload`],
+//! [`GroResult`]. Context: BH, within a poll.
+//! Invariant: what is held leaves with the poll that brought it, merged or not.
 //! DIVERGES: nothing is held longer than the poll that brought it (Linux may hold a packet over
 //! several polls of a device that stays busy).
 
+use super::device::{NetDevice, NetdevFeatures};
 use super::rx::netif_receive_skb;
 use crate::kernel::context::BhCx;
+use crate::kernel::machine::Machine;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{Skb, consume_skb, kfree_skb};
+use crate::net::core::skbuff::{Cb, Skb, consume_skb, kfree_skb};
+use std::fmt;
+use std::sync::Arc;
 
-/// What GRO keeps in a packet that it looks at.
+/// What GRO keeps in a packet that it holds.
 ///
 /// linux: include/linux/netdevice.h:napi_gro_cb
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NapiGroCb {
     /// Packets merged into this one, itself included.
     pub count: u16,
-    /// The held packet belongs to the flow of the one that came.
-    pub same_flow: bool,
-    /// The one that came may not be merged or held.
-    pub flush: bool,
 }
 
-/// What became of a packet in GRO.
+/// What a protocol says of a packet in GRO.
 ///
 /// linux: include/linux/netdevice.h:gro_result_t
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum GroResult {
-    /// Its data went into a held packet; the headers remain.
-    MergedFree,
+    /// Its data went into a held packet; what is given back holds its headers at most.
+    MergedFree(Skb),
     /// It went into a held packet whole.
     Merged,
-    /// It is held until more comes or the poll ends.
-    Held,
+    /// It is to be held until more comes or the poll ends.
+    Held(Skb),
     /// It goes up by itself.
-    Normal,
+    Normal(Skb),
     /// It is to be dropped.
-    Drop,
+    Drop(Skb),
+}
+
+/// Looks whether a packet continues one that is held ([`BhCx::gro_list`]), and merges it there.
+pub type GroReceive = fn(&mut BhCx<'_>, Skb) -> GroResult;
+/// Puts the headers of a packet right into which others were merged.
+pub type GroComplete = fn(&mut BhCx<'_>, &mut Skb);
+
+/// A network protocol's part of GRO.
+///
+/// linux: include/linux/netdevice.h:packet_offload
+#[derive(Clone, Copy)]
+pub struct PacketOffload {
+    /// The ethertype.
+    pub kind: u16,
+    /// Merges. Context: BH.
+    pub gro_receive: GroReceive,
+    /// Completes. Context: BH.
+    pub gro_complete: GroComplete,
+}
+
+impl fmt::Debug for PacketOffload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PacketOffload({:#06x})", self.kind)
+    }
+}
+
+/// Registers a network protocol's part of GRO, at boot.
+///
+/// linux: net/core/dev.c:dev_add_offload
+pub fn dev_add_offload(m: &mut Machine, offload: PacketOffload) {
+    m.boot_tables(|t| t.net.offload_base.push(offload));
 }
 
 /// Most packets of different flows that a poll may hold.
-const MAX_GRO_SKBS: usize = 8;
+///
+/// linux: net/core/dev.c:MAX_GRO_SKBS
+pub const MAX_GRO_SKBS: usize = 8;
 
-/// A received packet, for merging: what cannot be merged goes up at once.
+impl BhCx<'_> {
+    /// What this CPU's poll holds, oldest first.
+    pub fn gro_list(&mut self) -> &mut Vec<Skb> {
+        &mut self.cpu.softnet.gro_list
+    }
+}
+
+/// A packet received at `dev`, for merging: what cannot be merged goes up at once.
 ///
 /// linux: net/core/dev.c:napi_gro_receive
 #[inline(always)]
-pub fn napi_gro_receive(cx: &mut BhCx<'_>, mut skb: Skb) -> GroResult {
-    cx.watch(&mut skb);
+pub fn napi_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, napi_gro_receive);
-    let result = dev_gro_receive(cx, &mut skb);
-    napi_skb_finish(cx, result, skb)
+    let result = dev_gro_receive(cx, skb, dev);
+    napi_skb_finish(cx, result, dev);
 }
 
 /// Asks the protocols whether the packet continues one that is held.
 ///
 /// linux: net/core/dev.c:dev_gro_receive
 #[inline(always)]
-fn dev_gro_receive(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
+fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> GroResult {
     walk!(cx, skb, dev_gro_receive);
-    if skb.protocol != uapi::if_ether::ETH_P_IP {
-        return GroResult::Normal;
+    if !dev.features().contains(NetdevFeatures::GRO) {
+        return GroResult::Normal(skb);
     }
-    let result = crate::net::ipv4::af_inet::inet_gro_receive(cx, skb);
-    if result == GroResult::Held && cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS {
-        return GroResult::Normal;
+    let t = cx.t;
+    let Some(offload) = t.net.offload_base.iter().find(|offload| offload.kind == skb.protocol)
+    else {
+        return GroResult::Normal(skb);
+    };
+    match (offload.gro_receive)(cx, skb) {
+        // A poll of many flows: the packet is none of those held, so it may go before them.
+        GroResult::Held(skb) if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {
+            GroResult::Normal(skb)
+        }
+        result => result,
     }
-    result
 }
 
 /// Does with the packet what GRO decided.
 ///
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
-fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, skb: Skb) -> GroResult {
-    walk!(cx, skb, napi_skb_finish => result as u64);
+fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, dev: &Arc<NetDevice>) {
     match result {
-        GroResult::Normal => netif_receive_skb(cx, skb),
-        GroResult::Drop => kfree_skb(cx, skb, DropReason::NotSpecified),
-        GroResult::MergedFree | GroResult::Merged => consume_skb(cx, skb),
-        GroResult::Held => cx.cpu.softnet.gro_list.push(skb),
+        GroResult::Normal(skb) => {
+            walk!(cx, skb, napi_skb_finish);
+            netif_receive_skb(cx, skb, dev);
+        }
+        other => finish_merged(cx, other),
     }
-    result
+}
+
+#[cold]
+fn finish_merged(cx: &mut BhCx<'_>, result: GroResult) {
+    match result {
+        GroResult::MergedFree(skb) => {
+            walk!(cx, skb, napi_skb_finish);
+            consume_skb(cx, skb);
+        }
+        GroResult::Drop(skb) => {
+            walk!(cx, skb, napi_skb_finish);
+            kfree_skb(cx, skb, DropReason::NotSpecified);
+        }
+        GroResult::Held(mut skb) | GroResult::Normal(mut skb) => {
+            walk!(cx, skb, napi_skb_finish);
+            skb.cb = Cb::Gro(NapiGroCb { count: 1 });
+            cx.cpu.softnet.gro_list.push(skb);
+        }
+        GroResult::Merged => {}
+    }
 }
 
 /// Hands up what is held, oldest first.
@@ -89,11 +156,35 @@ fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, skb: Skb) -> GroResult 
 /// linux: net/core/dev.c:napi_gro_flush
 #[inline]
 pub fn napi_gro_flush(cx: &mut BhCx<'_>) {
-    if cx.cpu.softnet.gro_list.is_empty() {
-        return;
+    if !cx.cpu.softnet.gro_list.is_empty() {
+        flush_held(cx);
     }
+}
+
+#[cold]
+fn flush_held(cx: &mut BhCx<'_>) {
     walk!(cx, napi_gro_flush);
-    for skb in std::mem::take(&mut cx.cpu.softnet.gro_list) {
-        netif_receive_skb(cx, skb);
+    let mut held = std::mem::take(&mut cx.cpu.softnet.gro_list);
+    for skb in held.drain(..) {
+        napi_gro_complete(cx, skb);
+    }
+    // Going up brings nothing new to hold: the list's memory serves the next poll.
+    cx.cpu.softnet.gro_list = held;
+}
+
+/// One held packet goes up, its headers put right if others were merged into it.
+///
+/// linux: net/core/dev.c:napi_gro_complete
+fn napi_gro_complete(cx: &mut BhCx<'_>, mut skb: Skb) {
+    walk!(cx, skb, napi_gro_complete);
+    let t = cx.t;
+    let merged = matches!(skb.cb, Cb::Gro(NapiGroCb { count }) if count > 1);
+    if merged && let Some(offload) = t.net.offload_base.iter().find(|o| o.kind == skb.protocol) {
+        (offload.gro_complete)(cx, &mut skb);
+    }
+    skb.cb = Cb::None;
+    match skb.dev.and_then(|dev| t.net.dev(dev)) {
+        Some(dev) => netif_receive_skb(cx, skb, dev),
+        None => kfree_skb(cx, skb, DropReason::DevReady),
     }
 }

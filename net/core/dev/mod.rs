@@ -17,11 +17,15 @@ pub use device::{
     Carrier, DevId, LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_close,
     dev_open, register_netdevice, unregister_netdevice,
 };
-pub use gro::{GroResult, NapiGroCb, napi_gro_flush, napi_gro_receive};
+pub use gro::{
+    GroResult, NapiGroCb, PacketOffload, dev_add_offload, napi_gro_flush, napi_gro_receive,
+};
 pub use napi::{
     NapiPoll, NapiStruct, napi_complete, napi_disable, napi_enable, napi_schedule, net_rx_action,
 };
-pub use rx::{PacketFunc, PacketTap, PacketType, dev_add_pack, netif_receive_skb, netif_rx};
+pub use rx::{
+    PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_receive_skb, netif_rx,
+};
 pub use tx::{dev_queue_xmit, net_tx_action};
 
 use crate::kernel::context::BhCx;
@@ -32,7 +36,7 @@ use crate::net::core::skbuff::Skb;
 use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::devinet::InDevice;
 use crate::net::ipv4::fib::FibTables;
-use crate::net::ipv4::protocol::InetProtos;
+use crate::net::ipv4::protocol::{InetOffloads, InetProtos};
 use crate::net::netfilter::NfHooks;
 use crate::net::sched::Qdisc;
 use std::any::Any;
@@ -47,9 +51,13 @@ pub struct NetTables {
     /// Handlers of every packet (taps).
     pub ptype_all: Vec<PacketType>,
     /// Handlers by ethertype.
-    pub ptype_base: Vec<PacketType>,
+    pub ptype_base: PtypeBase,
+    /// Network protocols' parts of GRO.
+    pub offload_base: Vec<PacketOffload>,
     /// Transport protocols.
     pub inet_protos: InetProtos,
+    /// Transport protocols' parts of GRO.
+    pub inet_offloads: InetOffloads,
     /// IPv4 configuration of the devices, by index.
     pub in_devs: Vec<Option<Arc<InDevice>>>,
     /// Routes.

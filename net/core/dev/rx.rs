@@ -52,6 +52,7 @@ impl PacketType {
         self.dev.is_none_or(|only| only == dev.ifindex)
     }
 
+    #[inline(always)]
     fn deliver(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
         match &self.func {
             PacketFunc::Protocol(receive) => receive(cx, skb, dev),
@@ -60,10 +61,30 @@ impl PacketType {
     }
 }
 
+/// Handlers by ethertype, hashed by its low bits: a bucket has one as a rule.
+///
+/// linux: net/core/dev.c:ptype_base
+#[derive(Clone, Debug, Default)]
+pub struct PtypeBase([Vec<PacketType>; PTYPE_HASH_SIZE]);
+
+/// linux: include/linux/netdevice.h:PTYPE_HASH_SIZE
+const PTYPE_HASH_SIZE: usize = 16;
+
+impl PtypeBase {
+    fn add(&mut self, kind: PacketType) {
+        self.0[usize::from(kind.kind) % PTYPE_HASH_SIZE].push(kind);
+    }
+
+    #[inline]
+    fn bucket(&self, kind: u16) -> &[PacketType] {
+        &self.0[usize::from(kind) % PTYPE_HASH_SIZE]
+    }
+}
+
 /// Registers a handler at boot.
 pub(crate) fn dev_add_pack_boot(m: &mut Machine, kind: PacketType) {
     m.boot_log(Point::dev_add_pack);
-    m.boot_tables(|t| t.net.ptype_base.push(kind));
+    m.boot_tables(|t| t.net.ptype_base.add(kind));
 }
 
 /// Registers a handler: a tap (`ETH_P_ALL`) in `ptype_all`, a protocol in `ptype_base`. On return
@@ -75,7 +96,7 @@ pub fn dev_add_pack(cx: &mut TaskCx, kind: PacketType) {
         if kind.kind == ETH_P_ALL {
             t.net.ptype_all.push(kind);
         } else {
-            t.net.ptype_base.push(kind);
+            t.net.ptype_base.add(kind);
         }
         Ok(())
     });
@@ -92,7 +113,7 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
             PacketFunc::Protocol(_) => true,
         };
         t.net.ptype_all.retain(other);
-        t.net.ptype_base.retain(other);
+        t.net.ptype_base.0.iter_mut().for_each(|bucket| bucket.retain(other));
         Ok(())
     });
     let Ok(()) = removed;
@@ -102,30 +123,44 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
 ///
 /// linux: net/core/dev.c:netif_receive_skb
 #[inline(always)]
-pub fn netif_receive_skb(cx: &mut BhCx<'_>, mut skb: Skb) {
-    cx.watch(&mut skb);
+pub fn netif_receive_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, netif_receive_skb);
-    __netif_receive_skb_core(cx, skb);
+    __netif_receive_skb_core(cx, skb, dev);
 }
 
 /// Taps first, then the protocol; the last handler gets the packet itself, others clones.
 ///
 /// linux: net/core/dev.c:__netif_receive_skb_core
-fn __netif_receive_skb_core(cx: &mut BhCx<'_>, mut skb: Skb) {
+#[inline(always)]
+fn __netif_receive_skb_core(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, __netif_receive_skb_core);
     let t = cx.t;
     cx.cpu.softnet.processed += 1;
-    let Some(dev) = skb.dev.and_then(|dev| t.net.dev(dev)) else {
-        return kfree_skb(cx, skb, DropReason::DevReady);
-    };
     skb.reset_network_header();
     skb.reset_transport_header();
+    if !t.net.ptype_all.is_empty() {
+        show_taps(cx, &mut skb, dev);
+    }
+    match t.net.ptype_base.bucket(skb.protocol) {
+        [only] if only.kind == skb.protocol && only.dev.is_none() => only.deliver(cx, skb, dev),
+        bucket => deliver_among(cx, skb, dev, bucket),
+    }
+}
+
+#[cold]
+fn show_taps(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &Arc<NetDevice>) {
+    let t = cx.t;
     for tap in t.net.ptype_all.iter().filter(|tap| tap.wants(dev)) {
-        let Some(clone) = skb_clone(cx, &mut skb) else { continue };
+        let Some(clone) = skb_clone(cx, skb) else { continue };
         tap.deliver(cx, clone, dev);
     }
+}
+
+/// To those of several handlers that want it, if any does.
+#[inline(never)]
+fn deliver_among(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>, bucket: &[PacketType]) {
     let mut found: Option<&PacketType> = None;
-    for kind in &t.net.ptype_base {
+    for kind in bucket {
         if kind.kind == skb.protocol
             && kind.wants(dev)
             && let Some(earlier) = found.replace(kind)
@@ -189,7 +224,11 @@ fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u3
             let _polled_again_if_missed = super::napi::napi_complete(cx, napi);
             break;
         };
-        __netif_receive_skb_core(cx, skb);
+        let t = cx.t;
+        match skb.dev.and_then(|dev| t.net.dev(dev)) {
+            Some(dev) => __netif_receive_skb_core(cx, skb, dev),
+            None => kfree_skb(cx, skb, DropReason::DevReady),
+        }
         work += 1;
     }
     work

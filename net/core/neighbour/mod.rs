@@ -216,23 +216,16 @@ pub enum NextHop {
 }
 
 impl NextHop {
-    /// The next hop by a kept entry, unless that was taken out of the table.
+    /// The next hop by an entry that nothing casts doubt on.
     #[inline(always)]
-    pub fn kept(neigh: &Arc<Neighbour>) -> Option<Self> {
-        match neigh.connected_ha() {
-            Some(ha) => Some(Self::Connected { dev: neigh.key.dev, ha }),
-            None if neigh.dead() => None,
-            None => Some(Self::Neigh(Arc::clone(neigh))),
-        }
+    pub fn connected(neigh: &Neighbour) -> Option<Self> {
+        neigh.connected_ha().map(|ha| Self::Connected { dev: neigh.key.dev, ha })
     }
 
     /// The next hop by a neighbour's entry.
     #[inline]
     pub fn by(neigh: &Arc<Neighbour>) -> Self {
-        match neigh.connected_ha() {
-            Some(ha) => Self::Connected { dev: neigh.key.dev, ha },
-            None => Self::Neigh(Arc::clone(neigh)),
-        }
+        Self::connected(neigh).unwrap_or_else(|| Self::Neigh(Arc::clone(neigh)))
     }
 }
 

@@ -170,20 +170,28 @@ impl SkbPool {
     /// A packet with room for `size` bytes.
     #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
-        let class = if size <= SKB_SMALL_DATA_SIZE { 0 } else { 1 };
-        if size > SKB_DATA_SIZE {
-            return self.alloc_large(size);
-        }
-        if self.store.ready[class].is_empty() {
-            self.draw_ready(class);
-        }
+        let list = match size {
+            0..=SKB_SMALL_DATA_SIZE => &mut self.store.ready[0],
+            ..=SKB_DATA_SIZE => &mut self.store.ready[1],
+            _ => return self.alloc_large(size),
+        };
+        let Some(mut handle) = list.pop() else { return self.alloc_drawn(size) };
+        self.live += 1;
+        handle.truesize = (handle.head.size() + HANDLE_SIZE) as u32;
+        Some(Skb::new(handle))
+    }
+
+    /// From an empty magazine: a batch is drawn first.
+    #[cold]
+    fn alloc_drawn(&mut self, size: usize) -> Option<Skb> {
+        let class = SIZES.iter().position(|room| size <= *room)?;
+        self.draw_ready(class);
         let mut handle = self.store.ready[class].pop()?;
         self.live += 1;
         handle.truesize = (handle.head.size() + HANDLE_SIZE) as u32;
         Some(Skb::new(handle))
     }
 
-    #[cold]
     fn draw_ready(&mut self, class: usize) {
         let home = Arc::downgrade(&self.depot);
         let new = || new_ready(&home, SIZES[class]);

@@ -55,7 +55,7 @@ impl TestDev {
             mtu: 1500,
             flags: uapi::if_::IFF_BROADCAST | uapi::if_::IFF_MULTICAST,
             kind: uapi::if_arp::ARPHRD_ETHER,
-            features: NetdevFeatures::RXCSUM,
+            features: NetdevFeatures::RXCSUM | NetdevFeatures::GRO,
             tx_queues: 1,
             tx_queue_len,
         };
@@ -155,7 +155,7 @@ impl NapiPoll for Poll {
             let mut skb = skb.expect("memory for a test's frames");
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
             eth_type_trans(cx, &mut skb, &dev);
-            napi_gro_receive(cx, skb);
+            napi_gro_receive(cx, skb, &dev);
         }
         if work < budget {
             let _again_or_done = napi_complete(cx, napi);

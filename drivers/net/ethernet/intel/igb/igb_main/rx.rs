@@ -77,7 +77,7 @@ pub(super) fn igb_clean_rx_irq(
                 q.stats.rx_packets.add(1);
                 q.stats.rx_bytes.add(skb.len() as u64);
                 igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
-                napi_gro_receive(cx, skb);
+                napi_gro_receive(cx, skb, dev);
             }
         }
         true

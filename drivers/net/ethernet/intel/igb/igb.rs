@@ -74,7 +74,7 @@ pub struct IgbOptions {
     pub itr: u32,
     /// The RSS key; who knows it can aim flows at a queue.
     pub rss_key: [u8; E1000_RSSRK_BYTES],
-    /// Packets each transmit queue's qdisc holds.
+    /// Packets each transmit queue's qdisc holds, at least one.
     pub tx_queue_len: u32,
 }
 

@@ -133,7 +133,7 @@ fn sender<'a>(cx: &'a mut BhCx<'_>, q: &IgbQVector) -> Option<&'a mut IgbTxSende
 /// The first packet of a batch takes the sender out of the ring.
 #[inline(never)]
 fn begin_batch(cx: &mut BhCx<'_>, q: &IgbQVector) {
-    // A device that sends without a qdisc does so in the middle of another queue's batch.
+    // Another queue's, whose batch goes on or was never ended.
     if let Some(Ok(sender)) = cx.xmit_batch().take().map(|other| other.downcast::<IgbTxSender>())
         && let Some(other) = sender.q.upgrade()
     {

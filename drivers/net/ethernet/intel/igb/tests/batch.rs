@@ -1,14 +1,21 @@
 //! What a batch of packets shares: the sender's half of the ring, the byte limit, the doorbell.
 
 use super::*;
+use stack::net::core::dev::{dev_queue_xmit, tx::NetXmit};
 use stack::net::core::skbuff::netdev_alloc_skb;
 
-/// Gives the driver a broadcast frame of `len` bytes; false when the ring is full.
-fn xmit(bh: &mut BhCx<'_>, dev: &Arc<NetDevice>, queue: u16, len: usize) -> bool {
+/// A broadcast frame of `len` bytes.
+fn frame(bh: &mut BhCx<'_>, dev: &NetDevice, len: usize) -> Skb {
     let mut skb = netdev_alloc_skb(bh, dev.ifindex, len).expect("memory");
     let frame = skb.skb_put(len).expect("room");
     frame.fill(0xFF);
     frame[12..14].copy_from_slice(&0x88B5_u16.to_be_bytes());
+    skb
+}
+
+/// Gives the driver a frame; false when the ring is full.
+fn xmit(bh: &mut BhCx<'_>, dev: &Arc<NetDevice>, queue: u16, len: usize) -> bool {
+    let skb = frame(bh, dev, len);
     match dev.ops.ndo_start_xmit(bh, dev, queue, skb) {
         Ok(()) => true,
         Err(skb) => {
@@ -78,5 +85,42 @@ fn the_byte_limit_closes_a_queue_within_a_frame() {
     pair.a.bus.release_doorbells();
     pair.settle();
     assert!(!dev.tx_queues[0].stopped(), "what was sent is known to have been queued");
+    pair.end();
+}
+
+#[test]
+fn senders_and_cleaner_on_two_threads_do_not_miss_each_other() {
+    // One queue, cleaned on CPU 0 and filled from both, in a ring that is full most of the time.
+    let small = IgbOptions { tx_ring: 80, queues: Some(1), itr: 0, ..IgbOptions::default() };
+    let mut pair = Pair::new(Setup { options: small, ..cpus(2) }, ONE());
+    let before = pair.a.stat("tx_queue_0_packets");
+    let dev = Arc::clone(&pair.a.dev);
+    let mut task = pair.a.task(1);
+    let machine = Arc::clone(&pair.a.m);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            for _ in 0..2000 {
+                sent += task.local_bh_disable(|bh| {
+                    let all = 0..40;
+                    let sent = all.filter(|_| {
+                        let skb = frame(bh, &dev, 60);
+                        dev_queue_xmit(bh, skb, &dev) == NetXmit::Success
+                    });
+                    sent.count() as u64
+                });
+            }
+            sent
+        });
+        while !sender.is_finished() {
+            machine.run_cpu(CpuId(0));
+        }
+        sender.join().expect("the sender ends")
+    });
+    pair.settle();
+    let queue = &dev.tx_queues[0];
+    assert!(!queue.stopped() && queue.qdisc().qlen() == 0, "stopped for good");
+    assert!(sent > 1000, "{sent}");
+    assert_eq!(pair.a.stat("tx_queue_0_packets") - before, sent);
     pair.end();
 }

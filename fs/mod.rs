@@ -26,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use uapi::errno::Errno;
-use uapi::fcntl::O_NONBLOCK;
 
 /// Descriptors a task may have (`RLIMIT_NOFILE`).
 pub const NR_OPEN: usize = 1 << 20;
@@ -94,10 +93,10 @@ impl File {
         }
     }
 
-    /// Its calls don't wait.
+    /// `O_*`: whether its calls may wait.
     #[inline]
-    pub fn nonblock(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & O_NONBLOCK != 0
+    pub(crate) fn f_flags(&self) -> i32 {
+        self.flags.load(Ordering::Relaxed)
     }
 
     /// The last descriptor was closed.
@@ -219,7 +218,9 @@ const CACHED: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct FdCache {
     version: u64,
-    files: [Option<(i32, Arc<File>)>; CACHED],
+    /// The descriptor a place is for; nothing without its file.
+    fds: [i32; CACHED],
+    files: [Option<Arc<File>>; CACHED],
 }
 
 /// The file of a descriptor, to be given back by [`fdput`].
@@ -228,12 +229,19 @@ pub(crate) struct FdCache {
 #[inline]
 pub(crate) fn fdget(cx: &mut TaskCx, fd: i32) -> Option<Arc<File>> {
     let version = cx.task().files().version.load(Ordering::Acquire);
-    if cx.fds.version == version {
-        let slot = &mut cx.fds.files[fd as usize % CACHED];
-        if slot.as_ref().is_some_and(|(there, _)| *there == fd) {
-            return slot.take().map(|(_, file)| file);
-        }
-    } else {
+    let at = fd as usize % CACHED;
+    if cx.fds.version == version
+        && cx.fds.fds[at] == fd
+        && let Some(file) = cx.fds.files[at].take()
+    {
+        return Some(file);
+    }
+    fdget_slow(cx, fd, version)
+}
+
+#[cold]
+fn fdget_slow(cx: &mut TaskCx, fd: i32, version: u64) -> Option<Arc<File>> {
+    if cx.fds.version != version {
         cx.fds = FdCache { version, ..FdCache::default() };
     }
     cx.task().files().get(fd)
@@ -242,7 +250,9 @@ pub(crate) fn fdget(cx: &mut TaskCx, fd: i32) -> Option<Arc<File>> {
 /// Gives a file back.
 #[inline]
 pub(crate) fn fdput(cx: &mut TaskCx, fd: i32, file: Arc<File>) {
-    cx.fds.files[fd as usize % CACHED] = Some((fd, file));
+    let at = fd as usize % CACHED;
+    cx.fds.fds[at] = fd;
+    cx.fds.files[at] = Some(file);
 }
 
 /// Gives a file its first descriptor.

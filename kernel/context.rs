@@ -51,6 +51,7 @@ use crate::net::core::snmp::Mib;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
+use uapi::snmp::UdpMib;
 
 /// A hard interrupt: may acknowledge a device, raise a softirq, wake a CPU.
 pub struct HardirqCx<'a> {
@@ -85,11 +86,19 @@ pub struct TaskCx {
     span: WalkId,
     /// The clock as read in this call, zero if not read.
     now: Ktime,
-    freed: Vec<Skb>,
-    counted: Vec<(Mib, u64)>,
+    owed: Owed,
     pub(crate) waker: Waker,
     pub(crate) deadline: Option<Ktime>,
     pub(crate) fds: crate::fs::FdCache,
+}
+
+/// What a task freed and counted off any CPU, due at its next entry.
+#[derive(Default)]
+struct Owed {
+    freed: Vec<Skb>,
+    /// Something was counted.
+    counted: bool,
+    udp: [u64; UdpMib::COUNT],
 }
 
 /// What leaves records of the walk.
@@ -137,6 +146,24 @@ extern "C" fn record_span(place: &Place<'_>, id: WalkId, point: Point, arg: u64)
     place.m.tracer.record(Record { time, id, arg, len: 0, dev: 0, point, cpu, context });
 }
 
+// A task's context outlives its stations, so it is what is handed over: a station keeps no place on
+// its stack and can end in a jump to the next.
+#[cold]
+#[inline(never)]
+#[allow(improper_ctypes_definitions, reason = "called from here alone")]
+extern "C" fn record_task_packet(cx: &TaskCx, skb: &SkBuff, point: Point, arg: u64) {
+    let place = Place { m: &cx.m, cpu: cx.cpu, context: Context::Task };
+    record_packet(&place, skb, point, arg);
+}
+
+#[cold]
+#[inline(never)]
+#[allow(improper_ctypes_definitions, reason = "called from here alone")]
+extern "C" fn record_task_span(cx: &TaskCx, point: Point, arg: u64) {
+    let place = Place { m: &cx.m, cpu: cx.cpu, context: Context::Task };
+    record_span(&place, cx.span, point, arg);
+}
+
 impl Walker for HardirqCx<'_> {
     #[inline(always)]
     fn span(&self) -> WalkId {
@@ -178,13 +205,11 @@ impl Walker for TaskCx {
     }
     #[inline(always)]
     fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        let place = Place { m: &self.m, cpu: self.cpu, context: Context::Task };
-        record_packet(&place, skb, point, arg);
+        record_task_packet(self, skb, point, arg);
     }
     #[inline(always)]
     fn walk_span(&self, point: Point, arg: u64) {
-        let place = Place { m: &self.m, cpu: self.cpu, context: Context::Task };
-        record_span(&place, self.span, point, arg);
+        record_task_span(self, point, arg);
     }
 }
 
@@ -269,8 +294,7 @@ impl TaskCx {
             cpu,
             span: WalkId::NONE,
             now: Ktime::ZERO,
-            freed: Vec::new(),
-            counted: Vec::new(),
+            owed: Owed::default(),
             waker: Waker::noop().clone(),
             deadline: None,
             fds: crate::fs::FdCache::default(),
@@ -322,10 +346,12 @@ impl TaskCx {
         let m: &Machine = &self.m;
         m.platform.charge_cpu(self.cpu);
         let mut stay = m.enter(self.cpu);
-        let (freed, counted, now) = (&mut self.freed, &mut self.counted, self.now);
+        let (owed, now) = (&mut self.owed, self.now);
         let result = stay.with_bh_span(Context::Bh, self.span, false, |cx| {
             cx.now = now;
-            settle(cx, freed, counted);
+            if owed.any() {
+                owed.settle(cx);
+            }
             f(cx)
         });
         stay.softirqs(self.span);
@@ -335,8 +361,9 @@ impl TaskCx {
 
     /// Enters the CPU only to hand over what was freed and counted outside; before a sleep and at
     /// the end.
+    #[cold]
     pub fn flush(&mut self) {
-        if !self.freed.is_empty() || !self.counted.is_empty() {
+        if self.owed.any() {
             self.local_bh_disable(|_| ());
         }
     }
@@ -344,20 +371,17 @@ impl TaskCx {
     /// Frees a packet without being on a CPU; its memory goes home at the next entry.
     #[inline]
     pub(crate) fn free(&mut self, skb: Skb) {
-        self.freed.push(skb);
-        if self.freed.len() >= 32 {
+        self.owed.freed.push(skb);
+        if self.owed.freed.len() >= Owed::PACKETS {
             self.flush();
         }
     }
 
-    /// Adds to a counter without being on a CPU.
+    /// Adds to a counter without being on a CPU: UDP alone counts there.
     #[inline]
-    pub(crate) fn count(&mut self, mib: impl Into<Mib>) {
-        let mib = mib.into();
-        match self.counted.iter_mut().find(|(which, _)| *which == mib) {
-            Some((_, count)) => *count += 1,
-            None => self.counted.push((mib, 1)),
-        }
+    pub(crate) fn count(&mut self, mib: UdpMib) {
+        self.owed.counted = true;
+        self.owed.udp[mib as usize] += 1;
     }
 
     /// This operation ends no later than `at`: who drives it polls it again then.
@@ -381,12 +405,25 @@ impl TaskCx {
     }
 }
 
-fn settle(cx: &mut BhCx<'_>, freed: &mut Vec<Skb>, counted: &mut Vec<(Mib, u64)>) {
-    for skb in freed.drain(..) {
-        cx.free_skb(skb);
+impl Owed {
+    /// Packets that wait at most: what magazine and depot exchange at a time.
+    const PACKETS: usize = 64;
+
+    #[inline]
+    fn any(&self) -> bool {
+        !self.freed.is_empty() || self.counted
     }
-    for (mib, count) in counted.drain(..) {
-        cx.cpu.mib.add(mib, count);
+
+    #[inline(never)]
+    fn settle(&mut self, cx: &mut BhCx<'_>) {
+        for skb in self.freed.drain(..) {
+            cx.free_skb(skb);
+        }
+        if std::mem::take(&mut self.counted) {
+            for (mib, count) in UdpMib::ALL.iter().zip(&mut self.udp) {
+                cx.cpu.mib.add((*mib).into(), std::mem::take(count));
+            }
+        }
     }
 }
 
@@ -395,7 +432,7 @@ impl Drop for TaskCx {
         if !std::thread::panicking() {
             self.flush();
         }
-        for skb in self.freed.drain(..) {
+        for skb in self.owed.freed.drain(..) {
             skb.forget_at_exit();
         }
     }

@@ -251,14 +251,26 @@ impl<'m> Stay<'m> {
     fn leave_with<R>(self, last: impl Fn(&mut CpuLocal) -> R) -> R {
         let Self { m, cpu, mut held, tables } = self;
         let result = last(&mut held);
-        let wakeups =
-            if held.wakeups.is_empty() { Vec::new() } else { std::mem::take(&mut held.wakeups) };
+        if !held.wakeups.is_empty() {
+            return Self { m, cpu, held, tables }.leave_waking(last);
+        }
+        held.tables = Some(tables);
+        match held.leave() {
+            Ok(()) => result,
+            Err((held, _)) => Self::leave_kicked(m, cpu, held, last),
+        }
+    }
+
+    /// Leaves with wake-ups to fire: behind the CPU, so that who wakes finds it free.
+    #[inline(never)]
+    fn leave_waking<R>(self, last: impl Fn(&mut CpuLocal) -> R) -> R {
+        let Self { m, cpu, mut held, tables } = self;
+        let result = last(&mut held);
+        let wakeups = std::mem::take(&mut held.wakeups);
         held.tables = Some(tables);
         match held.leave() {
             Ok(()) => {
-                for waker in wakeups {
-                    waker.wake();
-                }
+                wakeups.into_iter().for_each(Waker::wake);
                 result
             }
             Err((mut held, _)) => {

@@ -8,6 +8,7 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::time::{Ktime, TICK_NSEC};
 use crate::walk;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,7 +37,11 @@ pub struct TimerBase {
     clk: u64,
     slots: Vec<Vec<Entry>>,
     occupied: [u64; LEVELS],
+    /// What expires now, while it is run: what a panic interrupts goes on with the next run.
+    due: VecDeque<Entry>,
     len: usize,
+    /// What `next_tick` found last; `u64::MAX`: nothing. Every leave of the CPU asks.
+    next: u64,
     /// The tick that whoever idles on this CPU was last told to come back at; zero: not told yet.
     told: u64,
     /// An entry earlier than that was filed since.
@@ -56,7 +61,9 @@ impl TimerBase {
             clk: now.jiffies(),
             slots: (0..LEVELS * SLOTS).map(|_| Vec::new()).collect(),
             occupied: [0; LEVELS],
+            due: VecDeque::new(),
             len: 0,
+            next: u64::MAX,
             told: 0,
             sooner: false,
         }
@@ -78,6 +85,7 @@ impl TimerBase {
         self.len += 1;
         self.sooner |= expires < self.told;
         self.file(Entry { expires, token, target });
+        self.next = self.next_tick();
     }
 
     fn file(&mut self, entry: Entry) {
@@ -92,16 +100,16 @@ impl TimerBase {
 
     /// The earliest tick at which the wheel wants to be run, if it holds anything. May be earlier
     /// than the earliest deadline (an upper level's slot begins), never later.
+    #[inline]
     pub fn next_expiry(&self) -> Option<Ktime> {
-        self.next_tick().map(|tick| Ktime(tick * TICK_NSEC))
+        (self.next != u64::MAX).then(|| Ktime(self.next * TICK_NSEC))
     }
 
     /// The same, for the one who idles on the CPU: it will come back then.
     pub(crate) fn tell(&mut self) -> Option<Ktime> {
-        let next = self.next_tick();
-        self.told = next.unwrap_or(u64::MAX);
+        self.told = self.next;
         self.sooner = false;
-        next.map(|tick| Ktime(tick * TICK_NSEC))
+        self.next_expiry()
     }
 
     /// Who idles on the CPU would come back too late.
@@ -110,37 +118,54 @@ impl TimerBase {
         self.sooner
     }
 
-    fn next_tick(&self) -> Option<u64> {
-        (0..LEVELS as u32)
-            .filter_map(|level| {
-                let shift = level * BITS;
-                let here = self.clk >> shift;
-                let turned = self.occupied[level as usize].rotate_right((here % 64) as u32);
-                (turned != 0).then(|| {
-                    let slots = u64::from(turned.trailing_zeros());
-                    ((here + slots) << shift).max(self.clk)
-                })
+    fn next_tick(&self) -> u64 {
+        if !self.due.is_empty() {
+            return self.clk;
+        }
+        let ticks = (0..LEVELS as u32).filter_map(|level| {
+            let shift = level * BITS;
+            let here = self.clk >> shift;
+            let turned = self.occupied[level as usize].rotate_right((here % 64) as u32);
+            (turned != 0).then(|| {
+                let slots = u64::from(turned.trailing_zeros());
+                ((here + slots) << shift).max(self.clk)
             })
-            .min()
+        });
+        ticks.min().unwrap_or(u64::MAX)
     }
 
-    /// Takes the entries of the next tick at or before `now`, into `due`; false when there is none.
-    fn take_due(&mut self, now: u64, due: &mut Vec<Entry>) -> bool {
-        while let Some(tick) = self.next_tick().filter(|tick| *tick <= now) {
+    /// The next entry that is due at `now`; `None` when there is no more.
+    fn take_due(&mut self, now: u64) -> Option<Entry> {
+        if self.due.is_empty() && !self.next_due(now) {
+            return None;
+        }
+        let entry = self.due.pop_front();
+        self.len -= usize::from(entry.is_some());
+        entry
+    }
+
+    /// Moves the entries of the next tick at or before `now` to `due`; false when there is none.
+    fn next_due(&mut self, now: u64) -> bool {
+        loop {
+            let tick = self.next_tick();
+            if tick > now {
+                break;
+            }
             self.clk = tick;
             self.cascade();
             let slot = (tick % SLOTS as u64) as usize;
             if self.occupied[0] & 1 << slot != 0 {
                 self.occupied[0] &= !(1 << slot);
-                due.append(&mut self.slots[slot]);
-                self.len -= due.len();
+                self.due.extend(self.slots[slot].drain(..));
                 self.clk = tick + 1;
+                self.next = self.clk;
                 return true;
             }
         }
         self.clk = self.clk.max(now + 1);
         // Moving past slot boundaries brings upper slots to this one's front.
         self.cascade();
+        self.next = self.next_tick();
         false
     }
 
@@ -165,11 +190,8 @@ impl TimerBase {
 pub(crate) fn run_timer_softirq(cx: &mut BhCx<'_>) {
     walk!(cx, run_timer_softirq);
     let now = cx.now().jiffies();
-    let mut due = Vec::new();
-    while cx.cpu.timers.take_due(now, &mut due) {
-        for entry in due.drain(..) {
-            entry.target.expire(cx, entry.token);
-        }
+    while let Some(entry) = cx.cpu.timers.take_due(now) {
+        entry.target.expire(cx, entry.token);
     }
 }
 
@@ -184,11 +206,10 @@ mod tests {
 
     fn fire_all(base: &mut TimerBase, until: u64, step: u64) -> Vec<(u64, u64)> {
         let mut fired = Vec::new();
-        let mut due = Vec::new();
         let mut now = base.clk;
         while now <= until {
-            while base.take_due(now, &mut due) {
-                fired.extend(due.drain(..).map(|entry| (now, entry.token)));
+            while let Some(entry) = base.take_due(now) {
+                fired.push((now, entry.token));
             }
             now += step;
         }
@@ -225,17 +246,34 @@ mod tests {
         for delay in [0, 1, 63, 64, 100, 5_000, 262_144, 20_000_000, 1 << 37] {
             let mut base = TimerBase::new(Ktime::from_millis(12_345));
             base.add(Ktime::from_millis(12_345 + delay), Arc::new(Nothing), 0);
-            let mut due = Vec::new();
             let mut steps = 0;
-            while due.is_empty() {
+            let due = loop {
                 let next = base.next_expiry().expect("armed").jiffies();
                 assert!(next <= 12_345 + delay, "delay {delay}: {next}");
-                base.take_due(next, &mut due);
+                if let Some(due) = base.take_due(next) {
+                    break due;
+                }
                 steps += 1;
                 assert!(steps < 64, "delay {delay} needs too many looks");
-            }
-            assert_eq!(due[0].expires, 12_345 + delay);
+            };
+            assert_eq!(due.expires, 12_345 + delay);
         }
+    }
+
+    #[test]
+    fn what_a_panic_leaves_of_a_tick_is_still_due() {
+        let mut base = TimerBase::new(Ktime::ZERO);
+        for token in 0..3 {
+            base.add(Ktime::from_millis(7), Arc::new(Nothing), token);
+        }
+        let now = Ktime::from_millis(9).jiffies();
+        assert_eq!(base.take_due(now).map(|entry| entry.token), Some(0));
+        // Whoever ran it is gone; the wheel still wants to be run, at once.
+        assert!(base.next_expiry().is_some_and(|at| at.jiffies() <= now));
+        assert_eq!(base.len(), 2);
+        assert_eq!(base.take_due(now).map(|entry| entry.token), Some(1));
+        assert_eq!(base.take_due(now).map(|entry| entry.token), Some(2));
+        assert!(base.take_due(now).is_none() && base.next_expiry().is_none());
     }
 
     #[test]

@@ -52,19 +52,17 @@ impl<T> CpuCell<T> {
     #[inline]
     pub fn try_enter(&self) -> Option<CpuHeld<'_, T>> {
         let held = Held::acquire::<class::Cpu>();
-        let entered = self.state.compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed);
-        match entered {
-            Ok(_) => Some(CpuHeld { cell: self, _held: held }),
-            Err(_) => self.try_enter_kicked(held),
+        let mut seen = self.state.load(Ordering::Relaxed);
+        // A kick may come between the look and the exchange; nothing else changes a free word.
+        while seen & HELD == 0 {
+            let entered =
+                self.state.compare_exchange(seen, HELD, Ordering::Acquire, Ordering::Relaxed);
+            match entered {
+                Ok(_) => return Some(CpuHeld { cell: self, _held: held }),
+                Err(now) => seen = now,
+            }
         }
-    }
-
-    #[cold]
-    fn try_enter_kicked(&self, held: Held) -> Option<CpuHeld<'_, T>> {
-        self.state
-            .compare_exchange(KICK, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .ok()
-            .map(|_| CpuHeld { cell: self, _held: held })
+        None
     }
 
     /// Enters, calling `relax` with a growing count while somebody else is inside.

@@ -6,6 +6,7 @@ use crate::kernel::context::TaskCx;
 use crate::net::core::skbuff::SkBuff;
 use crate::net::core::sock::{RCV_SHUTDOWN, Sock, SockState};
 use crate::net::socket::Wait;
+use std::convert::Infallible;
 use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::task::Poll;
@@ -34,6 +35,8 @@ pub(crate) fn __skb_recv_datagram<R>(
             return Poll::Ready(Err(error));
         }
         if let Some(taken) = take(&mut state) {
+            // Here and not at the end: what follows then knows on this way that it has a packet.
+            drop(state);
             return Poll::Ready(Ok(Some(taken)));
         }
         // Only who would wait is told of the end, as in Linux.
@@ -41,24 +44,29 @@ pub(crate) fn __skb_recv_datagram<R>(
             return Poll::Ready(Ok(None));
         }
     }
-    wait_for_more_packets(cx, sk, flags, wait)
+    wait_for_more_packets(cx, sk, flags, wait).map(Err)
 }
 
+/// Ready with the reason why there is no packet.
+///
 /// linux: net/core/datagram.c:wait_for_more_packets
 #[cold]
-fn wait_for_more_packets<R>(
+fn wait_for_more_packets(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
     flags: i32,
     wait: &mut Wait,
-) -> Poll<Result<Option<R>, Errno>> {
+) -> Poll<Errno> {
     walk!(cx, wait_for_more_packets);
     let woken_by = (POLLIN | POLLERR) as u32;
-    wait.for_event(cx, sk, woken_by, flags, |state| {
+    let waited = wait.for_event(cx, sk, woken_by, flags, |state| {
         !state.receive_queue.is_empty()
             || state.err.is_some()
             || state.dead
             || state.shutdown & RCV_SHUTDOWN != 0
+    });
+    waited.map(|ended: Result<Infallible, Errno>| match ended {
+        Err(error) => error,
     })
 }
 
@@ -67,8 +75,16 @@ fn wait_for_more_packets<R>(
 /// linux: net/core/datagram.c:skb_copy_datagram_iovec
 #[inline(always)]
 pub(crate) fn copy_to_iter(skb: &SkBuff, offset: usize, iov: &mut [IoSliceMut<'_>]) -> usize {
+    match iov {
+        [part] => skb.skb_copy_bits(offset, part),
+        parts => copy_to_parts(skb, offset, parts),
+    }
+}
+
+#[cold]
+fn copy_to_parts(skb: &SkBuff, offset: usize, parts: &mut [IoSliceMut<'_>]) -> usize {
     let mut done = 0;
-    for part in iov {
+    for part in parts {
         let copied = skb.skb_copy_bits(offset + done, part);
         done += copied;
         if copied < part.len() {

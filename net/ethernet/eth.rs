@@ -6,7 +6,7 @@ use crate::kernel::context::BhCx;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skbuff::{PktType, SkBuff, Skb};
 use uapi::if_ether::{ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Ethertypes below this are lengths of an 802.3 frame.
 const ETH_P_802_3_MIN: u16 = 0x600;
@@ -21,12 +21,14 @@ const ETH_P_802_2: u16 = 4;
 pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
     skb.dev = Some(dev.ifindex);
     skb.reset_mac_header();
-    let Some(&EthHdr { h_dest, h_proto, .. }) = skb.front::<EthHdr>() else {
+    let Some(header) = skb.front::<EthHdr>() else {
         skb.protocol = 0;
         return cx.watch(skb);
     };
-    let own = dev.dev_addr();
-    skb.pkt_type = if h_dest == own {
+    let (h_dest, h_proto) = (header.h_dest, header.h_proto);
+    // The first eight bytes at once; the two behind the address are shifted out.
+    let first = header.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
+    skb.pkt_type = if first << 16 == dev.packed_addr() << 16 {
         PktType::Host
     } else if is_broadcast_ether_addr(&h_dest) {
         PktType::Broadcast

@@ -8,7 +8,9 @@ use crate::kernel::trace::events::Point;
 use crate::net::core::dev::gro::{GroResult, PacketOffload, dev_add_offload};
 use crate::net::core::dev::rx::dev_add_pack_boot;
 use crate::net::core::skbuff::Skb;
-use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sock_no_accept, sock_no_listen};
+use crate::net::core::sock::{
+    RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sk_recvmsg, sock_no_accept, sock_no_listen,
+};
 use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::inet_addr_type;
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
@@ -16,7 +18,7 @@ use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::UDPV4_OFFLOAD;
-use crate::net::socket::{MsgRecv, Received, SendBatch, Sent, Socket, Wait};
+use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait};
 use klib::checksum::csum_replace2;
 use std::sync::Arc;
 use std::task::Poll;
@@ -106,7 +108,7 @@ pub struct ProtoOps {
 
 type InetAcceptFn = fn(&mut TaskCx, &Arc<Sock>, &mut Wait) -> Poll<Result<Socket, Errno>>;
 type InetRecvFn =
-    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<Received, Errno>>;
+    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<(), Errno>>;
 
 /// Whose name `getname` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,9 +295,9 @@ fn inet_recvmsg(
     sk: &Arc<Sock>,
     msg: &mut MsgRecv<'_>,
     wait: &mut Wait,
-) -> Poll<Result<Received, Errno>> {
+) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_recvmsg);
-    (sk.sk_prot.recvmsg)(cx, sk, msg, wait)
+    sk_recvmsg(cx, sk, msg, wait)
 }
 
 /// The family's number, for those who ask a socket.

@@ -6,7 +6,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{NetDevice, PacketFunc, PacketType};
+use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType};
 use crate::net::core::dst::dst_input;
 use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, kfree_skb};
 use crate::net::ipv4::InetSkbParm;
@@ -50,7 +50,9 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
                 mc_loop: false,
             });
             let devs = |skb: &SkBuff| (skb.dev, None);
-            let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::PreRouting, skb, devs, ip_rcv_finish);
+            let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::PreRouting, skb, devs, |cx, skb| {
+                ip_rcv_finish(cx, skb, dev.ifindex);
+            });
         }
         Err((mib, reason)) => {
             cx.count(mib);
@@ -127,9 +129,9 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 ///
 /// linux: net/ipv4/ip_input.c:ip_rcv_finish
 #[inline(always)]
-fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
+fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb, dev: DevId) {
     walk!(cx, skb, ip_rcv_finish);
-    let (Some(dev), Some(iph)) = (skb.dev, skb.front::<IpHdr>()) else {
+    let Some(iph) = skb.front::<IpHdr>() else {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };
     let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);

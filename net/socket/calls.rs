@@ -101,7 +101,7 @@ pub fn sys_bind(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
     sockfd_lookup_light(cx, fd, |cx, _, socket| {
         move_addr_to_kernel(name)?;
         (socket.ops.bind)(cx, &socket.sk, name)
-    })?
+    })
 }
 
 /// Fixes a socket's peer.
@@ -116,7 +116,7 @@ pub fn sys_connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
     sockfd_lookup_light(cx, fd, |cx, _, socket| {
         move_addr_to_kernel(name)?;
         (socket.ops.connect)(cx, &socket.sk, name)
-    })?
+    })
 }
 
 /// Lets peers connect.
@@ -127,7 +127,7 @@ pub fn sys_connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
 /// linux: net/socket.c:sys_listen
 pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
     cx.enter_call();
-    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.listen)(cx, &socket.sk, backlog))?
+    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.listen)(cx, &socket.sk, backlog))
 }
 
 /// Takes a peer that has connected; the descriptor of its socket. `flags`: `SOCK_NONBLOCK`,
@@ -141,16 +141,10 @@ pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, E
             if flags & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
                 return Poll::Ready(Err(Errno::EINVAL));
             }
-            wait.nonblock = file.nonblock();
+            wait.f_flags = file.f_flags();
             (socket.ops.accept)(cx, &socket.sk, wait)
         });
-        let socket = match accepted {
-            Err(error) => return Poll::Ready(Err(error)),
-            Ok(accepted) => match ready!(accepted) {
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(socket) => socket,
-            },
-        };
+        let socket = ready!(accepted)?;
         let nonblock = if flags & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
         let file = File::new(FileKind::Socket(socket), &SOCKET_FILE_OPS, nonblock);
         Poll::Ready(fd_install(cx, file, flags & SOCK_CLOEXEC != 0))
@@ -166,7 +160,7 @@ pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, E
 pub fn sys_getsockname(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
     cx.enter_call();
     walk!(cx, sys_getsockname);
-    sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::No))?
+    sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::No))
 }
 
 /// A socket's peer's address.
@@ -178,7 +172,7 @@ pub fn sys_getsockname(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
 pub fn sys_getpeername(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
     cx.enter_call();
     walk!(cx, sys_getpeername);
-    sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::Yes))?
+    sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::Yes))
 }
 
 /// Half-closes a socket.
@@ -190,7 +184,7 @@ pub fn sys_getpeername(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
 pub fn sys_shutdown(cx: &mut TaskCx, fd: i32, how: i32) -> Result<(), Errno> {
     cx.enter_call();
     walk!(cx, sys_shutdown);
-    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.shutdown)(cx, &socket.sk, how))?
+    sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.shutdown)(cx, &socket.sk, how))
 }
 
 #[inline]
@@ -200,14 +194,10 @@ fn send_on(
     batch: &SendBatch<'_>,
     wait: &mut Wait,
 ) -> Poll<Result<Sent, Errno>> {
-    let sent = sockfd_lookup_light(cx, fd, |cx, file, socket| {
-        wait.nonblock = file.nonblock();
+    sockfd_lookup_light(cx, fd, |cx, file, socket| {
+        wait.f_flags = file.f_flags();
         sock_sendmsg(cx, socket, batch, wait)
-    });
-    match sent {
-        Ok(polled) => polled,
-        Err(error) => Poll::Ready(Err(error)),
-    }
+    })
 }
 
 #[inline]
@@ -241,16 +231,12 @@ fn recv_on(
     fd: i32,
     msg: &mut MsgRecv<'_>,
     wait: &mut Wait,
-) -> Poll<Result<Received, Errno>> {
-    let received = sockfd_lookup_light(cx, fd, |cx, file, socket| {
-        wait.nonblock = file.nonblock();
+) -> Poll<Result<(), Errno>> {
+    sockfd_lookup_light(cx, fd, |cx, file, socket| {
+        wait.f_flags = file.f_flags();
         walk!(cx, sock_recvmsg);
         (socket.ops.recvmsg)(cx, &socket.sk, msg, wait)
-    });
-    match received {
-        Ok(polled) => polled,
-        Err(error) => Poll::Ready(Err(error)),
-    }
+    })
 }
 
 /// Sends to an address (`None`: the peer).
@@ -268,7 +254,7 @@ pub fn sys_sendto<'a>(
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendto);
         if let Some(Err(error)) = name.map(move_addr_to_kernel) {
-            let found = sockfd_lookup_light(cx, fd, |_, _, _| ());
+            let found = sockfd_lookup_light(cx, fd, |_, _, _| Ok(()));
             return Poll::Ready(Err(found.err().unwrap_or(error)));
         }
         let iov = [IoSlice::new(data)];
@@ -357,9 +343,9 @@ pub fn sys_recvfrom(
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvfrom);
         let mut iov = [IoSliceMut::new(data)];
-        let mut msg = MsgRecv { iov: &mut iov, control: &mut [], flags };
-        let received = ready!(recv_on(cx, fd, &mut msg, wait));
-        Poll::Ready(received.map(|received| (received.len, received.name)))
+        let mut msg = MsgRecv::new(&mut iov, &mut [], flags);
+        ready!(recv_on(cx, fd, &mut msg, wait))?;
+        Poll::Ready(Ok((msg.received.len, msg.received.name.as_ref().copied())))
     })
 }
 
@@ -383,10 +369,11 @@ pub fn sys_recvmsg<'a>(
         let mut parts: Vec<IoSliceMut<'_>> =
             iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
         let cloexec = flags & MSG_CMSG_CLOEXEC;
-        let mut msg = MsgRecv { iov: &mut parts, control, flags: flags & !cloexec };
-        let received = ready!(recv_on(cx, fd, &mut msg, wait));
+        let mut msg = MsgRecv::new(&mut parts, control, flags & !cloexec);
+        ready!(recv_on(cx, fd, &mut msg, wait))?;
         // Linux gives the flag back, whether or not a descriptor came.
-        Poll::Ready(received.map(|got| Received { flags: got.flags | cloexec, ..got }))
+        msg.received.flags |= cloexec;
+        Poll::Ready(Ok(msg.received))
     })
 }
 
@@ -416,14 +403,15 @@ pub fn sys_recvmmsg<'a>(
             let dontwait = if one { uapi::socket::MSG_DONTWAIT } else { 0 };
             let mut iov = [IoSliceMut::new(buffer)];
             let flags = flags & !MSG_WAITFORONE | dontwait;
-            let mut msg = MsgRecv { iov: &mut iov, control: &mut [], flags };
+            let mut msg = MsgRecv::new(&mut iov, &mut [], flags);
             match ready!(recv_on(cx, fd, &mut msg, wait)) {
-                Ok(received) => done.push(received),
+                Ok(()) => done.push(msg.received),
                 Err(error) if done.is_empty() => return Poll::Ready(Err(error)),
                 Err(error) => {
                     if error != Errno::EAGAIN {
                         let _still_open = sockfd_lookup_light(cx, fd, |_, _, socket| {
                             socket.sk.state().err = Some(error);
+                            Ok(())
                         });
                     }
                     break;
@@ -452,12 +440,12 @@ pub(crate) fn sock_aio_read(
     if iov.iter().all(|part| part.is_empty()) {
         return Poll::Ready(Ok(0));
     }
-    wait.nonblock = file.nonblock();
+    wait.f_flags = file.f_flags();
     // Shorter lifetimes for the parts than the caller's.
     let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
-    let mut msg = MsgRecv { iov: &mut parts, control: &mut [], flags: 0 };
-    let received = ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut msg, wait));
-    Poll::Ready(received.map(|received| received.len))
+    let mut msg = MsgRecv::new(&mut parts, &mut [], 0);
+    ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut msg, wait))?;
+    Poll::Ready(Ok(msg.received.len))
 }
 
 /// `write` on a socket.
@@ -471,7 +459,7 @@ pub(crate) fn sock_aio_write(
 ) -> Poll<Result<usize, Errno>> {
     walk!(cx, sock_aio_write);
     let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
-    wait.nonblock = file.nonblock();
+    wait.f_flags = file.f_flags();
     let msg = MsgSend { iov, name: None, control: &[], flags: 0 };
     let sent = ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0 }, wait));
     Poll::Ready(sent.map(|sent| sent.bytes))

@@ -28,6 +28,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
+use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
 use uapi::poll::POLLOUT;
 use uapi::socket::MSG_DONTWAIT;
@@ -96,7 +97,9 @@ impl Sent {
     }
 }
 
-/// Room for a message to receive.
+/// Room for a message to receive, and what was received there.
+///
+/// linux: include/linux/socket.h:msghdr
 #[derive(Debug)]
 pub struct MsgRecv<'a> {
     /// For the data.
@@ -105,6 +108,16 @@ pub struct MsgRecv<'a> {
     pub control: &'a mut [u8],
     /// `MSG_*`.
     pub flags: i32,
+    /// Filled in by the protocol.
+    pub received: Received,
+}
+
+impl<'a> MsgRecv<'a> {
+    /// Room, and nothing received yet.
+    #[inline]
+    pub fn new(iov: &'a mut [IoSliceMut<'a>], control: &'a mut [u8], flags: i32) -> Self {
+        Self { iov, control, flags, received: Received::default() }
+    }
 }
 
 /// What was received.
@@ -123,31 +136,34 @@ pub struct Received {
 /// A call's wait: what it waits for, and until when. Dropped, it takes itself off the queue.
 #[derive(Debug, Default)]
 pub struct Wait {
-    /// The file says `O_NONBLOCK`.
-    pub(crate) nonblock: bool,
+    /// `O_*` of the file.
+    pub(crate) f_flags: i32,
     /// The call's own limit (`recvmmsg`), beside the socket's.
     pub(crate) until: Option<Ktime>,
-    started: bool,
+    asleep: Option<Asleep>,
+}
+
+/// What a call that had to wait keeps from poll to poll; most calls never have one.
+#[derive(Debug)]
+struct Asleep {
     span: WalkId,
-    deadline: Option<Option<Ktime>>,
+    deadline: Option<Ktime>,
     queued: Option<(Arc<Sock>, WaitKey)>,
 }
 
 impl Wait {
     /// A new poll of the call: on the first one the call begins.
+    #[inline]
     pub(crate) fn resume(&mut self, cx: &mut TaskCx) {
-        if self.started {
-            cx.set_span(self.span);
-        } else {
-            self.started = true;
-            cx.enter_call();
-            self.span = cx.span();
+        match &self.asleep {
+            None => cx.enter_call(),
+            Some(asleep) => cx.set_span(asleep.span),
         }
     }
 
     /// Neither the file nor the call says that it must not.
     pub(crate) fn may_wait(&self, flags: i32) -> bool {
-        !self.nonblock && flags & MSG_DONTWAIT == 0
+        self.f_flags & O_NONBLOCK == 0 && flags & MSG_DONTWAIT == 0
     }
 
     /// Waits until `ready`, woken by any of `events` on `sk`. Pending: the caller is polled again
@@ -166,14 +182,14 @@ impl Wait {
         if !self.may_wait(flags) {
             return Poll::Ready(Err(Errno::EAGAIN));
         }
-        let until = *self.deadline.get_or_insert_with(|| {
+        let asleep = self.asleep.get_or_insert_with(|| {
             let state = sk.state();
             let sends = events & POLLOUT as u32 != 0;
             let timeout = if sends { state.opts.sndtimeo } else { state.opts.rcvtimeo };
             drop(state);
-            deadline(cx, timeout)
+            Asleep { span: cx.span(), deadline: deadline(cx, timeout), queued: None }
         });
-        let until = [until, self.until].into_iter().flatten().min();
+        let until = [asleep.deadline, self.until].into_iter().flatten().min();
         if until.is_some_and(|at| cx.now() >= at) {
             return Poll::Ready(Err(Errno::EAGAIN));
         }
@@ -187,10 +203,10 @@ impl Wait {
             cx.waker.wake_by_ref();
             return Poll::Pending;
         }
-        let mut key = self.queued.take().map(|(_, key)| key);
+        let mut key = asleep.queued.take().map(|(_, key)| key);
         state.wq.prepare_to_wait(&mut key, events, &cx.waker);
         drop(state);
-        self.queued = key.map(|key| (Arc::clone(sk), key));
+        asleep.queued = key.map(|key| (Arc::clone(sk), key));
         if let Some(at) = until {
             cx.schedule_timeout(at);
         }
@@ -201,7 +217,9 @@ impl Wait {
 impl Drop for Wait {
     #[inline]
     fn drop(&mut self) {
-        if let Some((sk, key)) = self.queued.take() {
+        if let Some(asleep) = &mut self.asleep
+            && let Some((sk, key)) = asleep.queued.take()
+        {
             leave_queue(sk, key);
         }
     }
@@ -253,7 +271,7 @@ fn sock_ioctl(_cx: &mut TaskCx, file: &File, request: u32) -> Result<i32, Errno>
     match request {
         FIONREAD => {
             let state = sk.state();
-            Ok(state.receive_queue.front().map_or(0, |skb| skb.len() as i32))
+            Ok(state.receive_queue.skb_peek().map_or(0, |skb| skb.len() as i32))
         }
         SIOCOUTQ => Ok(sk.wmem_alloc() as i32),
         _ => Err(Errno::ENOTTY),
@@ -271,23 +289,42 @@ fn sock_close(cx: &mut TaskCx, file: &File) {
     sk_purge(cx, &socket.sk);
 }
 
+/// What a socket call returns: it may fail.
+// A lookup that wrapped its caller's result in one of its own would have every call taken apart
+// twice.
+trait Fails {
+    fn fails(error: Errno) -> Self;
+}
+
+impl<T> Fails for Result<T, Errno> {
+    #[inline]
+    fn fails(error: Errno) -> Self {
+        Err(error)
+    }
+}
+
+impl<T> Fails for Poll<Result<T, Errno>> {
+    #[inline]
+    fn fails(error: Errno) -> Self {
+        Poll::Ready(Err(error))
+    }
+}
+
 /// Finds the socket of a descriptor, lends it to `f`, and takes it back: no count is touched.
-///
-/// # Errors
-/// EBADF, ENOTSOCK; those of `f`.
+/// Fails with EBADF or ENOTSOCK.
 ///
 /// linux: net/socket.c:sockfd_lookup_light
 #[inline]
-fn sockfd_lookup_light<R>(
+fn sockfd_lookup_light<R: Fails>(
     cx: &mut TaskCx,
     fd: i32,
     f: impl FnOnce(&mut TaskCx, &Arc<File>, &Socket) -> R,
-) -> Result<R, Errno> {
+) -> R {
     walk!(cx, sockfd_lookup_light => fd as u64);
-    let file = crate::fs::fdget(cx, fd).ok_or(Errno::EBADF)?;
+    let Some(file) = crate::fs::fdget(cx, fd) else { return R::fails(Errno::EBADF) };
     let result = match file.socket() {
-        Some(socket) => Ok(f(cx, &file, socket)),
-        None => Err(Errno::ENOTSOCK),
+        Some(socket) => f(cx, &file, socket),
+        None => R::fails(Errno::ENOTSOCK),
     };
     crate::fs::fdput(cx, fd, file);
     result

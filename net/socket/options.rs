@@ -42,7 +42,7 @@ pub fn sys_setsockopt(
         SOL_IP => ip_setsockopt(&socket.sk, name, value),
         SOL_UDP => (socket.sk.sk_prot.setsockopt)(cx, &socket.sk, name, value),
         _ => Err(Errno::ENOPROTOOPT),
-    })?
+    })
 }
 
 /// linux: net/core/sock.c:sock_setsockopt
@@ -217,7 +217,7 @@ pub fn __sys_getsockopt(
         };
         value.truncate(room);
         Ok(value)
-    })?
+    })
 }
 
 /// linux: net/core/sock.c:sock_getsockopt

@@ -221,6 +221,12 @@ impl NetDevice {
         unpack(self.addr.load(Ordering::Relaxed))
     }
 
+    /// The hardware address as the low six bytes of a little-endian number.
+    #[inline]
+    pub(crate) fn packed_addr(&self) -> u64 {
+        self.addr.load(Ordering::Relaxed)
+    }
+
     /// The MTU in bytes.
     #[inline]
     pub fn mtu(&self) -> usize {

@@ -72,6 +72,15 @@ pub fn dev_add_offload(m: &mut Machine, offload: PacketOffload) {
     m.boot_tables(|t| t.net.offload_base.push(offload));
 }
 
+#[inline(always)]
+fn offload_of(base: &[PacketOffload], kind: u16) -> Option<&PacketOffload> {
+    match base {
+        // IPv4 alone is registered so far: no loop for it.
+        [only] => Some(only).filter(|only| only.kind == kind),
+        many => many.iter().find(|offload| offload.kind == kind),
+    }
+}
+
 /// Most packets of different flows that a poll may hold.
 ///
 /// linux: net/core/dev.c:MAX_GRO_SKBS
@@ -104,8 +113,7 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> GroResult {
         return GroResult::Normal(skb);
     }
     let t = cx.t;
-    let Some(offload) = t.net.offload_base.iter().find(|offload| offload.kind == skb.protocol)
-    else {
+    let Some(offload) = offload_of(&t.net.offload_base, skb.protocol) else {
         return GroResult::Normal(skb);
     };
     match (offload.gro_receive)(cx, skb) {
@@ -179,7 +187,7 @@ fn napi_gro_complete(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, napi_gro_complete);
     let t = cx.t;
     let merged = matches!(skb.cb, Cb::Gro(NapiGroCb { count }) if count > 1);
-    if merged && let Some(offload) = t.net.offload_base.iter().find(|o| o.kind == skb.protocol) {
+    if merged && let Some(offload) = offload_of(&t.net.offload_base, skb.protocol) {
         (offload.gro_complete)(cx, &mut skb);
     }
     skb.cb = Cb::None;

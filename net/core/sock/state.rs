@@ -13,8 +13,9 @@ impl SockState {
     /// The pending error, which is returned once.
     ///
     /// linux: include/net/sock.h:sock_error
+    #[inline]
     pub fn sock_error(&mut self) -> Result<(), Errno> {
-        self.err.take().map_or(Ok(()), Err)
+        if self.err.is_none() { Ok(()) } else { self.err.take().map_or(Ok(()), Err) }
     }
 
     /// The part of a poll mask that does not depend on the send buffer.
@@ -105,7 +106,7 @@ impl SockState {
             return Err(skb);
         }
         self.backlog_len += skb.truesize as usize;
-        self.backlog.push_back(skb);
+        self.backlog.skb_queue_tail(skb);
         Ok(())
     }
 
@@ -126,7 +127,7 @@ impl SockState {
         if let Some(dst) = skb.dst.take() {
             cx.cpu.routes.give_back(dst);
         }
-        self.receive_queue.push_back(skb);
+        self.receive_queue.skb_queue_tail(skb);
         self.sk_data_ready(cx);
         Ok(())
     }
@@ -134,9 +135,9 @@ impl SockState {
     /// The packet that a peek sees, and from where on.
     pub(crate) fn to_peek(&self) -> Option<(&Skb, usize)> {
         let Ok(mut offset) = usize::try_from(self.opts.peek_off) else {
-            return self.receive_queue.front().map(|skb| (skb, 0));
+            return self.receive_queue.skb_peek().map(|skb| (skb, 0));
         };
-        for skb in &self.receive_queue {
+        for skb in self.receive_queue.iter() {
             // An empty datagram is seen when nothing is to be passed over.
             if offset < skb.len() || offset == 0 {
                 return Some((skb, offset));
@@ -168,7 +169,7 @@ impl SockState {
     /// Takes the next packet to read.
     #[inline]
     pub fn dequeue(&mut self) -> Option<Skb> {
-        let skb = self.receive_queue.pop_front()?;
+        let skb = self.receive_queue.skb_dequeue()?;
         self.rmem_alloc -= skb.truesize as usize;
         Some(skb)
     }

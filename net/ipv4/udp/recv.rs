@@ -7,7 +7,7 @@ use crate::net::core::datagram::{__skb_recv_datagram, copy_to_iter};
 use crate::net::core::skbuff::{SkBuff, consume_skb_task};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_sockglue::{Noted, RecvFlags, ip_cmsg_recv, ip_recv_error};
-use crate::net::socket::{MsgRecv, Received, Wait};
+use crate::net::socket::{MsgRecv, Wait};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use uapi::errno::Errno;
@@ -30,13 +30,10 @@ pub(super) fn udp_recvmsg(
     sk: &Arc<Sock>,
     msg: &mut MsgRecv<'_>,
     wait: &mut Wait,
-) -> Poll<Result<Received, Errno>> {
+) -> Poll<Result<(), Errno>> {
     walk!(cx, udp_recvmsg);
-    if msg.flags & MSG_ERRQUEUE != 0 {
-        return Poll::Ready(ip_recv_error(sk, msg));
-    }
-    if msg.flags & MSG_PEEK != 0 {
-        return udp_peekmsg(cx, sk, msg, wait);
+    if msg.flags & (MSG_ERRQUEUE | MSG_PEEK) != 0 {
+        return udp_recv_special(cx, sk, msg, wait);
     }
     let taken = __skb_recv_datagram(cx, sk, msg.flags, wait, |state| {
         let skb = state.dequeue()?;
@@ -45,48 +42,61 @@ pub(super) fn udp_recvmsg(
     });
     let (skb, flags) = match ready!(taken) {
         Err(error) => return Poll::Ready(Err(error)),
-        Ok(None) => return Poll::Ready(Ok(Received::default())),
+        Ok(None) => return Poll::Ready(Ok(())),
         Ok(Some(taken)) => taken,
     };
     walk!(cx, skb, skb_copy_datagram_iovec);
-    let (mut received, _) = copy_out(&skb, 0, msg);
+    copy_out(&skb, 0, msg);
     if flags.wants_control() {
-        tell(cx, msg, note(&skb, flags), &mut received);
+        tell(cx, msg, note(&skb, flags));
     }
     cx.count(UdpMib::InDatagrams);
     consume_skb_task(cx, skb);
-    Poll::Ready(Ok(received))
+    Poll::Ready(Ok(()))
+}
+
+/// Reads what the next datagram is not: the error queue, or the datagram that stays.
+#[cold]
+fn udp_recv_special(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    msg: &mut MsgRecv<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<(), Errno>> {
+    if msg.flags & MSG_ERRQUEUE == 0 {
+        return udp_peekmsg(cx, sk, msg, wait);
+    }
+    msg.received = ip_recv_error(sk, msg)?;
+    Poll::Ready(Ok(()))
 }
 
 /// Looks at a datagram that stays in the queue (`MSG_PEEK`), from where `SO_PEEK_OFF` says.
-#[cold]
 fn udp_peekmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
     msg: &mut MsgRecv<'_>,
     wait: &mut Wait,
-) -> Poll<Result<Received, Errno>> {
+) -> Poll<Result<(), Errno>> {
     let flags = msg.flags;
     let peeked = __skb_recv_datagram(cx, sk, flags, wait, |state| {
         let wants = RecvFlags::of(state);
         let (skb, offset) = state.to_peek()?;
-        let (received, copied) = copy_out(skb, offset, msg);
+        let copied = copy_out(skb, offset, msg);
         let noted = note(skb, wants);
         state.sk_peek_offset_fwd(copied);
-        Some((received, noted))
+        Some(noted)
     });
-    Poll::Ready(ready!(peeked).map(|peeked| {
-        let (mut received, noted) = peeked.unwrap_or_default();
-        tell(cx, msg, noted, &mut received);
-        received
-    }))
+    tell(cx, msg, ready!(peeked)?.flatten());
+    Poll::Ready(Ok(()))
 }
 
 /// Writes the control data.
 #[cold]
-fn tell(cx: &mut TaskCx, msg: &mut MsgRecv<'_>, noted: Option<Noted>, received: &mut Received) {
+fn tell(cx: &mut TaskCx, msg: &mut MsgRecv<'_>, noted: Option<Noted>) {
     if let Some(noted) = noted {
-        received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut received.flags);
+        let mut flags = msg.received.flags;
+        msg.received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut flags);
+        msg.received.flags = flags;
     }
 }
 
@@ -100,20 +110,23 @@ fn note(skb: &SkBuff, flags: RecvFlags) -> Option<Noted> {
     Some(Noted::new(flags, skb, iph, udph.dest.get()))
 }
 
-/// Copies data, from an offset on, and sender out; what was received, and the bytes copied.
+/// Copies data, from an offset on, and sender out; the bytes copied.
 #[inline(always)]
-fn copy_out(skb: &SkBuff, offset: usize, msg: &mut MsgRecv<'_>) -> (Received, usize) {
-    let len = skb.len();
+fn copy_out(skb: &SkBuff, offset: usize, msg: &mut MsgRecv<'_>) -> usize {
     let copied = copy_to_iter(skb, offset, msg.iov);
-    let mut received = Received { len: copied, ..Received::default() };
-    if offset + copied < len {
-        received.flags |= MSG_TRUNC;
+    msg.received.len = copied;
+    if copied < skb.len() {
+        if offset + copied < skb.len() {
+            msg.received.flags |= MSG_TRUNC;
+        }
+        if msg.flags & MSG_TRUNC != 0 {
+            msg.received.len = skb.len();
+        }
     }
-    if msg.flags & MSG_TRUNC != 0 {
-        received.len = len;
+    if let Some(iph) = skb.network::<IpHdr>()
+        && let Some(udph) = skb.transport::<UdpHdr>()
+    {
+        msg.received.name = Some(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
     }
-    if let (Some(iph), Some(udph)) = (skb.network::<IpHdr>(), skb.transport::<UdpHdr>()) {
-        received.name = Some(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
-    }
-    (received, copied)
+    copied
 }

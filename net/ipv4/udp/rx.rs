@@ -48,7 +48,7 @@ pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, mut skb: Skb) {
     match __udp4_lib_lookup_skb(cx, &skb, &flow) {
         Some(found) => {
             udp_queue_rcv_skb(cx, &found.sk, skb);
-            cx.cpu.socks.give_back(found);
+            cx.cpu.socks.give_back(&flow, found);
         }
         None => {
             cx.count(UdpMib::NoPorts);
@@ -219,7 +219,7 @@ pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
         return cx.count(IcmpMib::InErrors);
     };
     report(cx, &found.sk, error, SockaddrIn::new(daddr, dest));
-    cx.cpu.socks.give_back(found);
+    cx.cpu.socks.give_back(&flow, found);
 }
 
 fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {

@@ -75,7 +75,7 @@ pub struct SockCache {
     last: Option<Arc<Sock>>,
     flow: UdpFlow,
     generation: u64,
-    slots: Box<[Option<Found>; CACHED]>,
+    slots: Box<[Option<Kept>; CACHED]>,
 }
 
 impl Default for SockCache {
@@ -92,10 +92,17 @@ impl fmt::Debug for SockCache {
     }
 }
 
-/// A socket that a lookup found, to be given back to the CPU.
+/// A socket in the cache's slots.
+struct Kept {
+    sk: Arc<Sock>,
+    flow: UdpFlow,
+    generation: u64,
+}
+
+/// A socket that a lookup found, to be given back to the CPU with its flow.
 pub(crate) struct Found {
     pub sk: Arc<Sock>,
-    flow: UdpFlow,
+    /// Of the table, when it was looked up.
     generation: u64,
 }
 
@@ -106,41 +113,40 @@ impl SockCache {
     }
 
     #[inline(always)]
-    fn take(&mut self, flow: &UdpFlow, generation: u64) -> Option<Found> {
-        if self.flow == *flow
-            && self.generation == generation
-            && let Some(sk) = self.last.take()
-        {
-            return Some(Found { sk, flow: *flow, generation });
+    fn take(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
+        if self.flow == *flow && self.generation == generation && self.last.is_some() {
+            return self.last.take();
         }
         self.take_slot(flow, generation)
     }
 
     #[inline(never)]
-    fn take_slot(&mut self, flow: &UdpFlow, generation: u64) -> Option<Found> {
+    fn take_slot(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
         let slot = &mut self.slots[Self::slot(flow)];
         match slot {
-            Some(found) if found.generation == generation && found.flow == *flow => slot.take(),
+            Some(kept) if kept.generation == generation && kept.flow == *flow => {
+                slot.take().map(|kept| kept.sk)
+            }
             _ => None,
         }
     }
 
     #[inline(always)]
-    pub(crate) fn give_back(&mut self, found: Found) {
-        if found.flow != self.flow || found.generation != self.generation {
-            self.change_last(&found);
+    pub(crate) fn give_back(&mut self, flow: &UdpFlow, found: Found) {
+        if *flow != self.flow || found.generation != self.generation {
+            self.change_last(flow, found.generation);
         }
         self.last = Some(found.sk);
     }
 
     /// Another flow is the last one now; the one before goes to its slot.
     #[inline(never)]
-    fn change_last(&mut self, found: &Found) {
+    fn change_last(&mut self, flow: &UdpFlow, generation: u64) {
         if let Some(sk) = self.last.take() {
-            let Self { flow, generation, .. } = *self;
-            self.slots[Self::slot(&flow)] = Some(Found { sk, flow, generation });
+            let before = Kept { sk, flow: self.flow, generation: self.generation };
+            self.slots[Self::slot(&self.flow)] = Some(before);
         }
-        (self.flow, self.generation) = (found.flow, found.generation);
+        (self.flow, self.generation) = (*flow, generation);
     }
 }
 
@@ -277,10 +283,11 @@ pub(crate) fn __udp4_lib_lookup_skb(
 pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: &UdpFlow) -> Option<Found> {
     let table = &cx.m.init_net.udp_table;
     let generation = table.generation.load(Ordering::Acquire);
-    if let Some(found) = cx.cpu.socks.take(flow, generation) {
-        return Some(found);
-    }
-    table.lookup(flow).map(|sk| Found { sk, flow: *flow, generation })
+    let sk = match cx.cpu.socks.take(flow, generation) {
+        Some(kept) => Some(kept),
+        None => table.lookup(flow),
+    };
+    sk.map(|sk| Found { sk, generation })
 }
 
 /// Takes a port for a socket: the one asked for, or a free one of `ip_local_port_range`, tried from

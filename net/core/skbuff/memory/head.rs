@@ -136,12 +136,13 @@ impl Head {
         }
     }
 
-    /// Moves the empty data back by `len`, at most to the end.
+    /// Moves the empty data back by `len`, if there is as much room.
     #[inline]
     pub(crate) fn reserve(&mut self, len: usize) {
-        let len = len.min(self.tailroom()) as u32;
-        self.tail += len;
-        self.data += len;
+        if len <= self.tailroom() {
+            self.tail += len as u32;
+            self.data += len as u32;
+        }
     }
 
     /// Adds `len` bytes in front of the data.
@@ -289,9 +290,10 @@ mod tests {
                     }
                     _ if model.data.is_empty() => {
                         head.reserve(len);
-                        let len = len.min(model.back);
-                        model.front += len;
-                        model.back -= len;
+                        if len <= model.back {
+                            model.front += len;
+                            model.back -= len;
+                        }
                     }
                     _ => {
                         let clone = head.share();

@@ -1,0 +1,135 @@
+//! A queue of packets, first in, first out. Lies under its owner's lock.
+//!
+//! linux: include/linux/skbuff.h. Key type: [`SkBuffHead`].
+
+use crate::net::core::skbuff::Skb;
+use std::fmt;
+
+/// Packets in their order.
+///
+/// linux: include/linux/skbuff.h:sk_buff_head
+// Two stacks: what comes goes onto one, what goes is taken from the other, and when that is empty
+// they change places, turned round. Either end is a push or a pop at the end of an array; a ring
+// would have to see at each whether it wraps.
+#[derive(Default)]
+pub struct SkBuffHead {
+    /// The oldest packets, the very oldest last.
+    first: Vec<Skb>,
+    /// Those that came since, the latest last.
+    rest: Vec<Skb>,
+}
+
+impl SkBuffHead {
+    /// No packet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.rest.is_empty()
+    }
+
+    /// Packets.
+    ///
+    /// linux: include/linux/skbuff.h:skb_queue_len
+    pub fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    /// The packets from the oldest on.
+    pub fn iter(&self) -> impl Iterator<Item = &Skb> {
+        self.first.iter().rev().chain(&self.rest)
+    }
+
+    /// The oldest packet, which stays.
+    ///
+    /// linux: include/linux/skbuff.h:skb_peek
+    pub fn skb_peek(&self) -> Option<&Skb> {
+        self.iter().next()
+    }
+
+    /// Puts a packet behind all others.
+    ///
+    /// linux: include/linux/skbuff.h:__skb_queue_tail
+    #[inline]
+    pub fn skb_queue_tail(&mut self, skb: Skb) {
+        self.rest.push(skb);
+    }
+
+    /// Takes the oldest packet.
+    ///
+    /// linux: include/linux/skbuff.h:__skb_dequeue
+    #[inline]
+    pub fn skb_dequeue(&mut self) -> Option<Skb> {
+        if self.first.is_empty() {
+            self.turn();
+        }
+        self.first.pop()
+    }
+
+    #[cold]
+    fn turn(&mut self) {
+        std::mem::swap(&mut self.first, &mut self.rest);
+        self.first.reverse();
+    }
+
+    /// Takes all packets, the oldest first; none is left.
+    pub fn drain(&mut self) -> impl Iterator<Item = Skb> {
+        self.first.drain(..).rev().chain(self.rest.drain(..))
+    }
+}
+
+impl fmt::Debug for SkBuffHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SkBuffHead({} packets)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::context::TaskCx;
+    use crate::kernel::cpu::CpuId;
+    use crate::kernel::machine::{Machine, Platform};
+    use crate::kernel::sched::TaskStruct;
+    use crate::kernel::time::Ktime;
+    use crate::net::core::skbuff::{alloc_skb, consume_skb};
+
+    struct Still;
+
+    impl Platform for Still {
+        fn ktime_get(&self) -> Ktime {
+            Ktime(1)
+        }
+        fn ktime_get_real(&self) -> u64 {
+            1
+        }
+        fn wake_cpu(&self, _: CpuId) {}
+        fn relax(&self, _: u32) {}
+    }
+
+    #[test]
+    fn packets_come_out_in_their_order_however_they_are_looked_at() {
+        let machine = Machine::builder().boot(Box::new(Still)).expect("boots");
+        let mut cx = TaskCx::new(&machine, TaskStruct::new("test", CpuId(0)));
+        cx.local_bh_disable(|bh| {
+            let mut queue = SkBuffHead::default();
+            assert!(queue.skb_dequeue().is_none() && queue.skb_peek().is_none());
+            let mut put = |queue: &mut SkBuffHead, mark| {
+                let mut skb = alloc_skb(bh, 64).expect("fits");
+                skb.mark = mark;
+                queue.skb_queue_tail(skb);
+            };
+            (0..3).for_each(|mark| put(&mut queue, mark));
+            let first = queue.skb_dequeue().expect("three are there");
+            put(&mut queue, 3);
+            assert_eq!((first.mark, queue.len(), queue.is_empty()), (0, 3, false));
+            assert_eq!(queue.iter().map(|skb| skb.mark).collect::<Vec<_>>(), [1, 2, 3]);
+            assert_eq!(queue.skb_peek().map(|skb| skb.mark), Some(1));
+            consume_skb(bh, first);
+            let mut marks = Vec::new();
+            for skb in queue.drain() {
+                marks.push(skb.mark);
+                consume_skb(bh, skb);
+            }
+            assert_eq!((marks, queue.is_empty()), (vec![1, 2, 3], true));
+        });
+    }
+}

@@ -67,7 +67,7 @@ impl RawSpinLock {
 #[cfg(test)]
 mod tests {
     use super::RawSpinLock;
-    use lock_api::{Mutex, RawMutex};
+    use lock_api::Mutex;
     use std::sync::Arc;
 
     /// Would lose counts, and fail under any sanitizer, if two threads were ever inside.

@@ -129,7 +129,7 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> (GroResult, 
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
 fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, mut skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, napi_skb_finish => result as u64);
+    walk!(cx, skb, napi_skb_finish);
     match result {
         GroResult::Normal => netif_receive_skb(cx, skb, dev),
         GroResult::Drop => kfree_skb(cx, skb, DropReason::NotSpecified),

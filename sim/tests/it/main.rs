@@ -1,5 +1,8 @@
 //! Whole machines in a world.
 
+#[macro_use]
+mod stepped;
+
 mod bad_input;
 mod calls;
 mod golden;

@@ -16,6 +16,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::{CpuId, Next};
+use stack::kernel::initcall::Initcall;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::{Operation, TaskStruct};
 use stack::kernel::time::Ktime;
@@ -37,11 +38,13 @@ pub struct MachineSpec {
     pub cpus: u8,
     /// The cap on packet memory, in bytes.
     pub memory: usize,
+    /// Protocols beside the stack's own.
+    pub initcalls: Vec<Initcall>,
 }
 
 impl Default for MachineSpec {
     fn default() -> Self {
-        Self { cpus: 1, memory: 32 << 20 }
+        Self { cpus: 1, memory: 32 << 20, initcalls: Vec::new() }
     }
 }
 
@@ -122,7 +125,9 @@ impl World {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..10].copy_from_slice(&id.to_le_bytes());
-        let machine = Machine::builder()
+        let builder = Machine::builder();
+        let builder = spec.initcalls.iter().fold(builder, |b, call| b.fs_initcall(*call));
+        let machine = builder
             .id(id)
             .cpus(spec.cpus)
             .memory(spec.memory)

@@ -224,7 +224,8 @@ pub(crate) fn end_section(cx: &mut BhCx<'_>) {
 }
 
 /// After a panic in a softirq: the NAPI that was polled is reset and polled again, what GRO held
-/// is dropped. What the panic unwound was freed on the way.
+/// is dropped, who waits at the socket that was locked is told. What the panic unwound was freed on
+/// the way.
 #[cold]
 pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     use crate::kernel::trace::drop_reason::DropReason;
@@ -234,6 +235,7 @@ pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     for skb in std::mem::take(&mut cx.cpu.softnet.gro_list) {
         kfree_skb(cx, skb, DropReason::Panicked);
     }
+    crate::net::core::sock::report_killed(cx);
     if let Some(napi) = cx.cpu.softnet.polling.take() {
         napi.poll.reset(cx);
         cx.cpu.softnet.poll_list.push_back(napi);

@@ -34,6 +34,10 @@ pub struct TestDev {
     pub irq_in_poll: AtomicBool,
     /// The next poll panics.
     pub panic_in_poll: AtomicBool,
+    /// The poll that takes the last of so many frames panics after it; zero: none does.
+    pub panic_after: AtomicU32,
+    /// So many of the next transmissions panic.
+    pub panic_in_xmit: AtomicU32,
     /// Polls made.
     pub polls: AtomicU32,
     /// CPUs on which polls ran.
@@ -101,6 +105,12 @@ impl TestDev {
         Arc::clone(self.dev.lock().expect("no panic under it").as_ref().expect("registered"))
     }
 
+    fn count_down(&self) {
+        let left = self.panic_after.load(Ordering::Relaxed);
+        self.panic_after.store(left.saturating_sub(1), Ordering::Relaxed);
+        assert_ne!(left, 1, "told to panic");
+    }
+
     /// What was sent.
     pub fn sent(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *self.tx.lock().expect("no panic under it"))
@@ -119,9 +129,13 @@ impl NetDeviceOps for Ops {
         _: u16,
         skb: Skb,
     ) -> Result<(), Skb> {
-        let busy = &self.0.busy;
-        if busy.load(Ordering::Relaxed) > 0 {
-            busy.fetch_sub(1, Ordering::Relaxed);
+        let take_one = |left: &AtomicU32| {
+            let before = left.load(Ordering::Relaxed);
+            left.store(before.saturating_sub(1), Ordering::Relaxed);
+            before != 0
+        };
+        assert!(!take_one(&self.0.panic_in_xmit), "told to panic");
+        if take_one(&self.0.busy) {
             return Err(skb);
         }
         self.0.tx.lock().expect("no panic under it").push(skb.data().to_vec());
@@ -156,6 +170,7 @@ impl NapiPoll for Poll {
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
             eth_type_trans(cx, &mut skb, &dev);
             napi_gro_receive(cx, skb, &dev);
+            this.count_down();
         }
         if work < budget {
             let _again_or_done = napi_complete(cx, napi);

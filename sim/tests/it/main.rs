@@ -5,13 +5,17 @@ mod stepped;
 
 mod bad_input;
 mod calls;
+mod drops;
 mod golden;
 mod gro;
 mod igb;
 mod ip;
+mod links;
+mod lone;
 mod panics;
 mod routed;
 mod seed;
+mod settings;
 mod testdev;
 mod udp;
 mod util;

@@ -7,6 +7,7 @@ mod layers;
 mod lengths;
 mod links;
 mod locks;
+mod stations;
 mod words;
 
 use crate::tree::Tree;
@@ -60,6 +61,7 @@ pub const ALL: &[Check] = &[
     Check { name: "locks", what: "the lock table in code and document", run: locks::run },
     Check { name: "links", what: "links of the documentation", run: links::run },
     Check { name: "map", what: "the map of Linux's stations", run: crate::map::check },
+    Check { name: "stations", what: "each recorded station in a golden walk", run: stations::run },
     Check {
         name: "kernel-walks",
         what: "the walks against a kernel's own",

@@ -96,6 +96,7 @@ fn several_messages_in_one_call() -> Digest {
     let mut buffers = vec![[0_u8; 128]; 4];
     let mut refs: Vec<&mut [u8]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
     let got = pair.run(&mut ends.b, sys_recvmmsg(server, &mut refs, 0, None)).expect("four");
+    golden::check(&pair.world, "recvmmsg");
     assert_eq!(got.iter().map(|r| r.len).collect::<Vec<_>>(), [0, 0, 1, 2]);
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[3..50], 0)), Ok(47));
     // A receive buffer of 212,992 bytes takes 92 packets of 2,296 and one more.

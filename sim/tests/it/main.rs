@@ -19,3 +19,6 @@ mod settings;
 mod testdev;
 mod udp;
 mod util;
+mod walks;
+mod walks_igb;
+mod walks_tun;

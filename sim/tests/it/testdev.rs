@@ -5,6 +5,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::irq::{IrqLine, IrqReturn};
 use stack::kernel::machine::{Machine, request_irq};
 use stack::net::core::dev::device::DeviceSpec;
+use stack::net::core::dev::tx::dev_kfree_skb_irq;
 use stack::net::core::dev::{
     LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, dev_open,
     napi_complete, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
@@ -38,6 +39,8 @@ pub struct TestDev {
     pub panic_after: AtomicU32,
     /// So many of the next transmissions panic.
     pub panic_in_xmit: AtomicU32,
+    /// What was sent is freed by NET_TX_SOFTIRQ.
+    pub free_by_softirq: AtomicBool,
     /// Polls made.
     pub polls: AtomicU32,
     /// CPUs on which polls ran.
@@ -139,7 +142,11 @@ impl NetDeviceOps for Ops {
             return Err(skb);
         }
         self.0.tx.lock().expect("no panic under it").push(skb.data().to_vec());
-        consume_skb(cx, skb);
+        if self.0.free_by_softirq.load(Ordering::Relaxed) {
+            dev_kfree_skb_irq(cx, skb);
+        } else {
+            consume_skb(cx, skb);
+        }
         Ok(())
     }
     fn ndo_get_stats64(&self) -> LinkStats {

@@ -13,6 +13,7 @@ mod ip;
 mod links;
 mod lone;
 mod panics;
+mod queues;
 mod routed;
 mod seed;
 mod settings;

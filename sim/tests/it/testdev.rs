@@ -55,6 +55,16 @@ struct Poll(Arc<TestDev>);
 impl TestDev {
     /// A device with an address, up, on a machine.
     pub fn add(cx: &mut TaskCx, addr: Ipv4Addr, tx_queue_len: u32) -> Arc<Self> {
+        Self::with_queues(cx, addr, tx_queue_len, 1)
+    }
+
+    /// The same with several transmit queues.
+    pub fn with_queues(
+        cx: &mut TaskCx,
+        addr: Ipv4Addr,
+        tx_queue_len: u32,
+        tx_queues: u16,
+    ) -> Arc<Self> {
         let this = Arc::new(Self::default());
         let spec = DeviceSpec {
             name: "test%d".to_owned(),
@@ -63,7 +73,7 @@ impl TestDev {
             flags: uapi::if_::IFF_BROADCAST | uapi::if_::IFF_MULTICAST,
             kind: uapi::if_arp::ARPHRD_ETHER,
             features: NetdevFeatures::RXCSUM | NetdevFeatures::GRO,
-            tx_queues: 1,
+            tx_queues,
             tx_queue_len,
         };
         let ops = Arc::new(Ops(Arc::clone(&this)));

@@ -7,16 +7,22 @@ use crate::testdev::{TestDev, frame};
 use crate::util::{A, B, Pair, addr, recv, send, udp};
 use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
+use stack::kernel::context::BhCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
-use stack::net::core::dev::{dev_close, dev_open};
+use stack::net::core::dev::rx::dev_remove_pack;
+use stack::net::core::dev::{
+    NetDevice, PacketFunc, PacketTap, PacketType, dev_add_pack, dev_close, dev_open,
+};
 use stack::net::core::neighbour::{NeighKey, neigh_add};
+use stack::net::core::skbuff::{Skb, consume_skb};
 use stack::net::ipv4::devinet::update_devconf;
 use stack::net::socket::{MsgSend, sys_sendmmsg};
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uapi::errno::Errno;
 
@@ -139,9 +145,53 @@ fn used_up_memory_is_an_error_and_comes_back() -> Digest {
     pair.end()
 }
 
+/// A tap that keeps what it is shown.
+#[derive(Default)]
+struct Keeper(Mutex<Vec<Skb>>);
+
+impl PacketTap for Keeper {
+    fn packet_rcv(&self, _: &mut BhCx<'_>, skb: Skb, _: &Arc<NetDevice>) {
+        self.0.lock().expect("free").push(skb);
+    }
+}
+
+stepped!(a_router_without_memory_for_its_own_header_drops);
+fn a_router_without_memory_for_its_own_header_drops() -> Digest {
+    let mut lone = Lone::with(MachineSpec { memory: 384 << 10, ..MachineSpec::default() }, 100);
+    let far = far_device(&mut lone);
+    let keeper = Arc::<Keeper>::default();
+    let func = PacketFunc::Tap(Arc::clone(&keeper) as Arc<dyn PacketTap>);
+    let near = Some(lone.dev.dev().ifindex);
+    dev_add_pack(&mut lone.cx, PacketType { kind: uapi::if_ether::ETH_P_ALL, dev: near, func });
+    let through = frame::udp((frame::PEER, 5000), (FAR, 7), &[0; 1000]);
+    for _ in 0..1000 {
+        lone.dev.deliver([frame::ether(TestDev::MAC, 0x0800, &through)]);
+        lone.world.settle();
+        if lone.drops(DropReason::NoMem) != 0 {
+            break;
+        }
+    }
+    // The tap's clone shares the head, so that the router needs one of its own.
+    assert_eq!(lone.drops(DropReason::NoMem), 1);
+    far.sent();
+    let kept = std::mem::take(&mut *keeper.0.lock().expect("free"));
+    lone.cx.enter_call();
+    lone.cx.local_bh_disable(|bh| kept.into_iter().for_each(|skb| consume_skb(bh, skb)));
+    let tap: Arc<dyn PacketTap> = keeper;
+    dev_remove_pack(&mut lone.cx, &tap);
+    assert_eq!(lone.take_ip(&through), []);
+    assert_eq!(far.sent().len(), 1, "memory again");
+    lone.end()
+}
+
 /// A router to 198.51.100.0/24, with a neighbour there.
-fn router() -> (Lone, std::sync::Arc<TestDev>) {
+fn router() -> (Lone, Arc<TestDev>) {
     let mut lone = Lone::new();
+    let far = far_device(&mut lone);
+    (lone, far)
+}
+
+fn far_device(lone: &mut Lone) -> Arc<TestDev> {
     let far = TestDev::add(&mut lone.cx, Ipv4Addr::new(198, 51, 100, 1), 100);
     lone.devconf(|cnf| cnf.forwarding = true);
     let id = far.dev().ifindex;
@@ -149,7 +199,7 @@ fn router() -> (Lone, std::sync::Arc<TestDev>) {
     let key = NeighKey { dev: id, addr: FAR.into() };
     let state = uapi::neighbour::NUD_PERMANENT as u8;
     neigh_add(&mut lone.cx, key, [2, 0, 0, 0, 7, 7], state).expect("room");
-    (lone, far)
+    far
 }
 
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);

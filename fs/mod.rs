@@ -142,11 +142,31 @@ struct Descriptor {
 /// The array of descriptors.
 ///
 /// linux: include/linux/fdtable.h:fdtable
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Fdtable {
     fds: Vec<Option<Descriptor>>,
     /// No descriptor below is free.
     next_fd: usize,
+    /// Descriptors that Linux's table has room for, open or not: `select` looks no further.
+    max_fds: usize,
+}
+
+/// Descriptors that a table has room for at first (`NR_OPEN_DEFAULT`).
+const NR_OPEN_DEFAULT: usize = 64;
+
+impl Default for Fdtable {
+    fn default() -> Self {
+        Self { fds: Vec::new(), next_fd: 0, max_fds: NR_OPEN_DEFAULT }
+    }
+}
+
+impl Fdtable {
+    /// Room for `fds` descriptors: it doubles until they fit.
+    ///
+    /// linux: fs/file.c:alloc_fdtable
+    fn max_fds(fds: usize) -> usize {
+        fds.next_power_of_two().max(NR_OPEN_DEFAULT)
+    }
 }
 
 /// A task's open files, shared by its threads.
@@ -164,7 +184,10 @@ impl FilesStruct {
     ///
     /// linux: fs/file.c:dup_fd
     pub fn dup_fd(&self) -> Arc<Self> {
-        let table = self.table.lock().clone();
+        let mut table = self.table.lock().clone();
+        // The copy is as large as what is open needs.
+        let open = table.fds.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        table.max_fds = Fdtable::max_fds(open);
         for descriptor in table.fds.iter().flatten() {
             descriptor.file.descriptors.fetch_add(1, Ordering::AcqRel);
         }
@@ -174,6 +197,11 @@ impl FilesStruct {
     /// Open descriptors.
     pub fn count(&self) -> usize {
         self.table.lock().fds.iter().flatten().count()
+    }
+
+    /// Descriptors that the table has room for; it grows with the highest one and never shrinks.
+    fn max_fds(&self) -> i32 {
+        self.table.lock().max_fds as i32
     }
 
     fn get(&self, fd: i32) -> Option<Arc<File>> {
@@ -192,6 +220,7 @@ impl FilesStruct {
         }
         if fd >= table.fds.len() {
             table.fds.resize_with(fd + 1, || None);
+            table.max_fds = table.max_fds.max(Fdtable::max_fds(fd + 1));
         }
         if from <= table.next_fd {
             table.next_fd = fd + 1;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod calls;
+mod files;
 mod golden;
 mod igb;
 mod ip;

@@ -40,8 +40,8 @@ pub struct IpMakeSkb<T> {
 }
 
 impl<T> IpMakeSkb<T> {
-    /// An IP header without options that asks for nothing; length, identification and checksum are
-    /// filled in for each packet.
+    /// An IP header without options that asks for nothing. Identification, length and checksum are
+    /// filled in for each packet, the last two by [`ip_local_out`].
     pub fn header(saddr: u32, daddr: u32, protocol: u8) -> IpHdr {
         IpHdr {
             version_ihl: 0x45,
@@ -98,7 +98,6 @@ where
     skb.dst = Some(dst);
     let filled = match skb.skb_put(total).and_then(|room| parts(room, make)) {
         Some(parts) => {
-            parts.iph.tot_len.set(total as u16);
             if !make.own_ident && !make.iph.df() {
                 parts.iph.id.set(ip_select_ident(cx, &make.iph));
             }
@@ -214,7 +213,6 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     cx.cpu.mib.add(IpMib::OutOctets.into(), octets);
     let indev = skb.dev;
     skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
-    skb.protocol = ETH_P_IP;
     let devs = |skb: &SkBuff| (indev, skb.dev);
     NF_HOOK(cx, NfInetHook::PostRouting, skb, devs, ip_finish_output).unwrap_or_else(NetXmit::from)
 }

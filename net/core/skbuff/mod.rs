@@ -255,17 +255,19 @@ impl BhCx<'_> {
             let owner = std::mem::take(&mut skb.owner);
             owner.release(self, skb.truesize);
         }
-        if let Some(dst) = skb.dst.take() {
-            self.cpu.routes.give_back(dst);
-        }
-        if !skb.frag_list.is_empty() {
+        if skb.has_more_than_bytes() {
             self.free_parts(&mut skb);
         }
         self.cpu.pool.free(skb);
     }
 
-    #[cold]
+    /// What few packets still have at their end.
+    #[inline(never)]
     fn free_parts(&mut self, skb: &mut Skb) {
+        if let Some(dst) = skb.dst.take() {
+            self.cpu.routes.give_back(dst);
+        }
+        skb.frags.clear();
         while let Some(part) = skb.frag_list.pop() {
             self.free_skb(part);
         }

@@ -145,7 +145,7 @@ pub struct SkbPool {
 impl SkbPool {
     /// An empty magazine of `depot`.
     pub fn new(depot: Arc<Depot>) -> Self {
-        let magazine = || Vec::with_capacity(2 * BATCH + 1);
+        let magazine = || Vec::with_capacity(2 * BATCH);
         let store = Store { ready: [magazine(), magazine()], bare: magazine() };
         Self { depot, store, live: 0 }
     }
@@ -211,9 +211,10 @@ impl SkbPool {
         Some(skb)
     }
 
-    /// Takes a packet's memory home.
+    /// Takes a packet's memory home. What else it had was given back before.
     #[inline(always)]
     pub(super) fn free(&mut self, skb: Skb) {
+        debug_assert!(!skb.has_more_than_bytes(), "the end of a packet gives its parts back");
         self.live -= 1;
         let mut memory = skb.into_memory();
         memory.reset();
@@ -225,15 +226,18 @@ impl SkbPool {
             SKB_DATA_SIZE => &mut self.store.ready[1],
             _ => return self.free_odd(memory),
         };
-        list.push(memory);
-        if list.len() > 2 * BATCH {
-            self.spill();
+        // One look at the length serves both: a list that is full spills, one that is not need not grow.
+        if list.len() == list.capacity() {
+            return self.free_odd(memory);
         }
+        list.push(memory);
     }
 
-    /// A packet without a head of a pooled size of its own.
+    /// A packet without a head of a pooled size of its own, or for a list that is full.
     #[cold]
     fn free_odd(&mut self, mut memory: Box<SkBuff>) {
+        // First, so that no list outgrows its memory.
+        self.spill();
         // The last clone brings the head home.
         let bytes = memory.head.take_bytes();
         let class = bytes.as_ref().and_then(|b| SIZES.iter().position(|size| *size == b.len()));
@@ -247,7 +251,6 @@ impl SkbPool {
                 self.store.bare.push(memory);
             }
         }
-        self.spill();
     }
 
     /// Gives what is over a batch to the depot.
@@ -261,7 +264,7 @@ impl SkbPool {
             ready.iter_mut().chain([bare])
         };
         for (list, spare) in lists.zip(spares) {
-            if list.len() > 2 * BATCH {
+            if list.len() >= 2 * BATCH {
                 spare.extend(list.drain(BATCH..));
             }
         }

@@ -100,7 +100,7 @@ impl BhCx<'_> {
 pub fn napi_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, napi_gro_receive);
     let result = dev_gro_receive(cx, skb, dev);
-    napi_skb_finish(cx, result, dev);
+    finish(cx, result, dev);
 }
 
 /// Asks the protocols whether the packet continues one that is held.
@@ -126,17 +126,21 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> GroResult {
 }
 
 /// Does with the packet what GRO decided.
+#[inline(always)]
+fn finish(cx: &mut BhCx<'_>, result: GroResult, dev: &Arc<NetDevice>) {
+    match result {
+        GroResult::Normal(skb) => napi_skb_finish(cx, skb, dev),
+        other => finish_merged(cx, other),
+    }
+}
+
+/// A packet that GRO leaves alone goes on by itself.
 ///
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
-fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, dev: &Arc<NetDevice>) {
-    match result {
-        GroResult::Normal(skb) => {
-            walk!(cx, skb, napi_skb_finish);
-            netif_receive_skb(cx, skb, dev);
-        }
-        other => finish_merged(cx, other),
-    }
+fn napi_skb_finish(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+    walk!(cx, skb, napi_skb_finish);
+    netif_receive_skb(cx, skb, dev);
 }
 
 #[cold]

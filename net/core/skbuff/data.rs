@@ -305,7 +305,7 @@ impl SkBuff {
     /// What lies at `offset` of the head, up to the linear end.
     #[inline]
     fn at<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self, offset: u16) -> Option<&T> {
-        let bytes = self.head.from_offset(usize::from(offset))?;
+        let bytes = self.head.data_from(usize::from(offset))?;
         T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
     }
 
@@ -330,7 +330,7 @@ impl SkBuff {
     /// The linear bytes from the network header on.
     #[inline]
     pub fn network_bytes(&self) -> &[u8] {
-        self.head.from_offset(usize::from(self.network_header)).unwrap_or(&[])
+        self.head.data_from(usize::from(self.network_header)).unwrap_or(&[])
     }
 
     /// Where summing starts, from the data's start, when the checksum is still to be filled in.

@@ -172,7 +172,7 @@ impl SkbPool {
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
         let list = match size {
             0..=SKB_SMALL_DATA_SIZE => &mut self.store.ready[0],
-            ..=SKB_DATA_SIZE => &mut self.store.ready[1],
+            size if size <= SKB_DATA_SIZE => &mut self.store.ready[1],
             _ => return self.alloc_large(size),
         };
         let Some(mut handle) = list.pop() else { return self.alloc_drawn(size) };
@@ -279,7 +279,7 @@ impl SkbPool {
         let Some(mut fresh) = self.alloc(front + linear + 64) else { return false };
         fresh.head.reserve(front - kept);
         let from = skb.headroom() - kept;
-        let (Some(old), Some(room)) = (skb.head.from_offset(from), fresh.head.put(kept + linear))
+        let (Some(old), Some(room)) = (skb.head.data_from(from), fresh.head.put(kept + linear))
         else {
             self.free(fresh);
             return false;

@@ -5,7 +5,7 @@
 //! interest list), `class::EpollReady` (the ready list).
 //! DIVERGES: an epoll descriptor can't be added to another (EINVAL; Linux allows five levels).
 
-use super::{File, FileKind, FileOperations, fd_install};
+use super::{File, FileKind, FileOperations, HeldFile, fd_install};
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::sched::Operation;
@@ -222,10 +222,9 @@ pub fn sys_epoll_create1(cx: &mut TaskCx, flags: i32) -> Result<i32, Errno> {
     fd_install(cx, file, flags & EPOLL_CLOEXEC != 0)
 }
 
-fn epoll_of(cx: &mut TaskCx, epfd: i32) -> Result<Arc<EventPoll>, Errno> {
-    let file = cx.task().files().get(epfd).ok_or(Errno::EBADF)?;
+fn epoll_of(file: &File) -> Result<&Arc<EventPoll>, Errno> {
     match &file.kind {
-        FileKind::Epoll(epoll) => Ok(Arc::clone(epoll)),
+        FileKind::Epoll(epoll) => Ok(epoll),
         FileKind::Socket(_) => Err(Errno::EINVAL),
     }
 }
@@ -246,7 +245,8 @@ pub fn sys_epoll_ctl(
 ) -> Result<(), Errno> {
     cx.enter_call();
     let file = cx.task().files().get(fd).ok_or(Errno::EBADF)?;
-    let epoll = epoll_of(cx, epfd)?;
+    let ep_file = cx.task().files().get(epfd).ok_or(Errno::EBADF)?;
+    let epoll = epoll_of(&ep_file)?;
     if file.socket().is_none() {
         return Err(Errno::EINVAL);
     }
@@ -256,9 +256,9 @@ pub fn sys_epoll_ctl(
     }
     epoll.purge();
     match op {
-        EPOLL_CTL_ADD => ep_insert(cx, &epoll, (fd, &file), event),
+        EPOLL_CTL_ADD => ep_insert(cx, epoll, (fd, &file), event),
         EPOLL_CTL_DEL => epoll.remove(key_of(fd, &file)).ok_or(Errno::ENOENT),
-        EPOLL_CTL_MOD => ep_modify(cx, &epoll, (fd, &file), event),
+        EPOLL_CTL_MOD => ep_modify(cx, epoll, (fd, &file), event),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -327,6 +327,7 @@ struct EpollWait {
     timeout: Option<Duration>,
     until: Option<Option<Ktime>>,
     queued: Option<(Arc<EventPoll>, WaitKey)>,
+    held: Option<HeldFile>,
     started: bool,
 }
 
@@ -347,11 +348,12 @@ impl Operation for EpollWait {
             cx.enter_call();
             walk!(cx, sys_epoll_wait);
         }
-        let epoll = match epoll_of(cx, self.epfd) {
-            Ok(epoll) if self.max != 0 => epoll,
-            Ok(_) => return Poll::Ready(Err(Errno::EINVAL)),
-            Err(error) => return Poll::Ready(Err(error)),
+        let file = match &self.held {
+            Some(held) => Arc::clone(&held.file),
+            None if self.max == 0 => return Poll::Ready(Err(Errno::EINVAL)),
+            None => cx.task().files().get(self.epfd).ok_or(Errno::EBADF)?,
         };
+        let epoll = epoll_of(&file)?;
         let events = epoll.take(cx, self.max);
         if !events.is_empty() || self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Ok(events));
@@ -364,10 +366,13 @@ impl Operation for EpollWait {
         if cx.task().take_signal() {
             return Poll::Ready(Err(Errno::EINTR));
         }
+        if self.held.is_none() {
+            self.held = Some(HeldFile::new(cx, &file).ok_or(Errno::EBADF)?);
+        }
         let empty = {
             let mut ready = epoll.ready.lock();
             let key = ready.wq.add_wait((POLLIN | POLLRDNORM) as u32, &cx.waker);
-            self.queued = Some((Arc::clone(&epoll), key));
+            self.queued = Some((Arc::clone(epoll), key));
             ready.list.is_empty()
         };
         if !empty {
@@ -398,5 +403,5 @@ pub fn sys_epoll_wait(
     max: usize,
     timeout: Option<Duration>,
 ) -> impl Operation<Output = Result<Vec<EpollEvent>, Errno>> {
-    EpollWait { epfd, max, timeout, until: None, queued: None, started: false }
+    EpollWait { epfd, max, timeout, until: None, queued: None, held: None, started: false }
 }

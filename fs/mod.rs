@@ -1,9 +1,10 @@
 //! Files: descriptors, and the calls that take any descriptor.
 //!
 //! linux: fs/file.c, include/linux/fs.h, include/linux/fdtable.h. Key types: [`File`],
-//! [`FilesStruct`], `FdCache`. Contexts: task. Lock: `class::Files`, for changes only.
+//! [`FilesStruct`], `FdCache`, `HeldFile`. Contexts: task. Lock: `class::Files`, for changes only.
 //! Invariants: looking a descriptor up touches no count and takes no lock while the table is
-//! unchanged; a file is released when its last descriptor is closed.
+//! unchanged; a call that sleeps counts as a descriptor (`HeldFile`); a file is released when its
+//! last one is closed.
 
 pub mod eventpoll;
 pub mod fcntl;
@@ -17,6 +18,8 @@ pub use select::{PollFd, sys_poll, sys_select};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::machine::Machine;
+use crate::kernel::sched::TaskStruct;
 use crate::kernel::sched::wait::{WaitCallback, WaitKey};
 use crate::net::socket::{Socket, Wait};
 use eventpoll::EventPoll;
@@ -67,7 +70,7 @@ pub struct File {
     pub kind: FileKind,
     f_op: &'static FileOperations,
     flags: AtomicI32,
-    /// Descriptors that refer to it.
+    /// Descriptors that refer to it, and calls that sleep on it (`f_count`).
     descriptors: AtomicUsize,
 }
 
@@ -99,7 +102,7 @@ impl File {
         self.flags.load(Ordering::Relaxed)
     }
 
-    /// The last descriptor was closed.
+    /// The last descriptor was closed, and no call sleeps on it.
     pub(crate) fn closed(&self) -> bool {
         self.descriptors.load(Ordering::Acquire) == 0
     }
@@ -282,6 +285,84 @@ pub(crate) fn fdput(cx: &mut TaskCx, fd: i32, file: Arc<File>) {
     let at = fd as usize % CACHED;
     cx.fds.fds[at] = fd;
     cx.fds.files[at] = Some(file);
+}
+
+/// Lends the file of a descriptor to a call that may sleep. One that does keeps the file until it
+/// ends, whatever the descriptor is meanwhile.
+///
+/// # Errors
+/// EBADF.
+#[inline]
+pub(crate) fn fdget_wait<T>(
+    cx: &mut TaskCx,
+    fd: i32,
+    wait: &mut Wait,
+    f: impl FnOnce(&mut TaskCx, &Arc<File>, &mut Wait) -> Poll<Result<T, Errno>>,
+) -> Poll<Result<T, Errno>> {
+    if let Some(held) = wait.held() {
+        let file = Arc::clone(held);
+        return go_on(cx, &file, wait, f);
+    }
+    let Some(file) = fdget(cx, fd) else { return Poll::Ready(Err(Errno::EBADF)) };
+    wait.f_flags = file.f_flags();
+    let polled = f(cx, &file, wait);
+    if polled.is_pending() {
+        return if wait.hold(cx, &file) { polled } else { Poll::Ready(Err(Errno::EBADF)) };
+    }
+    fdput(cx, fd, file);
+    polled
+}
+
+/// A call that slept goes on with the file it slept on.
+#[cold]
+fn go_on<R>(
+    cx: &mut TaskCx,
+    file: &Arc<File>,
+    wait: &mut Wait,
+    f: impl FnOnce(&mut TaskCx, &Arc<File>, &mut Wait) -> R,
+) -> R {
+    f(cx, file, wait)
+}
+
+/// A file that a sleeping call keeps, counted like a descriptor.
+pub(crate) struct HeldFile {
+    pub(crate) file: Arc<File>,
+    m: Arc<Machine>,
+    task: Arc<TaskStruct>,
+}
+
+impl HeldFile {
+    /// Keeps a file for a call of the task; `None` if it was closed since it was looked up.
+    ///
+    /// linux: include/linux/fs.h:get_file
+    #[cold]
+    pub(crate) fn new(cx: &TaskCx, file: &Arc<File>) -> Option<Self> {
+        let one_more = |count| if count == 0 { None } else { Some(count + 1) };
+        file.descriptors.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        let (m, task) = (Arc::clone(cx.machine()), Arc::clone(cx.task()));
+        Some(Self { file: Arc::clone(file), m, task })
+    }
+}
+
+impl fmt::Debug for HeldFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeldFile({:?})", self.file)
+    }
+}
+
+impl Drop for HeldFile {
+    /// A call may also be given up while it sleeps, with no context at hand: the file then goes in
+    /// one made for it, as Linux does it on a task's way out of the kernel.
+    ///
+    /// linux: fs/file_table.c:____fput
+    fn drop(&mut self) {
+        let last = self.file.descriptors.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && !std::thread::panicking() {
+            let mut cx = TaskCx::new(&self.m, Arc::clone(&self.task));
+            cx.enter_call();
+            (self.file.f_op.release)(&mut cx, &self.file);
+        }
+    }
 }
 
 /// Gives a file its first descriptor.

@@ -2,7 +2,7 @@
 //!
 //! linux: fs/select.c. Key types: [`PollFd`].
 
-use super::{File, NR_OPEN};
+use super::{File, HeldFile, NR_OPEN};
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::{Operation, wait::WaitKey};
 use crate::kernel::time::Ktime;
@@ -26,7 +26,7 @@ pub struct PollFd {
 /// Places in the queues of what is waited for; dropped, they are left.
 #[derive(Default)]
 struct PollTable {
-    queued: Vec<(Arc<File>, WaitKey)>,
+    queued: Vec<(HeldFile, WaitKey)>,
     until: Option<Option<Ktime>>,
     started: bool,
 }
@@ -38,29 +38,36 @@ impl PollTable {
     }
 
     fn clear(&mut self) {
-        for (file, key) in self.queued.drain(..) {
-            file.poll_forget(key);
+        for (held, key) in self.queued.drain(..) {
+            held.file.poll_forget(key);
         }
+    }
+
+    /// Waits at a file, and keeps it so long; false if it was closed since it was looked up.
+    fn queue(&mut self, cx: &TaskCx, file: &Arc<File>, events: u32) -> bool {
+        let Some(held) = HeldFile::new(cx, file) else { return false };
+        if let Some(key) = file.poll_task(events, &cx.waker) {
+            self.queued.push((held, key));
+        }
+        true
     }
 
     /// Files of the descriptors, with what is ready on each; queued for what is not, when `queue`.
     fn look(&mut self, cx: &mut TaskCx, fds: &mut [PollFd], queue: bool) -> usize {
         let mut ready = 0;
-        let waker = cx.waker.clone();
         for fd in fds.iter_mut() {
             fd.revents = 0;
             if fd.fd < 0 {
                 continue;
             }
-            let Some(file) = cx.task().files().get(fd.fd) else {
+            let wanted = fd.events | POLLERR | POLLHUP;
+            let file = cx.task().files().get(fd.fd);
+            let file = file.filter(|file| !queue || self.queue(cx, file, wanted as u16 as u32));
+            let Some(file) = file else {
                 fd.revents = POLLNVAL;
                 ready += 1;
                 continue;
             };
-            let wanted = fd.events | POLLERR | POLLHUP;
-            if queue && let Some(key) = file.poll_task(wanted as u16 as u32, &waker) {
-                self.queued.push((Arc::clone(&file), key));
-            }
             fd.revents = file.poll(cx) as i16 & wanted;
             ready += usize::from(fd.revents != 0);
         }

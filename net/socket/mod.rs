@@ -16,7 +16,7 @@ pub use calls::{
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
 pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
 
-use crate::fs::{File, FileOperations};
+use crate::fs::{File, FileOperations, HeldFile, fdget_wait};
 use crate::kernel::context::{TaskCx, Walker};
 use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
@@ -86,6 +86,8 @@ pub struct Sent {
     pub messages: usize,
     /// Bytes of the last one.
     pub bytes: usize,
+    /// What the message behind them met.
+    pub stop: Option<Errno>,
 }
 
 impl Sent {
@@ -120,6 +122,15 @@ impl<'a> MsgRecv<'a> {
     }
 }
 
+/// Room for one message of several ([`sys_recvmmsg`]).
+#[derive(Debug)]
+pub struct MmsgRecv<'a> {
+    /// For the data, in parts.
+    pub iov: &'a mut [&'a mut [u8]],
+    /// For control data.
+    pub control: &'a mut [u8],
+}
+
 /// What was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
@@ -133,14 +144,14 @@ pub struct Received {
     pub controllen: usize,
 }
 
-/// A call's wait: what it waits for, and until when. Dropped, it takes itself off the queue.
+/// A call's wait: what it waits for, and until when. Dropped, it is off the queue.
 #[derive(Debug, Default)]
 pub struct Wait {
     /// `O_*` of the file.
     pub(crate) f_flags: i32,
     /// The call's own limit (`recvmmsg`), beside the socket's.
     pub(crate) until: Option<Ktime>,
-    asleep: Option<Asleep>,
+    asleep: Option<Box<Asleep>>,
 }
 
 /// What a call that had to wait keeps from poll to poll; most calls never have one.
@@ -149,6 +160,7 @@ struct Asleep {
     span: WalkId,
     deadline: Option<Ktime>,
     queued: Option<(Arc<Sock>, WaitKey)>,
+    file: Option<HeldFile>,
 }
 
 impl Wait {
@@ -159,6 +171,24 @@ impl Wait {
             None => cx.enter_call(),
             Some(asleep) => cx.set_span(asleep.span),
         }
+    }
+
+    /// The file that the call slept on.
+    #[inline]
+    pub(crate) fn held(&self) -> Option<&Arc<File>> {
+        let held = self.asleep.as_ref()?.file.as_ref();
+        held.map(|held| &held.file)
+    }
+
+    /// Keeps the file while the call sleeps; false if it was closed since it was looked up.
+    #[cold]
+    pub(crate) fn hold(&mut self, cx: &TaskCx, file: &Arc<File>) -> bool {
+        let held = HeldFile::new(cx, file);
+        let kept = held.is_some();
+        if let Some(asleep) = &mut self.asleep {
+            asleep.file = held;
+        }
+        kept
     }
 
     /// Neither the file nor the call says that it must not.
@@ -187,7 +217,8 @@ impl Wait {
             let sends = events & POLLOUT as u32 != 0;
             let timeout = if sends { state.opts.sndtimeo } else { state.opts.rcvtimeo };
             drop(state);
-            Asleep { span: cx.span(), deadline: deadline(cx, timeout), queued: None }
+            let deadline = deadline(cx, timeout);
+            Box::new(Asleep { span: cx.span(), deadline, queued: None, file: None })
         });
         let until = [asleep.deadline, self.until].into_iter().flatten().min();
         if until.is_some_and(|at| cx.now() >= at) {
@@ -214,18 +245,15 @@ impl Wait {
     }
 }
 
-impl Drop for Wait {
-    #[inline]
+impl Drop for Asleep {
+    #[cold]
     fn drop(&mut self) {
-        if let Some(asleep) = &mut self.asleep
-            && let Some((sk, key)) = asleep.queued.take()
-        {
+        if let Some((sk, key)) = self.queued.take() {
             leave_queue(sk, key);
         }
     }
 }
 
-#[cold]
 fn leave_queue(sk: Arc<Sock>, key: WaitKey) {
     let mut wakeups = Vec::new();
     {
@@ -328,4 +356,19 @@ fn sockfd_lookup_light<R: Fails>(
     };
     crate::fs::fdput(cx, fd, file);
     result
+}
+
+/// The same for a call that may sleep: it keeps the file until it ends.
+#[inline]
+fn sockfd_lookup_wait<T>(
+    cx: &mut TaskCx,
+    fd: i32,
+    wait: &mut Wait,
+    f: impl FnOnce(&mut TaskCx, &Socket, &mut Wait) -> Poll<Result<T, Errno>>,
+) -> Poll<Result<T, Errno>> {
+    walk!(cx, sockfd_lookup_light => fd as u64);
+    fdget_wait(cx, fd, wait, |cx, file, wait| match file.socket() {
+        Some(socket) => f(cx, socket, wait),
+        None => Poll::Ready(Err(Errno::ENOTSOCK)),
+    })
 }

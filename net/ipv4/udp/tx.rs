@@ -108,6 +108,8 @@ pub(super) fn udp_sendmsg(
                 state.err.is_some() || sk.sock_wspace()
             })
         }
+        // Whoever sends the rest learns of the error, and does not meet it again.
+        Some(Stop::Error(error)) => Poll::Ready(Ok(Sent { stop: Some(error), ..sent })),
         _ => Poll::Ready(Ok(sent)),
     }
 }

@@ -1,10 +1,21 @@
 //! Descriptor tables: how far they go, and calls that outlive their descriptor.
 
-use crate::util::{A, Pair, udp};
+use crate::util::{A, B, Pair, addr, send, udp};
+use stack::fs::eventpoll::EpollEvent;
 use stack::fs::select::FdSets;
-use stack::fs::{exit_files, sys_close, sys_dup2, sys_select};
+use stack::fs::{
+    PollFd, exit_files, sys_close, sys_dup2, sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait,
+    sys_poll, sys_read, sys_select,
+};
+use stack::kernel::context::TaskCx;
+use stack::kernel::sched::{Operation, TaskStruct, poll_operation};
+use stack::net::socket::{MmsgRecv, sys_bind, sys_recvfrom, sys_recvmmsg, sys_socket};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::poll::{EPOLL_CTL_ADD, EPOLLIN, POLLIN, POLLNVAL};
+use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
 
 fn read(fds: &[i32]) -> FdSets {
     FdSets { read: fds.to_vec(), ..FdSets::default() }
@@ -32,12 +43,173 @@ fn select_looks_no_further_than_the_table_goes() {
         assert_eq!(beyond, read(&[end]));
     }
     let child = cx.task().files().dup_fd();
-    let task = stack::kernel::sched::TaskStruct::with_files("child", cx.cpu(), child);
-    let mut child = stack::kernel::context::TaskCx::new(&pair.a, task);
+    let task = TaskStruct::with_files("child", cx.cpu(), child);
+    let mut child = TaskCx::new(&pair.a, task);
     let mut select = |cx: &mut _, sets: &mut FdSets| pair.run(cx, sys_select(sets, now));
     assert_eq!(select(&mut child, &mut read(&[64])), Ok(0), "a copy has what is needed");
     exit_files(&mut child);
     exit_files(&mut cx);
     drop((child, cx));
     pair.assert_clean();
+}
+
+/// Two tasks of a process, and a socket of each in turn under one descriptor.
+struct Shared {
+    pair: Pair,
+    sleeper: TaskCx,
+    other: TaskCx,
+    peer: TaskCx,
+    sender: i32,
+}
+
+const FD: i32 = 0;
+
+impl Shared {
+    fn new(seed: u64) -> Self {
+        let pair = Pair::new(seed);
+        let mut sleeper = pair.on_a();
+        let files = Arc::clone(sleeper.task().files());
+        let task = TaskStruct::with_files("other", sleeper.cpu(), files);
+        let other = TaskCx::new(&pair.a, task);
+        let mut peer = pair.on_b();
+        let sender = udp(&mut peer, B, 7);
+        assert_eq!(udp(&mut sleeper, A, 4000), FD);
+        Self { pair, sleeper, other, peer, sender }
+    }
+
+    /// Begins a call, which goes to sleep.
+    fn begin<O: Operation>(&mut self, op: &mut O) {
+        let polled = poll_operation(&mut self.sleeper, Waker::noop(), op);
+        assert!(polled.is_pending(), "it sleeps");
+    }
+
+    fn go_on<O: Operation>(&mut self, op: &mut O) -> O::Output {
+        match poll_operation(&mut self.sleeper, Waker::noop(), op) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it sleeps still"),
+        }
+    }
+
+    /// Closes the descriptor and gives its number to a socket on another port, which gets
+    /// something to read at once; then so does the first one.
+    fn replace(&mut self) {
+        sys_close(&mut self.other, FD).expect("open");
+        self.take_number();
+    }
+
+    fn take_number(&mut self) {
+        assert_eq!(udp(&mut self.other, A, 5000), FD, "the same number");
+        for (data, port) in [(&b"new"[..], 5000), (b"old", 4000)] {
+            send(&mut self.pair, &mut self.peer, self.sender, data, addr(A, port));
+        }
+        self.pair.world.settle();
+    }
+
+    /// Whether the first socket has its port yet.
+    fn is_held(&mut self) -> bool {
+        let fd = sys_socket(&mut self.other, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+        let bound = sys_bind(&mut self.other, fd, &addr(A, 4000));
+        sys_close(&mut self.other, fd).expect("open");
+        bound == Err(Errno::EADDRINUSE)
+    }
+
+    fn finish(mut self) {
+        let mut data = [0; 8];
+        let read = sys_recvfrom(FD, &mut data, MSG_DONTWAIT);
+        assert!(self.pair.run(&mut self.other, read).is_ok(), "the new one kept what it got");
+        exit_files(&mut self.other);
+        exit_files(&mut self.peer);
+        let Self { mut pair, sleeper, other, peer, .. } = self;
+        drop((sleeper, other, peer));
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn a_sleeping_call_goes_on_with_its_own_socket() {
+    let mut shared = Shared::new(61);
+    let mut data = [0; 8];
+    let mut op = sys_recvfrom(FD, &mut data, 0);
+    shared.begin(&mut op);
+    shared.replace();
+    assert!(shared.is_held(), "closing does not end the call");
+    let (len, _) = shared.go_on(&mut op).expect("what came for the socket it was called on");
+    drop(op);
+    assert_eq!(&data[..len], b"old");
+    assert!(!shared.is_held(), "released by the call's end");
+    shared.finish();
+}
+
+#[test]
+fn so_do_read_and_recvmmsg() {
+    let mut shared = Shared::new(62);
+    let mut data = [0; 8];
+    let mut op = sys_read(FD, &mut data);
+    shared.begin(&mut op);
+    shared.replace();
+    assert_eq!(shared.go_on(&mut op), Ok(3));
+    drop(op);
+    assert_eq!(&data[..3], b"old");
+    shared.finish();
+
+    let mut shared = Shared::new(63);
+    let mut buffers = [[0; 8]; 2];
+    let mut parts = buffers.each_mut().map(|buffer| [&mut buffer[..]]);
+    let mut rooms = parts.each_mut().map(|iov| MmsgRecv { iov, control: &mut [] });
+    let mut op = sys_recvmmsg(FD, &mut rooms, 0, None);
+    shared.begin(&mut op);
+    shared.replace();
+    let polled = poll_operation(&mut shared.sleeper, Waker::noop(), &mut op);
+    assert!(polled.is_pending(), "one came, it waits for the other");
+    send(&mut shared.pair, &mut shared.peer, shared.sender, b"2nd", addr(A, 4000));
+    shared.pair.world.settle();
+    assert_eq!(shared.go_on(&mut op).map(|got| got.len()), Ok(2));
+    drop(op);
+    assert_eq!(buffers.map(|buffer| [buffer[0], buffer[1], buffer[2]]), [*b"old", *b"2nd"]);
+    shared.finish();
+}
+
+#[test]
+fn a_call_given_up_releases_its_file() {
+    let mut shared = Shared::new(64);
+    let mut data = [0; 8];
+    let mut op = sys_recvfrom(FD, &mut data, 0);
+    shared.begin(&mut op);
+    shared.replace();
+    assert!(shared.is_held());
+    drop(op);
+    assert!(!shared.is_held());
+    shared.finish();
+}
+
+#[test]
+fn poll_keeps_what_it_waits_for_and_looks_its_number_up_anew() {
+    let mut shared = Shared::new(65);
+    let mut fds = [PollFd { fd: FD, events: POLLIN, revents: 0 }];
+    let mut op = sys_poll(&mut fds, None);
+    shared.begin(&mut op);
+    sys_close(&mut shared.other, FD).expect("open");
+    assert!(shared.is_held());
+    assert_eq!(shared.go_on(&mut op), Ok(1));
+    drop(op);
+    assert_eq!(fds[0].revents, POLLNVAL);
+    assert!(!shared.is_held());
+    shared.take_number();
+    shared.finish();
+}
+
+#[test]
+fn a_wait_outlives_its_epoll_descriptor() {
+    let mut shared = Shared::new(66);
+    let ep = sys_epoll_create1(&mut shared.other, 0).expect("made");
+    let event = EpollEvent { events: EPOLLIN, data: 9 };
+    sys_epoll_ctl(&mut shared.other, ep, EPOLL_CTL_ADD, FD, event).expect("added");
+    let mut op = sys_epoll_wait(ep, 8, None);
+    shared.begin(&mut op);
+    sys_close(&mut shared.other, ep).expect("open");
+    send(&mut shared.pair, &mut shared.peer, shared.sender, b"new", addr(A, 4000));
+    shared.pair.world.settle();
+    assert_eq!(shared.go_on(&mut op), Ok(vec![event]));
+    drop(op);
+    shared.finish();
 }

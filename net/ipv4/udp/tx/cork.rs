@@ -39,7 +39,7 @@ pub(super) fn udp_send_corked(
         match cork(cx, sk, msg) {
             Ok(len) => sent.add(len),
             Err(error) if sent.messages == 0 => return Err(error),
-            Err(_) => break,
+            Err(error) => return Ok(Sent { stop: Some(error), ..sent }),
         }
     }
     Ok(sent)

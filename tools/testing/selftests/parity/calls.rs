@@ -96,11 +96,11 @@ pub trait Calls {
     fn recvfrom(&mut self, fd: i32, len: usize, flags: i32) -> Got;
     /// recvmsg(2)
     fn recvmsg(&mut self, fd: i32, room: &Room, flags: i32) -> Got;
-    /// recvmmsg(2): each message into its own buffer of `len` bytes.
+    /// recvmmsg(2): each message into its own room.
     fn recvmmsg(
         &mut self,
         fd: i32,
-        lens: &[usize],
+        rooms: &[Room],
         flags: i32,
         timeout_ms: Option<u64>,
     ) -> Result<Vec<Got>, i32>;

@@ -250,12 +250,11 @@ impl Calls for Kernel {
     fn recvmmsg(
         &mut self,
         fd: i32,
-        lens: &[usize],
+        rooms: &[Room],
         flags: i32,
         timeout_ms: Option<u64>,
     ) -> Result<Vec<Got>, i32> {
-        let mut all: Vec<Incoming> =
-            lens.iter().map(|len| Incoming::new(&Room::of(*len))).collect();
+        let mut all: Vec<Incoming> = rooms.iter().map(Incoming::new).collect();
         let mut headers: Vec<mmsghdr> =
             all.iter_mut().map(|one| mmsghdr { msg_hdr: one.header(), msg_len: 0 }).collect();
         let mut limit = timeout_ms.map(|ms| timespec {

@@ -2,7 +2,7 @@
 
 use super::checks;
 use crate::probe::{ANY, FOREIGN, LO, NET, sa};
-use crate::{Outgoing, Probe};
+use crate::{Outgoing, Probe, Room};
 use uapi::in_::{IP_RECVERR, IP_TTL};
 use uapi::poll::{POLLERR, POLLIN, POLLOUT};
 use uapi::socket::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, SO_ERROR, SOL_IP, SOL_SOCKET};
@@ -72,7 +72,10 @@ fn refused_is_told_by_each_call(p: &mut Probe<'_>) {
     p.recvmsg("recvmsg", fd, (8, 64), 0);
     let _ = p.send("to nobody", fd, b"x", 0);
     p.recvmsg("not from the queue", fd, (8, 64), MSG_ERRQUEUE);
-    let got = p.calls.recvmmsg(fd, &[8, 8], MSG_DONTWAIT, None).map(|got| got.len() as i64);
+    let got = p
+        .calls
+        .recvmmsg(fd, &[Room::of(8), Room::of(8)], MSG_DONTWAIT, None)
+        .map(|got| got.len() as i64);
     let _ = p.ret("recvmmsg", got);
     let _ = p.send("to nobody", fd, b"x", 0);
     let msgs = vec![Outgoing { parts: vec![b"x".to_vec()], ..Outgoing::default() }; 3];

@@ -155,9 +155,29 @@ pub struct SockError {
     pub to: uapi::in_::SockaddrIn,
     /// Who reported it; `None`: this machine.
     pub offender: Option<u32>,
+    /// What brought it; `None`: nothing did.
+    pub packet: Option<ErrorPacket>,
+}
+
+/// What is kept of the packet that brought an ICMP error, for who asks to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPacket {
+    /// The device it came in at.
+    pub ifindex: u16,
+    /// Where it was sent to.
+    pub daddr: u32,
+    /// Its time to live, when it arrived.
+    pub ttl: u8,
+    /// Its type of service.
+    pub tos: u8,
 }
 
 impl SockError {
+    /// linux: net/core/skbuff.c:is_icmp_err_skb
+    pub(crate) fn is_icmp(&self) -> bool {
+        self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_ICMP
+    }
+
     /// What it is charged with.
     fn truesize(&self) -> usize {
         self.payload.len() + 256

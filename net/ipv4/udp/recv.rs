@@ -66,7 +66,7 @@ fn udp_recv_special(
     if msg.flags & MSG_ERRQUEUE == 0 {
         return udp_peekmsg(cx, sk, msg, wait);
     }
-    msg.received = ip_recv_error(sk, msg)?;
+    msg.received = ip_recv_error(cx, sk, msg)?;
     Poll::Ready(Ok(()))
 }
 

@@ -104,9 +104,13 @@ pub(super) fn udp_sendmsg(
         Some(Stop::Error(error)) if sent.messages == 0 => Poll::Ready(Err(error)),
         Some(Stop::NoRoom) if sent.messages == 0 => {
             let flags = batch.iter().next().map_or(0, |(_, flags)| flags);
-            wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
+            let room = wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
                 state.err.is_some() || sk.sock_wspace()
-            })
+            });
+            if room.is_ready() {
+                cx.count(UdpMib::SndbufErrors);
+            }
+            room
         }
         // Whoever sends the rest learns of the error, and does not meet it again.
         Some(Stop::Error(error)) => Poll::Ready(Ok(Sent { stop: Some(error), ..sent })),
@@ -193,6 +197,7 @@ fn prepare(template: &Template, (msg, flags): Msg<'_>) -> Result<Send4, Errno> {
         send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
         send.priority = ipc.priority.unwrap_or(send.priority);
+        send.flow.mark = ipc.mark.unwrap_or(send.flow.mark);
         if ipc.addr != 0 {
             send.flow.saddr = ipc.addr;
         }
@@ -318,12 +323,16 @@ fn udp_send_one(
         return Err(stop);
     }
     let sent = send_datagram(cx, sk, dst, plan, len, |to| copy_from_iter(msg.iov, to));
-    // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
-        Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
-        Err(error) => Err(error.into()),
         Ok(()) => Ok(len),
+        Err(error) => Ok(not_sent(error, template.recverr).map(|()| len)?),
     }
+}
+
+/// RFC 768 knows no report of a drop on this machine: only who asked for errors hears of it.
+#[cold]
+fn not_sent(error: Errno, recverr: bool) -> Result<(), Errno> {
+    if error == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(error) }
 }
 
 #[inline(never)]
@@ -463,7 +472,8 @@ fn send_datagram(
     let sent = udp_send_skb(cx, skb);
     match sent {
         Ok(()) => cx.count(UdpMib::OutDatagrams),
-        Err(_) => cx.count(UdpMib::SndbufErrors),
+        Err(Errno::ENOBUFS) => cx.count(UdpMib::SndbufErrors),
+        Err(_) => (),
     }
     sent
 }

@@ -8,6 +8,7 @@ mod igb;
 mod ip;
 mod routed;
 mod seed;
+mod sockets;
 mod testdev;
 mod udp;
 mod util;

@@ -7,6 +7,7 @@
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::{Tables, update_tables};
 use crate::net::core::dev::{DevId, NetDevice};
+use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::fib::{FibInfo, FibTable};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -174,7 +175,7 @@ pub fn inet_insert_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, ifa: IfAddr) -> Re
     let (id, up) = (dev.ifindex, dev.up());
     let notify = update_tables(cx, |t| {
         let slot = t.net.in_devs.get_mut(usize::from(id.0)).ok_or(Errno::ENODEV)?;
-        let in_dev = Arc::make_mut(slot.get_or_insert_default());
+        let in_dev = Arc::make_mut(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
         if in_dev.ifa_list.iter().any(|there| there.local == ifa.local) {
             return Err(Errno::EEXIST);
         }
@@ -209,6 +210,14 @@ pub fn inet_del_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: Ipv4Addr) -> Re
     })
 }
 
+/// The IPv4 side of a device, as it begins.
+///
+/// linux: net/ipv4/devinet.c:inetdev_init
+fn inetdev_init(sysctl: &Sysctls) -> Arc<InDevice> {
+    let cnf = Ipv4DevConf { forwarding: sysctl.ip_forward, ..Ipv4DevConf::default() };
+    Arc::new(InDevice { cnf, ..InDevice::default() })
+}
+
 /// Changes a device's settings.
 ///
 /// # Errors
@@ -220,7 +229,8 @@ pub fn update_devconf(
 ) -> Result<(), Errno> {
     update_tables(cx, |t| {
         let slot = t.net.in_devs.get_mut(usize::from(dev.0)).ok_or(Errno::ENODEV)?;
-        change(&mut Arc::make_mut(slot.get_or_insert_default()).cnf);
+        let in_dev = slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl));
+        change(&mut Arc::make_mut(in_dev).cnf);
         Ok(())
     })
 }

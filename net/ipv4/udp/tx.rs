@@ -8,7 +8,7 @@ pub(super) mod cork;
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
-use crate::net::core::dst::Dst;
+use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::InetSkbParm;
@@ -27,7 +27,7 @@ use uapi::in_::{
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
+use uapi::socket::{AF_UNSPEC, MSG_CONFIRM, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
 use uapi::udp::UdpHdr;
 use zerocopy::IntoBytes;
 
@@ -308,9 +308,12 @@ fn udp_send_one(
             if flags & MSG_MORE != 0 {
                 return Err(Stop::Cork);
             }
+            if !msg.control.is_empty() {
+                sock_kmalloc(cx, msg.control.len())?;
+            }
             let send = prepare(template, (msg, flags))?;
             let dst = ip_route_output_ports(cx, &send.flow)?;
-            if flags & MSG_PROBE != 0 {
+            if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &send, &dst, flags)? {
                 cx.cpu.routes.give_back(dst);
                 return Ok(len);
             }
@@ -333,6 +336,28 @@ fn udp_send_one(
 #[cold]
 fn not_sent(error: Errno, recverr: bool) -> Result<(), Errno> {
     if error == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(error) }
+}
+
+/// Control data is a copy that a socket may not have too much of.
+///
+/// linux: net/core/sock.c:sock_kmalloc
+#[cold]
+fn sock_kmalloc(cx: &BhCx<'_>, bytes: usize) -> Result<(), Errno> {
+    let room = bytes < cx.t.net.sysctl.optmem_max as usize;
+    if room { Ok(()) } else { Err(Errno::ENOBUFS) }
+}
+
+/// `MSG_CONFIRM`: the sender has proof that the way works. True when nothing else is wanted
+/// (`MSG_PROBE`).
+#[cold]
+fn confirm(cx: &mut BhCx<'_>, send: &Send4, dst: &Dst, flags: i32) -> Result<bool, Errno> {
+    if dst.is_broadcast() && !send.broadcast {
+        return Err(Errno::EACCES);
+    }
+    if flags & MSG_CONFIRM != 0 {
+        dst_confirm_neigh(cx, dst, dst_addr(send, dst));
+    }
+    Ok(flags & MSG_PROBE != 0)
 }
 
 #[inline(never)]

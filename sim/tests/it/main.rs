@@ -6,6 +6,7 @@ mod files;
 mod golden;
 mod igb;
 mod ip;
+mod neigh;
 mod routed;
 mod seed;
 mod sockets;

@@ -9,10 +9,13 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::Operation;
 use stack::kernel::trace::drop_reason::DropReason;
+use stack::net::core::dev::dev_queue_xmit;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
-use stack::net::core::skbuff::Skb;
+use stack::net::core::skbuff::{Skb, alloc_skb};
+use stack::net::core::snmp::Mib;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
-use stack::net::socket::{MsgSend, sys_sendmsg, sys_sendto, sys_setsockopt};
+use stack::net::socket::{MsgSend, sys_getsockopt, sys_sendmsg, sys_sendto, sys_setsockopt};
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,8 +24,8 @@ use uapi::in_::{IP_RECVERR, IP_TOS};
 use uapi::pkt_sched::{TC_PRIO_BESTEFFORT, TC_PRIO_BULK, TC_PRIO_INTERACTIVE};
 use uapi::snmp::UdpMib;
 use uapi::socket::{
-    CmsgWriter, MSG_DONTWAIT, MSG_MORE, SO_MARK, SO_PRIORITY, SO_RCVBUF, SO_SNDBUF, SOL_IP,
-    SOL_SOCKET, SOL_UDP,
+    CmsgWriter, MSG_DONTWAIT, MSG_MORE, SO_MARK, SO_PRIORITY, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF,
+    SO_SNDBUFFORCE, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 
 fn int(value: i32) -> [u8; 4] {
@@ -211,4 +214,90 @@ fn only_want_of_room_counts_as_a_send_buffer_error() {
     assert_eq!(one.send(b"x", 0), Err(Errno::EPERM));
     assert_eq!(one.counts(), (out, errors));
     one.finish();
+}
+
+#[test]
+fn settings_bound_the_buffers() {
+    let mut pair = Pair::new(72);
+    let mut cx = pair.on_a();
+    update_sysctls(&mut cx, |sysctl| {
+        (sysctl.rmem_default, sysctl.rmem_max) = (50_000, 60_000);
+        (sysctl.wmem_default, sysctl.wmem_max) = (70_000, 80_000);
+    });
+    let fd = udp(&mut cx, A, 4000);
+    let option = |cx: &mut TaskCx, name, value: Option<i32>| {
+        if let Some(value) = value {
+            sys_setsockopt(cx, fd, SOL_SOCKET, name, &int(value)).expect("set");
+        }
+        let told = sys_getsockopt(cx, fd, SOL_SOCKET, name).expect("there");
+        i32::from_ne_bytes(told.try_into().expect("a number"))
+    };
+    assert_eq!(option(&mut cx, SO_RCVBUF, None), 50_000);
+    assert_eq!(option(&mut cx, SO_SNDBUF, None), 70_000);
+    assert_eq!(option(&mut cx, SO_RCVBUF, Some(59_999)), 2 * 59_999);
+    assert_eq!(option(&mut cx, SO_RCVBUF, Some(1 << 30)), 2 * 60_000, "rmem_max");
+    assert_eq!(option(&mut cx, SO_SNDBUF, Some(1 << 30)), 2 * 80_000, "wmem_max");
+    for (force, name) in [(SO_RCVBUFFORCE, SO_RCVBUF), (SO_SNDBUFFORCE, SO_SNDBUF)] {
+        sys_setsockopt(&mut cx, fd, SOL_SOCKET, force, &int(100_000)).expect("set");
+        assert_eq!(option(&mut cx, name, None), 200_000, "beyond it by force");
+    }
+    // And what a message's control data may take.
+    update_sysctls(&mut cx, |sysctl| sysctl.optmem_max = 64);
+    let (iov, to) = ([IoSlice::new(b"x")], addr(B, 7));
+    for (len, done) in [(63, Err(Errno::EINVAL)), (64, Err(Errno::ENOBUFS))] {
+        let control = vec![0; len];
+        let msg = MsgSend { iov: &iov, name: Some(&to), control: &control, flags: 0 };
+        assert_eq!(pair.run(&mut cx, sys_sendmsg(fd, msg)), done, "{len}");
+    }
+    exit_files(&mut cx);
+    drop(cx);
+    pair.assert_clean();
+}
+
+#[test]
+fn unknown_options_are_counted() {
+    let pair = Pair::new(73);
+    let mut cx = pair.on_a();
+    let fd = udp(&mut cx, A, 4000);
+    let count = || pair.a.mib().get(Mib::UnknownOptions);
+    assert_eq!(sys_setsockopt(&mut cx, fd, SOL_IP, 999, &int(1)), Err(Errno::ENOPROTOOPT));
+    assert_eq!(count(), 1);
+    assert_eq!(sys_getsockopt(&mut cx, fd, SOL_SOCKET, 999), Err(Errno::ENOPROTOOPT));
+    assert_eq!(sys_getsockopt(&mut cx, fd, 999, 1), Err(Errno::EOPNOTSUPP));
+    assert_eq!(count(), 3);
+    assert_eq!(sys_setsockopt(&mut cx, fd, SOL_SOCKET, SO_MARK, &[]), Err(Errno::EINVAL));
+    assert_eq!(count(), 3, "known, but not so");
+    exit_files(&mut cx);
+}
+
+#[test]
+fn fragments_that_timed_out_elsewhere_are_no_error() {
+    let mut pair = Pair::new(74);
+    let mut ends = pair.ends();
+    let client = udp(&mut ends.a, A, 4000);
+    sys_setsockopt(&mut ends.a, client, SOL_IP, IP_RECVERR, &int(1)).expect("set");
+    let sk = pair.a.net().udp_table.dump().remove(0);
+    let quote = frame::udp((A, 4000), (B, 9), b"lost");
+    let dev = Arc::clone(pair.b.tables().net.dev_by_name("eth0").expect("there"));
+    let to_a = Arc::clone(pair.a.tables().net.dev_by_name("eth0").expect("there")).dev_addr();
+    let mut reports = Vec::new();
+    for code in [0, 1] {
+        let packet = frame::ip(1, B, A, &frame::icmp(11, code, [0; 4], &quote));
+        ends.b.enter_call();
+        ends.b.local_bh_disable(|bh| {
+            let frame = frame::ether(to_a, 0x0800, &packet);
+            let mut skb = alloc_skb(bh, frame.len()).expect("room");
+            skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
+            skb.dev = Some(dev.ifindex);
+            dev_queue_xmit(bh, skb, &dev);
+        });
+        pair.world.settle();
+        reports.push(sk.state().error_queue.len());
+    }
+    assert_eq!(reports, [1, 1], "time to live is, reassembly time is not");
+    assert_eq!(pair.a.mib().get(uapi::snmp::IcmpMib::InTimeExcds), 2);
+    drop(sk);
+    exit_files(&mut ends.a);
+    drop(ends);
+    pair.assert_clean();
 }

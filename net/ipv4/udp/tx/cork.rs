@@ -4,18 +4,18 @@
 //! locked for the whole of a call.
 
 use super::{
-    Msg, Plan, Send4, Stop, check_way, iov_length, not_sent, prepare, send_datagram,
-    sock_alloc_send, template,
+    Msg, Plan, Send4, Stop, check_way, dst_addr, iov_length, not_sent, prepare, send_datagram,
+    sock_alloc_send, sock_kmalloc, template,
 };
 use crate::kernel::context::{BhCx, TaskCx};
-use crate::net::core::dst::Dst;
+use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::socket::{SendBatch, Sent};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::ip::IpHdr;
-use uapi::socket::{MSG_MORE, MSG_OOB};
+use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_OOB};
 use uapi::udp::UdpHdr;
 
 /// The most a datagram carries: an IP packet less its headers.
@@ -54,6 +54,9 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize,
     if flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
+    if !msg.control.is_empty() {
+        cx.local_bh_disable(|bh| sock_kmalloc(bh, msg.control.len()))?;
+    }
     let mut guard = sk.lock_sock(cx);
     let begun = guard.state().udp.pending.take();
     let (sk, cx) = guard.parts();
@@ -70,7 +73,10 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize,
     }
     // The way is found again when it is sent: it may be another by then.
     cx.local_bh_disable(|bh| {
-        let (_, dst) = route_datagram(bh, sk, pending.send, whole)?;
+        let (plan, dst) = route_datagram(bh, sk, pending.send, whole)?;
+        if flags & MSG_CONFIRM != 0 {
+            dst_confirm_neigh(bh, &dst, dst_addr(&plan.send, &dst));
+        }
         bh.cpu.routes.give_back(dst);
         Ok::<(), Errno>(())
     })?;

@@ -284,6 +284,11 @@ fn broadcast_needs_leave(p: &mut Probe<'_>) {
         }
     }
     let _ = p.connect("connect, not allowed", fd, all[0], 4001);
+    for flags in [MSG_PROBE, MSG_CONFIRM, MSG_PROBE | MSG_CONFIRM] {
+        let name = sa(all[0], 4001);
+        let ret = p.calls.sendto(fd, b"x", flags | MSG_DONTWAIT, Some(&name));
+        let _ = p.ret("confirmed, not allowed", ret);
+    }
 }
 
 fn to_itself(p: &mut Probe<'_>) {

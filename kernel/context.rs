@@ -118,100 +118,75 @@ struct Place<'a> {
     context: Context,
 }
 
-// The two recorders can't unwind: the packet path would otherwise keep every packet it holds in
-// memory around each station, for a drop that never comes. That is what the ABI is for; nothing
-// foreign calls them. What they call neither panics nor waits.
-#[cold]
-#[inline(never)]
-#[allow(improper_ctypes_definitions, reason = "called from here alone")]
-extern "C" fn record_packet(place: &Place<'_>, skb: &SkBuff, point: Point, arg: u64) {
-    place.m.tracer.record(Record {
-        time: place.m.platform.ktime_get(),
-        id: skb.walk_id,
-        arg,
-        len: u16::try_from(skb.len()).unwrap_or(u16::MAX),
-        dev: skb.dev.map_or(0, |dev| dev.0),
-        point,
-        cpu: place.cpu.0,
-        context: place.context,
-    });
-}
-
-#[cold]
-#[inline(never)]
-#[allow(improper_ctypes_definitions, reason = "called from here alone")]
-extern "C" fn record_span(place: &Place<'_>, id: WalkId, point: Point, arg: u64) {
-    let time = place.m.platform.ktime_get();
-    let (cpu, context) = (place.cpu.0, place.context);
-    place.m.tracer.record(Record { time, id, arg, len: 0, dev: 0, point, cpu, context });
-}
-
-// A task's context outlives its stations, so it is what is handed over: a station keeps no place on
-// its stack and can end in a jump to the next.
-#[cold]
-#[inline(never)]
-#[allow(improper_ctypes_definitions, reason = "called from here alone")]
-extern "C" fn record_task_packet(cx: &TaskCx, skb: &SkBuff, point: Point, arg: u64) {
-    let place = Place { m: &cx.m, cpu: cx.cpu, context: Context::Task };
-    record_packet(&place, skb, point, arg);
-}
-
-#[cold]
-#[inline(never)]
-#[allow(improper_ctypes_definitions, reason = "called from here alone")]
-extern "C" fn record_task_span(cx: &TaskCx, point: Point, arg: u64) {
-    let place = Place { m: &cx.m, cpu: cx.cpu, context: Context::Task };
-    record_span(&place, cx.span, point, arg);
-}
-
-impl Walker for HardirqCx<'_> {
-    #[inline(always)]
-    fn span(&self) -> WalkId {
-        self.span
+impl Place<'_> {
+    fn packet(&self, skb: &SkBuff, point: Point, arg: u64) {
+        self.m.tracer.record(Record {
+            time: self.m.platform.ktime_get(),
+            id: skb.walk_id,
+            arg,
+            len: u16::try_from(skb.len()).unwrap_or(u16::MAX),
+            dev: skb.dev.map_or(0, |dev| dev.0),
+            point,
+            cpu: self.cpu.0,
+            context: self.context,
+        });
     }
-    #[inline(always)]
-    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        let place = Place { m: self.m, cpu: self.cpu.id, context: Context::Hardirq };
-        record_packet(&place, skb, point, arg);
-    }
-    #[inline(always)]
-    fn walk_span(&self, point: Point, arg: u64) {
-        let place = Place { m: self.m, cpu: self.cpu.id, context: Context::Hardirq };
-        record_span(&place, self.span, point, arg);
+
+    fn span(&self, id: WalkId, point: Point, arg: u64) {
+        let time = self.m.platform.ktime_get();
+        let (cpu, context) = (self.cpu.0, self.context);
+        self.m.tracer.record(Record { time, id, arg, len: 0, dev: 0, point, cpu, context });
     }
 }
 
-impl Walker for BhCx<'_> {
-    #[inline(always)]
-    fn span(&self) -> WalkId {
-        self.span
-    }
-    #[inline(always)]
-    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        let place = Place { m: self.m, cpu: self.cpu.id, context: self.context };
-        record_packet(&place, skb, point, arg);
-    }
-    #[inline(always)]
-    fn walk_span(&self, point: Point, arg: u64) {
-        let place = Place { m: self.m, cpu: self.cpu.id, context: self.context };
-        record_span(&place, self.span, point, arg);
-    }
+/// Makes a context leave records.
+///
+/// The recorders can't unwind: the packet path would otherwise keep every packet it holds in memory
+/// around each station, for a drop that never comes. That is what the ABI is for; nothing foreign
+/// calls them, and what they call neither panics nor waits. They take the context itself: a station
+/// keeps no place on its stack, and can end in a jump to the next.
+macro_rules! walker {
+    ($cx:ty, $packet:ident, $at_span:ident, |$this:ident| $place:expr) => {
+        #[cold]
+        #[inline(never)]
+        #[allow(improper_ctypes_definitions, reason = "called from here alone")]
+        extern "C" fn $packet($this: &$cx, skb: &SkBuff, point: Point, arg: u64) {
+            $place.packet(skb, point, arg);
+        }
+
+        #[cold]
+        #[inline(never)]
+        #[allow(improper_ctypes_definitions, reason = "called from here alone")]
+        extern "C" fn $at_span($this: &$cx, point: Point, arg: u64) {
+            $place.span($this.span, point, arg);
+        }
+
+        impl Walker for $cx {
+            #[inline(always)]
+            fn span(&self) -> WalkId {
+                self.span
+            }
+            #[inline(always)]
+            fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
+                $packet(self, skb, point, arg);
+            }
+            #[inline(always)]
+            fn walk_span(&self, point: Point, arg: u64) {
+                $at_span(self, point, arg);
+            }
+        }
+    };
 }
 
-impl Walker for TaskCx {
-    #[inline(always)]
-    fn span(&self) -> WalkId {
-        self.span
-    }
-    #[inline(always)]
-    fn walk_packet(&self, skb: &SkBuff, point: Point, arg: u64) {
-        record_task_packet(self, skb, point, arg);
-    }
-    #[inline(always)]
-    fn walk_span(&self, point: Point, arg: u64) {
-        record_task_span(self, point, arg);
-    }
-}
+walker!(HardirqCx<'_>, hardirq_packet, hardirq_span, |cx| {
+    Place { m: cx.m, cpu: cx.cpu.id, context: Context::Hardirq }
+});
+walker!(BhCx<'_>, bh_packet, bh_span, |cx| {
+    Place { m: cx.m, cpu: cx.cpu.id, context: cx.context }
+});
+walker!(TaskCx, task_packet, task_span, |cx| {
+    Place { m: &cx.m, cpu: cx.cpu, context: Context::Task }
+});
 
 impl<'a> HardirqCx<'a> {
     /// The machine.
@@ -416,9 +391,7 @@ impl Owed {
 
     #[inline(never)]
     fn settle(&mut self, cx: &mut BhCx<'_>) {
-        for skb in self.freed.drain(..) {
-            cx.free_skb(skb);
-        }
+        cx.free_skbs(&mut self.freed);
         if std::mem::take(&mut self.counted) {
             for (mib, count) in UdpMib::ALL.iter().zip(&mut self.udp) {
                 cx.cpu.mib.add((*mib).into(), std::mem::take(count));

@@ -77,10 +77,14 @@ pub struct FrameBatch {
     entries: Vec<Entry>,
     /// Entries before this one were dropped at the front.
     front: usize,
-    /// Sum of the frames' lengths.
-    bytes: usize,
-    /// A frame with a packet id was appended since the batch was last cleared.
-    traced: bool,
+    /// Whatever bits the packet ids have that were appended since the batch was last cleared.
+    ids: u64,
+}
+
+#[cold]
+fn grow(arena: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
+    arena.resize(end, 0);
+    &mut arena[start..end]
 }
 
 impl FrameBatch {
@@ -106,7 +110,8 @@ impl FrameBatch {
     /// How many bytes the frames have together.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        // They lie behind one another.
+        self.frames_left().first().map_or(0, |first| self.used - first.start as usize)
     }
 
     /// Forgets all frames, keeps the memory.
@@ -114,15 +119,14 @@ impl FrameBatch {
         self.entries.clear();
         self.front = 0;
         self.used = 0;
-        self.bytes = 0;
-        self.traced = false;
+        self.ids = 0;
     }
 
     /// Whether a frame with a packet id has been appended since the batch was last cleared: what lets a receiver skip
     /// tracing without looking at each frame.
     #[must_use]
     pub fn is_traced(&self) -> bool {
-        self.traced
+        self.ids != 0
     }
 
     /// Appends a frame of `len` bytes that `fill` writes; it sees what an earlier frame left there. Nothing is
@@ -139,24 +143,17 @@ impl FrameBatch {
         }
         let start = self.used;
         let end = start + len;
-        if self.arena.len() < end {
-            self.grow(end);
-        }
-        // The entry first: while the bytes are copied nothing of it has to be kept.
-        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
-        self.traced |= meta.packet_id != 0;
-        if !fill(&mut self.arena[start..end]) {
-            self.entries.pop();
+        let room = match self.arena.get_mut(start..end) {
+            Some(room) => room,
+            None => grow(&mut self.arena, start, end),
+        };
+        if !fill(room) {
             return false;
         }
         self.used = end;
-        self.bytes += len;
+        self.ids |= meta.packet_id;
+        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
         true
-    }
-
-    #[cold]
-    fn grow(&mut self, end: usize) {
-        self.arena.resize(end, 0);
     }
 
     fn frames_left(&self) -> &[Entry] {
@@ -200,9 +197,6 @@ impl FrameBatch {
     /// Drops `n` frames at the front.
     pub fn drop_front(&mut self, n: usize) {
         let n = n.min(self.len());
-        for e in &self.entries[self.front..self.front + n] {
-            self.bytes -= e.len as usize;
-        }
         self.front += n;
         if self.front > self.len() {
             self.entries.drain(..self.front);
@@ -216,11 +210,10 @@ impl FrameBatch {
     /// Drops frames at the end until those left have at most `max` bytes together; returns how many went.
     pub fn truncate_bytes(&mut self, max: usize) -> usize {
         let before = self.len();
-        while self.bytes > max
+        while self.bytes() > max
             && !self.is_empty()
             && let Some(e) = self.entries.pop()
         {
-            self.bytes -= e.len as usize;
             self.used = e.start as usize;
         }
         before - self.len()
@@ -264,7 +257,7 @@ impl fmt::Debug for FrameBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameBatch")
             .field("frames", &self.len())
-            .field("bytes", &self.bytes)
+            .field("bytes", &self.bytes())
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! Memory that a driver and a device share, and the only ways to touch it.
 //!
-//! Key types: [`DmaMem`], a window of shared memory with accessors; [`DmaBuf`], the same with its bus address.
+//! Key types: [`DmaMem`], a window of shared memory with accessors; [`DmaBuf`], the same with its bus address;
+//! [`DmaRing`], the same as equal slots.
 //! Contexts: any. Locks: none.
 //! Invariants: nobody ever holds a Rust reference into the memory: it is read and written by value, through atomics or
 //! through a copy whose every byte is a relaxed access, so that a device (or a model of one on another thread) may
@@ -264,13 +265,14 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: passed on from the caller.
         return unsafe { copy_small(from, to, len) };
     }
-    // SAFETY: all loads are within [from, from + len), all stores within [to, to + len): 64 bytes at a time while 64
-    // are left, 16 while 16 are left, then the last 16 bytes of the whole once more (len >= 16). SSE2 is part of the
-    // architecture. The flags are clobbered, as asm! assumes by default.
+    // SAFETY: all loads are within [from, from + len), all stores within [to, to + len). More than 64 bytes: 64 at a time
+    // while more than 64 are left, then the last 64 of the whole (len > 64). 32 to 64: the first and the last 32. 16 to
+    // 31: the first and the last 16. What is stored twice is stored by us alone. SSE2 is part of the architecture. The
+    // flags are clobbered, as asm! assumes by default.
     unsafe {
         std::arch::asm!(
             "cmp {n}, 64",
-            "jb 3f",
+            "jbe 3f",
             "2:",
             "movups {a}, [{s}]",
             "movups {b}, [{s} + 16]",
@@ -284,24 +286,29 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
             "add {d}, 64",
             "sub {n}, 64",
             "cmp {n}, 64",
-            "jae 2b",
+            "ja 2b",
+            "movups {a}, [{s} + {n} - 64]",
+            "movups {b}, [{s} + {n} - 48]",
+            "movups {c}, [{s} + {n} - 32]",
+            "movups {e}, [{s} + {n} - 16]",
+            "movups [{d} + {n} - 64], {a}",
+            "movups [{d} + {n} - 48], {b}",
+            "movups [{d} + {n} - 32], {c}",
+            "movups [{d} + {n} - 16], {e}",
+            "jmp 5f",
             "3:",
-            "cmp {n}, 16",
-            "jb 5f",
-            "4:",
             "movups {a}, [{s}]",
+            "movups {e}, [{s} + {n} - 16]",
+            "cmp {n}, 32",
+            "jb 4f",
+            "movups {b}, [{s} + 16]",
+            "movups {c}, [{s} + {n} - 32]",
+            "movups [{d} + 16], {b}",
+            "movups [{d} + {n} - 32], {c}",
+            "4:",
             "movups [{d}], {a}",
-            "add {s}, 16",
-            "add {d}, 16",
-            "sub {n}, 16",
-            "cmp {n}, 16",
-            "jae 4b",
+            "movups [{d} + {n} - 16], {e}",
             "5:",
-            "test {n}, {n}",
-            "jz 6f",
-            "movups {a}, [{s} + {n} - 16]",
-            "movups [{d} + {n} - 16], {a}",
-            "6:",
             s = inout(reg) from => _,
             d = inout(reg) to => _,
             n = inout(reg) len => _,
@@ -403,5 +410,8 @@ impl fmt::Debug for DmaBuf {
     }
 }
 
+mod ring;
 #[cfg(test)]
 mod tests;
+
+pub use ring::DmaRing;

@@ -143,12 +143,19 @@ impl Iotlb {
             self.entries = [const { None }; 4];
             self.generation = generation;
         }
-        if self.offset(self.last, bus, len).is_none() {
-            self.last = match (0..4).find(|&i| self.offset(i, bus, len).is_some()) {
-                Some(i) => i,
-                None => self.fill(space, bus, len)?,
-            };
+        if let Some(offset) = self.offset(self.last, bus, len) {
+            return self.entries[self.last].as_ref().map(|(_, mem)| (mem, offset));
         }
+        self.search(space, bus, len)
+    }
+
+    /// Not where the last hit was.
+    #[inline(never)]
+    fn search(&mut self, space: &DmaSpace, bus: u64, len: usize) -> Option<(&DmaMem, usize)> {
+        self.last = match (0..4).find(|&i| self.offset(i, bus, len).is_some()) {
+            Some(i) => i,
+            None => self.fill(space, bus, len)?,
+        };
         let offset = self.offset(self.last, bus, len)?;
         self.entries[self.last].as_ref().map(|(_, mem)| (mem, offset))
     }

@@ -15,7 +15,7 @@ use std::fmt;
 
 use stack::kernel::irq::IrqLine;
 
-pub use dma::{DmaBuf, DmaError, DmaMem, OutOfRange};
+pub use dma::{DmaBuf, DmaError, DmaMem, DmaRing, OutOfRange};
 pub use iommu::{DmaSpace, Iotlb};
 
 /// Configuration space: vendor identifier.

@@ -6,9 +6,11 @@
 
 pub mod cpu_cell;
 pub mod lockdep;
+mod raw;
 
+use lock_api::{Mutex, MutexGuard};
 use lockdep::{Held, LockClass};
-use parking_lot::{Mutex, MutexGuard};
+use raw::RawSpinLock;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,16 +28,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// assert_eq!(*counter.lock(), 1);
 /// ```
 // Not `std`'s mutex: that looks for panics at every lock and unlock, a dozen instructions a pair on
-// the packet path for what only `lock_or_repair` wants to know.
+// the packet path for what only `lock_or_repair` wants to know, and unlocks by a locked instruction.
 pub struct SpinLock<T, C: LockClass> {
-    inner: Mutex<T>,
+    inner: Mutex<RawSpinLock, T>,
     poisoned: AtomicBool,
     class: std::marker::PhantomData<fn() -> C>,
 }
 
 /// Permission to use what a [`SpinLock`] protects; dropping it unlocks.
 pub struct SpinGuard<'a, T> {
-    inner: MutexGuard<'a, T>,
+    inner: MutexGuard<'a, RawSpinLock, T>,
     /// Where a panic leaves its mark.
     poisoned: Option<&'a AtomicBool>,
     _held: Held,

@@ -52,16 +52,14 @@ fn ip_packet_offload() -> PacketOffload {
 /// Asks the transport protocol whether a packet continues one that GRO holds.
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
-fn inet_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> GroResult {
+fn inet_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> (GroResult, Skb) {
     walk!(cx, skb, inet_gro_receive);
     let t = cx.t;
-    match skb.front::<IpHdr>() {
-        Some(iph) if iph.version_ihl == 0x45 => match t.net.inet_offloads.get(iph.protocol) {
-            Some(offload) => (offload.gro_receive)(cx, skb),
-            None => GroResult::Normal(skb),
-        },
-        _ => GroResult::Normal(skb),
-    }
+    let plain = skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45);
+    let Some(offload) = plain.and_then(|iph| t.net.inet_offloads.get(iph.protocol)) else {
+        return (GroResult::Normal, skb);
+    };
+    (offload.gro_receive)(cx, skb)
 }
 
 /// The length and sum of a packet into which others were merged, then what the transport protocol

@@ -69,7 +69,7 @@ impl RouteCache {
     #[inline]
     fn slot(key: &Flow4) -> usize {
         let mixed = key.daddr ^ key.saddr.rotate_left(16) ^ u32::from(key.oif).rotate_left(8);
-        ((mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize % SLOTS) ^ key.dir as usize
+        ((mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.dir as usize) % SLOTS
     }
 
     #[inline(always)]

@@ -15,9 +15,9 @@ pub(crate) const UDPV4_OFFLOAD: NetOffload =
 /// each goes up by itself.
 ///
 /// linux: net/ipv4/udp_offload.c:udp4_gro_receive
-fn udp4_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> GroResult {
+fn udp4_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> (GroResult, Skb) {
     walk!(cx, skb, udp4_gro_receive);
-    GroResult::Normal(skb)
+    (GroResult::Normal, skb)
 }
 
 /// Nothing is merged, so nothing is to be put right.

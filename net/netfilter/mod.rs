@@ -152,26 +152,42 @@ pub fn NF_HOOK<R>(
         skb
     } else {
         let (indev, outdev) = devs(&skb);
-        nf_hook_slow(cx, &NfHookState { hook, indev, outdev }, skb)?
+        let index = |dev: Option<DevId>| dev.map_or(0, |dev| dev.0);
+        match nf_hook_slow(cx, skb, hook, index(indev), index(outdev)) {
+            (Some(skb), _) => skb,
+            (None, stopped) => return Err(stopped),
+        }
     };
     // The one place that calls it, so that it is inlined.
     Ok(okfn(cx, skb))
 }
 
+/// The packet, if every hook let it pass; else how it ended. Plain numbers go in (0: no device) and
+/// come out: who calls keeps nothing of this on its stack, and packets that meet no hook pass by it.
+///
 /// linux: net/netfilter/core.c:nf_hook_slow
 #[cold]
-fn nf_hook_slow(cx: &mut BhCx<'_>, state: &NfHookState, mut skb: Skb) -> Result<Skb, Stopped> {
-    walk!(cx, skb, nf_hook_slow => state.hook as u64);
+#[inline(never)]
+fn nf_hook_slow(
+    cx: &mut BhCx<'_>,
+    mut skb: Skb,
+    hook: NfInetHook,
+    indev: u16,
+    outdev: u16,
+) -> (Option<Skb>, Stopped) {
+    walk!(cx, skb, nf_hook_slow => hook as u64);
+    let dev = |index| (index != 0).then_some(DevId(index));
+    let state = NfHookState { hook, indev: dev(indev), outdev: dev(outdev) };
     let t = cx.t;
-    for entry in &t.net.nf.points[state.hook as usize] {
-        match entry.hook.hook(cx, state, skb) {
+    for entry in &t.net.nf.points[hook as usize] {
+        match entry.hook.hook(cx, &state, skb) {
             Verdict::Accept(passed) => skb = passed,
-            Verdict::Stolen => return Err(Stopped::Stolen),
+            Verdict::Stolen => return (None, Stopped::Stolen),
             Verdict::Drop(refused) => {
                 kfree_skb(cx, refused, DropReason::NetfilterDrop);
-                return Err(Stopped::Dropped);
+                return (None, Stopped::Dropped);
             }
         }
     }
-    Ok(skb)
+    (Some(skb), Stopped::Stolen)
 }

@@ -27,22 +27,21 @@ pub struct NapiGroCb {
 /// What a protocol says of a packet in GRO.
 ///
 /// linux: include/linux/netdevice.h:gro_result_t
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroResult {
-    /// Its data went into a held packet; what is given back holds its headers at most.
-    MergedFree(Skb),
-    /// It went into a held packet whole.
-    Merged,
+    /// Its data went into a held packet; what is left of it is freed.
+    MergedFree,
     /// It is to be held until more comes or the poll ends.
-    Held(Skb),
+    Held,
     /// It goes up by itself.
-    Normal(Skb),
+    Normal,
     /// It is to be dropped.
-    Drop(Skb),
+    Drop,
 }
 
-/// Looks whether a packet continues one that is held ([`BhCx::gro_list`]), and merges it there.
-pub type GroReceive = fn(&mut BhCx<'_>, Skb) -> GroResult;
+/// Looks whether a packet continues one that is held ([`BhCx::gro_list`]), and moves its data there.
+/// It gives the packet back, whatever is left of it: lent, it would have to lie in memory.
+pub type GroReceive = fn(&mut BhCx<'_>, Skb) -> (GroResult, Skb);
 /// Puts the headers of a packet right into which others were merged.
 pub type GroComplete = fn(&mut BhCx<'_>, &mut Skb);
 
@@ -99,67 +98,46 @@ impl BhCx<'_> {
 #[inline(always)]
 pub fn napi_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, napi_gro_receive);
-    let result = dev_gro_receive(cx, skb, dev);
-    finish(cx, result, dev);
+    let (result, skb) = dev_gro_receive(cx, skb, dev);
+    napi_skb_finish(cx, result, skb, dev);
 }
 
 /// Asks the protocols whether the packet continues one that is held.
 ///
 /// linux: net/core/dev.c:dev_gro_receive
 #[inline(always)]
-fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> GroResult {
+fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> (GroResult, Skb) {
     walk!(cx, skb, dev_gro_receive);
     if !dev.features().contains(NetdevFeatures::GRO) {
-        return GroResult::Normal(skb);
+        return (GroResult::Normal, skb);
     }
     let t = cx.t;
     let Some(offload) = offload_of(&t.net.offload_base, skb.protocol) else {
-        return GroResult::Normal(skb);
+        return (GroResult::Normal, skb);
     };
     match (offload.gro_receive)(cx, skb) {
         // A poll of many flows: the packet is none of those held, so it may go before them.
-        GroResult::Held(skb) if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {
-            GroResult::Normal(skb)
+        (GroResult::Held, skb) if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {
+            (GroResult::Normal, skb)
         }
-        result => result,
+        decided => decided,
     }
 }
 
 /// Does with the packet what GRO decided.
-#[inline(always)]
-fn finish(cx: &mut BhCx<'_>, result: GroResult, dev: &Arc<NetDevice>) {
-    match result {
-        GroResult::Normal(skb) => napi_skb_finish(cx, skb, dev),
-        other => finish_merged(cx, other),
-    }
-}
-
-/// A packet that GRO leaves alone goes on by itself.
 ///
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
-fn napi_skb_finish(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, mut skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, napi_skb_finish);
-    netif_receive_skb(cx, skb, dev);
-}
-
-#[cold]
-fn finish_merged(cx: &mut BhCx<'_>, result: GroResult) {
     match result {
-        GroResult::MergedFree(skb) => {
-            walk!(cx, skb, napi_skb_finish);
-            consume_skb(cx, skb);
-        }
-        GroResult::Drop(skb) => {
-            walk!(cx, skb, napi_skb_finish);
-            kfree_skb(cx, skb, DropReason::NotSpecified);
-        }
-        GroResult::Held(mut skb) | GroResult::Normal(mut skb) => {
-            walk!(cx, skb, napi_skb_finish);
+        GroResult::Normal => netif_receive_skb(cx, skb, dev),
+        GroResult::Drop => kfree_skb(cx, skb, DropReason::NotSpecified),
+        GroResult::MergedFree => consume_skb(cx, skb),
+        GroResult::Held => {
             skb.cb = Cb::Gro(NapiGroCb { count: 1 });
             cx.cpu.softnet.gro_list.push(skb);
         }
-        GroResult::Merged => {}
     }
 }
 

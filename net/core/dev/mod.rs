@@ -39,6 +39,7 @@ use crate::net::ipv4::fib::FibTables;
 use crate::net::ipv4::protocol::{InetOffloads, InetProtos};
 use crate::net::netfilter::NfHooks;
 use crate::net::sched::Qdisc;
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -115,6 +116,8 @@ pub struct SoftnetData {
     pub(crate) nomem: u64,
     /// The qdisc this CPU runs, kept until its batch ends.
     pub(crate) tx_running: Option<crate::net::sched::Running>,
+    /// What the driver of that qdisc's queue keeps from packet to packet.
+    pub(crate) xmit_batch: Option<Box<dyn Any + Send>>,
     /// How deep transmission is nested (tunnels over loopback).
     pub(crate) xmit_recursion: u32,
 }
@@ -135,6 +138,7 @@ impl SoftnetData {
             time_squeeze: 0,
             nomem: 0,
             tx_running: None,
+            xmit_batch: None,
             xmit_recursion: 0,
         }
     }
@@ -153,6 +157,16 @@ impl Drop for SoftnetData {
         for skb in queued.chain(self.gro_list.drain(..)) {
             skb.forget_at_exit();
         }
+    }
+}
+
+impl BhCx<'_> {
+    /// What a driver keeps on this CPU from a queue's first `ndo_start_xmit` to its
+    /// `ndo_xmit_flush`, so that it need not take its lock for each packet of a batch. Whoever finds
+    /// another's gives that back first: a queue without a qdisc sends in the middle of a batch.
+    #[inline]
+    pub fn xmit_batch(&mut self) -> &mut Option<Box<dyn Any + Send>> {
+        &mut self.cpu.softnet.xmit_batch
     }
 }
 

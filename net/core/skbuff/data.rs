@@ -305,7 +305,7 @@ impl SkBuff {
     /// What lies at `offset` of the head, up to the linear end.
     #[inline]
     fn at<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self, offset: u16) -> Option<&T> {
-        let bytes = self.head.data_from(usize::from(offset))?;
+        let bytes = self.head.linear_at(usize::from(offset))?;
         T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
     }
 
@@ -330,7 +330,7 @@ impl SkBuff {
     /// The linear bytes from the network header on.
     #[inline]
     pub fn network_bytes(&self) -> &[u8] {
-        self.head.data_from(usize::from(self.network_header)).unwrap_or(&[])
+        self.head.linear_at(usize::from(self.network_header)).unwrap_or(&[])
     }
 
     /// Where summing starts, from the data's start, when the checksum is still to be filled in.
@@ -350,6 +350,13 @@ impl SkBuff {
     #[inline(always)]
     pub(super) fn has_more_than_bytes(&self) -> bool {
         self.dst.is_some() | !self.frags.is_empty() | !self.frag_list.is_empty()
+    }
+
+    /// Nothing but a head of its own of `size` bytes: no owner, no route, no data elsewhere.
+    #[inline(always)]
+    pub(super) fn is_plain(&self, size: usize) -> bool {
+        !(self.has_more_than_bytes() | !self.owner.is_none() | self.head.is_shared())
+            && self.head.size() == size
     }
 
     /// Every field as in a new packet. The parts that own something were given back before.

@@ -261,6 +261,15 @@ impl BhCx<'_> {
         self.cpu.pool.free(skb);
     }
 
+    /// Gives back several packets, most often plain ones that a task has read.
+    pub(crate) fn free_skbs(&mut self, freed: &mut Vec<Skb>) {
+        if !self.cpu.pool.free_plain(freed) {
+            for skb in freed.drain(..) {
+                self.free_skb(skb);
+            }
+        }
+    }
+
     /// What few packets still have at their end.
     #[inline(never)]
     fn free_parts(&mut self, skb: &mut Skb) {

@@ -170,10 +170,12 @@ impl SkbPool {
     /// A packet with room for `size` bytes.
     #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
-        let list = match size {
-            0..=SKB_SMALL_DATA_SIZE => &mut self.store.ready[0],
-            size if size <= SKB_DATA_SIZE => &mut self.store.ready[1],
-            _ => return self.alloc_large(size),
+        let list = if size <= SKB_SMALL_DATA_SIZE {
+            &mut self.store.ready[0]
+        } else if size <= SKB_DATA_SIZE {
+            &mut self.store.ready[1]
+        } else {
+            return self.alloc_large(size);
         };
         let Some(mut handle) = list.pop() else { return self.alloc_drawn(size) };
         self.live += 1;
@@ -233,11 +235,36 @@ impl SkbPool {
         list.push(memory);
     }
 
+    /// Takes the memory of several packets home at once, if all of them are plain: nothing but a
+    /// small head of their own. False, and nothing taken, if one is not.
+    pub(super) fn free_plain(&mut self, freed: &mut Vec<Skb>) -> bool {
+        let plain = freed.iter_mut().all(|skb| {
+            let plain = skb.is_plain(SKB_SMALL_DATA_SIZE);
+            if plain {
+                skb.reset();
+            }
+            plain
+        });
+        let list = &mut self.store.ready[0];
+        if !plain || freed.len() > BATCH {
+            return false;
+        }
+        if list.len() + freed.len() > list.capacity() {
+            self.spill();
+        }
+        self.live -= freed.len() as i64;
+        self.store.ready[0].extend(freed.drain(..).map(Skb::into_memory));
+        true
+    }
+
     /// A packet without a head of a pooled size of its own, or for a list that is full.
     #[cold]
     fn free_odd(&mut self, mut memory: Box<SkBuff>) {
         // First, so that no list outgrows its memory.
-        self.spill();
+        let full = |list: &Vec<_>| list.len() >= 2 * BATCH;
+        if self.store.ready.iter().any(full) || full(&self.store.bare) {
+            self.spill();
+        }
         // The last clone brings the head home.
         let bytes = memory.head.take_bytes();
         let class = bytes.as_ref().and_then(|b| SIZES.iter().position(|size| *size == b.len()));
@@ -264,7 +291,7 @@ impl SkbPool {
             ready.iter_mut().chain([bare])
         };
         for (list, spare) in lists.zip(spares) {
-            if list.len() >= 2 * BATCH {
+            if list.len() > BATCH {
                 spare.extend(list.drain(BATCH..));
             }
         }
@@ -279,7 +306,7 @@ impl SkbPool {
         let Some(mut fresh) = self.alloc(front + linear + 64) else { return false };
         fresh.head.reserve(front - kept);
         let from = skb.headroom() - kept;
-        let (Some(old), Some(room)) = (skb.head.data_from(from), fresh.head.put(kept + linear))
+        let (Some(old), Some(room)) = (skb.head.linear_at(from), fresh.head.put(kept + linear))
         else {
             self.free(fresh);
             return false;

@@ -153,7 +153,7 @@ impl Quote<'_> {
         // Headers that were pulled lie in front of the data.
         let in_front = (data - self.offset).min(to.len());
         let (head, tail) = to.split_at_mut(in_front);
-        if let Some(bytes) = self.skb.head.data_from(self.offset) {
+        if let Some(bytes) = self.skb.head.linear_at(self.offset) {
             head.copy_from_slice(&bytes[..in_front]);
         }
         self.skb.skb_copy_bits(0, tail);

@@ -103,7 +103,7 @@ impl Head {
 
     /// From `offset` to the data's end; `None` behind that.
     #[inline]
-    pub(crate) fn data_from(&self, offset: usize) -> Option<&[u8]> {
+    pub(crate) fn linear_at(&self, offset: usize) -> Option<&[u8]> {
         let len = (self.tail as usize).checked_sub(offset)?;
         // SAFETY: `offset + len` is `tail`, which is within the buffer; all of it is initialised.
         Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) })
@@ -310,8 +310,8 @@ mod tests {
                 prop_assert_eq!(head.data_offset(), model.front);
                 prop_assert_eq!(head.tailroom(), model.back);
                 prop_assert!(head.linear().iter().eq(&model.data));
-                prop_assert_eq!(head.data_from(model.front), Some(head.linear()));
-                prop_assert!(head.data_from(model.front + model.data.len() + 1).is_none());
+                prop_assert_eq!(head.linear_at(model.front), Some(head.linear()));
+                prop_assert!(head.linear_at(model.front + model.data.len() + 1).is_none());
             }
         }
     }

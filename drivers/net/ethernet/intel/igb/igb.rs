@@ -2,20 +2,22 @@
 //!
 //! linux: drivers/net/ethernet/intel/igb/igb.h. Key types: [`IgbAdapter`], [`IgbQVector`], [`IgbTxRing`],
 //! [`IgbPollState`] with [`IgbRxRing`], [`IgbOptions`].
-//! Contexts: see each function. Locks: `class::Ring`: the transmit ring (sender and cleaner, perhaps on two CPUs), the
-//! slot in which the poll's state lies between polls, the hardware counters, the interrupt lines. None is held over a
-//! call upward, the end of a packet, or a doorbell.
-//! Invariants: the receive ring belongs to whoever took it out of its slot, and SCHED makes that one; buffers are
-//! mapped when the device goes up and stay; whatever descriptors and registers say, only these buffers are read.
+//! Contexts: see each function. Locks: `class::Ring`: where sender and cleaner of a transmit ring meet (perhaps on two
+//! CPUs), the slot in which the poll's state lies between polls, the hardware counters, the interrupt lines. None is
+//! held over a call upward, the end of a packet, or a doorbell.
+//! Invariants: the receive ring and what is to be cleaned belong to whoever took them out of their slot, and SCHED makes
+//! that one; the sender's half of a transmit ring lies in its CPU's batch from the first packet to the doorbell, so that
+//! a packet takes no lock; buffers are mapped when the device goes up and stay; whatever descriptors and registers say,
+//! only these buffers are read.
 //! DIVERGES: a vector always serves one receive and one transmit queue (Linux splits them when there are few).
 
 use super::e1000_regs::*;
-use crate::pci::{DmaBuf, PciDev};
+use crate::pci::{DmaRing, PciDev};
 use stack::kernel::irq::IrqLine;
 use stack::kernel::locking::{SpinLock, lockdep::class};
 use stack::net::core::dev::{NapiStruct, NetDevice};
 use stack::net::core::skbuff::Skb;
-use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -39,8 +41,10 @@ pub(super) const IGB_RX_BUFFER_WRITE: usize = 16;
 pub(super) const IGB_DEFAULT_TX_WORK: usize = 128;
 /// The largest MTU.
 pub(super) const MAX_STD_JUMBO_MTU: u32 = 9216;
-/// Bytes of a descriptor.
-pub(super) const DESC: usize = 16;
+/// A ring's descriptors, of two words each.
+pub(super) type Descriptors = DmaRing<2>;
+/// A ring's buffers, one a descriptor.
+pub(super) type Buffers = DmaRing<{ IGB_BUFSZ / 8 }>;
 /// A full frame's buffers, its context and a gap that keeps the tail off the head.
 pub(super) const DESC_NEEDED: usize = MAX_FRAME.div_ceil(IGB_BUFSZ) + 3;
 /// Free descriptors at which a stopped queue goes on.
@@ -70,7 +74,7 @@ pub struct IgbOptions {
     pub itr: u32,
     /// The RSS key; who knows it can aim flows at a queue.
     pub rss_key: [u8; E1000_RSSRK_BYTES],
-    /// Packets each transmit queue's qdisc holds.
+    /// Packets each transmit queue's qdisc holds, at least one.
     pub tx_queue_len: u32,
 }
 
@@ -213,6 +217,9 @@ pub(super) struct IgbQVector {
     pub(super) hw: Arc<IgbHw>,
     /// The number of its queues.
     pub(super) index: u32,
+    /// Their doorbells.
+    pub(super) rdt: u32,
+    pub(super) tdt: u32,
     /// Its bit in EIMS.
     pub(super) eims_value: AtomicU32,
     /// Its EITR.
@@ -222,10 +229,18 @@ pub(super) struct IgbQVector {
     pub(super) set_itr: AtomicBool,
     /// `None` while the device is down.
     pub(super) tx: SpinLock<Option<IgbTxRing>, class::Ring>,
-    /// Where the sender is.
+    /// Descriptors of the transmit ring.
+    pub(super) tx_count: AtomicU32,
+    /// Where the sender is; only he writes it.
     pub(super) tx_tail: AtomicU32,
-    /// Where the device has been told he is.
+    /// Where the device has been told he is. Written after what is before it was handed to the cleaner.
     pub(super) tx_rung: AtomicU32,
+    /// Descriptors that the sender knows to be free; only he writes it.
+    pub(super) tx_room: AtomicU32,
+    /// Bytes in the ring that the queue's limit does not know of yet; only the sender writes it.
+    pub(super) tx_unbilled: AtomicU32,
+    /// Where the cleaner is; only he writes it.
+    pub(super) tx_clean: AtomicU32,
     /// `None` while the device is down, and while it is polled.
     pub(super) poll: SpinLock<Option<Box<IgbPollState>>, class::Ring>,
     pub(super) stats: QueueStats,
@@ -236,16 +251,41 @@ impl IgbQVector {
         Self {
             hw: Arc::clone(hw),
             index,
+            rdt: E1000_RDT(index),
+            tdt: E1000_TDT(index),
             eims_value: AtomicU32::new(0),
             itr_register: AtomicU32::new(E1000_EITR(0)),
             itr_val: AtomicU32::new(0),
             set_itr: AtomicBool::new(false),
             tx: SpinLock::new(None),
+            tx_count: AtomicU32::new(0),
             tx_tail: AtomicU32::new(0),
             tx_rung: AtomicU32::new(0),
+            tx_room: AtomicU32::new(0),
+            tx_unbilled: AtomicU32::new(0),
+            tx_clean: AtomicU32::new(0),
             poll: SpinLock::new(None),
             stats: QueueStats::default(),
         }
+    }
+
+    /// Free descriptors of the transmit ring.
+    ///
+    /// Sequentially consistent: a sender who stopped his queue, and a cleaner about to look whether it is stopped, must
+    /// not miss each other.
+    pub(super) fn tx_unused(&self) -> usize {
+        let count = self.tx_count.load(Ordering::Relaxed) as usize;
+        let (tail, clean) =
+            (self.tx_tail.load(Ordering::Relaxed), self.tx_clean.load(Ordering::SeqCst));
+        igb_desc_unused(count, tail as usize, clean as usize)
+    }
+
+    /// Everybody is at the transmit ring's first descriptor, and it is empty.
+    pub(super) fn tx_start_over(&self) {
+        for place in [&self.tx_tail, &self.tx_rung, &self.tx_clean, &self.tx_unbilled] {
+            place.store(0, Ordering::Relaxed);
+        }
+        self.tx_room.store(0, Ordering::Relaxed);
     }
 
     /// Takes the poll's state out of its slot for as long as the result lives.
@@ -268,9 +308,11 @@ impl TakenPoll<'_> {
 }
 
 impl Drop for TakenPoll<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.state.is_some() {
-            *self.q.poll.lock() = self.state.take();
+            // The slot is empty: only one at a time has what was in it.
+            std::mem::swap(&mut *self.q.poll.lock(), &mut self.state);
         }
     }
 }
@@ -278,15 +320,14 @@ impl Drop for TakenPoll<'_> {
 /// What a poll works with.
 pub(super) struct IgbPollState {
     pub(super) rx: IgbRxRing,
-    /// Sent packets about to end; empty between polls.
-    pub(super) sent: VecDeque<Skb>,
+    pub(super) tx: IgbTxCleaner,
     pub(super) itr: ItrTotals,
 }
 
 impl Drop for IgbPollState {
     fn drop(&mut self) {
         // Only a machine that goes away whole leaves packets here.
-        for skb in self.sent.drain(..).chain(self.rx.skb.take()) {
+        if let Some(skb) = self.rx.skb.take() {
             skb.forget_at_exit();
         }
     }
@@ -296,67 +337,137 @@ impl Drop for IgbPollState {
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb.h:igb_ring
 pub(super) struct IgbRxRing {
-    pub(super) desc: DmaBuf,
-    pub(super) data: DmaBuf,
-    pub(super) count: usize,
+    pub(super) desc: Descriptors,
+    pub(super) data: Buffers,
     pub(super) next_to_use: usize,
     pub(super) next_to_clean: usize,
     /// The frame whose end has not come yet.
     pub(super) skb: Option<Skb>,
     /// Its beginning was dropped: the rest goes too.
     pub(super) skipping: bool,
+    /// One of the two.
+    pub(super) begun: bool,
 }
 
 impl IgbRxRing {
     /// Descriptors that may be given to the device.
     pub(super) fn unused(&self) -> usize {
-        igb_desc_unused(self.count, self.next_to_use, self.next_to_clean)
+        igb_desc_unused(self.desc.count(), self.next_to_use, self.next_to_clean)
     }
 }
 
 /// Descriptors between the driver's two ends of a ring, less the one that keeps full and empty apart.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb.h:igb_desc_unused
+#[inline]
 pub(super) fn igb_desc_unused(count: usize, next_to_use: usize, next_to_clean: usize) -> usize {
     let wrap = if next_to_clean > next_to_use { 0 } else { count };
-    wrap + next_to_clean - next_to_use - 1
+    // A ring that there is not yet has none.
+    (wrap + next_to_clean).saturating_sub(next_to_use + 1)
 }
 
-/// A descriptor's place on the driver's side; filled at a packet's first.
+/// A packet in the transmit ring.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb.h:igb_tx_buffer
-#[derive(Default)]
 pub(super) struct IgbTxBuffer {
-    pub(super) skb: Option<Skb>,
+    pub(super) skb: Skb,
     /// The packet's last descriptor, whose write-back says that it is sent.
-    pub(super) next_to_watch: usize,
+    pub(super) next_to_watch: u32,
     pub(super) bytecount: u32,
 }
 
-/// A transmit ring.
-pub(super) struct IgbTxRing {
-    pub(super) desc: DmaBuf,
-    pub(super) data: DmaBuf,
-    pub(super) buffers: Box<[IgbTxBuffer]>,
-    pub(super) next_to_use: usize,
-    pub(super) next_to_clean: usize,
-    /// The context that the queue has: an equal one need not be sent again.
-    pub(super) context: Option<(u64, u64)>,
+/// Packets in the order in which they were sent: put in at one end, taken out at the other, and made room for when all
+/// are out. Its memory is that of a full ring from the start.
+pub(super) struct TxPackets {
+    list: Vec<Option<IgbTxBuffer>>,
+    /// The first that is still in.
+    next: usize,
 }
 
-impl IgbTxRing {
-    pub(super) fn unused(&self) -> usize {
-        igb_desc_unused(self.buffers.len(), self.next_to_use, self.next_to_clean)
+impl TxPackets {
+    pub(super) fn new(count: usize) -> Self {
+        Self { list: Vec::with_capacity(count), next: 0 }
     }
-}
 
-impl Drop for IgbTxRing {
-    fn drop(&mut self) {
-        // Only a machine that goes away whole leaves packets here.
-        for skb in self.buffers.iter_mut().filter_map(|buffer| buffer.skb.take()) {
-            skb.forget_at_exit();
+    #[inline]
+    pub(super) fn push(&mut self, buffer: IgbTxBuffer) {
+        self.list.push(Some(buffer));
+    }
+
+    /// Takes the first one out, if `wanted`.
+    #[inline]
+    pub(super) fn pop_if(
+        &mut self,
+        wanted: impl FnOnce(&IgbTxBuffer) -> bool,
+    ) -> Option<IgbTxBuffer> {
+        let slot = self.list.get_mut(self.next)?;
+        if !wanted(slot.as_ref()?) {
+            return None;
+        }
+        self.next += 1;
+        slot.take()
+    }
+
+    /// Appends all of `other`, of which nothing was taken out; it is empty then.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        // What was taken out left its place.
+        self.list.drain(..self.next);
+        self.next = 0;
+        if self.list.is_empty() {
+            std::mem::swap(&mut self.list, &mut other.list);
+        } else {
+            self.list.append(&mut other.list);
         }
     }
+
+    /// Takes all out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = IgbTxBuffer> {
+        self.next = 0;
+        self.list.drain(..).flatten()
+    }
+}
+
+impl Drop for TxPackets {
+    fn drop(&mut self) {
+        // Only a machine that goes away whole leaves packets here.
+        for buffer in self.drain() {
+            buffer.skb.forget_at_exit();
+        }
+    }
+}
+
+/// A transmit ring: where sender and cleaner meet.
+pub(super) struct IgbTxRing {
+    pub(super) desc: Descriptors,
+    /// Home between batches; away during one.
+    pub(super) sender: Option<Box<IgbTxSender>>,
+    /// Sent, and not seen by the cleaner yet.
+    pub(super) handed: TxPackets,
+}
+
+/// A context descriptor: the headers' lengths, and above them, from bit 32 on, which protocols they are.
+pub(super) type TxContext = NonZeroU64;
+
+/// The half of a transmit ring that fills it.
+pub(super) struct IgbTxSender {
+    /// Whose it is.
+    pub(super) q: Weak<IgbQVector>,
+    /// Where that is, to compare. As `q` stands, the address is nobody else's.
+    pub(super) q_addr: usize,
+    pub(super) desc: Descriptors,
+    pub(super) data: Buffers,
+    /// The context that the queue has: an equal one need not be sent again.
+    pub(super) context: Option<TxContext>,
+    /// Packets of this batch.
+    pub(super) packets: TxPackets,
+}
+
+/// The half of a transmit ring that empties it.
+pub(super) struct IgbTxCleaner {
+    pub(super) desc: Descriptors,
+    pub(super) packets: TxPackets,
+    /// How far the packets were handed over when it last looked.
+    pub(super) seen: u32,
 }
 
 /// A vector as interrupt handlers see it.

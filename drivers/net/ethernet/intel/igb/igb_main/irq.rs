@@ -17,7 +17,6 @@ use stack::kernel::irq::{Irq, IrqHandler, IrqLine, IrqReturn};
 use stack::kernel::machine::{free_irq, request_irq};
 use stack::net::core::dev::napi::NAPI_POLL_WEIGHT;
 use stack::net::core::dev::{DevId, NapiPoll, NapiStruct, NetDevice, napi_complete, napi_schedule};
-use stack::net::core::skbuff::consume_skb;
 use stack::walk;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -372,14 +371,8 @@ impl NapiPoll for Poll {
         igb_poll(cx, &self.0, napi, budget)
     }
 
-    /// The state went back to its slot between two frames, so the rings are whole; only packets may be left over.
-    fn reset(&self, cx: &mut BhCx<'_>) {
-        let mut taken = self.0.take_poll();
-        let Some(state) = taken.get() else { return };
-        while let Some(skb) = state.sent.pop_front() {
-            consume_skb(cx, skb);
-        }
-    }
+    /// The state went back to its slot between two frames, so the rings are whole, and holds nothing else.
+    fn reset(&self, _cx: &mut BhCx<'_>) {}
 }
 
 /// Ends sent packets, hands up received ones; found both queues empty, lets the vector interrupt again.

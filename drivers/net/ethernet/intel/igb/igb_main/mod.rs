@@ -106,7 +106,10 @@ fn check_options(options: &IgbOptions) -> Result<(), Errno> {
     let ring =
         |n: u32| (IGB_MIN_RING..=IGB_MAX_RING).contains(&n) && n.is_multiple_of(RING_MULTIPLE);
     let queues = options.queues.is_none_or(|n| (1..=IGB_MAX_QUEUES as u8).contains(&n));
-    if ring(options.rx_ring) && ring(options.tx_ring) && queues && itr_valid(options.itr) {
+    // Without a qdisc nobody would see to it that one CPU at a time sends by a queue.
+    let queued = options.tx_queue_len != 0;
+    if ring(options.rx_ring) && ring(options.tx_ring) && queues && queued && itr_valid(options.itr)
+    {
         Ok(())
     } else {
         Err(Errno::EINVAL)
@@ -367,9 +370,9 @@ impl NetDeviceOps for IgbAdapter {
         tx::igb_xmit_frame(cx, self, (dev, queue), skb)
     }
 
-    fn ndo_xmit_flush(&self, _cx: &mut BhCx<'_>, _dev: &Arc<NetDevice>, queue: u16) {
+    fn ndo_xmit_flush(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, queue: u16) {
         if let Some(vector) = self.vectors().get(usize::from(queue)) {
-            tx::ring_doorbell(&vector.q);
+            tx::ring_doorbell(cx, &vector.q, dev);
         }
     }
 

@@ -20,16 +20,28 @@ use std::sync::Arc;
 /// A descriptor that the device wrote back.
 #[derive(Clone, Copy)]
 struct RxDesc {
-    index: usize,
-    /// Status and errors.
-    status: u32,
-    /// Bytes in its buffer, as the device says.
-    len: usize,
+    /// The flow's hash and of what kind it is.
+    hash: u64,
+    /// Status and errors, and above them the length.
+    word: u64,
 }
 
 impl RxDesc {
+    /// Status and errors.
+    #[inline]
+    fn status(self) -> u32 {
+        self.word as u32
+    }
+
+    #[inline]
     fn is(self, bits: u32) -> bool {
-        self.status & bits != 0
+        self.status() & bits != 0
+    }
+
+    /// Bytes in its buffer, as the device says.
+    #[inline]
+    fn len(self) -> usize {
+        (self.word >> 32) as usize & 0xFFFF
     }
 }
 
@@ -44,76 +56,117 @@ pub(super) fn igb_clean_rx_irq(
 ) -> u32 {
     walk!(cx, igb_clean_rx_irq => u64::from(q.index));
     let IgbPollState { rx, itr, .. } = state;
-    let (mut packets, mut bytes) = (0, 0);
-    let mut seen = 0;
-    while packets < budget && seen < rx.count {
-        if rx.unused() >= IGB_RX_BUFFER_WRITE {
-            igb_alloc_rx_buffers(cx, q, rx);
+    let before = q.stats.rx_bytes.get();
+    let (mut packets, mut unused) = (0, rx.unused());
+    let mut rounds = rx.desc.count() / IGB_RX_BUFFER_WRITE;
+    let all_seen = 'ring: {
+        while rounds != 0 {
+            rounds -= 1;
+            if unused >= IGB_RX_BUFFER_WRITE {
+                igb_alloc_rx_buffers(cx, q, rx);
+                unused = 0;
+            }
+            while unused < IGB_RX_BUFFER_WRITE {
+                if packets == budget {
+                    break 'ring false;
+                }
+                let Some(desc) = next_done(rx) else { break 'ring false };
+                unused += 1;
+                let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
+                packets += 1;
+                q.stats.rx_packets.add(1);
+                q.stats.rx_bytes.add(skb.len() as u64);
+                igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
+                napi_gro_receive(cx, skb, dev);
+            }
         }
-        let Some(desc) = next_done(rx) else { break };
-        seen += 1;
-        let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
-        let len = skb.len();
-        packets += 1;
-        bytes += len as u32;
-        igb_process_skb_fields(cx, (q, dev), (rx, desc), &mut skb);
-        q.stats.rx_packets.add(1);
-        q.stats.rx_bytes.add(len as u64);
-        napi_gro_receive(cx, skb, dev);
-    }
-    if rx.unused() != 0 {
+        true
+    };
+    if unused != 0 {
         igb_alloc_rx_buffers(cx, q, rx);
     }
     itr.rx_packets += packets;
-    itr.rx_bytes += bytes;
+    itr.rx_bytes += q.stats.rx_bytes.get().wrapping_sub(before) as u32;
     // A ring full of rubbish is polled again rather than looked at without end.
-    if seen >= rx.count { budget } else { packets }
+    if all_seen { budget } else { packets }
 }
 
 /// The next descriptor, if the device has written it back. One acquiring read of status and length.
+///
+/// It is the device's or was since it was filled last: fewer than [`IGB_RX_BUFFER_WRITE`] are unused when this is asked.
+#[inline]
 fn next_done(rx: &IgbRxRing) -> Option<RxDesc> {
-    let index = rx.next_to_clean;
-    if index == rx.next_to_use {
-        // Nothing is the device's: whatever stands there is old.
-        return None;
-    }
-    let word = rx.desc.read64_acquire(index * DESC + 8);
-    let status = word as u32;
-    (status & E1000_RXD_STAT_DD != 0).then_some(RxDesc {
-        index,
-        status,
-        len: (word >> 32) as usize & 0xFFFF,
-    })
+    let (hash, word) = rx.desc.read_pair_acquire(rx.next_to_clean);
+    let desc = RxDesc { hash, word };
+    desc.is(E1000_RXD_STAT_DD).then_some(desc)
 }
 
 /// Takes a descriptor off the ring and its bytes with it; the packet when this was its last.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_fetch_rx_buffer
+#[inline(always)]
 fn igb_fetch_rx_buffer(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
     rx: &mut IgbRxRing,
     desc: RxDesc,
 ) -> Option<Skb> {
-    rx.next_to_clean = if desc.index + 1 == rx.count { 0 } else { desc.index + 1 };
+    let index = rx.next_to_clean;
+    rx.next_to_clean = rx.desc.after(index);
+    let good =
+        desc.status() & (E1000_RXD_STAT_EOP | E1000_RXDEXT_STATERR_RXE) == E1000_RXD_STAT_EOP;
+    if !good || desc.len() > IGB_BUFSZ || rx.begun {
+        return fetch_part(cx, (q, dev), (rx, index), desc);
+    }
+    // The usual case: the whole frame, in one buffer.
+    let Some(mut skb) = new_frame(cx, (q, dev), (rx, index), desc.len()) else {
+        q.stats.rx_drops.add(1);
+        return None;
+    };
+    if !take_bytes((rx, index), desc.len(), &mut skb) {
+        q.stats.rx_length_errors.add(1);
+        kfree_skb(cx, skb, DropReason::NotSpecified);
+        return None;
+    }
+    Some(skb)
+}
+
+/// A descriptor that is not a good frame by itself: part of a longer one, or of one to be dropped.
+#[cold]
+#[inline(never)]
+fn fetch_part(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    (rx, index): (&mut IgbRxRing, usize),
+    desc: RxDesc,
+) -> Option<Skb> {
+    let whole = add_part(cx, (q, dev), (rx, index), desc);
+    rx.begun = rx.skipping || rx.skb.is_some();
+    whole
+}
+
+fn add_part(
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    (rx, index): (&mut IgbRxRing, usize),
+    desc: RxDesc,
+) -> Option<Skb> {
     let last = desc.is(E1000_RXD_STAT_EOP);
     if rx.skipping {
         rx.skipping = !last;
         return None;
     }
-    if desc.len > IGB_BUFSZ || last && desc.is(E1000_RXDEXT_STATERR_RXE) {
+    if desc.len() > IGB_BUFSZ || last && desc.is(E1000_RXDEXT_STATERR_RXE) {
         q.stats.rx_errors.add(1);
         return igb_abandon(cx, rx, last);
     }
     let begun = rx.skb.take();
-    let room = if last { desc.len } else { MAX_FRAME };
-    let Some(mut skb) = begun.or_else(|| new_frame(cx, (q, dev), (rx, desc), room)) else {
+    let room = if last { desc.len() } else { MAX_FRAME };
+    let Some(mut skb) = begun.or_else(|| new_frame(cx, (q, dev), (rx, index), room)) else {
         q.stats.rx_drops.add(1);
         return igb_abandon(cx, rx, last);
     };
-    let from = desc.index * IGB_BUFSZ;
-    let copied = skb.skb_put(desc.len).is_some_and(|to| rx.data.read_bytes(from, to).is_ok());
-    if !copied {
+    if !take_bytes((rx, index), desc.len(), &mut skb) {
         q.stats.rx_length_errors.add(1);
         rx.skb = Some(skb);
         return igb_abandon(cx, rx, last);
@@ -123,6 +176,12 @@ fn igb_fetch_rx_buffer(
     }
     rx.skb = Some(skb);
     None
+}
+
+/// Copies `len` bytes of a descriptor's buffer behind what the packet has; false when there is no room.
+#[inline(always)]
+fn take_bytes((rx, index): (&IgbRxRing, usize), len: usize, skb: &mut Skb) -> bool {
+    skb.skb_put(len).is_some_and(|to| rx.data.read_bytes(index, to).is_ok())
 }
 
 /// Drops what there is of a frame, and what comes of it until its end.
@@ -135,16 +194,16 @@ fn igb_abandon(cx: &mut BhCx<'_>, rx: &mut IgbRxRing, last: bool) -> Option<Skb>
 }
 
 /// A packet for a frame of up to `room` bytes, with the id that the walk knows it by.
+#[inline(always)]
 fn new_frame(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
-    (rx, desc): (&IgbRxRing, RxDesc),
+    (rx, index): (&IgbRxRing, usize),
     room: usize,
 ) -> Option<Skb> {
     let mut skb = netdev_alloc_skb(cx, dev.ifindex, room)?;
     if cx.machine().tracer.on() {
-        let buffer = rx.data.bus_addr() + (desc.index * IGB_BUFSZ) as u64;
-        skb.walk_id = WalkId(q.hw.pdev.trace_rx(buffer));
+        skb.walk_id = WalkId(q.hw.pdev.trace_rx(rx.data.bus_addr(index)));
         cx.link_span(&skb);
     }
     Some(skb)
@@ -153,15 +212,16 @@ fn new_frame(
 /// What the device says of the frame: hash, checksum; and its queue and protocol.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_process_skb_fields
+#[inline(always)]
 fn igb_process_skb_fields(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
-    (rx, desc): (&IgbRxRing, RxDesc),
+    desc: RxDesc,
     skb: &mut Skb,
 ) {
     let features = dev.features();
     if features.contains(NetdevFeatures::RXHASH) {
-        igb_rx_hash(rx.desc.read64(desc.index * DESC), skb);
+        igb_rx_hash(desc.hash, skb);
     }
     if features.contains(NetdevFeatures::RXCSUM) {
         igb_rx_checksum(q, desc, skb);
@@ -171,17 +231,20 @@ fn igb_process_skb_fields(
 }
 
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_rx_hash
+#[inline]
 fn igb_rx_hash(word: u64, skb: &mut Skb) {
+    const L3: u32 = 1 << E1000_RXDADV_RSSTYPE_IPV4 | 1 << E1000_RXDADV_RSSTYPE_IPV6;
     let kind = word as u32 & E1000_RXDADV_RSSTYPE_MASK;
     if kind != 0 {
         skb.hash = (word >> 32) as u32;
-        skb.l4_hash = !matches!(kind, E1000_RXDADV_RSSTYPE_IPV4 | E1000_RXDADV_RSSTYPE_IPV6);
+        skb.l4_hash = L3 >> kind & 1 == 0;
     }
 }
 
 /// Believes the device when it has checked the transport's checksum and found nothing wrong.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_rx_checksum
+#[inline]
 fn igb_rx_checksum(q: &IgbQVector, desc: RxDesc, skb: &mut Skb) {
     if desc.is(E1000_RXD_STAT_IXSM) {
         return;
@@ -199,15 +262,10 @@ fn igb_rx_checksum(q: &IgbQVector, desc: RxDesc, skb: &mut Skb) {
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_alloc_rx_buffers
 pub(super) fn igb_alloc_rx_buffers(cx: &impl Walker, q: &IgbQVector, rx: &mut IgbRxRing) {
     walk!(cx, igb_alloc_rx_buffers => rx.unused() as u64);
-    let mut index = rx.next_to_use;
-    for _ in 0..rx.unused() {
-        let buffer = rx.data.bus_addr() + (index * IGB_BUFSZ) as u64;
-        rx.desc.write64(index * DESC, buffer);
-        rx.desc.write64(index * DESC + 8, 0);
-        index = if index + 1 == rx.count { 0 } else { index + 1 };
-    }
-    rx.next_to_use = index;
-    q.hw.wr32(E1000_RDT(q.index), index as u32);
+    let from = rx.next_to_use;
+    let behind = rx.desc.write_pairs(from, rx.unused(), |slot| (rx.data.bus_addr(slot), 0));
+    rx.next_to_use = behind;
+    q.hw.wr32(q.rdt, behind as u32);
 }
 
 /// Ends what a stopped ring still holds.
@@ -217,6 +275,7 @@ pub(super) fn igb_clean_rx_ring(cx: &mut TaskCx, q: &IgbQVector) {
     let mut taken = q.take_poll();
     let Some(state) = taken.get() else { return };
     state.rx.skipping = false;
+    state.rx.begun = false;
     state.rx.next_to_use = 0;
     state.rx.next_to_clean = 0;
     if let Some(skb) = state.rx.skb.take() {

@@ -11,7 +11,7 @@ use crate::pci::{DmaBuf, DmaError};
 use stack::kernel::context::{TaskCx, Walker};
 use stack::net::core::dev::NetDevice;
 use stack::walk;
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 use uapi::if_::{IFF_ALLMULTI, IFF_PROMISC};
@@ -31,10 +31,12 @@ fn errno(error: DmaError) -> Errno {
 }
 
 /// A ring's descriptors and buffers.
-fn ring_memory(hw: &IgbHw, count: usize) -> Result<(DmaBuf, DmaBuf), Errno> {
-    let desc = hw.pdev.dma_alloc_coherent(count * DESC, 4096).map_err(errno)?;
-    let data = hw.pdev.dma_alloc_coherent(count * IGB_BUFSZ, 4096).map_err(errno)?;
-    Ok((desc, data))
+fn ring_memory(hw: &IgbHw, count: usize) -> Result<(Descriptors, Buffers), Errno> {
+    let memory = |len| hw.pdev.dma_alloc_coherent(count * len, 4096).map_err(errno);
+    let desc = Descriptors::new(memory(Descriptors::SIZE)?, count);
+    let data = Buffers::new(memory(Buffers::SIZE)?, count);
+    // Shorter than asked for: not a bus to trust.
+    desc.and_then(|desc| Ok((desc, data?))).map_err(|_| Errno::EIO)
 }
 
 /// Makes the transmit rings.
@@ -42,18 +44,26 @@ fn ring_memory(hw: &IgbHw, count: usize) -> Result<(DmaBuf, DmaBuf), Errno> {
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_setup_all_tx_resources
 pub(super) fn igb_setup_all_tx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> Result<(), Errno> {
     walk!(cx, igb_setup_all_tx_resources);
-    let count = adapter.tx_ring_count.load(Ordering::Relaxed) as usize;
+    let count = adapter.tx_ring_count.load(Ordering::Relaxed);
     for vector in adapter.vectors() {
-        let (desc, data) = ring_memory(&adapter.hw, count)?;
-        let buffers = (0..count).map(|_| IgbTxBuffer::default()).collect();
-        let ring =
-            IgbTxRing { desc, data, buffers, next_to_use: 0, next_to_clean: 0, context: None };
+        let (desc, data) = ring_memory(&adapter.hw, count as usize)?;
+        let sender = IgbTxSender {
+            q: Arc::downgrade(&vector.q),
+            q_addr: Arc::as_ptr(&vector.q).addr(),
+            desc: desc.clone(),
+            data,
+            context: None,
+            packets: TxPackets::new(count as usize),
+        };
+        let handed = TxPackets::new(count as usize);
+        let ring = IgbTxRing { desc, sender: Some(Box::new(sender)), handed };
+        vector.q.tx_count.store(count, Ordering::Relaxed);
         *vector.q.tx.lock() = Some(ring);
     }
     Ok(())
 }
 
-/// Makes the receive rings.
+/// Makes the receive rings, and what polls work with; the transmit rings stand.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_setup_all_rx_resources
 pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> Result<(), Errno> {
@@ -64,14 +74,17 @@ pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
         let rx = IgbRxRing {
             desc,
             data,
-            count,
             next_to_use: 0,
             next_to_clean: 0,
             skb: None,
             skipping: false,
+            begun: false,
         };
-        let sent = VecDeque::with_capacity(IGB_DEFAULT_TX_WORK);
-        let state = IgbPollState { rx, sent, itr: ItrTotals::default() };
+        let tx_desc = vector.q.tx.lock().as_ref().map(|ring| ring.desc.clone());
+        let tx_desc = tx_desc.ok_or(Errno::EINVAL)?;
+        let packets = TxPackets::new(tx_desc.count());
+        let tx = IgbTxCleaner { desc: tx_desc, packets, seen: 0 };
+        let state = IgbPollState { rx, tx, itr: ItrTotals::default() };
         *vector.q.poll.lock() = Some(Box::new(state));
     }
     Ok(())
@@ -180,18 +193,12 @@ fn write_back_threshold(hw: &IgbHw, by_pin: u32) -> u32 {
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_configure_tx_ring
 fn igb_configure_tx_ring(q: &IgbQVector) {
     let (hw, n) = (&*q.hw, q.index);
-    let mut guard = q.tx.lock();
-    let Some(ring) = guard.as_mut() else { return };
-    ring.next_to_use = 0;
-    ring.next_to_clean = 0;
-    ring.context = None;
-    q.tx_tail.store(0, Ordering::Relaxed);
-    q.tx_rung.store(0, Ordering::Relaxed);
-    let desc = ring.desc.clone();
-    drop(guard);
+    let desc = q.tx.lock().as_ref().map(|ring| ring.desc.clone());
+    let Some(desc) = desc else { return };
+    q.tx_start_over();
     hw.wr32(E1000_TXDCTL(n), 0);
     hw.wrfl();
-    write_base(hw, [E1000_TDBAL(n), E1000_TDBAH(n), E1000_TDLEN(n)], &desc);
+    write_base(hw, [E1000_TDBAL(n), E1000_TDBAH(n), E1000_TDLEN(n)], desc.buf());
     hw.wr32(E1000_TDH(n), 0);
     hw.wr32(E1000_TDT(n), 0);
     let dctl = TX_THRESHOLDS | write_back_threshold(hw, 16) | E1000_TXDCTL_QUEUE_ENABLE;
@@ -208,7 +215,7 @@ fn igb_configure_rx_ring(cx: &impl Walker, q: &IgbQVector, adapter: &IgbAdapter)
     state.rx.next_to_use = 0;
     state.rx.next_to_clean = 0;
     hw.wr32(E1000_RXDCTL(n), 0);
-    write_base(hw, [E1000_RDBAL(n), E1000_RDBAH(n), E1000_RDLEN(n)], &state.rx.desc);
+    write_base(hw, [E1000_RDBAL(n), E1000_RDBAH(n), E1000_RDLEN(n)], state.rx.desc.buf());
     hw.wr32(E1000_RDH(n), 0);
     hw.wr32(E1000_RDT(n), 0);
     // With several queues a full one must not hold up the others.

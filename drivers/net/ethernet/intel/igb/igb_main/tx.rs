@@ -1,11 +1,13 @@
 //! Transmit: packets into the ring, and their end when the device has sent them.
 //!
 //! linux: drivers/net/ethernet/intel/igb/igb_main.c. Contexts: sending in BH, one CPU a queue at a time (its qdisc);
-//! cleaning in the queue's poll. Locks: `class::Ring`, the transmit ring's, once a packet and once a poll; no packet
-//! ends and no doorbell rings under it.
-//! Invariants: a packet stays until its last descriptor is written back; the doorbell is rung once a batch.
+//! cleaning in the queue's poll. Locks: `class::Ring`, the transmit ring's, at a batch's first packet and at its end, and
+//! once a poll that finds more sent; no packet ends and no doorbell rings under it.
+//! Invariants: a packet stays until its last descriptor is written back; the doorbell is rung once a batch, after what
+//! it tells of was handed to the cleaner and is known to the queue's limit.
 //! DIVERGES: mapping is copying into the descriptor's own buffer, so that no memory of the stack is ever the device's.
-//! A context descriptor is left out when the queue has the same one already.
+//! A context descriptor is left out when the queue has the same one already. The queue's byte limit is told a full
+//! frame's worth at a time, and of the rest before the doorbell.
 
 use super::super::e1000_regs::*;
 use super::super::igb::*;
@@ -15,13 +17,14 @@ use stack::net::core::dev::NetDevice;
 use stack::net::core::dev::tx::__netif_schedule;
 use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, consume_skb, kfree_skb, skb_cow_head};
 use stack::walk;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use uapi::if_ether::ETH_P_IP;
 
 /// The device pads to 60 bytes what has at least 17.
 const MIN_TX: usize = 17;
+/// Bytes after which the queue's limit is told: a full frame. Until then it is not worth a locked instruction.
+const BILL_AT: u32 = 1514;
 /// Where TCP and UDP have their checksums.
 const TCP_CHECK: u16 = 16;
 const UDP_CHECK: u16 = 6;
@@ -53,6 +56,7 @@ pub(super) fn igb_xmit_frame(
 /// Reserves descriptors, prepares the checksum, fills the ring.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_xmit_frame_ring
+#[inline(always)]
 fn igb_xmit_frame_ring(
     cx: &mut BhCx<'_>,
     q: &IgbQVector,
@@ -65,44 +69,95 @@ fn igb_xmit_frame_ring(
         kfree_skb(cx, skb, DropReason::SkbCsum);
         return Ok(());
     };
-    let mut guard = q.tx.lock();
-    let Some(ring) = guard.as_mut().filter(|_| !q.hw.is_down()) else {
-        drop(guard);
-        q.stats.tx_dropped.add(1);
-        kfree_skb(cx, skb, DropReason::DevReady);
-        return Ok(());
-    };
-    // Its buffers, a context, and a gap of two.
-    let needed = skb.len().max(MIN_TX).div_ceil(IGB_BUFSZ) + 3;
-    if igb_maybe_stop_tx(ring, (dev, q.index), needed) {
+    if q.hw.is_down() {
+        return drop_unsent(cx, q, skb);
+    }
+    // With so much room, no packet fills the ring.
+    let roomy = q.tx_room.load(Ordering::Relaxed) as usize >= TX_WAKE_THRESHOLD;
+    if !roomy && igb_maybe_stop_tx(q, dev, descriptors_needed(&skb)) {
         q.stats.tx_busy.add(1);
         return Err(skb);
     }
-    let bytes = igb_tx_map(cx, (q, ring), skb, context);
-    if let Some(txq) = dev.tx_queues.get(q.index as usize) {
-        txq.bql.sent(bytes);
+    if let Err(skb) = igb_tx_map(cx, (q, dev), skb, context) {
+        return drop_unsent(cx, q, skb);
     }
-    igb_maybe_stop_tx(ring, (dev, q.index), DESC_NEEDED);
-    q.tx_tail.store(ring.next_to_use as u32, Ordering::Relaxed);
+    if !roomy {
+        igb_maybe_stop_tx(q, dev, DESC_NEEDED);
+    }
     Ok(())
 }
 
-/// Stops the queue when fewer than `needed` descriptors are free. The cleaner takes the ring's lock before it looks
-/// whether the queue is stopped, and the sender holds it here: neither misses the other.
+/// A packet's buffers, a context, and a gap of two.
+fn descriptors_needed(skb: &SkBuff) -> usize {
+    skb.len().max(MIN_TX).div_ceil(IGB_BUFSZ) + 3
+}
+
+/// The device goes down: a packet that nobody sends any more.
+#[cold]
+fn drop_unsent(cx: &mut BhCx<'_>, q: &IgbQVector, skb: Skb) -> Result<(), Skb> {
+    q.stats.tx_dropped.add(1);
+    kfree_skb(cx, skb, DropReason::DevReady);
+    Ok(())
+}
+
+/// Stops the queue unless `needed` descriptors are free. Having stopped it, looks once more: the cleaner looks whether
+/// it is stopped after saying how far he is, so that neither misses the other.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_maybe_stop_tx
-fn igb_maybe_stop_tx(ring: &IgbTxRing, (dev, queue): (&NetDevice, u32), needed: usize) -> bool {
-    let full = ring.unused() < needed;
-    if full {
-        dev.netif_stop_subqueue(queue as u16);
+#[cold]
+fn igb_maybe_stop_tx(q: &IgbQVector, dev: &NetDevice, needed: usize) -> bool {
+    let lacks_room = || {
+        let unused = q.tx_unused();
+        q.tx_room.store(unused as u32, Ordering::Relaxed);
+        unused < needed
+    };
+    if !lacks_room() {
+        return false;
     }
-    full
+    dev.netif_stop_subqueue(q.index as u16);
+    if lacks_room() {
+        return true;
+    }
+    // Nobody waits: whoever sends here is in the middle of it.
+    dev.netif_start_subqueue(q.index as u16);
+    false
+}
+
+/// The sender of `q`, where the batch has it.
+#[inline]
+fn sender<'a>(cx: &'a mut BhCx<'_>, q: &IgbQVector) -> Option<&'a mut IgbTxSender> {
+    let sender = cx.xmit_batch().as_mut()?.downcast_mut::<IgbTxSender>()?;
+    (sender.q_addr == std::ptr::from_ref(q).addr()).then_some(sender)
+}
+
+/// The first packet of a batch takes the sender out of the ring.
+#[inline(never)]
+fn begin_batch(cx: &mut BhCx<'_>, q: &IgbQVector) {
+    // Another queue's, whose batch goes on or was never ended.
+    if let Some(Ok(sender)) = cx.xmit_batch().take().map(|other| other.downcast::<IgbTxSender>())
+        && let Some(other) = sender.q.upgrade()
+    {
+        put_back(&other, sender);
+    }
+    let taken = q.tx.lock().as_mut().and_then(|ring| ring.sender.take());
+    *cx.xmit_batch() = taken.map(|sender| sender as _);
+}
+
+/// Brings the sender home, and what it sent to where the cleaner finds it.
+fn put_back(q: &IgbQVector, mut sender: Box<IgbTxSender>) {
+    let mut ring = q.tx.lock();
+    // One that was away while its ring went keeps what it has until it ends, here.
+    if let Some(ring) = ring.as_mut().filter(|ring| ring.sender.is_none()) {
+        ring.handed.append(&mut sender.packets);
+        ring.sender = Some(sender);
+    }
 }
 
 /// The context for a checksum that the device is to fill in. What it cannot do is done here; `Err`: not even that.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_tx_csum
-fn igb_tx_csum(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<Option<(u64, u64)>, ()> {
+#[inline]
+fn igb_tx_csum(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<Option<TxContext>, ()> {
     walk!(cx, skb, igb_tx_csum);
     if skb.ip_summed != IpSummed::Partial {
         return Ok(None);
@@ -114,8 +169,9 @@ fn igb_tx_csum(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<Option<(u64, u64)>, (
     }
 }
 
-/// The context descriptor's words; `None` when the packet is of no kind that the device knows.
-fn tx_context(skb: &SkBuff) -> Option<(u64, u64)> {
+/// The context descriptor; `None` when the packet is of no kind that the device knows.
+#[inline]
+fn tx_context(skb: &SkBuff) -> Option<TxContext> {
     let l4 = match skb.csum_offset {
         TCP_CHECK => E1000_ADVTXD_TUCMD_L4T_TCP,
         UDP_CHECK => E1000_ADVTXD_TUCMD_L4T_UDP,
@@ -132,110 +188,137 @@ fn tx_context(skb: &SkBuff) -> Option<(u64, u64)> {
     }
     let lengths = mac_len << E1000_ADVTXD_MACLEN_SHIFT | ip_len;
     let command = E1000_ADVTXD_DTYP_CTXT | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_TUCMD_IPV4 | l4;
-    Some((u64::from(lengths), u64::from(command)))
+    TxContext::new(u64::from(command) << 32 | u64::from(lengths))
 }
 
-impl IgbTxRing {
-    /// Writes the next descriptor; its index.
-    fn put(&mut self, low: u64, high: u64) -> usize {
-        let index = self.next_to_use;
-        self.desc.write64(index * DESC, low);
-        self.desc.write64(index * DESC + 8, high);
-        self.next_to_use = if index + 1 == self.buffers.len() { 0 } else { index + 1 };
-        index
-    }
-
+impl IgbTxSender {
     /// Copies a frame into the buffers from descriptor `first` on, with zeros behind it up to `len`.
+    #[inline(never)]
     fn copy_frame(&self, first: usize, skb: &SkBuff, len: usize) {
         let mut at = 0;
         let padding = &[0; MIN_TX][..len - skb.len()];
         for mut part in skb.parts().chain(std::iter::once(padding)) {
             while !part.is_empty() {
-                let index = (first + at / IGB_BUFSZ) % self.buffers.len();
+                let index = (first + at / IGB_BUFSZ) % self.data.count();
                 let (now, rest) = part.split_at(part.len().min(IGB_BUFSZ - at % IGB_BUFSZ));
                 // The index is in the ring and the piece ends in its buffer.
-                let _ = self.data.write_bytes(index * IGB_BUFSZ + at % IGB_BUFSZ, now);
+                let at_byte = index * IGB_BUFSZ + at % IGB_BUFSZ;
+                let _ = self.data.buf().write_bytes(at_byte, now);
                 at += now.len();
                 part = rest;
             }
         }
     }
 
-    /// Takes sent packets off the ring, at most [`IGB_DEFAULT_TX_WORK`].
-    fn reap(&mut self, sent: &mut VecDeque<Skb>) -> Reaped {
-        let mut reaped = Reaped::default();
-        while reaped.packets < IGB_DEFAULT_TX_WORK && self.next_to_clean != self.next_to_use {
-            let buffer = &mut self.buffers[self.next_to_clean];
-            let status = self.desc.read32_acquire(buffer.next_to_watch * DESC + 12);
-            if status & E1000_TXD_STAT_DD == 0 {
-                break;
+    /// Writes the data descriptors of a frame of `len` bytes from `first` on; the last of them.
+    #[inline(never)]
+    fn describe_all(&self, first: usize, len: usize, options: u32) -> usize {
+        let (mut left, mut index) = (len, first);
+        loop {
+            let size = left.min(IGB_BUFSZ);
+            left -= size;
+            self.describe(index, (size, len), options, left == 0);
+            if left == 0 {
+                return index;
             }
-            sent.extend(buffer.skb.take());
-            reaped.packets += 1;
-            reaped.bytes += buffer.bytecount;
-            let next = buffer.next_to_watch + 1;
-            self.next_to_clean = if next == self.buffers.len() { 0 } else { next };
+            index = self.desc.after(index);
         }
-        reaped.unused = self.unused();
-        reaped
+    }
+
+    /// Writes a data descriptor: `size` bytes of `len`, and whether they are the last.
+    #[inline(always)]
+    fn describe(&self, index: usize, (size, len): (usize, usize), options: u32, last: bool) {
+        let options = options | (len as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
+        let command = E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_DCMD_IFCS;
+        let end = if last { E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS } else { 0 };
+        let high = u64::from(options) << 32 | u64::from(command | end | size as u32);
+        self.desc.write_pair(index, self.data.bus_addr(index), high);
     }
 }
 
-/// What a look at a ring found sent.
-#[derive(Default)]
-struct Reaped {
-    packets: usize,
-    bytes: u32,
-    unused: usize,
-}
-
-/// Writes a packet's descriptors; the packet stays with the first of them. Its bytes in the ring.
+/// Writes a packet's descriptors. `Err` gives it back: the ring has gone.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_tx_map
+#[inline(always)]
 fn igb_tx_map(
-    cx: &BhCx<'_>,
-    (q, ring): (&IgbQVector, &mut IgbTxRing),
+    cx: &mut BhCx<'_>,
+    (q, dev): (&IgbQVector, &NetDevice),
     skb: Skb,
-    context: Option<(u64, u64)>,
-) -> u32 {
+    context: Option<TxContext>,
+) -> Result<(), Skb> {
     walk!(cx, skb, igb_tx_map);
-    let first = ring.next_to_use;
-    let mut options = 0;
-    if let Some((low, high)) = context {
+    let sender = match self::sender(cx, q) {
+        Some(sender) => sender,
+        None => {
+            begin_batch(cx, q);
+            match self::sender(cx, q) {
+                Some(sender) => sender,
+                None => return Err(skb),
+            }
+        }
+    };
+    let mut first = q.tx_tail.load(Ordering::Relaxed) as usize;
+    let (mut options, mut used) = (0, 1);
+    if let Some(wanted) = context {
         options = E1000_TXD_POPTS_TXSM;
-        if ring.context != context {
-            ring.put(low, high);
-            ring.context = context;
+        if sender.context != context {
+            let words = wanted.get();
+            sender.desc.write_pair(first, words & u64::from(u32::MAX), words >> 32);
+            sender.context = context;
+            first = sender.desc.after(first);
+            used = 2;
         }
     }
-    let len = skb.len().max(MIN_TX);
-    ring.copy_frame(ring.next_to_use, &skb, len);
     if skb.walk_id.watched() {
-        let buffer = ring.data.bus_addr() + (ring.next_to_use * IGB_BUFSZ) as u64;
-        q.hw.pdev.trace_tx(buffer, skb.walk_id.0);
+        q.hw.pdev.trace_tx(sender.data.bus_addr(first), skb.walk_id.0);
     }
-    let options = options | (len as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
-    let command = E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_DCMD_IFCS;
-    let (mut left, mut last) = (len, first);
-    while left != 0 {
-        let size = left.min(IGB_BUFSZ);
-        left -= size;
-        let end = if left == 0 { E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS } else { 0 };
-        let buffer = ring.data.bus_addr() + (ring.next_to_use * IGB_BUFSZ) as u64;
-        last = ring.put(buffer, u64::from(options) << 32 | u64::from(command | end | size as u32));
-    }
+    let len = skb.len();
+    let (len, last) = if len == skb.headlen() && (MIN_TX..=IGB_BUFSZ).contains(&len) {
+        // The usual case: one piece, one buffer, which it fits.
+        let _ = sender.data.write_bytes(first, skb.data());
+        sender.describe(first, (len, len), options, true);
+        (len, first)
+    } else {
+        let len = len.max(MIN_TX);
+        used += len.div_ceil(IGB_BUFSZ) as u32 - 1;
+        sender.copy_frame(first, &skb, len);
+        (len, sender.describe_all(first, len, options))
+    };
+    q.tx_tail.store(sender.desc.after(last) as u32, Ordering::Relaxed);
+    q.tx_room.store(q.tx_room.load(Ordering::Relaxed).saturating_sub(used), Ordering::Relaxed);
     let bytecount = len as u32;
-    ring.buffers[first] = IgbTxBuffer { skb: Some(skb), next_to_watch: last, bytecount };
-    bytecount
+    let buffer = IgbTxBuffer { skb, next_to_watch: last as u32, bytecount };
+    sender.packets.push(buffer);
+    let unbilled = q.tx_unbilled.load(Ordering::Relaxed) + bytecount;
+    q.tx_unbilled.store(unbilled, Ordering::Relaxed);
+    if unbilled >= BILL_AT {
+        bill(q, dev);
+    }
+    Ok(())
 }
 
-/// Tells the device what was put into the ring, if anything was. No lock is held: the device may send at once, and its
-/// partner interrupt.
-pub(super) fn ring_doorbell(q: &IgbQVector) {
+/// Tells the queue's limit of the bytes that were put into the ring.
+fn bill(q: &IgbQVector, dev: &NetDevice) {
+    let bytes = q.tx_unbilled.load(Ordering::Relaxed);
+    q.tx_unbilled.store(0, Ordering::Relaxed);
+    if let Some(txq) = dev.tx_queues.get(q.index as usize) {
+        txq.bql.sent(bytes);
+    }
+}
+
+/// The batch is over: tells the device what was put into the ring, if anything was. No lock is held: the device may send
+/// at once, and its partner interrupt.
+pub(super) fn ring_doorbell(cx: &mut BhCx<'_>, q: &IgbQVector, dev: &NetDevice) {
+    if sender(cx, q).is_some()
+        && let Some(Ok(sender)) = cx.xmit_batch().take().map(|batch| batch.downcast())
+    {
+        put_back(q, sender);
+    }
     let tail = q.tx_tail.load(Ordering::Relaxed);
     if q.tx_rung.load(Ordering::Relaxed) != tail {
-        q.tx_rung.store(tail, Ordering::Relaxed);
-        q.hw.wr32(E1000_TDT(q.index), tail);
+        bill(q, dev);
+        q.tx_rung.store(tail, Ordering::Release);
+        q.hw.wr32(q.tdt, tail);
     }
 }
 
@@ -249,50 +332,76 @@ pub(super) fn igb_clean_tx_irq(
     state: &mut IgbPollState,
 ) -> bool {
     walk!(cx, igb_clean_tx_irq => u64::from(q.index));
-    let reaped = match q.tx.lock().as_mut() {
-        Some(ring) => ring.reap(&mut state.sent),
-        None => return true,
-    };
-    while let Some(skb) = state.sent.pop_front() {
-        consume_skb(cx, skb);
-    }
-    q.stats.tx_packets.add(reaped.packets as u64);
-    q.stats.tx_bytes.add(u64::from(reaped.bytes));
-    state.itr.tx_packets += reaped.packets as u32;
-    state.itr.tx_bytes += reaped.bytes;
-    let Some(txq) = dev.tx_queues.get(q.index as usize) else { return true };
-    // Whether this opened the queue is seen below, together with what else may have.
-    let _opened = txq.bql.completed(reaped.bytes);
-    if dev.carrier() && reaped.unused >= TX_WAKE_THRESHOLD && !q.hw.is_down() {
-        if txq.stopped() {
-            q.stats.tx_restart.add(1);
+    let IgbPollState { tx, itr, .. } = state;
+    let rung = q.tx_rung.load(Ordering::Acquire);
+    if tx.seen != rung {
+        tx.seen = rung;
+        if let Some(ring) = q.tx.lock().as_mut() {
+            tx.packets.append(&mut ring.handed);
         }
+    }
+    let (mut packets, mut bytes) = (0, 0);
+    while packets < IGB_DEFAULT_TX_WORK
+        && let Some(buffer) = tx.next_sent()
+    {
+        packets += 1;
+        bytes += buffer.bytecount;
+        let behind = tx.desc.after(buffer.next_to_watch as usize);
+        q.tx_clean.store(behind as u32, Ordering::Relaxed);
+        consume_skb(cx, buffer.skb);
+    }
+    let Some(txq) = dev.tx_queues.get(q.index as usize) else { return true };
+    if packets != 0 {
+        q.stats.tx_packets.add(packets as u64);
+        q.stats.tx_bytes.add(u64::from(bytes));
+        itr.tx_packets += packets as u32;
+        itr.tx_bytes += bytes;
+        // Whether this opened the queue is seen below, together with what else may have.
+        let _opened = txq.bql.completed(bytes);
+        // How far we are comes before the look whether the queue is stopped; see `igb_maybe_stop_tx`.
+        fence(Ordering::SeqCst);
+    }
+    if txq.stopped() && dev.carrier() && q.tx_unused() >= TX_WAKE_THRESHOLD && !q.hw.is_down() {
+        q.stats.tx_restart.add(1);
         dev.netif_wake_subqueue(cx, q.index as u16);
     }
     if txq.qdisc().qlen() != 0 && !txq.stopped() {
         __netif_schedule(cx, txq.qdisc());
     }
-    reaped.packets < IGB_DEFAULT_TX_WORK
+    packets < IGB_DEFAULT_TX_WORK
+}
+
+impl IgbTxCleaner {
+    /// The first packet, when the device has sent it.
+    #[inline]
+    fn next_sent(&mut self) -> Option<IgbTxBuffer> {
+        let desc = &self.desc;
+        self.packets.pop_if(|first| {
+            let status = (desc.read_high_acquire(first.next_to_watch as usize) >> 32) as u32;
+            status & E1000_TXD_STAT_DD != 0
+        })
+    }
 }
 
 /// Ends what a stopped ring still holds: it is not sent any more.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_tx_ring
 pub(super) fn igb_clean_tx_ring(cx: &mut TaskCx, q: &IgbQVector, dev: &NetDevice) {
-    let unsent: Vec<Skb> = match q.tx.lock().as_mut() {
-        Some(ring) => {
-            ring.next_to_use = 0;
-            ring.next_to_clean = 0;
-            ring.context = None;
-            ring.buffers.iter_mut().filter_map(|buffer| buffer.skb.take()).collect()
+    let mut unsent = Vec::new();
+    if let Some(state) = q.take_poll().get() {
+        unsent.extend(state.tx.packets.drain());
+        state.tx.seen = 0;
+    }
+    if let Some(ring) = q.tx.lock().as_mut() {
+        unsent.extend(ring.handed.drain());
+        if let Some(sender) = &mut ring.sender {
+            sender.context = None;
         }
-        None => return,
-    };
-    q.tx_tail.store(0, Ordering::Relaxed);
-    q.tx_rung.store(0, Ordering::Relaxed);
+    }
+    q.tx_start_over();
     cx.local_bh_disable(|bh| {
-        for skb in unsent {
-            kfree_skb(bh, skb, DropReason::DevReady);
+        for buffer in unsent {
+            kfree_skb(bh, buffer.skb, DropReason::DevReady);
         }
     });
     if let Some(txq) = dev.tx_queues.get(q.index as usize) {

@@ -1,5 +1,6 @@
 //! The driver on the device model: two machines, a wire between them, one virtual clock.
 
+mod batch;
 mod bus;
 mod hostile;
 mod interrupts;

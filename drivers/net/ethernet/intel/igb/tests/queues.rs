@@ -78,6 +78,7 @@ fn queues_follow_cpus_up_to_eight_and_options_are_checked() {
         IgbOptions { tx_ring: 4104, ..IgbOptions::default() },
         IgbOptions { rx_ring: 84, ..IgbOptions::default() },
         IgbOptions { itr: 2, ..IgbOptions::default() },
+        IgbOptions { tx_queue_len: 0, ..IgbOptions::default() },
     ];
     for options in bad {
         let (end, _outside) = WireEnd::open(16);

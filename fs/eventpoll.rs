@@ -99,7 +99,8 @@ impl EpItem {
     }
 }
 
-/// What a socket's queue calls.
+/// What a socket's queue calls. Whoever wakes the queue records the station: there is no context
+/// here.
 struct Callback(Arc<EpItem>);
 
 impl WaitCallback for Callback {
@@ -185,7 +186,7 @@ static EVENTPOLL_FOPS: FileOperations = FileOperations {
     read: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     write: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     poll: ep_eventpoll_poll,
-    ioctl: |_, _, _| Err(Errno::EINVAL),
+    ioctl: |_, _, _, _| Err(Errno::EINVAL),
     release: |_, file| {
         if let FileKind::Epoll(epoll) = &file.kind {
             let all: Vec<Key> = epoll.items.lock().keys().copied().collect();
@@ -220,6 +221,20 @@ pub fn sys_epoll_create1(cx: &mut TaskCx, flags: i32) -> Result<i32, Errno> {
     }
     let file = File::new(FileKind::Epoll(Arc::default()), &EVENTPOLL_FOPS, 0);
     fd_install(cx, file, flags & EPOLL_CLOEXEC != 0)
+}
+
+/// Makes an epoll instance. How many descriptors it is for was a hint once; now it must be one at
+/// least.
+///
+/// # Errors
+/// EINVAL for a size below one; EMFILE.
+///
+/// linux: fs/eventpoll.c:sys_epoll_create
+pub fn sys_epoll_create(cx: &mut TaskCx, size: i32) -> Result<i32, Errno> {
+    if size <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys_epoll_create1(cx, 0)
 }
 
 fn epoll_of(file: &File) -> Result<&Arc<EventPoll>, Errno> {
@@ -329,6 +344,8 @@ struct EpollWait {
     queued: Option<(Arc<EventPoll>, WaitKey)>,
     held: Option<HeldFile>,
     started: bool,
+    /// Signals do not end it.
+    blocked: bool,
 }
 
 impl EpollWait {
@@ -363,7 +380,7 @@ impl Operation for EpollWait {
         if until.is_some_and(|at| cx.now() >= at) {
             return Poll::Ready(Ok(Vec::new()));
         }
-        if cx.task().take_signal() {
+        if !self.blocked && cx.task().take_signal() {
             return Poll::Ready(Err(Errno::EINTR));
         }
         if self.held.is_none() {
@@ -403,5 +420,22 @@ pub fn sys_epoll_wait(
     max: usize,
     timeout: Option<Duration>,
 ) -> impl Operation<Output = Result<Vec<EpollEvent>, Errno>> {
-    EpollWait { epfd, max, timeout, until: None, queued: None, held: None, started: false }
+    sys_epoll_pwait(epfd, max, timeout, false)
+}
+
+/// The same, with signals blocked or not while it waits: a task here has one signal, so one bit is
+/// the whole mask.
+///
+/// # Errors
+/// As [`sys_epoll_wait`]; EINTR only if not blocked.
+///
+/// linux: fs/eventpoll.c:sys_epoll_pwait
+pub fn sys_epoll_pwait(
+    epfd: i32,
+    max: usize,
+    timeout: Option<Duration>,
+    blocked: bool,
+) -> impl Operation<Output = Result<Vec<EpollEvent>, Errno>> {
+    let (until, queued, held) = (None, None, None);
+    EpollWait { epfd, max, timeout, until, queued, held, started: false, blocked }
 }

@@ -11,7 +11,9 @@ pub mod fcntl;
 pub mod read_write;
 pub mod select;
 
-pub use eventpoll::{sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait};
+pub use eventpoll::{
+    sys_epoll_create, sys_epoll_create1, sys_epoll_ctl, sys_epoll_pwait, sys_epoll_wait,
+};
 pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
 pub use select::{PollFd, sys_poll, sys_select};
@@ -43,8 +45,8 @@ pub struct FileOperations {
     pub write: WriteFn,
     /// `POLL*` bits that are ready now.
     pub poll: fn(&mut TaskCx, &File) -> u32,
-    /// Answers a request.
-    pub ioctl: fn(&mut TaskCx, &File, u32) -> Result<i32, Errno>,
+    /// Answers a request; its argument is the memory that it points at.
+    pub ioctl: fn(&mut TaskCx, &File, u32, &mut [u8]) -> Result<i32, Errno>,
     /// The last descriptor was closed.
     pub release: fn(&mut TaskCx, &File),
 }
@@ -231,6 +233,23 @@ impl FilesStruct {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
         table.fds[fd] = Some(Descriptor { file, cloexec });
         Ok(fd as i32)
+    }
+
+    /// Makes `new` another descriptor of `fd`'s file, in one step: nobody else gets the number
+    /// between. What `new` was.
+    fn replace(&self, fd: i32, new: usize, cloexec: bool) -> Result<Option<Arc<File>>, Errno> {
+        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let mut table = self.table.lock();
+        let of = table.fds.get(fd).and_then(Option::as_ref).ok_or(Errno::EBADF)?;
+        let file = Arc::clone(&of.file);
+        if new >= table.fds.len() {
+            table.fds.resize_with(new + 1, || None);
+            table.max_fds = table.max_fds.max(Fdtable::max_fds(new + 1));
+        }
+        file.descriptors.fetch_add(1, Ordering::AcqRel);
+        let old = table.fds[new].replace(Descriptor { file, cloexec });
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(old.map(|old| old.file))
     }
 
     /// Takes a descriptor away; what it was.

@@ -7,6 +7,7 @@ mod layers;
 mod lengths;
 mod links;
 mod locks;
+mod points;
 mod words;
 
 use crate::tree::Tree;
@@ -50,7 +51,7 @@ pub struct Check {
 
 /// All checks, in the order they run.
 pub const ALL: &[Check] = &[
-    Check { name: "lengths", what: "files of a readable length", run: lengths::run },
+    Check { name: "lengths", what: "files and functions of a readable length", run: lengths::run },
     Check {
         name: "forbidden",
         what: "clocks, threads, randomness, globals, unsafe outside their places",
@@ -58,6 +59,7 @@ pub const ALL: &[Check] = &[
     },
     Check { name: "layers", what: "who may use whom", run: layers::run },
     Check { name: "locks", what: "the lock table in code and document", run: locks::run },
+    Check { name: "points", what: "stations of the walk are recorded", run: points::run },
     Check { name: "links", what: "links of the documentation", run: links::run },
     Check { name: "map", what: "the map of Linux's stations", run: crate::map::check },
     Check {

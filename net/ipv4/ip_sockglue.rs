@@ -162,6 +162,11 @@ impl Noted {
         }
     }
 
+    /// Keeps what the socket notes of a packet that is read.
+    pub(crate) fn sock_recv_cmsgs(&self, sk: &Sock) {
+        sk.state().sock_recv_cmsgs(self.flags.asked, self.stamp);
+    }
+
     /// Reads the packet.
     pub(crate) fn new(flags: RecvFlags, skb: &SkBuff, iph: &IpHdr, dport: u16) -> Self {
         let info = if let Cb::Pktinfo(info) = skb.cb { info } else { PktinfoSkbCb::default() };

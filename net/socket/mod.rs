@@ -21,7 +21,8 @@ use crate::kernel::context::{TaskCx, Walker};
 use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
-use crate::net::core::sock::{Sock, SockState, deadline, sk_purge};
+use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
+use crate::net::core::sock::{Sock, SockState, deadline, sk_purge, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -32,7 +33,7 @@ use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
 use uapi::poll::POLLOUT;
 use uapi::socket::MSG_DONTWAIT;
-use uapi::sockios::{FIONREAD, SIOCOUTQ};
+use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
 
 /// A socket as a file has it.
 ///
@@ -288,21 +289,39 @@ fn sock_poll(cx: &mut TaskCx, file: &File) -> u32 {
     file.socket().map_or(0, |socket| (socket.ops.poll)(&socket.sk))
 }
 
-/// `FIONREAD`: bytes of the next datagram; `SIOCOUTQ`: bytes on their way out.
+/// Writes an answer to where user space wants it.
 ///
 /// # Errors
-/// ENOTTY for a request there is not.
+/// EFAULT when that is less memory.
+///
+/// linux: include/linux/uaccess.h:put_user
+pub(crate) fn put_user(arg: &mut [u8], bytes: &[u8]) -> Result<i32, Errno> {
+    let place = arg.get_mut(..bytes.len()).ok_or(Errno::EFAULT)?;
+    place.copy_from_slice(bytes);
+    Ok(0)
+}
+
+/// Answers a request: the socket's own, then the family's, then a device's.
+///
+/// # Errors
+/// ENOTTY for a request there is not; EFAULT.
 ///
 /// linux: net/socket.c:sock_ioctl
-fn sock_ioctl(_cx: &mut TaskCx, file: &File, request: u32) -> Result<i32, Errno> {
-    let sk = &file.socket().ok_or(Errno::ENOTSOCK)?.sk;
+fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Result<i32, Errno> {
+    /// Where requests on sockets lie (`SOCK_IOC_TYPE`).
+    const SOCKET_REQUESTS: u32 = 0x89;
+    let socket = file.socket().ok_or(Errno::ENOTSOCK)?;
     match request {
-        FIONREAD => {
-            let state = sk.state();
-            Ok(state.receive_queue.skb_peek().map_or(0, |skb| skb.len() as i32))
-        }
-        SIOCOUTQ => Ok(sk.wmem_alloc() as i32),
-        _ => Err(Errno::ENOTTY),
+        SIOCGSTAMP => sock_gettstamp(cx, &socket.sk, 1_000, arg),
+        SIOCGSTAMPNS => sock_gettstamp(cx, &socket.sk, 1, arg),
+        SIOCGIFCONF => dev_ifconf(cx, arg),
+        // Nobody is: signals are not sent here.
+        FIOGETOWN | SIOCGPGRP => put_user(arg, &0_i32.to_ne_bytes()),
+        _ => match (socket.ops.ioctl)(cx, &socket.sk, request, arg) {
+            Some(answer) => answer,
+            None if request >> 8 & 0xff != SOCKET_REQUESTS => Err(Errno::ENOTTY),
+            None => dev_ioctl(cx, request, arg),
+        },
     }
 }
 

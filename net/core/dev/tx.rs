@@ -241,6 +241,6 @@ fn dev_queue_xmit_nit(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &Arc<NetDevice>) {
         let super::rx::PacketFunc::Tap(func) = &tap.func else { continue };
         let Some(mut clone) = skb_clone(cx, skb) else { continue };
         clone.pkt_type = PktType::Outgoing;
-        func.packet_rcv(cx, clone, dev);
+        super::rx::show(cx, &**func, clone, dev);
     }
 }

@@ -40,6 +40,22 @@ impl SockState {
         mask as u32
     }
 
+    /// Wakes who waits for any of `events`, one exclusive waiter at the most.
+    ///
+    /// linux: include/linux/wait.h:wake_up_interruptible_sync_poll
+    pub(crate) fn wake_up(&mut self, cx: &mut BhCx<'_>, events: u32) {
+        if self.wq.wake_up(events, &mut cx.cpu.wakeups) {
+            walk!(cx, ep_poll_callback => u64::from(events));
+        }
+    }
+
+    /// Wakes everybody who waits for any of `events`.
+    pub(crate) fn wake_up_all(&mut self, cx: &mut BhCx<'_>, events: u32) {
+        if self.wq.wake_up_all(events, &mut cx.cpu.wakeups) {
+            walk!(cx, ep_poll_callback => u64::from(events));
+        }
+    }
+
     /// Wakes who waits for something to read.
     ///
     /// linux: net/core/sock.c:sock_def_readable (`sk_data_ready`)
@@ -48,7 +64,7 @@ impl SockState {
     pub fn sk_data_ready(&mut self, cx: &mut BhCx<'_>) {
         if !self.wq.is_empty() {
             walk!(cx, sock_def_readable);
-            self.wq.wake_up((POLLIN | POLLRDNORM) as u32, &mut cx.cpu.wakeups);
+            self.wake_up(cx, (POLLIN | POLLRDNORM) as u32);
         }
     }
 
@@ -59,7 +75,7 @@ impl SockState {
         if error.is_some() {
             self.err = error;
         }
-        self.wq.wake_up_all(ERROR_EVENTS, &mut cx.cpu.wakeups);
+        self.wake_up_all(cx, ERROR_EVENTS);
     }
 
     /// Puts a report into the error queue, if the receive buffer has room for it.

@@ -176,7 +176,7 @@ fn udp_drop(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, skb: Skb, re
 #[inline(always)]
 pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut skb: Skb) {
     walk!(cx, skb, __udp_queue_rcv_skb);
-    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS) {
+    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
         skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
     }
     if !state.inet.cmsg_flags.is_empty() {

@@ -147,8 +147,12 @@ fn peek_and_truncation() {
     let (mut ends, client, server) = connected(&mut pair);
     send(&mut pair, &mut ends.a, client, b"longer than asked", addr(B, 7));
     pair.world.settle();
-    assert_eq!(sys_ioctl(&mut ends.b, server, FIONREAD, 0), Ok(17));
-    assert_eq!(sys_ioctl(&mut ends.a, client, SIOCOUTQ, 0), Ok(0));
+    let mut number = [0xff; 4];
+    assert_eq!(sys_ioctl(&mut ends.b, server, FIONREAD, &mut number), Ok(0));
+    assert_eq!(number, int(17));
+    assert_eq!(sys_ioctl(&mut ends.a, client, SIOCOUTQ, &mut number), Ok(0));
+    assert_eq!(number, int(0));
+    assert_eq!(sys_ioctl(&mut ends.a, client, SIOCOUTQ, &mut []), Err(Errno::EFAULT));
     let mut data = [0; 6];
     let (len, from) =
         pair.run(&mut ends.b, sys_recvfrom(server, &mut data, MSG_PEEK)).expect("there");

@@ -1,21 +1,25 @@
 //! Descriptor tables: how far they go, and calls that outlive their descriptor.
 
+use crate::golden;
 use crate::util::{A, B, Pair, addr, send, udp};
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::select::FdSets;
 use stack::fs::{
-    PollFd, exit_files, sys_close, sys_dup2, sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait,
-    sys_poll, sys_read, sys_select,
+    PollFd, exit_files, sys_close, sys_dup2, sys_epoll_create, sys_epoll_create1, sys_epoll_ctl,
+    sys_epoll_pwait, sys_epoll_wait, sys_fcntl, sys_ioctl, sys_poll, sys_read, sys_select,
 };
 use stack::kernel::context::TaskCx;
 use stack::kernel::sched::{Operation, TaskStruct, poll_operation};
+use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{MmsgRecv, sys_bind, sys_recvfrom, sys_recvmmsg, sys_socket};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::fcntl::{F_GETFL, F_SETFL, O_ASYNC, O_NONBLOCK};
 use uapi::poll::{EPOLL_CTL_ADD, EPOLLIN, POLLIN, POLLNVAL};
 use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
+use uapi::sockios::FIOASYNC;
 
 fn read(fds: &[i32]) -> FdSets {
     FdSets { read: fds.to_vec(), ..FdSets::default() }
@@ -117,6 +121,11 @@ impl Shared {
         let mut data = [0; 8];
         let read = sys_recvfrom(FD, &mut data, MSG_DONTWAIT);
         assert!(self.pair.run(&mut self.other, read).is_ok(), "the new one kept what it got");
+        self.take_back();
+    }
+
+    /// The end, whatever is in the sockets.
+    fn take_back(mut self) {
         exit_files(&mut self.other);
         exit_files(&mut self.peer);
         let Self { mut pair, sleeper, other, peer, .. } = self;
@@ -212,4 +221,54 @@ fn a_wait_outlives_its_epoll_descriptor() {
     assert_eq!(shared.go_on(&mut op), Ok(vec![event]));
     drop(op);
     shared.finish();
+}
+
+#[test]
+fn epoll_and_select_walk() {
+    let mut shared = Shared::new(67);
+    let ep = sys_epoll_create(&mut shared.other, 1).expect("made");
+    let event = EpollEvent { events: EPOLLIN, data: 9 };
+    sys_epoll_ctl(&mut shared.other, ep, EPOLL_CTL_ADD, FD, event).expect("added");
+    // The way is known, so that the walk is the datagram's alone.
+    send(&mut shared.pair, &mut shared.peer, shared.sender, b"first", addr(A, 4000));
+    shared.pair.world.settle();
+    let mut data = [0; 8];
+    let first = sys_recvfrom(FD, &mut data, 0);
+    assert!(shared.pair.run(&mut shared.other, first).is_ok());
+    shared.pair.world.watch(WalkFilter::default());
+    let mut op = sys_epoll_wait(ep, 8, None);
+    shared.begin(&mut op);
+    send(&mut shared.pair, &mut shared.peer, shared.sender, b"new", addr(A, 4000));
+    shared.pair.world.settle();
+    assert_eq!(shared.go_on(&mut op), Ok(vec![event]));
+    drop(op);
+    let mut sets = read(&[FD, ep]);
+    assert_eq!(shared.pair.run(&mut shared.other, sys_select(&mut sets, None)), Ok(2));
+    golden::check(&shared.pair.world, "epoll-select");
+    shared.finish();
+}
+
+#[test]
+fn a_blocked_signal_does_not_end_a_wait() {
+    let mut shared = Shared::new(68);
+    let ep = sys_epoll_create1(&mut shared.other, 0).expect("made");
+    let soon = Some(Duration::from_millis(5));
+    shared.sleeper.task().interrupt();
+    let blocked = sys_epoll_pwait(ep, 8, soon, true);
+    assert_eq!(shared.pair.run(&mut shared.sleeper, blocked), Ok(vec![]), "its time was up");
+    let wait = sys_epoll_pwait(ep, 8, soon, false);
+    assert_eq!(shared.pair.run(&mut shared.sleeper, wait), Err(Errno::EINTR), "it was kept");
+    shared.take_back();
+}
+
+#[test]
+fn flags_that_would_do_nothing_are_not_set() {
+    let mut shared = Shared::new(69);
+    let cx = &mut shared.other;
+    sys_fcntl(cx, FD, F_SETFL, O_ASYNC | O_NONBLOCK).expect("set");
+    let flags = sys_fcntl(cx, FD, F_GETFL, 0).expect("read");
+    assert_eq!(flags & (O_ASYNC | O_NONBLOCK), O_NONBLOCK);
+    let mut number = 1_i32.to_ne_bytes();
+    assert_eq!(sys_ioctl(cx, FD, FIOASYNC, &mut number), Err(Errno::ENOTTY));
+    shared.take_back();
 }

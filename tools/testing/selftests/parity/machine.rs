@@ -234,11 +234,8 @@ impl Calls for Machine {
         done(net::sys_shutdown(&mut self.cx, fd, how))
     }
 
-    fn ioctl(&mut self, fd: i32, request: u32, arg: i32) -> Ret {
-        let got = fs::sys_ioctl(&mut self.cx, fd, request, arg);
-        // These read the number and leave it.
-        let sets = [uapi::sockios::FIONBIO, uapi::sockios::FIOASYNC].contains(&request);
-        number(got.map(|got| if sets { arg } else { got }))
+    fn ioctl(&mut self, fd: i32, request: u32, arg: &mut [u8]) -> Ret {
+        number(fs::sys_ioctl(&mut self.cx, fd, request, arg))
     }
 
     fn fcntl(&mut self, fd: i32, cmd: i32, arg: i32) -> Ret {
@@ -275,6 +272,10 @@ impl Calls for Machine {
         let done = self.size(fs::sys_select(&mut all, ms(timeout_ms)));
         *sets = [all.read, all.write, all.except];
         done
+    }
+
+    fn epoll_create(&mut self, size: i32) -> Ret {
+        number(fs::sys_epoll_create(&mut self.cx, size))
     }
 
     fn epoll_create1(&mut self, flags: i32) -> Ret {

@@ -50,14 +50,18 @@ pub fn inet_init(m: &mut Machine) {
 
 /// IPv4's part of GRO.
 fn ip_packet_offload() -> PacketOffload {
-    PacketOffload { kind: ETH_P_IP, gro_receive: inet_gro_receive, gro_complete: inet_gro_complete }
+    PacketOffload {
+        kind: ETH_P_IP,
+        station: Point::inet_gro_receive,
+        gro_receive: inet_gro_receive,
+        gro_complete: inet_gro_complete,
+    }
 }
 
 /// Asks the transport protocol whether a packet continues one that GRO holds.
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
 fn inet_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> (GroResult, Skb) {
-    walk!(cx, skb, inet_gro_receive);
     let t = cx.t;
     let plain = skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45);
     let Some(offload) = plain.and_then(|iph| t.net.inet_offloads.get(iph.protocol)) else {

@@ -8,9 +8,9 @@
 
 use super::device::{NetDevice, NetdevFeatures};
 use super::rx::netif_receive_skb;
-use crate::kernel::context::BhCx;
+use crate::kernel::context::{BhCx, Walker as _};
 use crate::kernel::machine::Machine;
-use crate::kernel::trace::drop_reason::DropReason;
+use crate::kernel::trace::{COMPILED, drop_reason::DropReason, events::Point};
 use crate::net::core::skbuff::{Cb, Skb, consume_skb, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +52,9 @@ pub type GroComplete = fn(&mut BhCx<'_>, &mut Skb);
 pub struct PacketOffload {
     /// The ethertype.
     pub kind: u16,
+    /// The station that `gro_receive` is. It is recorded here, before the call: a function that only
+    /// passes the packet on would have to save on every packet what a record leaves it without.
+    pub station: Point,
     /// Merges. Context: BH.
     pub gro_receive: GroReceive,
     /// Completes. Context: BH.
@@ -115,6 +118,9 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> (GroResult, 
     let Some(offload) = offload_of(&t.net.offload_base, skb.protocol) else {
         return (GroResult::Normal, skb);
     };
+    if COMPILED && skb.walk_id.watched() {
+        cx.walk_packet(&skb, offload.station, 0);
+    }
     match (offload.gro_receive)(cx, skb) {
         // A poll of many flows: the packet is none of those held, so it may go before them.
         (GroResult::Held, skb) if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {

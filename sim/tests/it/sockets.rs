@@ -15,8 +15,12 @@ use stack::net::core::skbuff::{Skb, alloc_skb};
 use stack::net::core::snmp::Mib;
 use stack::net::core::sysctl::update_sysctls;
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
-use stack::net::socket::{MsgSend, sys_getsockopt, sys_sendmsg, sys_sendto, sys_setsockopt};
+use stack::net::socket::{
+    MsgSend, sys_bind, sys_getsockname, sys_getsockopt, sys_recvfrom, sys_sendmmsg, sys_sendmsg,
+    sys_sendto, sys_setsockopt, sys_socket,
+};
 use std::io::IoSlice;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -24,8 +28,8 @@ use uapi::in_::{IP_RECVERR, IP_TOS};
 use uapi::pkt_sched::{TC_PRIO_BESTEFFORT, TC_PRIO_BULK, TC_PRIO_INTERACTIVE};
 use uapi::snmp::UdpMib;
 use uapi::socket::{
-    CmsgWriter, MSG_DONTWAIT, MSG_MORE, SO_MARK, SO_PRIORITY, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF,
-    SO_SNDBUFFORCE, SOL_IP, SOL_SOCKET, SOL_UDP,
+    AF_INET, CmsgWriter, MSG_DONTWAIT, MSG_MORE, SO_MARK, SO_PRIORITY, SO_RCVBUF, SO_RCVBUFFORCE,
+    SO_SNDBUF, SO_SNDBUFFORCE, SOCK_DGRAM, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 
 fn int(value: i32) -> [u8; 4] {
@@ -249,6 +253,48 @@ fn settings_bound_the_buffers() {
         let msg = MsgSend { iov: &iov, name: Some(&to), control: &control, flags: 0 };
         assert_eq!(pair.run(&mut cx, sys_sendmsg(fd, msg)), done, "{len}");
     }
+    exit_files(&mut cx);
+    drop(cx);
+    pair.assert_clean();
+}
+
+#[test]
+fn the_port_range_is_what_bind_chooses_from() {
+    let pair = Pair::new(75);
+    let mut cx = pair.on_a();
+    update_sysctls(&mut cx, |sysctl| sysctl.ip_local_port_range = (40_000, 40_002));
+    let mut bind = || {
+        let fd = sys_socket(&mut cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+        sys_bind(&mut cx, fd, &addr(A, 0))?;
+        sys_getsockname(&mut cx, fd).map(|name| name.port)
+    };
+    let mut ports = [bind(), bind(), bind()].map(|port| port.expect("one is free"));
+    ports.sort_unstable();
+    assert_eq!(ports, [40_000, 40_001, 40_002]);
+    assert_eq!(bind(), Err(Errno::EADDRINUSE), "all taken");
+    exit_files(&mut cx);
+}
+
+#[test]
+fn a_full_cpu_backlog_drops() {
+    let mut pair = Pair::new(76);
+    let mut cx = pair.on_a();
+    update_sysctls(&mut cx, |sysctl| sysctl.netdev_max_backlog = 2);
+    let lo = Ipv4Addr::LOCALHOST;
+    let (client, server) = (udp(&mut cx, lo, 4000), udp(&mut cx, lo, 7));
+    let name = addr(lo, 7);
+    let iov = [IoSlice::new(b"x")];
+    let msg = MsgSend { iov: &iov, name: Some(&name), control: &[], flags: 0 };
+    // In one section the backlog is not worked off between them.
+    assert_eq!(pair.run(&mut cx, sys_sendmmsg(client, &[msg; 8], 0)), Ok(8));
+    pair.world.settle();
+    let mut heard = 0;
+    let mut data = [0; 8];
+    while pair.run(&mut cx, sys_recvfrom(server, &mut data, MSG_DONTWAIT)).is_ok() {
+        heard += 1;
+    }
+    let dropped = pair.a.mib().drops(DropReason::CpuBacklog);
+    assert_eq!((heard, dropped), (3, 5), "one more than the limit, as Linux counts");
     exit_files(&mut cx);
     drop(cx);
     pair.assert_clean();

@@ -71,6 +71,8 @@ impl Stage {
         }
         let records = self.world.take_walk();
         self.close();
+        // A card that held its interrupt back still has what it sent.
+        self.world.run_for(INTERRUPTS_SETTLE);
         debug_assert_eq!(self.world.live_skbs(), 0, "the scene left packets behind");
         let hosts = self.machines.iter().map(|(name, machine)| Host::of(name, machine)).collect();
         let frames = capture.map(|capture| capture.take()).unwrap_or_default();
@@ -142,10 +144,6 @@ impl Stage {
     fn run(&mut self) -> Outcome {
         let ended = self.world.run_tasks(LIMIT);
         self.world.settle();
-        // A card that holds its interrupt back still has what it sent.
-        if self.world.live_skbs() != 0 {
-            self.world.run_for(INTERRUPTS_SETTLE);
-        }
         match self.failed.borrow_mut().take() {
             Some(error) => Err(error),
             None if !ended => Err(ScenarioError::Unfinished("the end of the scene")),

@@ -3,6 +3,7 @@
 use super::checks;
 use crate::Probe;
 use crate::probe::{ANY, ETH, FOREIGN, Ip, LO, NET, sa};
+use uapi::if_::IFF_RUNNING;
 use uapi::sockios::{
     FIOASYNC, FIOGETOWN, SIOCDEVPRIVATE, SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFCONF, SIOCGIFDSTADDR,
     SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFMETRIC, SIOCGIFMTU, SIOCGIFNAME,
@@ -43,7 +44,6 @@ fn what_devices_say(p: &mut Probe<'_>) {
     let fd = p.udp();
     for name in ["lo", "eth0"] {
         for (label, request) in [
-            ("flags", SIOCGIFFLAGS),
             ("metric", SIOCGIFMETRIC),
             ("MTU", SIOCGIFMTU),
             ("index", SIOCGIFINDEX),
@@ -53,6 +53,13 @@ fn what_devices_say(p: &mut Probe<'_>) {
         }
     }
     p.ioctl_bytes("queue of eth0", fd, SIOCGIFTXQLEN, &ifreq("eth0"));
+    p.ioctl_bytes("flags of lo", fd, SIOCGIFFLAGS, &ifreq("lo"));
+    let mut ifr = ifreq("eth0");
+    let ret = p.calls.ioctl(fd, SIOCGIFFLAGS, &mut ifr);
+    let _ = p.ret("flags of eth0", ret);
+    // The host says that a link runs some time after it does.
+    ifr[16] |= IFF_RUNNING as u8;
+    p.note("flags of eth0", format!("{ifr:?}"));
 }
 
 fn names_of_devices(p: &mut Probe<'_>) {

@@ -5,7 +5,7 @@
 //! interest list), `class::EpollReady` (the ready list).
 //! DIVERGES: an epoll descriptor can't be added to another (EINVAL; Linux allows five levels).
 
-use super::{File, FileKind, FileOperations, fd_install};
+use super::{File, FileKind, FileOperations, HeldFile, fd_install};
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::sched::Operation;
@@ -99,7 +99,8 @@ impl EpItem {
     }
 }
 
-/// What a socket's queue calls.
+/// What a socket's queue calls. Whoever wakes the queue records the station: there is no context
+/// here.
 struct Callback(Arc<EpItem>);
 
 impl WaitCallback for Callback {
@@ -185,7 +186,7 @@ static EVENTPOLL_FOPS: FileOperations = FileOperations {
     read: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     write: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     poll: ep_eventpoll_poll,
-    ioctl: |_, _, _| Err(Errno::EINVAL),
+    ioctl: |_, _, _, _| Err(Errno::EINVAL),
     release: |_, file| {
         if let FileKind::Epoll(epoll) = &file.kind {
             let all: Vec<Key> = epoll.items.lock().keys().copied().collect();
@@ -222,10 +223,23 @@ pub fn sys_epoll_create1(cx: &mut TaskCx, flags: i32) -> Result<i32, Errno> {
     fd_install(cx, file, flags & EPOLL_CLOEXEC != 0)
 }
 
-fn epoll_of(cx: &mut TaskCx, epfd: i32) -> Result<Arc<EventPoll>, Errno> {
-    let file = cx.task().files().get(epfd).ok_or(Errno::EBADF)?;
+/// Makes an epoll instance. How many descriptors it is for was a hint once; now it must be one at
+/// least.
+///
+/// # Errors
+/// EINVAL for a size below one; EMFILE.
+///
+/// linux: fs/eventpoll.c:sys_epoll_create
+pub fn sys_epoll_create(cx: &mut TaskCx, size: i32) -> Result<i32, Errno> {
+    if size <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys_epoll_create1(cx, 0)
+}
+
+fn epoll_of(file: &File) -> Result<&Arc<EventPoll>, Errno> {
     match &file.kind {
-        FileKind::Epoll(epoll) => Ok(Arc::clone(epoll)),
+        FileKind::Epoll(epoll) => Ok(epoll),
         FileKind::Socket(_) => Err(Errno::EINVAL),
     }
 }
@@ -246,7 +260,8 @@ pub fn sys_epoll_ctl(
 ) -> Result<(), Errno> {
     cx.enter_call();
     let file = cx.task().files().get(fd).ok_or(Errno::EBADF)?;
-    let epoll = epoll_of(cx, epfd)?;
+    let ep_file = cx.task().files().get(epfd).ok_or(Errno::EBADF)?;
+    let epoll = epoll_of(&ep_file)?;
     if file.socket().is_none() {
         return Err(Errno::EINVAL);
     }
@@ -256,9 +271,9 @@ pub fn sys_epoll_ctl(
     }
     epoll.purge();
     match op {
-        EPOLL_CTL_ADD => ep_insert(cx, &epoll, (fd, &file), event),
+        EPOLL_CTL_ADD => ep_insert(cx, epoll, (fd, &file), event),
         EPOLL_CTL_DEL => epoll.remove(key_of(fd, &file)).ok_or(Errno::ENOENT),
-        EPOLL_CTL_MOD => ep_modify(cx, &epoll, (fd, &file), event),
+        EPOLL_CTL_MOD => ep_modify(cx, epoll, (fd, &file), event),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -327,7 +342,10 @@ struct EpollWait {
     timeout: Option<Duration>,
     until: Option<Option<Ktime>>,
     queued: Option<(Arc<EventPoll>, WaitKey)>,
+    held: Option<HeldFile>,
     started: bool,
+    /// Signals do not end it.
+    blocked: bool,
 }
 
 impl EpollWait {
@@ -347,11 +365,12 @@ impl Operation for EpollWait {
             cx.enter_call();
             walk!(cx, sys_epoll_wait);
         }
-        let epoll = match epoll_of(cx, self.epfd) {
-            Ok(epoll) if self.max != 0 => epoll,
-            Ok(_) => return Poll::Ready(Err(Errno::EINVAL)),
-            Err(error) => return Poll::Ready(Err(error)),
+        let file = match &self.held {
+            Some(held) => Arc::clone(&held.file),
+            None if self.max == 0 => return Poll::Ready(Err(Errno::EINVAL)),
+            None => cx.task().files().get(self.epfd).ok_or(Errno::EBADF)?,
         };
+        let epoll = epoll_of(&file)?;
         let events = epoll.take(cx, self.max);
         if !events.is_empty() || self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Ok(events));
@@ -361,13 +380,16 @@ impl Operation for EpollWait {
         if until.is_some_and(|at| cx.now() >= at) {
             return Poll::Ready(Ok(Vec::new()));
         }
-        if cx.task().take_signal() {
+        if !self.blocked && cx.task().take_signal() {
             return Poll::Ready(Err(Errno::EINTR));
+        }
+        if self.held.is_none() {
+            self.held = Some(HeldFile::new(cx, &file).ok_or(Errno::EBADF)?);
         }
         let empty = {
             let mut ready = epoll.ready.lock();
             let key = ready.wq.add_wait((POLLIN | POLLRDNORM) as u32, &cx.waker);
-            self.queued = Some((Arc::clone(&epoll), key));
+            self.queued = Some((Arc::clone(epoll), key));
             ready.list.is_empty()
         };
         if !empty {
@@ -398,5 +420,22 @@ pub fn sys_epoll_wait(
     max: usize,
     timeout: Option<Duration>,
 ) -> impl Operation<Output = Result<Vec<EpollEvent>, Errno>> {
-    EpollWait { epfd, max, timeout, until: None, queued: None, started: false }
+    sys_epoll_pwait(epfd, max, timeout, false)
+}
+
+/// The same, with signals blocked or not while it waits: a task here has one signal, so one bit is
+/// the whole mask.
+///
+/// # Errors
+/// As [`sys_epoll_wait`]; EINTR only if not blocked.
+///
+/// linux: fs/eventpoll.c:sys_epoll_pwait
+pub fn sys_epoll_pwait(
+    epfd: i32,
+    max: usize,
+    timeout: Option<Duration>,
+    blocked: bool,
+) -> impl Operation<Output = Result<Vec<EpollEvent>, Errno>> {
+    let (until, queued, held) = (None, None, None);
+    EpollWait { epfd, max, timeout, until, queued, held, started: false, blocked }
 }

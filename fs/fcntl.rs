@@ -1,17 +1,19 @@
 //! Calls on descriptors: close, dup, flags, requests. Context: task.
 //!
 //! linux: fs/fcntl.c, fs/open.c, fs/ioctl.c.
+//! DIVERGES: nobody is signalled (`SIGIO`), so `F_SETFL` leaves `O_ASYNC` out, `FIOASYNC` is ENOTTY
+//! and `F_SETOWN` EINVAL, as for a file of Linux that can't do it.
 
-use super::{File, fdget, fdput, fput};
+use super::{File, fput};
 use crate::kernel::context::TaskCx;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 use uapi::fcntl::{
     F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETPIPE_SZ, F_SETFD, F_SETFL, F_SETPIPE_SZ,
-    FD_CLOEXEC, O_APPEND, O_ASYNC, O_CLOEXEC, O_NONBLOCK, O_RDWR,
+    FD_CLOEXEC, O_APPEND, O_CLOEXEC, O_NONBLOCK, O_RDWR,
 };
-use uapi::sockios::{FIOCLEX, FIONBIO, FIONCLEX};
+use uapi::sockios::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX};
 
 /// Closes a descriptor; the last one of a file releases it.
 ///
@@ -68,12 +70,10 @@ pub fn sys_dup3(cx: &mut TaskCx, fd: i32, new: i32, flags: i32) -> Result<i32, E
     }
     let at = usize::try_from(new).ok().filter(|at| *at < super::NR_OPEN).ok_or(Errno::EBADF)?;
     let files = Arc::clone(cx.task().files());
-    let file = files.get(fd).ok_or(Errno::EBADF)?;
-    if let Some(old) = files.take(new) {
+    if let Some(old) = files.replace(fd, at, flags & O_CLOEXEC != 0)? {
         fput(cx, &old);
     }
-    let got = files.alloc(file, at, flags & O_CLOEXEC != 0)?;
-    if got == new { Ok(new) } else { Err(Errno::EBUSY) }
+    Ok(new)
 }
 
 /// Reads and changes the flags of a descriptor and its file.
@@ -104,7 +104,7 @@ pub fn sys_fcntl(cx: &mut TaskCx, fd: i32, cmd: i32, arg: i32) -> Result<i32, Er
         }
         F_GETFL => Ok(O_RDWR | file.flags.load(Ordering::Relaxed)),
         F_SETFL => {
-            let settable = O_NONBLOCK | O_APPEND | O_ASYNC;
+            let settable = O_NONBLOCK | O_APPEND;
             let kept = file.flags.load(Ordering::Relaxed) & !settable;
             file.flags.store(kept | arg & settable, Ordering::Relaxed);
             Ok(0)
@@ -114,28 +114,36 @@ pub fn sys_fcntl(cx: &mut TaskCx, fd: i32, cmd: i32, arg: i32) -> Result<i32, Er
     }
 }
 
-/// Answers a request: `FIONBIO` with its argument, `FIOCLEX` and `FIONCLEX`, or one that gives a
-/// number.
+/// Answers a request. `arg` is the memory that the request's argument points at: a number, a
+/// structure; what a pointer in that structure points at lies behind it.
 ///
 /// # Errors
-/// EBADF, ENOTTY.
+/// EBADF; EFAULT for too little memory; ENOTTY for a request there is not; those of the file.
 ///
 /// linux: fs/ioctl.c:sys_ioctl
-pub fn sys_ioctl(cx: &mut TaskCx, fd: i32, request: u32, arg: i32) -> Result<i32, Errno> {
+pub fn sys_ioctl(cx: &mut TaskCx, fd: i32, request: u32, arg: &mut [u8]) -> Result<i32, Errno> {
     if matches!(request, FIOCLEX | FIONCLEX) {
         let cloexec = if request == FIOCLEX { FD_CLOEXEC } else { 0 };
         return sys_fcntl(cx, fd, F_SETFD, cloexec);
     }
-    cx.enter_call();
-    let file = fdget(cx, fd).ok_or(Errno::EBADF)?;
-    let result = if request == FIONBIO {
-        let flags = file.flags.load(Ordering::Relaxed);
-        let nonblock = if arg != 0 { O_NONBLOCK } else { 0 };
-        file.flags.store(flags & !O_NONBLOCK | nonblock, Ordering::Relaxed);
-        Ok(0)
-    } else {
-        (file.f_op.ioctl)(cx, &file, request)
+    let file = lookup(cx, fd)?;
+    let on = || {
+        let number = arg.first_chunk::<4>().ok_or(Errno::EFAULT)?;
+        Ok::<bool, Errno>(i32::from_ne_bytes(*number) != 0)
     };
-    fdput(cx, fd, file);
-    result
+    match request {
+        FIONBIO => {
+            let nonblock = if on()? { O_NONBLOCK } else { 0 };
+            let kept = file.flags.load(Ordering::Relaxed) & !O_NONBLOCK;
+            file.flags.store(kept | nonblock, Ordering::Relaxed);
+            Ok(0)
+        }
+        FIOASYNC => {
+            if on()? {
+                return Err(Errno::ENOTTY);
+            }
+            Ok(0)
+        }
+        _ => (file.f_op.ioctl)(cx, &file, request, arg),
+    }
 }

@@ -1,22 +1,27 @@
 //! Files: descriptors, and the calls that take any descriptor.
 //!
 //! linux: fs/file.c, include/linux/fs.h, include/linux/fdtable.h. Key types: [`File`],
-//! [`FilesStruct`], `FdCache`. Contexts: task. Lock: `class::Files`, for changes only.
+//! [`FilesStruct`], `FdCache`, `HeldFile`. Contexts: task. Lock: `class::Files`, for changes only.
 //! Invariants: looking a descriptor up touches no count and takes no lock while the table is
-//! unchanged; a file is released when its last descriptor is closed.
+//! unchanged; a call that sleeps counts as a descriptor (`HeldFile`); a file is released when its
+//! last one is closed.
 
 pub mod eventpoll;
 pub mod fcntl;
 pub mod read_write;
 pub mod select;
 
-pub use eventpoll::{sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait};
+pub use eventpoll::{
+    sys_epoll_create, sys_epoll_create1, sys_epoll_ctl, sys_epoll_pwait, sys_epoll_wait,
+};
 pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
 pub use select::{PollFd, sys_poll, sys_select};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::machine::Machine;
+use crate::kernel::sched::TaskStruct;
 use crate::kernel::sched::wait::{WaitCallback, WaitKey};
 use crate::net::socket::{Socket, Wait};
 use eventpoll::EventPoll;
@@ -40,8 +45,8 @@ pub struct FileOperations {
     pub write: WriteFn,
     /// `POLL*` bits that are ready now.
     pub poll: fn(&mut TaskCx, &File) -> u32,
-    /// Answers a request.
-    pub ioctl: fn(&mut TaskCx, &File, u32) -> Result<i32, Errno>,
+    /// Answers a request; its argument is the memory that it points at.
+    pub ioctl: fn(&mut TaskCx, &File, u32, &mut [u8]) -> Result<i32, Errno>,
     /// The last descriptor was closed.
     pub release: fn(&mut TaskCx, &File),
 }
@@ -67,7 +72,7 @@ pub struct File {
     pub kind: FileKind,
     f_op: &'static FileOperations,
     flags: AtomicI32,
-    /// Descriptors that refer to it.
+    /// Descriptors that refer to it, and calls that sleep on it (`f_count`).
     descriptors: AtomicUsize,
 }
 
@@ -99,7 +104,7 @@ impl File {
         self.flags.load(Ordering::Relaxed)
     }
 
-    /// The last descriptor was closed.
+    /// The last descriptor was closed, and no call sleeps on it.
     pub(crate) fn closed(&self) -> bool {
         self.descriptors.load(Ordering::Acquire) == 0
     }
@@ -142,11 +147,31 @@ struct Descriptor {
 /// The array of descriptors.
 ///
 /// linux: include/linux/fdtable.h:fdtable
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Fdtable {
     fds: Vec<Option<Descriptor>>,
     /// No descriptor below is free.
     next_fd: usize,
+    /// Descriptors that Linux's table has room for, open or not: `select` looks no further.
+    max_fds: usize,
+}
+
+/// Descriptors that a table has room for at first (`NR_OPEN_DEFAULT`).
+const NR_OPEN_DEFAULT: usize = 64;
+
+impl Default for Fdtable {
+    fn default() -> Self {
+        Self { fds: Vec::new(), next_fd: 0, max_fds: NR_OPEN_DEFAULT }
+    }
+}
+
+impl Fdtable {
+    /// Room for `fds` descriptors: it doubles until they fit.
+    ///
+    /// linux: fs/file.c:alloc_fdtable
+    fn max_fds(fds: usize) -> usize {
+        fds.next_power_of_two().max(NR_OPEN_DEFAULT)
+    }
 }
 
 /// A task's open files, shared by its threads.
@@ -164,7 +189,10 @@ impl FilesStruct {
     ///
     /// linux: fs/file.c:dup_fd
     pub fn dup_fd(&self) -> Arc<Self> {
-        let table = self.table.lock().clone();
+        let mut table = self.table.lock().clone();
+        // The copy is as large as what is open needs.
+        let open = table.fds.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        table.max_fds = Fdtable::max_fds(open);
         for descriptor in table.fds.iter().flatten() {
             descriptor.file.descriptors.fetch_add(1, Ordering::AcqRel);
         }
@@ -174,6 +202,11 @@ impl FilesStruct {
     /// Open descriptors.
     pub fn count(&self) -> usize {
         self.table.lock().fds.iter().flatten().count()
+    }
+
+    /// Descriptors that the table has room for; it grows with the highest one and never shrinks.
+    fn max_fds(&self) -> i32 {
+        self.table.lock().max_fds as i32
     }
 
     fn get(&self, fd: i32) -> Option<Arc<File>> {
@@ -192,6 +225,7 @@ impl FilesStruct {
         }
         if fd >= table.fds.len() {
             table.fds.resize_with(fd + 1, || None);
+            table.max_fds = table.max_fds.max(Fdtable::max_fds(fd + 1));
         }
         if from <= table.next_fd {
             table.next_fd = fd + 1;
@@ -199,6 +233,23 @@ impl FilesStruct {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
         table.fds[fd] = Some(Descriptor { file, cloexec });
         Ok(fd as i32)
+    }
+
+    /// Makes `new` another descriptor of `fd`'s file, in one step: nobody else gets the number
+    /// between. What `new` was.
+    fn replace(&self, fd: i32, new: usize, cloexec: bool) -> Result<Option<Arc<File>>, Errno> {
+        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let mut table = self.table.lock();
+        let of = table.fds.get(fd).and_then(Option::as_ref).ok_or(Errno::EBADF)?;
+        let file = Arc::clone(&of.file);
+        if new >= table.fds.len() {
+            table.fds.resize_with(new + 1, || None);
+            table.max_fds = table.max_fds.max(Fdtable::max_fds(new + 1));
+        }
+        file.descriptors.fetch_add(1, Ordering::AcqRel);
+        let old = table.fds[new].replace(Descriptor { file, cloexec });
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(old.map(|old| old.file))
     }
 
     /// Takes a descriptor away; what it was.
@@ -253,6 +304,84 @@ pub(crate) fn fdput(cx: &mut TaskCx, fd: i32, file: Arc<File>) {
     let at = fd as usize % CACHED;
     cx.fds.fds[at] = fd;
     cx.fds.files[at] = Some(file);
+}
+
+/// Lends the file of a descriptor to a call that may sleep. One that does keeps the file until it
+/// ends, whatever the descriptor is meanwhile.
+///
+/// # Errors
+/// EBADF.
+#[inline]
+pub(crate) fn fdget_wait<T>(
+    cx: &mut TaskCx,
+    fd: i32,
+    wait: &mut Wait,
+    f: impl FnOnce(&mut TaskCx, &Arc<File>, &mut Wait) -> Poll<Result<T, Errno>>,
+) -> Poll<Result<T, Errno>> {
+    if let Some(held) = wait.held() {
+        let file = Arc::clone(held);
+        return go_on(cx, &file, wait, f);
+    }
+    let Some(file) = fdget(cx, fd) else { return Poll::Ready(Err(Errno::EBADF)) };
+    wait.f_flags = file.f_flags();
+    let polled = f(cx, &file, wait);
+    if polled.is_pending() {
+        return if wait.hold(cx, &file) { polled } else { Poll::Ready(Err(Errno::EBADF)) };
+    }
+    fdput(cx, fd, file);
+    polled
+}
+
+/// A call that slept goes on with the file it slept on.
+#[cold]
+fn go_on<R>(
+    cx: &mut TaskCx,
+    file: &Arc<File>,
+    wait: &mut Wait,
+    f: impl FnOnce(&mut TaskCx, &Arc<File>, &mut Wait) -> R,
+) -> R {
+    f(cx, file, wait)
+}
+
+/// A file that a sleeping call keeps, counted like a descriptor.
+pub(crate) struct HeldFile {
+    pub(crate) file: Arc<File>,
+    m: Arc<Machine>,
+    task: Arc<TaskStruct>,
+}
+
+impl HeldFile {
+    /// Keeps a file for a call of the task; `None` if it was closed since it was looked up.
+    ///
+    /// linux: include/linux/fs.h:get_file
+    #[cold]
+    pub(crate) fn new(cx: &TaskCx, file: &Arc<File>) -> Option<Self> {
+        let one_more = |count| if count == 0 { None } else { Some(count + 1) };
+        file.descriptors.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        let (m, task) = (Arc::clone(cx.machine()), Arc::clone(cx.task()));
+        Some(Self { file: Arc::clone(file), m, task })
+    }
+}
+
+impl fmt::Debug for HeldFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeldFile({:?})", self.file)
+    }
+}
+
+impl Drop for HeldFile {
+    /// A call may also be given up while it sleeps, with no context at hand: the file then goes in
+    /// one made for it, as Linux does it on a task's way out of the kernel.
+    ///
+    /// linux: fs/file_table.c:____fput
+    fn drop(&mut self) {
+        let last = self.file.descriptors.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && !std::thread::panicking() {
+            let mut cx = TaskCx::new(&self.m, Arc::clone(&self.task));
+            cx.enter_call();
+            (self.file.f_op.release)(&mut cx, &self.file);
+        }
+    }
 }
 
 /// Gives a file its first descriptor.

@@ -2,7 +2,7 @@
 //!
 //! linux: fs/read_write.c.
 
-use super::{fdget, fdput};
+use super::fdget_wait;
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
 use crate::net::socket::{SockCall, Wait};
@@ -18,10 +18,7 @@ fn read_on(
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
     walk!(cx, sys_read);
-    let Some(file) = fdget(cx, fd) else { return Poll::Ready(Err(Errno::EBADF)) };
-    let result = (file.f_op.read)(cx, &file, iov, wait);
-    fdput(cx, fd, file);
-    result
+    fdget_wait(cx, fd, wait, |cx, file, wait| (file.f_op.read)(cx, file, iov, wait))
 }
 
 fn write_on(
@@ -31,10 +28,7 @@ fn write_on(
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
     walk!(cx, sys_write);
-    let Some(file) = fdget(cx, fd) else { return Poll::Ready(Err(Errno::EBADF)) };
-    let result = (file.f_op.write)(cx, &file, iov, wait);
-    fdput(cx, fd, file);
-    result
+    fdget_wait(cx, fd, wait, |cx, file, wait| (file.f_op.write)(cx, file, iov, wait))
 }
 
 /// Reads.

@@ -2,7 +2,7 @@
 //!
 //! linux: fs/select.c. Key types: [`PollFd`].
 
-use super::{File, NR_OPEN};
+use super::{File, HeldFile, NR_OPEN};
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::{Operation, wait::WaitKey};
 use crate::kernel::time::Ktime;
@@ -26,36 +26,48 @@ pub struct PollFd {
 /// Places in the queues of what is waited for; dropped, they are left.
 #[derive(Default)]
 struct PollTable {
-    queued: Vec<(Arc<File>, WaitKey)>,
+    queued: Vec<(HeldFile, WaitKey)>,
     until: Option<Option<Ktime>>,
     started: bool,
 }
 
 impl PollTable {
+    /// The call is polled for the first time.
+    fn first(&mut self) -> bool {
+        !std::mem::replace(&mut self.started, true)
+    }
+
     fn clear(&mut self) {
-        for (file, key) in self.queued.drain(..) {
-            file.poll_forget(key);
+        for (held, key) in self.queued.drain(..) {
+            held.file.poll_forget(key);
         }
+    }
+
+    /// Waits at a file, and keeps it so long; false if it was closed since it was looked up.
+    fn queue(&mut self, cx: &TaskCx, file: &Arc<File>, events: u32) -> bool {
+        let Some(held) = HeldFile::new(cx, file) else { return false };
+        if let Some(key) = file.poll_task(events, &cx.waker) {
+            self.queued.push((held, key));
+        }
+        true
     }
 
     /// Files of the descriptors, with what is ready on each; queued for what is not, when `queue`.
     fn look(&mut self, cx: &mut TaskCx, fds: &mut [PollFd], queue: bool) -> usize {
         let mut ready = 0;
-        let waker = cx.waker.clone();
         for fd in fds.iter_mut() {
             fd.revents = 0;
             if fd.fd < 0 {
                 continue;
             }
-            let Some(file) = cx.task().files().get(fd.fd) else {
+            let wanted = fd.events | POLLERR | POLLHUP;
+            let file = cx.task().files().get(fd.fd);
+            let file = file.filter(|file| !queue || self.queue(cx, file, wanted as u16 as u32));
+            let Some(file) = file else {
                 fd.revents = POLLNVAL;
                 ready += 1;
                 continue;
             };
-            let wanted = fd.events | POLLERR | POLLHUP;
-            if queue && let Some(key) = file.poll_task(wanted as u16 as u32, &waker) {
-                self.queued.push((Arc::clone(&file), key));
-            }
             fd.revents = file.poll(cx) as i16 & wanted;
             ready += usize::from(fd.revents != 0);
         }
@@ -69,10 +81,6 @@ impl PollTable {
         timeout: Option<Duration>,
     ) -> Poll<Result<usize, Errno>> {
         self.clear();
-        if !std::mem::replace(&mut self.started, true) {
-            cx.enter_call();
-            walk!(cx, sys_poll);
-        }
         let ready = self.look(cx, fds, false);
         if ready != 0 || timeout == Some(Duration::ZERO) {
             return Poll::Ready(Ok(ready));
@@ -113,6 +121,10 @@ impl Operation for PollCall<'_> {
     type Output = Result<usize, Errno>;
 
     fn poll(&mut self, cx: &mut TaskCx) -> Poll<Self::Output> {
+        if self.table.first() {
+            cx.enter_call();
+            walk!(cx, sys_poll);
+        }
         if self.fds.len() > NR_OPEN {
             return Poll::Ready(Err(Errno::EINVAL));
         }
@@ -148,40 +160,67 @@ pub struct FdSets {
 struct SelectCall<'a> {
     sets: &'a mut FdSets,
     fds: Vec<PollFd>,
+    /// Descriptors from here on are not looked at.
+    end: i32,
     timeout: Option<Duration>,
     table: PollTable,
 }
 
-const POLLIN_SET: i16 = POLLRDNORM | POLLIN | POLLHUP | POLLERR;
-const POLLOUT_SET: i16 = POLLWRNORM | POLLOUT | POLLERR;
-const POLLEX_SET: i16 = POLLPRI;
+// A descriptor that is closed while the call waits counts as ready, so that whoever uses it learns.
+const POLLIN_SET: i16 = POLLRDNORM | POLLIN | POLLHUP | POLLERR | POLLNVAL;
+const POLLOUT_SET: i16 = POLLWRNORM | POLLOUT | POLLERR | POLLNVAL;
+const POLLEX_SET: i16 = POLLPRI | POLLNVAL;
+
+impl SelectCall<'_> {
+    /// Only what the table has room for is looked at; of that, all must be open.
+    ///
+    /// linux: fs/select.c:max_select_fd
+    fn max_select_fd(&mut self, cx: &mut TaskCx) -> Result<(), Errno> {
+        let files = cx.task().files();
+        self.end = files.max_fds();
+        self.fds.retain(|fd| fd.fd < self.end);
+        if self.fds.iter().any(|fd| files.get(fd.fd).is_none()) {
+            return Err(Errno::EBADF);
+        }
+        Ok(())
+    }
+}
 
 impl Operation for SelectCall<'_> {
     type Output = Result<usize, Errno>;
 
     fn poll(&mut self, cx: &mut TaskCx) -> Poll<Self::Output> {
+        if self.table.first() {
+            cx.enter_call();
+            walk!(cx, sys_select);
+            if let Err(error) = self.max_select_fd(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
         let polled = self.table.poll(cx, &mut self.fds, self.timeout);
         let Poll::Ready(outcome) = polled else { return Poll::Pending };
-        let outcome = outcome.and_then(|_| {
-            if self.fds.iter().any(|fd| fd.revents & POLLNVAL != 0) {
-                return Err(Errno::EBADF);
-            }
-            let ready = |fd: &i32, bits: i16| {
-                self.fds.iter().any(|polled| polled.fd == *fd && polled.revents & bits != 0)
-            };
-            self.sets.read.retain(|fd| ready(fd, POLLIN_SET));
-            self.sets.write.retain(|fd| ready(fd, POLLOUT_SET));
-            self.sets.except.retain(|fd| ready(fd, POLLEX_SET));
-            Ok(self.sets.read.len() + self.sets.write.len() + self.sets.except.len())
+        let outcome = outcome.map(|_| {
+            let bits = [POLLIN_SET, POLLOUT_SET, POLLEX_SET];
+            let Self { sets, fds, end, .. } = self;
+            let sets = [&mut sets.read, &mut sets.write, &mut sets.except];
+            sets.into_iter().zip(bits).map(|(set, bits)| keep_ready(set, fds, bits, *end)).sum()
         });
         Poll::Ready(outcome)
     }
 }
 
-/// Waits like [`sys_poll`], with sets; how many bits are set in them afterwards.
+/// Leaves in a set what is ready, and what was not looked at; how many are ready.
+fn keep_ready(set: &mut Vec<i32>, polled: &[PollFd], bits: i16, end: i32) -> usize {
+    let ready = |fd: i32| polled.iter().any(|one| one.fd == fd && one.revents & bits != 0);
+    set.retain(|fd| *fd >= end || ready(*fd));
+    set.iter().filter(|fd| **fd < end).count()
+}
+
+/// Waits like [`sys_poll`], with sets; how many are ready. A descriptor beyond the task's table is
+/// not looked at and stays in its set.
 ///
 /// # Errors
-/// EBADF, EINTR; then the sets are as before.
+/// EBADF for one within the table that is not open, EINTR; then the sets are as before.
 ///
 /// linux: fs/select.c:sys_select
 pub fn sys_select(
@@ -198,5 +237,5 @@ pub fn sys_select(
             }
         }
     }
-    SelectCall { sets, fds, timeout, table: PollTable::default() }
+    SelectCall { sets, fds, end: 0, timeout, table: PollTable::default() }
 }

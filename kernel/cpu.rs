@@ -108,7 +108,7 @@ pub(crate) struct Stay<'m> {
 
 impl Machine {
     /// Enters a CPU, waiting for whoever is inside.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(&self, cpu: CpuId) -> Stay<'_> {
         let cell = &self.cpus[usize::from(cpu.0)].local;
         let mut held = cell.enter(|spins| self.platform.relax(spins));
@@ -200,6 +200,7 @@ impl<'m> Stay<'m> {
     }
 
     /// Handles the pending interrupts, and on the way out what they raised.
+    #[inline(always)]
     pub(crate) fn interrupts(&mut self) {
         self.held.take_kick();
         let m = self.m;

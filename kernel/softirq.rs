@@ -144,7 +144,8 @@ pub fn __raise_softirq_irqoff(cx: &mut impl RaiseSoftirq, nr: Softirq) {
 /// linux: kernel/softirq.c:__do_softirq
 pub fn __do_softirq(cx: &mut BhCx<'_>) {
     walk!(cx, __do_softirq => u64::from(cx.cpu.softirq.runnable()));
-    let end = cx.refresh_now() + MAX_SOFTIRQ_TIME;
+    // Who comes here has just read the clock.
+    let end = cx.now() + MAX_SOFTIRQ_TIME;
     let mut rounds = MAX_SOFTIRQ_RESTART;
     loop {
         let pending = cx.cpu.softirq.runnable();
@@ -174,7 +175,7 @@ fn run_actions(cx: &mut BhCx<'_>, mut pending: u32) {
 
 /// A softirq panicked: what it held on this CPU is put right and service goes on.
 #[cold]
-fn contain_panic(cx: &mut BhCx<'_>) {
+pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     cx.cpu.softirq.panics += 1;
     crate::net::core::dev::contain_panic(cx);
 }

@@ -76,8 +76,8 @@ pub struct WalkArgs {
     /// Virtual CPUs of each machine.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(64))]
     cpus: u8,
-    /// Queues of each network card.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(16))]
+    /// Queues of each network card: the 82576 has eight.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(8))]
     queues: u8,
     /// The network cards.
     #[arg(long, value_enum, default_value_t)]
@@ -163,7 +163,8 @@ fn one_line(error: &clap::Error) -> String {
     let rendered = error.render().to_string();
     let lines = rendered.lines().map(str::trim).filter(|line| !line.is_empty());
     let kept: Vec<&str> = lines.filter(|line| !line.starts_with("Usage:")).collect();
-    let line = kept.join("; ");
+    // What a line announces with a colon follows it in the next.
+    let line = kept.join("; ").replace(":; ", ": ");
     line.trim_start_matches("error: ").trim_end_matches('.').to_owned()
 }
 

@@ -108,6 +108,19 @@ pub enum UpError {
         /// Why not.
         errno: Errno,
     },
+    /// The port of a service can't be had.
+    #[error(
+        "UDP port {port} ({service}) of the stack: {errno}; another socket of this machine has it: \
+         start without --echo, or close that socket"
+    )]
+    Port {
+        /// Whose port.
+        service: &'static str,
+        /// Which.
+        port: u16,
+        /// Why not.
+        errno: Errno,
+    },
     /// The system refused something.
     #[error("{what}: {source}")]
     System {

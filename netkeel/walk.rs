@@ -91,8 +91,6 @@ pub enum Origin {
     MadeFor(WalkId),
     /// A clone of this packet.
     CloneOf(WalkId),
-    /// Part of this packet after segmentation.
-    PartOf(WalkId),
     /// Merged into this packet.
     MergedInto(WalkId),
 }
@@ -196,7 +194,6 @@ impl<'a> Story<'a> {
                 let origin = match (record.point, record.link()) {
                     (Point::link_clone, Some(parent)) => Some(Origin::CloneOf(parent)),
                     (Point::link_merge, Some(parent)) => Some(Origin::MergedInto(parent)),
-                    (Point::link_segment, Some(parent)) => Some(Origin::PartOf(parent)),
                     _ if new => alive.last().map(|parent| Origin::MadeFor(*parent)),
                     _ => None,
                 };
@@ -239,7 +236,7 @@ pub fn is_end(point: Point) -> bool {
 
 /// The record says how ids belong together; nothing was done there.
 pub fn is_link(point: Point) -> bool {
-    matches!(point, Point::link_span | Point::link_clone | Point::link_merge | Point::link_segment)
+    matches!(point, Point::link_span | Point::link_clone | Point::link_merge)
 }
 
 /// Ids of packets: linked somewhere, or seen with a length or device.

@@ -7,6 +7,7 @@ mod layers;
 mod lengths;
 mod links;
 mod locks;
+mod points;
 mod stations;
 mod words;
 
@@ -51,7 +52,7 @@ pub struct Check {
 
 /// All checks, in the order they run.
 pub const ALL: &[Check] = &[
-    Check { name: "lengths", what: "files of a readable length", run: lengths::run },
+    Check { name: "lengths", what: "files and functions of a readable length", run: lengths::run },
     Check {
         name: "forbidden",
         what: "clocks, threads, randomness, globals, unsafe outside their places",
@@ -59,6 +60,7 @@ pub const ALL: &[Check] = &[
     },
     Check { name: "layers", what: "who may use whom", run: layers::run },
     Check { name: "locks", what: "the lock table in code and document", run: locks::run },
+    Check { name: "points", what: "stations of the walk are recorded", run: points::run },
     Check { name: "links", what: "links of the documentation", run: links::run },
     Check { name: "map", what: "the map of Linux's stations", run: crate::map::check },
     Check { name: "stations", what: "each recorded station in a golden walk", run: stations::run },

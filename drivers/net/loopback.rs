@@ -50,7 +50,9 @@ pub fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
         tx_queue_len: 0,
     };
     let dev = register_netdevice(cx, NetDevice::new(spec, Arc::new(Loopback::default()), None))?;
-    inet_insert_ifa(cx, &dev, IfAddr::new(Ipv4Addr::LOCALHOST, 8)?)?;
+    // Without a broadcast address of its own, as `inetdev_event` gives it in Linux.
+    let addr = IfAddr { broadcast: 0, ..IfAddr::new(Ipv4Addr::LOCALHOST, 8)? };
+    inet_insert_ifa(cx, &dev, addr)?;
     dev_open(cx, &dev)
 }
 

@@ -92,25 +92,28 @@ impl WaitQueue {
     }
 
     /// Wakes who waits for any of `events`: every callback and non-exclusive task, and the first
-    /// exclusive one, which leaves the queue. The wakers go into `wakeups`, to be fired later.
+    /// exclusive one, which leaves the queue. The wakers go into `wakeups`, to be fired later. True
+    /// if there were callbacks.
     ///
     /// linux: kernel/wait.c:__wake_up_sync_key
-    pub fn wake_up(&mut self, events: u32, wakeups: &mut Vec<Waker>) {
-        self.wake(events, 1, wakeups);
+    pub fn wake_up(&mut self, events: u32, wakeups: &mut Vec<Waker>) -> bool {
+        self.wake(events, 1, wakeups)
     }
 
     /// Wakes everybody who waits for any of `events`.
-    pub fn wake_up_all(&mut self, events: u32, wakeups: &mut Vec<Waker>) {
-        self.wake(events, usize::MAX, wakeups);
+    pub fn wake_up_all(&mut self, events: u32, wakeups: &mut Vec<Waker>) -> bool {
+        self.wake(events, usize::MAX, wakeups)
     }
 
-    fn wake(&mut self, events: u32, mut exclusive: usize, wakeups: &mut Vec<Waker>) {
+    fn wake(&mut self, events: u32, mut exclusive: usize, wakeups: &mut Vec<Waker>) -> bool {
+        let mut called = false;
         self.waiters.retain(|waiter| {
             if waiter.events & events == 0 {
                 return true;
             }
             match &waiter.who {
                 Who::Callback(callback) => {
+                    called = true;
                     if !waiter.exclusive {
                         callback.wake(events, wakeups);
                     } else if exclusive != 0 && callback.wake(events, wakeups) {
@@ -130,6 +133,7 @@ impl WaitQueue {
                 }
             }
         });
+        called
     }
 }
 

@@ -32,7 +32,6 @@ points! {
         spawn_ksoftirqd ksoftirqd_should_run run_ksoftirqd wakeup_softirqd open_softirq
         raise_softirq_irqoff __raise_softirq_irqoff __do_softirq irq_enter irq_exit
     }
-    "include/linux/irq_cpustat.h" { local_softirq_pending }
     "kernel/smpboot.c" { smpboot_register_percpu_thread }
     "kernel/timer.c" { run_timer_softirq }
     "net/core/dev.c" {
@@ -44,11 +43,11 @@ points! {
     }
     "include/linux/netdevice.h" { napi_schedule }
     "net/core/flow_dissector.c" { netdev_pick_tx }
-    "net/core/skbuff.c" { __alloc_skb skb_clone consume_skb kfree_skb }
+    "net/core/skbuff.c" { skb_clone consume_skb kfree_skb }
     "net/core/sock.c" {
         sock_queue_rcv_skb sock_def_readable lock_sock release_sock __release_sock
     }
-    "include/net/sock.h" { sock_owned_by_user sk_add_backlog sk_rcvqueues_full }
+    "include/net/sock.h" { sk_add_backlog }
     "net/core/datagram.c" { __skb_recv_datagram wait_for_more_packets skb_copy_datagram_iovec }
     "net/core/neighbour.c" {
         __neigh_create neigh_resolve_output neigh_connected_output neigh_event_send neigh_update
@@ -72,7 +71,7 @@ points! {
     "include/net/route.h" { ip_route_output_ports }
     "net/ipv4/ip_forward.c" { ip_forward ip_forward_finish }
     "net/ipv4/ip_output.c" {
-        ip_make_skb ip_append_data ip_send_skb __ip_local_out ip_local_out ip_output
+        ip_make_skb ip_send_skb __ip_local_out ip_local_out ip_output
         ip_finish_output ip_finish_output2
     }
     "net/ipv4/icmp.c" { icmp_rcv icmp_echo icmp_unreach icmp_send icmp_reply icmp_push_reply }
@@ -103,5 +102,5 @@ points! {
         igb_alloc_rx_buffers igb_clean_tx_irq igb_xmit_frame igb_xmit_frame_ring igb_tx_csum
         igb_tx_map igb_watchdog_task igb_configure igb_up igb_down
     }
-    "netkeel" { link_span link_clone link_merge link_segment }
+    "netkeel" { link_span link_clone link_merge }
 }

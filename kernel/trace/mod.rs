@@ -95,11 +95,8 @@ impl Record {
 
     /// The id that this record links to, when it is a link.
     pub fn link(&self) -> Option<WalkId> {
-        matches!(
-            self.point,
-            Point::link_span | Point::link_clone | Point::link_merge | Point::link_segment
-        )
-        .then_some(WalkId(self.arg))
+        matches!(self.point, Point::link_span | Point::link_clone | Point::link_merge)
+            .then_some(WalkId(self.arg))
     }
 }
 

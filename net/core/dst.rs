@@ -6,7 +6,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::{DevId, tx::NetXmit};
-use crate::net::core::neighbour::Neighbour;
+use crate::net::core::neighbour::{NeighKey, Neighbour, neigh_lookup};
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::route::Flow4;
 use std::fmt;
@@ -80,6 +80,18 @@ impl fmt::Debug for Dst {
             "Dst({:?} type {} by {:#x} dev {})",
             self.key, self.rt_type, self.gateway, self.dev.0
         )
+    }
+}
+
+/// Somebody above has proof that the way to `daddr` works: the neighbour there answers.
+///
+/// linux: include/net/dst.h:dst_confirm_neigh
+#[cold]
+pub fn dst_confirm_neigh(cx: &mut BhCx<'_>, dst: &Dst, daddr: u32) {
+    let key = NeighKey { dev: dst.dev, addr: dst.rt_nexthop(daddr) };
+    let now = cx.now();
+    if let Some(neigh) = neigh_lookup(cx, key) {
+        neigh.confirm(now);
     }
 }
 

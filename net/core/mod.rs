@@ -2,6 +2,7 @@
 
 pub mod datagram;
 pub mod dev;
+pub mod dev_ioctl;
 pub mod dst;
 pub mod ethtool;
 pub mod flow_dissector;

@@ -21,6 +21,8 @@ pub enum Mib {
     Udp(UdpMib),
     /// `TcpExt:` of `/proc/net/netstat`.
     Linux(LinuxMib),
+    /// Ours: socket options asked for that there are not.
+    UnknownOptions,
 }
 
 macro_rules! from_group {
@@ -45,6 +47,7 @@ pub struct NetMib {
     icmp_out: Vec<u64>,
     udp: [u64; UdpMib::COUNT],
     linux: [u64; LinuxMib::COUNT],
+    unknown_options: u64,
     drops: [u64; DropReason::ALL.len()],
 }
 
@@ -57,6 +60,7 @@ impl Default for NetMib {
             icmp_out: vec![0; 256],
             udp: [0; UdpMib::COUNT],
             linux: [0; LinuxMib::COUNT],
+            unknown_options: 0,
             drops: [0; DropReason::ALL.len()],
         }
     }
@@ -78,6 +82,7 @@ impl NetMib {
             Mib::IcmpMsgOut(kind) => &mut self.icmp_out[usize::from(kind)],
             Mib::Udp(item) => &mut self.udp[item as usize],
             Mib::Linux(item) => &mut self.linux[item as usize],
+            Mib::UnknownOptions => &mut self.unknown_options,
         }
     }
 
@@ -95,6 +100,7 @@ impl NetMib {
             Mib::IcmpMsgOut(kind) => self.icmp_out[usize::from(kind)],
             Mib::Udp(item) => self.udp[item as usize],
             Mib::Linux(item) => self.linux[item as usize],
+            Mib::UnknownOptions => self.unknown_options,
         }
     }
 
@@ -121,6 +127,7 @@ impl NetMib {
         add(&mut self.icmp_out, &other.icmp_out);
         add(&mut self.udp, &other.udp);
         add(&mut self.linux, &other.linux);
+        self.unknown_options += other.unknown_options;
         add(&mut self.drops, &other.drops);
     }
 
@@ -138,6 +145,7 @@ impl NetMib {
         group("IcmpMsg", (0..256).map(|n| format!("OutType{n}")).collect(), &self.icmp_out);
         group("Udp", UdpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.udp);
         group("TcpExt", LinuxMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.linux);
+        group("Netkeel", vec!["UnknownOptions".to_owned()], &[self.unknown_options]);
         all.retain(|(_, _, value)| *value != 0);
         all
     }

@@ -1,8 +1,13 @@
 //! Settings by their Linux names and defaults.
 //!
 //! linux: net/core/sysctl_net_core.c, net/ipv4/sysctl_net_ipv4.c, Documentation/networking/ip-sysctl.rst.
-//! Part of the read-mostly tables: a change is a new snapshot.
+//! Part of the read-mostly tables: a change is a new snapshot. Every setting here is read by
+//! something; those of Linux that nothing here would read are left out.
 
+use crate::kernel::context::TaskCx;
+use crate::kernel::rcupdate::update_tables;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of a machine.
@@ -24,18 +29,17 @@ pub struct Sysctls {
     pub wmem_default: u32,
     /// `net.core.wmem_max`: the most `SO_SNDBUF` may ask for.
     pub wmem_max: u32,
-    /// `net.core.optmem_max`: bytes of ancillary data and options a socket may hold.
+    /// `net.core.optmem_max`: a message's control data is shorter.
     pub optmem_max: u32,
     /// `net.ipv4.ip_default_ttl`.
     pub ip_default_ttl: u8,
-    /// `net.ipv4.ip_forward`.
+    /// `net.ipv4.ip_forward`: what [`update_sysctls`] makes of it for all devices; devices to come
+    /// begin with it.
     pub ip_forward: bool,
     /// `net.ipv4.ip_local_port_range`, both ends included.
     pub ip_local_port_range: (u16, u16),
     /// `net.ipv4.ip_nonlocal_bind`.
     pub ip_nonlocal_bind: bool,
-    /// `net.ipv4.ip_unprivileged_port_start`: every task here may bind below it.
-    pub ip_unprivileged_port_start: u16,
     /// `net.ipv4.icmp_echo_ignore_all`.
     pub icmp_echo_ignore_all: bool,
     /// `net.ipv4.icmp_echo_ignore_broadcasts`.
@@ -50,10 +54,6 @@ pub struct Sysctls {
     pub icmp_msgs_per_sec: u32,
     /// `net.ipv4.icmp_msgs_burst`.
     pub icmp_msgs_burst: u32,
-    /// `net.ipv4.udp_rmem_min`.
-    pub udp_rmem_min: u32,
-    /// `net.ipv4.udp_wmem_min`.
-    pub udp_wmem_min: u32,
     /// `net.ipv4.neigh.default.*`.
     pub neigh: NeighParms,
 }
@@ -119,7 +119,6 @@ impl Default for Sysctls {
             ip_forward: false,
             ip_local_port_range: (32_768, 60_999),
             ip_nonlocal_bind: false,
-            ip_unprivileged_port_start: 1024,
             icmp_echo_ignore_all: false,
             icmp_echo_ignore_broadcasts: true,
             icmp_ignore_bogus_error_responses: true,
@@ -128,9 +127,29 @@ impl Default for Sysctls {
             icmp_ratemask: 1 << 3 | 1 << 4 | 1 << 11 | 1 << 12,
             icmp_msgs_per_sec: 1000,
             icmp_msgs_burst: 50,
-            udp_rmem_min: 4096,
-            udp_wmem_min: 4096,
             neigh: NeighParms::default(),
         }
+    }
+}
+
+/// Changes settings. `ip_forward` is each device's `forwarding`, too.
+///
+/// linux: net/ipv4/devinet.c:inet_forward_change
+pub fn update_sysctls(cx: &mut TaskCx, change: impl FnOnce(&mut Sysctls)) {
+    let done = update_tables(cx, |t| {
+        let before = t.net.sysctl.ip_forward;
+        let sysctl = Arc::make_mut(&mut t.net.sysctl);
+        change(sysctl);
+        let forward = sysctl.ip_forward;
+        if forward != before {
+            for in_dev in t.net.in_devs.iter_mut().flatten() {
+                Arc::make_mut(in_dev).cnf.forwarding = forward;
+            }
+        }
+        Ok::<(), Infallible>(())
+    });
+    match done {
+        Ok(()) => (),
+        Err(never) => match never {},
     }
 }

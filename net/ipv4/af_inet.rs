@@ -12,13 +12,13 @@ use crate::net::core::sock::{
     RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sk_recvmsg, sock_no_accept, sock_no_listen,
 };
 use crate::net::ipv4::arp::arp_packet_type;
-use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::devinet::{devinet_ioctl, inet_addr_type};
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
 use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::UDPV4_OFFLOAD;
-use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait};
+use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait, put_user};
 use klib::checksum::csum_replace2;
 use std::sync::Arc;
 use std::task::Poll;
@@ -28,6 +28,10 @@ use uapi::in_::SockaddrIn;
 use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
 use uapi::socket::{AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM};
+use uapi::sockios::{
+    FIONREAD, SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFDSTADDR, SIOCGIFNETMASK, SIOCGIFPFLAGS, SIOCOUTQ,
+    SIOCRTMSG,
+};
 
 /// Starts IPv4: registers its transport protocols and packet types.
 ///
@@ -106,7 +110,11 @@ pub struct ProtoOps {
         fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
     /// `recvmsg`.
     pub recvmsg: InetRecvFn,
+    /// `ioctl`; `None` leaves the request to others.
+    pub ioctl: InetIoctlFn,
 }
+
+type InetIoctlFn = fn(&mut TaskCx, &Arc<Sock>, u32, &mut [u8]) -> Option<Result<i32, Errno>>;
 
 type InetAcceptFn = fn(&mut TaskCx, &Arc<Sock>, &mut Wait) -> Poll<Result<Socket, Errno>>;
 type InetRecvFn =
@@ -134,6 +142,7 @@ pub static INET_DGRAM_OPS: ProtoOps = ProtoOps {
     accept: sock_no_accept,
     sendmsg: inet_sendmsg,
     recvmsg: inet_recvmsg,
+    ioctl: inet_ioctl,
 };
 
 /// IP protocols as sockets number them end before: the last is MPTCP, 262.
@@ -266,8 +275,32 @@ fn inet_shutdown(cx: &mut TaskCx, sk: &Arc<Sock>, how: i32) -> Result<(), Errno>
         let mut state = sk.state();
         let connected = state.inet.daddr != 0 || state.inet.dport != 0;
         state.shutdown |= ways;
-        state.wq.wake_up_all(u32::MAX, &mut bh.cpu.wakeups);
+        state.wake_up_all(bh, u32::MAX);
         if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    })
+}
+
+/// `FIONREAD`: bytes of the next datagram; `SIOCOUTQ`: bytes on their way out; and the addresses of
+/// devices.
+///
+/// linux: net/ipv4/af_inet.c:inet_ioctl
+fn inet_ioctl(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    request: u32,
+    arg: &mut [u8],
+) -> Option<Result<i32, Errno>> {
+    Some(match request {
+        FIONREAD => {
+            let next = sk.state().receive_queue.skb_peek().map_or(0, |skb| skb.len());
+            put_user(arg, &(next as i32).to_ne_bytes())
+        }
+        SIOCOUTQ => put_user(arg, &(sk.wmem_alloc() as i32).to_ne_bytes()),
+        SIOCRTMSG => Err(Errno::EINVAL),
+        SIOCGIFADDR | SIOCGIFBRDADDR | SIOCGIFNETMASK | SIOCGIFDSTADDR | SIOCGIFPFLAGS => {
+            devinet_ioctl(cx, request, arg)
+        }
+        _ => return None,
     })
 }
 

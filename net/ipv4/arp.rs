@@ -235,14 +235,11 @@ fn wanted_here(cx: &mut BhCx<'_>, skb: &Skb, ends: (u32, u32), dev: DevId) -> bo
 fn learn(cx: &mut BhCx<'_>, skb: &Skb, key: NeighKey, arp: &ArpIpv4) -> Result<(), DropReason> {
     let t = cx.t;
     let (op, sip, tip) = (arp.ar_op.get(), arp.ar_sip.get(), arp.ar_tip.get());
-    let gratuitous = sip == tip
-        && (op == ARPOP_REQUEST
-            || arp.ar_tha == arp.ar_sha
-            || arp.ar_tha == [0; 6]
-            || arp.ar_tha == ETH_BROADCAST);
+    let unicast = inet_addr_type(t, sip) == RTN_UNICAST;
+    // A gratuitous reply names its sender's link address twice.
+    let gratuitous = unicast && sip == tip && (op == ARPOP_REQUEST || arp.ar_tha == arp.ar_sha);
     let accept = t.net.in_dev(key.dev).is_some_and(|in_dev| in_dev.cnf.arp_accept)
-        && (op == ARPOP_REPLY || gratuitous)
-        && inet_addr_type(t, sip) == RTN_UNICAST;
+        && (gratuitous || op == ARPOP_REPLY && unicast);
     let known = neigh_lookup(cx, key);
     let neigh = match known {
         Some(neigh) => neigh,

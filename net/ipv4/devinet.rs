@@ -7,16 +7,21 @@
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::{Tables, update_tables};
 use crate::net::core::dev::{DevId, NetDevice};
+use crate::net::core::dev_ioctl::{IFREQ_LEN, Ifreq};
+use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::fib::{FibInfo, FibTable};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use uapi::errno::Errno;
+use uapi::if_::IFNAMSIZ;
+use uapi::in_::SockaddrIn;
 use uapi::in_::{ipv4_is_lbcast, ipv4_is_loopback, ipv4_is_multicast, ipv4_is_zeronet};
 use uapi::rtnetlink::{
     RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST,
     RTN_UNICAST,
 };
+use uapi::sockios::{SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFPFLAGS};
 
 /// `net.ipv4.conf.DEV.*`, each already combined with `conf.all` as Linux reads it.
 ///
@@ -174,7 +179,7 @@ pub fn inet_insert_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, ifa: IfAddr) -> Re
     let (id, up) = (dev.ifindex, dev.up());
     let notify = update_tables(cx, |t| {
         let slot = t.net.in_devs.get_mut(usize::from(id.0)).ok_or(Errno::ENODEV)?;
-        let in_dev = Arc::make_mut(slot.get_or_insert_default());
+        let in_dev = Arc::make_mut(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
         if in_dev.ifa_list.iter().any(|there| there.local == ifa.local) {
             return Err(Errno::EEXIST);
         }
@@ -209,6 +214,60 @@ pub fn inet_del_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: Ipv4Addr) -> Re
     })
 }
 
+/// The addresses of a device as `SIOCGIFCONF` lists them: a `struct ifreq` each.
+///
+/// linux: net/ipv4/devinet.c:inet_gifconf
+pub(crate) fn inet_gifconf(t: &Tables, dev: &NetDevice) -> Vec<[u8; IFREQ_LEN]> {
+    let name = &dev.name.as_bytes()[..dev.name.len().min(IFNAMSIZ - 1)];
+    let addrs = t.net.in_dev(dev.ifindex).map_or(&[][..], |in_dev| &in_dev.ifa_list);
+    let ifreq = |ifa: &IfAddr| {
+        let mut ifr = [0; IFREQ_LEN];
+        ifr[..name.len()].copy_from_slice(name);
+        ifr[IFNAMSIZ..IFNAMSIZ + 16].copy_from_slice(&SockaddrIn::new(ifa.local, 0).to_bytes());
+        ifr
+    };
+    addrs.iter().map(ifreq).collect()
+}
+
+/// Reads an address of a device into a `struct ifreq`: the one that stands there already, if the
+/// device has it, else its first.
+///
+/// # Errors
+/// EFAULT; ENODEV; EADDRNOTAVAIL for a device without addresses.
+///
+/// linux: net/ipv4/devinet.c:devinet_ioctl
+pub(crate) fn devinet_ioctl(cx: &TaskCx, request: u32, arg: &mut [u8]) -> Result<i32, Errno> {
+    let ifr = Ifreq::get(arg)?;
+    if request == SIOCGIFPFLAGS {
+        return Err(Errno::EINVAL);
+    }
+    let t = cx.machine().tables();
+    let dev = ifr.dev(&t)?;
+    let asked = SockaddrIn::from_bytes(&ifr.data[..16]).ok().map(|asked| asked.addr);
+    // An address's label is its device's name: an alias has none.
+    let named = ifr.label() == dev.name.as_bytes();
+    let addrs = t.net.in_dev(dev.ifindex).filter(|_| named).map(|in_dev| &in_dev.ifa_list);
+    let addrs = addrs.map_or(&[][..], |addrs| addrs);
+    let same = addrs.iter().find(|ifa| Some(ifa.local) == asked);
+    let ifa = same.or(addrs.first()).ok_or(Errno::EADDRNOTAVAIL)?;
+    let told = match request {
+        SIOCGIFBRDADDR => ifa.broadcast,
+        SIOCGIFNETMASK => mask(ifa.prefixlen),
+        // The peer's address of what is no point-to-point link is its own.
+        _ => ifa.local,
+    };
+    ifr.data[..16].copy_from_slice(&SockaddrIn::new(told, 0).to_bytes());
+    Ok(0)
+}
+
+/// The IPv4 side of a device, as it begins.
+///
+/// linux: net/ipv4/devinet.c:inetdev_init
+fn inetdev_init(sysctl: &Sysctls) -> Arc<InDevice> {
+    let cnf = Ipv4DevConf { forwarding: sysctl.ip_forward, ..Ipv4DevConf::default() };
+    Arc::new(InDevice { cnf, ..InDevice::default() })
+}
+
 /// Changes a device's settings.
 ///
 /// # Errors
@@ -220,7 +279,8 @@ pub fn update_devconf(
 ) -> Result<(), Errno> {
     update_tables(cx, |t| {
         let slot = t.net.in_devs.get_mut(usize::from(dev.0)).ok_or(Errno::ENODEV)?;
-        change(&mut Arc::make_mut(slot.get_or_insert_default()).cnf);
+        let in_dev = slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl));
+        change(&mut Arc::make_mut(in_dev).cnf);
         Ok(())
     })
 }
@@ -249,10 +309,14 @@ fn ifaddr_routes(t: &Tables, dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8
     let route =
         |kind, scope| FibInfo { kind, scope, dev, prefsrc: ifa.local, ..FibInfo::default() };
     let mut routes = vec![(FibTable::Local, ifa.local, 32, route(RTN_LOCAL, RT_SCOPE_HOST))];
-    if ifa.broadcast != 0 && ifa.broadcast != u32::MAX {
-        routes.push((FibTable::Local, ifa.broadcast, 32, route(RTN_BROADCAST, RT_SCOPE_LINK)));
-    }
     let network = ifa.local & mask(ifa.prefixlen);
+    // The network's own broadcast address is one whether or not the address says so.
+    let last = network | !mask(ifa.prefixlen);
+    let of_network = (ifa.prefixlen < 31 && !ipv4_is_zeronet(network)).then_some(last);
+    let told = Some(ifa.broadcast).filter(|told| ![0, u32::MAX].contains(told));
+    for addr in of_network.into_iter().chain(told.filter(|told| Some(*told) != of_network)) {
+        routes.push((FibTable::Local, addr, 32, route(RTN_BROADCAST, RT_SCOPE_LINK)));
+    }
     if ifa.prefixlen < 32 && !ipv4_is_zeronet(network) {
         let (table, kind, scope) = if t.net.dev(dev).is_some_and(|dev| dev.is_loopback()) {
             (FibTable::Local, RTN_LOCAL, RT_SCOPE_HOST)
@@ -271,7 +335,7 @@ pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     let id = dev.ifindex;
     let announce: Result<Vec<u32>, Infallible> = update_tables(cx, |t| {
         let Some(slot) = t.net.in_devs.get_mut(usize::from(id.0)) else { return Ok(Vec::new()) };
-        let in_dev = Arc::clone(slot.get_or_insert_default());
+        let in_dev = Arc::clone(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
         for ifa in &in_dev.ifa_list {
             fib_add_ifaddr(t, id, ifa);
         }

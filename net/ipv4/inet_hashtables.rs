@@ -25,6 +25,12 @@ bitflags! {
         const TIMESTAMPNS = 1 << 5;
         /// `SO_RXQ_OVFL`.
         const RXQ_OVFL = 1 << 6;
+        /// Nothing was read yet: the first reader notes that something was.
+        const UNREAD = 1 << 7;
+        /// The time of each packet is kept for `SIOCGSTAMP` (`SOCK_TIMESTAMP`).
+        const STAMP = 1 << 8;
+        /// Packets get a time when they are queued.
+        const TIMED = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::STAMP.bits();
     }
 }
 
@@ -84,7 +90,7 @@ impl Default for InetSock {
             uc_ttl: None,
             mc_ttl: 1,
             mc_loop: true,
-            cmsg_flags: CmsgFlags::empty(),
+            cmsg_flags: CmsgFlags::UNREAD,
             recverr: false,
             freebind: false,
             bind_address_no_port: false,

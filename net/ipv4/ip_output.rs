@@ -180,6 +180,7 @@ pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 #[inline(always)]
 fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
     walk!(cx, skb, __ip_local_out);
+    cx.count(IpMib::OutRequests);
     let len = skb.len() as u16;
     ip_send_check(&mut skb, len);
     let devs = |skb: &SkBuff| (None, skb.dst.as_ref().map(|dst| dst.dev));
@@ -208,7 +209,6 @@ fn ip_send_check(skb: &mut Skb, len: u16) {
 #[inline]
 pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     walk!(cx, skb, ip_output);
-    cx.count(IpMib::OutRequests);
     let octets = skb.len() as u64;
     cx.cpu.mib.add(IpMib::OutOctets.into(), octets);
     let indev = skb.dev;

@@ -13,7 +13,7 @@ use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::socket::{MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
+use uapi::errqueue::{SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
     IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_MTU, IP_MTU_DISCOVER,
     IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
@@ -24,7 +24,7 @@ use uapi::ip::IpHdr;
 use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
     CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
-    SCM_TIMESTAMPNS, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
+    SCM_TIMESTAMPNS, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
 };
 
 /// What control data of a message to send asks for.
@@ -39,6 +39,7 @@ pub(crate) struct IpcmCookie {
     pub tos: u8,
     pub ttl: Option<u8>,
     pub priority: Option<u32>,
+    pub mark: Option<u32>,
 }
 
 /// Reads the control data of a message to send.
@@ -69,8 +70,10 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
                 let tos =
                     if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { exact(cmsg.data)? };
                 ipc.tos = u8::try_from(tos).map_err(|_| Errno::EINVAL)?;
+                ipc.priority = Some(rt_tos2priority(ipc.tos));
             }
             (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(exact(cmsg.data)? as u32),
+            (SOL_SOCKET, SO_MARK) => ipc.mark = Some(exact(cmsg.data)? as u32),
             // Meant for local sockets, and passed over here.
             (SOL_SOCKET, SCM_RIGHTS | SCM_CREDENTIALS) => (),
             (SOL_IP | SOL_SOCKET | SOL_UDP, _) => return Err(Errno::EINVAL),
@@ -130,18 +133,45 @@ pub(crate) struct Noted {
     flags: RecvFlags,
     info: PktinfoSkbCb,
     daddr: u32,
-    dport: u16,
+    /// `None`: not there to be read.
+    dport: Option<u16>,
     ttl: u8,
     tos: u8,
     stamp: Ktime,
 }
 
 impl Noted {
+    /// What a report's reader is told: of the packet that brought the error, but for what it
+    /// quotes. A report of this machine's own has only its time.
+    fn of_report(mut flags: RecvFlags, report: &SockError) -> Self {
+        let kept = if report.is_icmp() { report.packet } else { None };
+        if kept.is_none() {
+            flags.asked &= CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS;
+        }
+        let kept = kept.unwrap_or_default();
+        // Linux looks for the ports where the quoted payload lies by now.
+        let dport = report.payload.get(2..4).and_then(|port| port.try_into().ok());
+        Self {
+            flags,
+            info: PktinfoSkbCb { ifindex: kept.ifindex, ..PktinfoSkbCb::default() },
+            daddr: kept.daddr,
+            dport: dport.map(u16::from_be_bytes),
+            ttl: kept.ttl,
+            tos: kept.tos,
+            stamp: Ktime::ZERO,
+        }
+    }
+
+    /// Keeps what the socket notes of a packet that is read.
+    pub(crate) fn sock_recv_cmsgs(&self, sk: &Sock) {
+        sk.state().sock_recv_cmsgs(self.flags.asked, self.stamp);
+    }
+
     /// Reads the packet.
     pub(crate) fn new(flags: RecvFlags, skb: &SkBuff, iph: &IpHdr, dport: u16) -> Self {
         let info = if let Cb::Pktinfo(info) = skb.cb { info } else { PktinfoSkbCb::default() };
         let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
-        Self { flags, info, daddr, dport, ttl, tos, stamp: skb.tstamp }
+        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp: skb.tstamp }
     }
 }
 
@@ -155,6 +185,12 @@ pub(crate) fn ip_cmsg_recv(
     flags: &mut i32,
 ) -> usize {
     let mut writer = CmsgWriter::new(msg.control);
+    put_noted(cx, &mut writer, noted);
+    *flags |= writer.flags();
+    writer.used()
+}
+
+fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
     let asked = noted.flags.asked;
     let real =
         if noted.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { noted.stamp.0 };
@@ -183,12 +219,12 @@ pub(crate) fn ip_cmsg_recv(
     if asked.contains(CmsgFlags::TOS) {
         writer.put(SOL_IP, IP_TOS, &[noted.tos]);
     }
-    if asked.contains(CmsgFlags::ORIGDSTADDR) {
-        let to = SockaddrIn::new(noted.daddr, noted.dport).to_bytes();
+    if asked.contains(CmsgFlags::ORIGDSTADDR)
+        && let Some(dport) = noted.dport
+    {
+        let to = SockaddrIn::new(noted.daddr, dport).to_bytes();
         writer.put(SOL_IP, IP_ORIGDSTADDR, &to);
     }
-    *flags |= writer.flags();
-    writer.used()
 }
 
 /// The address to answer a packet from: its destination if that is ours alone, else the one that
@@ -235,22 +271,30 @@ pub(crate) fn ip_local_error(
         ..SockExtendedErr::default()
     };
     let to = SockaddrIn::new(daddr, state.inet.dport);
-    state.sock_queue_err(SockError { payload: Vec::new(), ee, to, offender: None });
+    state.sock_queue_err(SockError { payload: Vec::new(), ee, to, offender: None, packet: None });
     state.sk_error_report(cx, None);
 }
 
-/// Reads the error queue: the payload of the packet in question, where it went, and the error.
+/// Reads the error queue: the payload of the packet in question, where it went, what was asked to
+/// be told of the packet that brought the error, and the error.
 ///
 /// # Errors
 /// EAGAIN when the queue is empty.
 ///
 /// linux: net/ipv4/ip_sockglue.c:ip_recv_error
-pub(crate) fn ip_recv_error(sk: &Sock, msg: &mut MsgRecv<'_>) -> Result<Received, Errno> {
+pub(crate) fn ip_recv_error(
+    cx: &mut TaskCx,
+    sk: &Sock,
+    msg: &mut MsgRecv<'_>,
+) -> Result<Received, Errno> {
+    let mut wakeups = Vec::new();
     let mut state = sk.state();
-    let report = state.sock_dequeue_err().ok_or(Errno::EAGAIN)?;
-    // The next report's error is what the next call returns.
-    state.err = state.error_queue.front().map(|next| Errno(next.ee.ee_errno as i32));
+    let report = state.sock_dequeue_err(&mut wakeups).ok_or(Errno::EAGAIN)?;
+    let flags = RecvFlags::of(&state);
     drop(state);
+    for waker in wakeups {
+        waker.wake();
+    }
     let mut done = 0;
     for part in msg.iov.iter_mut() {
         let here = part.len().min(report.payload.len() - done);
@@ -263,12 +307,13 @@ pub(crate) fn ip_recv_error(sk: &Sock, msg: &mut MsgRecv<'_>) -> Result<Received
         received.flags |= MSG_TRUNC;
     }
     let offender = match report.offender {
-        Some(addr) if report.ee.ee_origin == SO_EE_ORIGIN_ICMP => {
-            SockaddrIn::new(addr, 0).to_bytes()
-        }
+        Some(addr) if report.is_icmp() => SockaddrIn::new(addr, 0).to_bytes(),
         _ => [0; 16],
     };
     let mut writer = CmsgWriter::new(msg.control);
+    if flags.wants_control() {
+        put_noted(cx, &mut writer, &Noted::of_report(flags, &report));
+    }
     let control = [&report.ee.to_bytes()[..], &offender[..]].concat();
     writer.put(SOL_IP, IP_RECVERR, &control);
     received.flags |= writer.flags();
@@ -318,7 +363,7 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
         IP_RECVERR => {
             inet.recverr = on;
             if !on {
-                while state.sock_dequeue_err().is_some() {}
+                state.skb_errqueue_purge();
             }
         }
         IP_MTU_DISCOVER => {

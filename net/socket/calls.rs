@@ -7,11 +7,13 @@
 //! ESOCKTNOSUPPORT.
 
 use super::{
-    MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, SendBatch, Sent, Socket, Wait, sockfd_lookup_light,
+    MmsgRecv, MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, SendBatch, Sent, Socket, Wait,
+    sockfd_lookup_light, sockfd_lookup_wait,
 };
 use crate::fs::{File, FileKind, fd_install};
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
+use crate::kernel::time::Ktime;
 use crate::net::ipv4::af_inet::{Peer, inet_create};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
 use uapi::socket::{
-    AF_INET, AF_MAX, MSG_CMSG_CLOEXEC, MSG_WAITFORONE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_PACKET,
+    AF_INET, AF_MAX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_WAITFORONE, SOCK_CLOEXEC,
+    SOCK_NONBLOCK, SOCK_PACKET,
 };
 use uapi::uio::UIO_MAXIOV;
 
@@ -137,11 +140,10 @@ pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
 /// EBADF, ENOTSOCK; EINVAL for other flags; EOPNOTSUPP for a socket without connections.
 pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, Errno>> {
     SockCall::new(move |cx, wait| {
-        let accepted = sockfd_lookup_light(cx, fd, |cx, file, socket| {
+        let accepted = sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
             if flags & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
                 return Poll::Ready(Err(Errno::EINVAL));
             }
-            wait.f_flags = file.f_flags();
             (socket.ops.accept)(cx, &socket.sk, wait)
         });
         let socket = ready!(accepted)?;
@@ -188,27 +190,19 @@ pub fn sys_shutdown(cx: &mut TaskCx, fd: i32, how: i32) -> Result<(), Errno> {
 }
 
 #[inline]
-fn send_on(
-    cx: &mut TaskCx,
-    fd: i32,
-    batch: &SendBatch<'_>,
-    wait: &mut Wait,
-) -> Poll<Result<Sent, Errno>> {
-    sockfd_lookup_light(cx, fd, |cx, file, socket| {
-        wait.f_flags = file.f_flags();
-        sock_sendmsg(cx, socket, batch, wait)
-    })
-}
-
-#[inline]
 fn send_single(
     cx: &mut TaskCx,
     fd: i32,
     msg: MsgSend<'_>,
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
-    let sent = ready!(send_on(cx, fd, &SendBatch { msgs: &[msg], flags: 0 }, wait));
-    Poll::Ready(sent.map(|sent| sent.bytes))
+    sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
+        if msg.iov.len() > UIO_MAXIOV {
+            return Poll::Ready(Err(Errno::EMSGSIZE));
+        }
+        let sent = sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0 }, wait);
+        sent.map(|sent| sent.map(|sent| sent.bytes))
+    })
 }
 
 /// Gives messages to the socket's family.
@@ -225,18 +219,18 @@ fn sock_sendmsg(
     (socket.ops.sendmsg)(cx, &socket.sk, batch, wait)
 }
 
+/// Asks the socket's family for a message.
+///
+/// linux: net/socket.c:sock_recvmsg
 #[inline]
-fn recv_on(
+fn sock_recvmsg(
     cx: &mut TaskCx,
-    fd: i32,
+    socket: &Socket,
     msg: &mut MsgRecv<'_>,
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
-    sockfd_lookup_light(cx, fd, |cx, file, socket| {
-        wait.f_flags = file.f_flags();
-        walk!(cx, sock_recvmsg);
-        (socket.ops.recvmsg)(cx, &socket.sk, msg, wait)
-    })
+    walk!(cx, sock_recvmsg);
+    (socket.ops.recvmsg)(cx, &socket.sk, msg, wait)
 }
 
 /// Sends to an address (`None`: the peer).
@@ -293,15 +287,12 @@ pub fn sys_sendmsg<'a>(
 ) -> impl Operation<Output = Result<usize, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendmsg);
-        if msg.iov.len() > UIO_MAXIOV {
-            return Poll::Ready(Err(Errno::EMSGSIZE));
-        }
         send_single(cx, fd, msg, wait)
     })
 }
 
-/// Sends several messages; how many went. An error after the first is kept for the next call's
-/// sender to meet again.
+/// Sends several messages; how many went. An error after the first is nobody's, as in Linux: it
+/// ends the call and is not kept.
 ///
 /// # Errors
 /// That of the first message, if it did not go.
@@ -316,16 +307,23 @@ pub fn sys_sendmmsg<'a>(
     let msgs = &msgs[..msgs.len().min(UIO_MAXIOV)];
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_sendmmsg);
-        // In a few BH sections, so that a long call lets others have the CPU.
-        while done < msgs.len() {
-            let here = &msgs[done..msgs.len().min(done + SECTION)];
-            match ready!(send_on(cx, fd, &SendBatch { msgs: here, flags }, wait)) {
-                Ok(sent) => done += sent.messages,
-                Err(error) if done == 0 => return Poll::Ready(Err(error)),
-                Err(_) => break,
+        sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
+            // In a few BH sections, so that a long call lets others have the CPU.
+            while done < msgs.len() {
+                let here = &msgs[done..msgs.len().min(done + SECTION)];
+                match ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: here, flags }, wait)) {
+                    Ok(sent) => {
+                        done += sent.messages;
+                        if sent.stop.is_some() {
+                            break;
+                        }
+                    }
+                    Err(error) if done == 0 => return Poll::Ready(Err(error)),
+                    Err(_) => break,
+                }
             }
-        }
-        Poll::Ready(Ok(done))
+            Poll::Ready(Ok(done))
+        })
     })
 }
 
@@ -344,7 +342,9 @@ pub fn sys_recvfrom(
         walk!(cx, sys_recvfrom);
         let mut iov = [IoSliceMut::new(data)];
         let mut msg = MsgRecv::new(&mut iov, &mut [], flags);
-        ready!(recv_on(cx, fd, &mut msg, wait))?;
+        ready!(sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
+            sock_recvmsg(cx, socket, &mut msg, wait)
+        }))?;
         Poll::Ready(Ok((msg.received.len, msg.received.name.as_ref().copied())))
     })
 }
@@ -363,31 +363,55 @@ pub fn sys_recvmsg<'a>(
 ) -> impl Operation<Output = Result<Received, Errno>> + 'a {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvmsg);
-        if iov.len() > UIO_MAXIOV {
-            return Poll::Ready(Err(Errno::EMSGSIZE));
-        }
-        let mut parts: Vec<IoSliceMut<'_>> =
-            iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
-        let cloexec = flags & MSG_CMSG_CLOEXEC;
-        let mut msg = MsgRecv::new(&mut parts, control, flags & !cloexec);
-        ready!(recv_on(cx, fd, &mut msg, wait))?;
-        // Linux gives the flag back, whether or not a descriptor came.
-        msg.received.flags |= cloexec;
-        Poll::Ready(Ok(msg.received))
+        sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
+            recv_parts(cx, socket, (iov, control), flags, wait)
+        })
     })
 }
 
-/// Receives several messages, each into its own buffer; what each is. Waits for all of them, for
+/// Receives a message into several parts.
+///
+/// linux: net/socket.c:___sys_recvmsg
+fn recv_parts(
+    cx: &mut TaskCx,
+    socket: &Socket,
+    (iov, control): (&mut [&mut [u8]], &mut [u8]),
+    flags: i32,
+    wait: &mut Wait,
+) -> Poll<Result<Received, Errno>> {
+    if iov.len() > UIO_MAXIOV {
+        return Poll::Ready(Err(Errno::EMSGSIZE));
+    }
+    let cloexec = flags & MSG_CMSG_CLOEXEC;
+    let flags = flags & !cloexec;
+    let (mut one, mut many);
+    let mut msg = match iov {
+        [part] => {
+            one = [IoSliceMut::new(part)];
+            MsgRecv::new(&mut one, control, flags)
+        }
+        parts => {
+            many = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect::<Vec<_>>();
+            MsgRecv::new(&mut many, control, flags)
+        }
+    };
+    ready!(sock_recvmsg(cx, socket, &mut msg, wait))?;
+    // Linux gives the flag back, whether or not a descriptor came.
+    msg.received.flags |= cloexec;
+    Poll::Ready(Ok(msg.received))
+}
+
+/// Receives several messages, each into its own room; what each is. Waits for all of them, for
 /// the first with `MSG_WAITFORONE`, and no longer than `timeout`. An error after the first message
 /// is left for the next call.
 ///
 /// # Errors
-/// As [`sys_recvfrom`], if not even one came.
+/// As [`sys_recvmsg`], if not even one came.
 ///
 /// linux: net/socket.c:sys_recvmmsg
 pub fn sys_recvmmsg<'a>(
     fd: i32,
-    buffers: &'a mut [&'a mut [u8]],
+    rooms: &'a mut [MmsgRecv<'a>],
     flags: i32,
     timeout: Option<Duration>,
 ) -> impl Operation<Output = Result<Vec<Received>, Errno>> + 'a {
@@ -398,31 +422,42 @@ pub fn sys_recvmmsg<'a>(
             let until = cx.now() + timeout;
             *wait.until.get_or_insert(until)
         });
-        while let Some(buffer) = buffers.get_mut(done.len()) {
-            let one = flags & MSG_WAITFORONE != 0 && !done.is_empty();
-            let dontwait = if one { uapi::socket::MSG_DONTWAIT } else { 0 };
-            let mut iov = [IoSliceMut::new(buffer)];
-            let flags = flags & !MSG_WAITFORONE | dontwait;
-            let mut msg = MsgRecv::new(&mut iov, &mut [], flags);
-            match ready!(recv_on(cx, fd, &mut msg, wait)) {
-                Ok(()) => done.push(msg.received),
-                Err(error) if done.is_empty() => return Poll::Ready(Err(error)),
-                Err(error) => {
-                    if error != Errno::EAGAIN {
-                        let _still_open = sockfd_lookup_light(cx, fd, |_, _, socket| {
-                            socket.sk.state().err = Some(error);
-                            Ok(())
-                        });
-                    }
-                    break;
+        sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
+            recv_several(cx, socket, (rooms, &mut done), (flags, until), wait)
+        })
+    })
+}
+
+fn recv_several(
+    cx: &mut TaskCx,
+    socket: &Socket,
+    (rooms, done): (&mut [MmsgRecv<'_>], &mut Vec<Received>),
+    (flags, until): (i32, Option<Ktime>),
+    wait: &mut Wait,
+) -> Poll<Result<Vec<Received>, Errno>> {
+    if done.is_empty() && flags & MSG_ERRQUEUE == 0 {
+        // Even a call for no message meets the pending error.
+        socket.sk.state().sock_error()?;
+    }
+    while let Some(room) = rooms.get_mut(done.len()) {
+        let one = flags & MSG_WAITFORONE != 0 && !done.is_empty();
+        let flags = flags & !MSG_WAITFORONE | if one { MSG_DONTWAIT } else { 0 };
+        let room = (&mut *room.iov, &mut *room.control);
+        match ready!(recv_parts(cx, socket, room, flags, wait)) {
+            Ok(received) => done.push(received),
+            Err(error) if done.is_empty() => return Poll::Ready(Err(error)),
+            Err(error) => {
+                if error != Errno::EAGAIN {
+                    socket.sk.state().err = Some(error);
                 }
-            }
-            if until.is_some_and(|until| cx.machine().ktime_get() >= until) {
                 break;
             }
         }
-        Poll::Ready(Ok(std::mem::take(&mut done)))
-    })
+        if until.is_some_and(|until| cx.machine().ktime_get() >= until) {
+            break;
+        }
+    }
+    Poll::Ready(Ok(std::mem::take(done)))
 }
 
 /// `read` on a socket.
@@ -440,7 +475,6 @@ pub(crate) fn sock_aio_read(
     if iov.iter().all(|part| part.is_empty()) {
         return Poll::Ready(Ok(0));
     }
-    wait.f_flags = file.f_flags();
     // Shorter lifetimes for the parts than the caller's.
     let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
     let mut msg = MsgRecv::new(&mut parts, &mut [], 0);
@@ -459,7 +493,6 @@ pub(crate) fn sock_aio_write(
 ) -> Poll<Result<usize, Errno>> {
     walk!(cx, sock_aio_write);
     let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
-    wait.f_flags = file.f_flags();
     let msg = MsgSend { iov, name: None, control: &[], flags: 0 };
     let sent = ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0 }, wait));
     Poll::Ready(sent.map(|sent| sent.bytes))

@@ -16,12 +16,13 @@ pub use calls::{
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
 pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
 
-use crate::fs::{File, FileOperations};
+use crate::fs::{File, FileOperations, HeldFile, fdget_wait};
 use crate::kernel::context::{TaskCx, Walker};
 use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
-use crate::net::core::sock::{Sock, SockState, deadline, sk_purge};
+use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
+use crate::net::core::sock::{Sock, SockState, deadline, sk_purge, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -32,7 +33,7 @@ use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
 use uapi::poll::POLLOUT;
 use uapi::socket::MSG_DONTWAIT;
-use uapi::sockios::{FIONREAD, SIOCOUTQ};
+use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
 
 /// A socket as a file has it.
 ///
@@ -86,6 +87,8 @@ pub struct Sent {
     pub messages: usize,
     /// Bytes of the last one.
     pub bytes: usize,
+    /// What the message behind them met.
+    pub stop: Option<Errno>,
 }
 
 impl Sent {
@@ -120,6 +123,15 @@ impl<'a> MsgRecv<'a> {
     }
 }
 
+/// Room for one message of several ([`sys_recvmmsg`]).
+#[derive(Debug)]
+pub struct MmsgRecv<'a> {
+    /// For the data, in parts.
+    pub iov: &'a mut [&'a mut [u8]],
+    /// For control data.
+    pub control: &'a mut [u8],
+}
+
 /// What was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
@@ -133,14 +145,14 @@ pub struct Received {
     pub controllen: usize,
 }
 
-/// A call's wait: what it waits for, and until when. Dropped, it takes itself off the queue.
+/// A call's wait: what it waits for, and until when. Dropped, it is off the queue.
 #[derive(Debug, Default)]
 pub struct Wait {
     /// `O_*` of the file.
     pub(crate) f_flags: i32,
     /// The call's own limit (`recvmmsg`), beside the socket's.
     pub(crate) until: Option<Ktime>,
-    asleep: Option<Asleep>,
+    asleep: Option<Box<Asleep>>,
 }
 
 /// What a call that had to wait keeps from poll to poll; most calls never have one.
@@ -149,6 +161,7 @@ struct Asleep {
     span: WalkId,
     deadline: Option<Ktime>,
     queued: Option<(Arc<Sock>, WaitKey)>,
+    file: Option<HeldFile>,
 }
 
 impl Wait {
@@ -159,6 +172,24 @@ impl Wait {
             None => cx.enter_call(),
             Some(asleep) => cx.set_span(asleep.span),
         }
+    }
+
+    /// The file that the call slept on.
+    #[inline]
+    pub(crate) fn held(&self) -> Option<&Arc<File>> {
+        let held = self.asleep.as_ref()?.file.as_ref();
+        held.map(|held| &held.file)
+    }
+
+    /// Keeps the file while the call sleeps; false if it was closed since it was looked up.
+    #[cold]
+    pub(crate) fn hold(&mut self, cx: &TaskCx, file: &Arc<File>) -> bool {
+        let held = HeldFile::new(cx, file);
+        let kept = held.is_some();
+        if let Some(asleep) = &mut self.asleep {
+            asleep.file = held;
+        }
+        kept
     }
 
     /// Neither the file nor the call says that it must not.
@@ -187,7 +218,8 @@ impl Wait {
             let sends = events & POLLOUT as u32 != 0;
             let timeout = if sends { state.opts.sndtimeo } else { state.opts.rcvtimeo };
             drop(state);
-            Asleep { span: cx.span(), deadline: deadline(cx, timeout), queued: None }
+            let deadline = deadline(cx, timeout);
+            Box::new(Asleep { span: cx.span(), deadline, queued: None, file: None })
         });
         let until = [asleep.deadline, self.until].into_iter().flatten().min();
         if until.is_some_and(|at| cx.now() >= at) {
@@ -214,18 +246,15 @@ impl Wait {
     }
 }
 
-impl Drop for Wait {
-    #[inline]
+impl Drop for Asleep {
+    #[cold]
     fn drop(&mut self) {
-        if let Some(asleep) = &mut self.asleep
-            && let Some((sk, key)) = asleep.queued.take()
-        {
+        if let Some((sk, key)) = self.queued.take() {
             leave_queue(sk, key);
         }
     }
 }
 
-#[cold]
 fn leave_queue(sk: Arc<Sock>, key: WaitKey) {
     let mut wakeups = Vec::new();
     {
@@ -260,21 +289,39 @@ fn sock_poll(cx: &mut TaskCx, file: &File) -> u32 {
     file.socket().map_or(0, |socket| (socket.ops.poll)(&socket.sk))
 }
 
-/// `FIONREAD`: bytes of the next datagram; `SIOCOUTQ`: bytes on their way out.
+/// Writes an answer to where user space wants it.
 ///
 /// # Errors
-/// ENOTTY for a request there is not.
+/// EFAULT when that is less memory.
+///
+/// linux: include/linux/uaccess.h:put_user
+pub(crate) fn put_user(arg: &mut [u8], bytes: &[u8]) -> Result<i32, Errno> {
+    let place = arg.get_mut(..bytes.len()).ok_or(Errno::EFAULT)?;
+    place.copy_from_slice(bytes);
+    Ok(0)
+}
+
+/// Answers a request: the socket's own, then the family's, then a device's.
+///
+/// # Errors
+/// ENOTTY for a request there is not; EFAULT.
 ///
 /// linux: net/socket.c:sock_ioctl
-fn sock_ioctl(_cx: &mut TaskCx, file: &File, request: u32) -> Result<i32, Errno> {
-    let sk = &file.socket().ok_or(Errno::ENOTSOCK)?.sk;
+fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Result<i32, Errno> {
+    /// Where requests on sockets lie (`SOCK_IOC_TYPE`).
+    const SOCKET_REQUESTS: u32 = 0x89;
+    let socket = file.socket().ok_or(Errno::ENOTSOCK)?;
     match request {
-        FIONREAD => {
-            let state = sk.state();
-            Ok(state.receive_queue.skb_peek().map_or(0, |skb| skb.len() as i32))
-        }
-        SIOCOUTQ => Ok(sk.wmem_alloc() as i32),
-        _ => Err(Errno::ENOTTY),
+        SIOCGSTAMP => sock_gettstamp(cx, &socket.sk, 1_000, arg),
+        SIOCGSTAMPNS => sock_gettstamp(cx, &socket.sk, 1, arg),
+        SIOCGIFCONF => dev_ifconf(cx, arg),
+        // Nobody is: signals are not sent here.
+        FIOGETOWN | SIOCGPGRP => put_user(arg, &0_i32.to_ne_bytes()),
+        _ => match (socket.ops.ioctl)(cx, &socket.sk, request, arg) {
+            Some(answer) => answer,
+            None if request >> 8 & 0xff != SOCKET_REQUESTS => Err(Errno::ENOTTY),
+            None => dev_ioctl(cx, request, arg),
+        },
     }
 }
 
@@ -328,4 +375,19 @@ fn sockfd_lookup_light<R: Fails>(
     };
     crate::fs::fdput(cx, fd, file);
     result
+}
+
+/// The same for a call that may sleep: it keeps the file until it ends.
+#[inline]
+fn sockfd_lookup_wait<T>(
+    cx: &mut TaskCx,
+    fd: i32,
+    wait: &mut Wait,
+    f: impl FnOnce(&mut TaskCx, &Socket, &mut Wait) -> Poll<Result<T, Errno>>,
+) -> Poll<Result<T, Errno>> {
+    walk!(cx, sockfd_lookup_light => fd as u64);
+    fdget_wait(cx, fd, wait, |cx, file, wait| match file.socket() {
+        Some(socket) => f(cx, socket, wait),
+        None => Poll::Ready(Err(Errno::ENOTSOCK)),
+    })
 }

@@ -6,7 +6,8 @@
 
 use super::sockfd_lookup_light;
 use crate::kernel::context::TaskCx;
-use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock};
+use crate::net::core::snmp::Mib;
+use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use std::sync::Arc;
@@ -37,65 +38,73 @@ pub fn sys_setsockopt(
 ) -> Result<(), Errno> {
     cx.enter_call();
     walk!(cx, sys_setsockopt);
-    sockfd_lookup_light(cx, fd, |cx, _, socket| match level {
+    let done = sockfd_lookup_light(cx, fd, |cx, _, socket| match level {
         SOL_SOCKET => sock_setsockopt(cx, &socket.sk, name, value),
         SOL_IP => ip_setsockopt(&socket.sk, name, value),
         SOL_UDP => (socket.sk.sk_prot.setsockopt)(cx, &socket.sk, name, value),
         _ => Err(Errno::ENOPROTOOPT),
-    })
+    });
+    done.inspect_err(|error| count_unknown(cx, *error))
+}
+
+/// Whoever looks for why a program behaves otherwise here finds that an option was refused.
+#[cold]
+fn count_unknown(cx: &mut TaskCx, error: Errno) {
+    if matches!(error, Errno::ENOPROTOOPT | Errno::EOPNOTSUPP) {
+        cx.local_bh_disable(|bh| bh.count(Mib::UnknownOptions));
+    }
 }
 
 /// linux: net/core/sock.c:sock_setsockopt
 fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
     match name {
         SO_BINDTODEVICE => return bind_to_device(cx, sk, value),
-        SO_RCVTIMEO | SO_SNDTIMEO => {
-            let timeout = timeval(value)?;
-            let mut state = sk.state();
-            match name {
-                SO_RCVTIMEO => state.opts.rcvtimeo = timeout,
-                _ => state.opts.sndtimeo = timeout,
-            }
+        SO_RCVTIMEO => {
+            sk.state().opts.rcvtimeo = timeval(value)?;
+            return Ok(());
+        }
+        SO_SNDTIMEO => {
+            sk.state().opts.sndtimeo = timeval(value)?;
             return Ok(());
         }
         _ => (),
     }
     let val = int(value)?;
-    let on = val != 0;
     let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
-    // What lookups compare changes in the table too.
+    // Linux reads a negative size as a huge one.
+    let within = |max: u32, least: u32| ((val as u32).min(max) * 2).max(least);
     match name {
-        SO_REUSEADDR => {
-            sk.net.udp_table.rehash(sk, |state| state.opts.reuse = on);
-            return Ok(());
-        }
-        SO_REUSEPORT => {
-            sk.net.udp_table.rehash(sk, |state| state.opts.reuseport = on);
-            return Ok(());
-        }
-        SO_SNDBUF => {
-            // Linux reads a negative size as a huge one.
-            sk.set_sndbuf(((val as u32).min(sysctl.wmem_max) * 2).max(SOCK_MIN_SNDBUF));
-            return Ok(());
-        }
-        SO_SNDBUFFORCE => {
-            sk.set_sndbuf(forced(val).max(SOCK_MIN_SNDBUF));
-            return Ok(());
-        }
-        SO_BINDTOIFINDEX => {
+        SO_SNDBUF => sk.set_sndbuf(within(sysctl.wmem_max, SOCK_MIN_SNDBUF)),
+        SO_SNDBUFFORCE => sk.set_sndbuf(forced(val).max(SOCK_MIN_SNDBUF)),
+        SO_RCVBUF => sk.state().opts.rcvbuf = within(sysctl.rmem_max, SOCK_MIN_RCVBUF),
+        SO_RCVBUFFORCE => sk.state().opts.rcvbuf = forced(val).max(SOCK_MIN_RCVBUF),
+        SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX => return set_compared(sk, name, val),
+        _ => return set_plain(&mut sk.state(), name, (val, value)),
+    }
+    Ok(())
+}
+
+/// Sets what lookups compare, which changes in the table too.
+fn set_compared(sk: &Arc<Sock>, name: i32, val: i32) -> Result<(), Errno> {
+    let table = &sk.net.udp_table;
+    match name {
+        SO_REUSEADDR => table.rehash(sk, |state| state.opts.reuse = val != 0),
+        SO_REUSEPORT => table.rehash(sk, |state| state.opts.reuseport = val != 0),
+        _ => {
             // Whether there is such a device shows when it is used.
             let index = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
             let index = u16::try_from(index).map_err(|_| Errno::ENODEV)?;
-            sk.net.udp_table.rehash(sk, |state| state.opts.bound_dev_if = index);
-            return Ok(());
+            table.rehash(sk, |state| state.opts.bound_dev_if = index);
         }
-        _ => (),
     }
-    let mut state = sk.state();
-    let opts = &mut state.opts;
+    Ok(())
+}
+
+/// Sets what is only remembered in the socket.
+fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Result<(), Errno> {
+    let on = val != 0;
+    let (opts, told) = (&mut state.opts, &mut state.inet.cmsg_flags);
     match name {
-        SO_RCVBUF => opts.rcvbuf = ((val as u32).min(sysctl.rmem_max) * 2).max(SOCK_MIN_RCVBUF),
-        SO_RCVBUFFORCE => opts.rcvbuf = forced(val).max(SOCK_MIN_RCVBUF),
         SO_OOBINLINE => opts.urginline = on,
         SO_PEEK_OFF => opts.peek_off = val,
         SO_BROADCAST => opts.broadcast = on,
@@ -116,19 +125,14 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
             opts.linger = on.then_some(time);
         }
         SO_TIMESTAMP => {
-            let flags = &mut state.inet.cmsg_flags;
-            flags.set(CmsgFlags::TIMESTAMP, on);
-            flags.remove(CmsgFlags::TIMESTAMPNS);
+            told.set(CmsgFlags::TIMESTAMP, on);
+            told.remove(CmsgFlags::TIMESTAMPNS);
         }
         SO_TIMESTAMPNS => {
-            let flags = &mut state.inet.cmsg_flags;
-            flags.set(CmsgFlags::TIMESTAMPNS, on);
-            flags.remove(CmsgFlags::TIMESTAMP);
+            told.set(CmsgFlags::TIMESTAMPNS, on);
+            told.remove(CmsgFlags::TIMESTAMP);
         }
-        SO_RXQ_OVFL => state.inet.cmsg_flags.set(CmsgFlags::RXQ_OVFL, on),
-        SO_TYPE | SO_PROTOCOL | SO_DOMAIN | SO_ERROR | SO_ACCEPTCONN => {
-            return Err(Errno::ENOPROTOOPT);
-        }
+        SO_RXQ_OVFL => told.set(CmsgFlags::RXQ_OVFL, on),
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
@@ -205,7 +209,7 @@ pub fn __sys_getsockopt(
 ) -> Result<Vec<u8>, Errno> {
     cx.enter_call();
     walk!(cx, sys_getsockopt);
-    sockfd_lookup_light(cx, fd, |cx, _, socket| {
+    let value = sockfd_lookup_light(cx, fd, |cx, _, socket| {
         if ![SOL_SOCKET, SOL_IP, SOL_UDP].contains(&level) {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -217,7 +221,8 @@ pub fn __sys_getsockopt(
         };
         value.truncate(room);
         Ok(value)
-    })
+    });
+    value.inspect_err(|error| count_unknown(cx, *error))
 }
 
 /// linux: net/core/sock.c:sock_getsockopt

@@ -36,6 +36,8 @@ const CLOSED: u16 = 9;
 const MESSAGE: &[u8] = b"hello";
 /// No scene takes as long, in virtual time.
 const LIMIT: Duration = Duration::from_secs(10);
+/// A network card holds an interrupt back no longer than this: by then it has told of all it sent.
+const INTERRUPTS_SETTLE: Duration = Duration::from_millis(1);
 /// After this, `delay_probe_time` and the probe it leads to are over: neighbours are REACHABLE.
 const NEIGHBOURS_SETTLE: Duration = Duration::from_secs(6);
 
@@ -69,6 +71,8 @@ impl Stage {
         }
         let records = self.world.take_walk();
         self.close();
+        // A card that held its interrupt back still has what it sent.
+        self.world.run_for(INTERRUPTS_SETTLE);
         debug_assert_eq!(self.world.live_skbs(), 0, "the scene left packets behind");
         let hosts = self.machines.iter().map(|(name, machine)| Host::of(name, machine)).collect();
         let frames = capture.map(|capture| capture.take()).unwrap_or_default();

@@ -4,7 +4,7 @@
 //! Contexts: a task each. Differences from the RFCs: a datagram from the port of such a service is
 //! not answered, for two of them would keep each other talking for ever; inetd does the same.
 
-use super::{UpError, refused};
+use super::UpError;
 use host::{Runtime, block_on, entropy};
 use klib::random::Csprng;
 use stack::kernel::context::TaskCx;
@@ -29,7 +29,7 @@ type Answer = Box<dyn FnMut(&mut [u8], usize) -> Option<usize> + Send>;
 /// Starts the three; on return their ports are bound.
 pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
     let mut generator = Generator::new(Csprng::from_seed(entropy::seed()?));
-    let services: [(&str, u16, Answer); 3] = [
+    let services: [(&'static str, u16, Answer); 3] = [
         ("echo", ECHO, Box::new(|_, len| Some(len))),
         ("discard", DISCARD, Box::new(|_, _| None)),
         ("chargen", CHARGEN, Box::new(move |buf, _| Some(generator.fill(buf)))),
@@ -48,7 +48,7 @@ pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
             }
         })?;
         let bound = bound.recv().unwrap_or(Err(Errno::EINTR));
-        bound.map_err(refused("binding a service's port"))?;
+        bound.map_err(|errno| UpError::Port { service: name, port, errno })?;
     }
     Ok(())
 }
@@ -118,6 +118,16 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_named_with_its_service_and_the_remedy() {
+        let mut runtime = Runtime::builder().boot().expect("a machine");
+        start(&mut runtime).expect("nobody has the ports yet");
+        let error = start(&mut runtime).expect_err("now somebody has").to_string();
+        assert!(error.starts_with("UDP port 7 (echo) of the stack: EADDRINUSE"), "{error}");
+        assert!(error.contains("--echo") && !error.contains('\n'), "{error}");
+        runtime.shutdown().expect("its tasks end");
+    }
 
     #[test]
     fn the_generator_prints_lines_of_72_and_stays_within_512() {

@@ -12,11 +12,10 @@
 //! | `cpu` | number | the virtual CPU |
 //! | `context` | string | `task`, `bh`, `softirq`, `ksoftirqd`, `hardirq` |
 //! | `ns` | number | nanoseconds of the machine's clock |
-//! | `dev` | string | the packet's device |
+//! | `dev` | string | the packet's device, behind the name of its machine and a colon; the machine alone for a span or before a device is known |
 //! | `len` | number | the packet's length in bytes, at most 65535 |
 //! | `link` | number | the id that a `link_…` record leads to |
 //! | `drop` | string | why the packet was dropped: Linux's name without `SKB_DROP_REASON_` |
-//! | `machine` | string | the machine's name |
 //!
 //! Lines are ordered by time. Ids are below 2^53 with up to 31 machines.
 
@@ -47,11 +46,16 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (story, record) = (self.story, &self.step.record);
         let is_packet = story.is_packet(record.id);
+        let machine = story.host(self.step.machine);
+        let place = match story.dev(self.step) {
+            Some(dev) => format!("{machine}:{dev}"),
+            None => machine.to_owned(),
+        };
         write!(
             f,
             concat!(
                 r#"{{"v":{},"packet":{},"span":{},"point":{},"file":{},"cpu":{},"context":{},"#,
-                r#""ns":{},"dev":{},"len":{},"link":{},"drop":{},"machine":{}}}"#
+                r#""ns":{},"dev":{},"len":{},"link":{},"drop":{}}}"#
             ),
             VERSION,
             Number(is_packet.then_some(record.id.0)),
@@ -61,11 +65,10 @@ impl fmt::Display for Line<'_> {
             record.cpu,
             Text(Some(record.context.name())),
             record.time.0,
-            Text(story.dev(self.step)),
+            Text(Some(&place)),
             Number(is_packet.then_some(u64::from(record.len))),
             Number(record.link().map(|id| id.0)),
             Text(record.drop_reason().map(|reason| reason.name())),
-            Text(Some(story.host(self.step.machine))),
         )
     }
 }

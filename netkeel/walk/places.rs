@@ -60,7 +60,6 @@ fn special(point: Point) -> Option<Place> {
         P::dst_neigh_output => Place::Layer("neighbour"),
         P::sockfd_lookup_light
         | P::ip_make_skb
-        | P::ip_append_data
         | P::ip_route_input_noref
         | P::ip_route_input_slow
         | P::ip_route_output_ports
@@ -82,8 +81,6 @@ fn special(point: Point) -> Option<Place> {
         | P::igb_write_itr
         | P::igb_tx_csum
         | P::nf_hook_slow
-        | P::sk_rcvqueues_full
-        | P::sock_owned_by_user
         | P::arp_solicit => Place::Helper,
         _ => return None,
     })

@@ -196,7 +196,6 @@ impl Seen {
             (Some(_), _) | (None, Origin::Call) => Ok(()),
             (None, Origin::MadeFor(other)) => write!(title, ", made for {}", story.name(other)),
             (None, Origin::CloneOf(other)) => write!(title, ", clone of {}", story.name(other)),
-            (None, Origin::PartOf(other)) => write!(title, ", part of {}", story.name(other)),
             (None, Origin::MergedInto(other)) => {
                 write!(title, ", merged into {}", story.name(other))
             }

@@ -1,33 +1,26 @@
 //! `stations`: each point of the walk that code records stands in a golden walk, or in the list of
 //! those that none shows, which may only shrink.
 
-use super::{Finding, is_test_path};
-use crate::source::{Source, closing, find_word, names};
+use super::{Finding, points};
+use crate::source::names;
 use crate::tree::Tree;
 use std::collections::{BTreeMap, BTreeSet};
 
 const RULE: &str = "stations";
-const EVENTS: &str = "kernel/trace/events.rs";
 const WALKS: &str = "tools/testing/selftests/walks/";
 /// `POINT<TAB>why no golden walk shows it`, a line.
 const UNSHOWN: &str = "tools/testing/selftests/unshown.txt";
-/// Where stations stand.
-const RECORDING: &[&str] = &["kernel/", "net/", "fs/", "drivers/"];
 
 /// Records against golden walks.
 pub fn run(tree: &Tree) -> Vec<Finding> {
-    let Some(events) = tree.sources().iter().find(|source| source.path == EVENTS) else {
+    let sources = tree.sources();
+    let Some(list) = sources.iter().find(|source| source.path == points::LIST) else {
         return Vec::new();
     };
-    let points = points(events);
+    let points: BTreeSet<&str> = points::listed(list).into_iter().map(|(_, name)| name).collect();
     let mut recorded: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
-    let stack = |source: &&Source| RECORDING.iter().any(|dir| source.path.starts_with(dir));
-    for source in tree.sources().iter().filter(stack) {
-        // The recorder itself only reads.
-        if is_test_path(&source.path) || source.path.starts_with("kernel/trace/") {
-            continue;
-        }
-        for (at, name) in stations(&source.code_outside_tests()) {
+    for source in sources.iter().filter(|source| points::records(source)) {
+        for (at, name) in points::collect(&source.code_outside_tests()) {
             if let Some(point) = points.get(name.as_str()) {
                 recorded.entry(point).or_insert((&source.path, source.line(at)));
             }
@@ -68,36 +61,14 @@ fn compare(
     found
 }
 
-/// The names of the list in `events.rs`.
-fn points(events: &Source) -> BTreeSet<&str> {
-    let code = &events.code;
-    let list = code.find("\npoints! {").map_or("", |at| &code[at + 8..]);
-    let end = list.find('{').and_then(|open| closing(list, open)).unwrap_or(0);
-    names(&list[..end]).collect()
-}
-
-/// What may be a station: the last argument of each `walk!` before its value, and each `Point::…`.
-fn stations(code: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for at in find_word(code, "walk!") {
-        let open = at + "walk!".len();
-        let inside = closing(code, open).map_or("", |end| &code[open + 1..end]);
-        let station = inside.split("=>").next().and_then(|args| args.rsplit(',').next());
-        found.extend(station.map(|name| (at, name.trim().to_owned())));
-    }
-    for (at, _) in code.match_indices("Point::") {
-        let name = names(&code[at + "Point::".len()..]).next();
-        found.extend(name.map(|name| (at, name.to_owned())));
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POINTS: (&str, &str) =
-        (EVENTS, "macro_rules! points { () => {} }\n\npoints! {\n \"a.c\" { one two three }\n}\n");
+    const POINTS: (&str, &str) = (
+        points::LIST,
+        "macro_rules! points { () => {} }\n\npoints! {\n \"a.c\" { one two three }\n}\n",
+    );
 
     fn found(code: &str, walk: &str, list: &str) -> Vec<String> {
         let tree = Tree::of(&[
@@ -111,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_shown() {
-        let code = "fn f() { walk!(cx, skb, one => g(a, b)); }\nfn g() { m.boot_log(Point::two) }";
+        let code = "fn f() { walk!(cx, skb, one => f(a, b)); }\nfn g() { m.boot_log(Point::two) }";
         assert_eq!(found(code, "A0 softirq s1 one\nboot two\n", ""), [""; 0]);
         assert_eq!(found(code, "A0 softirq s1 one_more\n", ""), ["net/a.rs:1", "net/a.rs:2"]);
         assert_eq!(found(&code.replace("two", "no_point"), "one", ""), [""; 0]);

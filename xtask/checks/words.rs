@@ -16,8 +16,6 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("npm", "js.com", "no links to package registries: name the package"),
     ("npm", "js.org", "no links to package registries: name the package"),
     ("proxy.go", "lang.org", "no links to package registries: name the package"),
-    ("helper", " session", "a word of somebody's workplace, not of the project"),
-    ("farm", "-bench", "a word of somebody's workplace, not of the project"),
 ];
 
 /// Words in all text files, and descriptions in all manifests.

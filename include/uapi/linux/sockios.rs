@@ -35,6 +35,8 @@ consts! { u32:
     SIOCADDRT = 0x890b;
     /// Delete a route.
     SIOCDELRT = 0x890c;
+    /// Unused.
+    SIOCRTMSG = 0x890d;
     /// Name of a device by index.
     SIOCGIFNAME = 0x8910;
     /// Obsolete.

@@ -421,6 +421,7 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 ///
 /// linux: net/core/dev.c:dev_open
 pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
+    walk!(cx, dev_open => u64::from(dev.ifindex.0));
     let m = Arc::clone(cx.machine());
     let _rtnl = m.rtnl.lock();
     if dev.up() {
@@ -437,6 +438,7 @@ pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
 ///
 /// linux: net/core/dev.c:dev_close
 pub fn dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
+    walk!(cx, dev_close => u64::from(dev.ifindex.0));
     let m = Arc::clone(cx.machine());
     let _rtnl = m.rtnl.lock();
     __dev_close(cx, dev);

@@ -94,8 +94,6 @@ impl NetTables {
 pub struct SoftnetData {
     /// NAPI contexts to poll.
     pub(crate) poll_list: VecDeque<Arc<NapiStruct>>,
-    /// The one being polled.
-    pub(crate) polling: Option<Arc<NapiStruct>>,
     /// Packets queued to this CPU (loopback, `netif_rx`).
     pub(crate) input_pkt_queue: VecDeque<Skb>,
     /// The NAPI that works them off.
@@ -127,7 +125,6 @@ impl SoftnetData {
     pub fn new() -> Self {
         Self {
             poll_list: VecDeque::with_capacity(16),
-            polling: None,
             input_pkt_queue: VecDeque::new(),
             backlog: NapiStruct::backlog(),
             gro_list: Vec::new(),
@@ -223,9 +220,8 @@ pub(crate) fn end_section(cx: &mut BhCx<'_>) {
     }
 }
 
-/// After a panic in a softirq: the NAPI that was polled is reset and polled again, what GRO held
-/// is dropped, who waits at the socket that was locked is told. What the panic unwound was freed on
-/// the way.
+/// After a panic in a softirq: what GRO held is dropped, who waits at the socket that was locked is
+/// told. What the panic unwound was freed on the way.
 #[cold]
 pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     use crate::kernel::trace::drop_reason::DropReason;
@@ -236,10 +232,6 @@ pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
         kfree_skb(cx, skb, DropReason::Panicked);
     }
     crate::net::core::sock::report_killed(cx);
-    if let Some(napi) = cx.cpu.softnet.polling.take() {
-        napi.poll.reset(cx);
-        cx.cpu.softnet.poll_list.push_back(napi);
-    }
     if !cx.cpu.softnet.poll_list.is_empty() {
         crate::kernel::softirq::__raise_softirq_irqoff(cx, Softirq::NetRx);
     }

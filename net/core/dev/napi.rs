@@ -10,6 +10,7 @@ use crate::kernel::context::{BhCx, HardirqCx};
 use crate::kernel::softirq::{__raise_softirq_irqoff, RaiseSoftirq, Softirq};
 use crate::kernel::time::TICK_NSEC;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -215,15 +216,24 @@ pub fn net_rx_action(cx: &mut BhCx<'_>) {
     }
 }
 
+/// A poll panicked: its device's side is put right, and it is polled again. It counts as a full poll,
+/// so that a device whose every poll panics leaves the CPU to others.
+#[cold]
+fn contain_poll_panic(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
+    crate::kernel::softirq::contain_panic(cx);
+    napi.poll.reset(cx);
+    let weight = napi.weight;
+    cx.cpu.softnet.poll_list.push_back(napi);
+    weight
+}
+
 /// Polls one context; it goes to the list's end when it used its weight up.
 ///
 /// linux: net/core/dev.c:napi_poll
 fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
     let weight = napi.weight;
-    // Two references, so that a panic in the poll leaves one to reset it by.
-    cx.cpu.softnet.polling = Some(Arc::clone(&napi));
-    let work = napi.poll.poll(cx, &napi, weight);
-    cx.cpu.softnet.polling = None;
+    let polled = catch_unwind(AssertUnwindSafe(|| napi.poll.poll(cx, &napi, weight)));
+    let Ok(work) = polled else { return contain_poll_panic(cx, napi) };
     super::gro::napi_gro_flush(cx);
     if work >= weight {
         if napi.state.load(Ordering::Acquire) & DISABLE != 0 {

@@ -56,9 +56,16 @@ impl PacketType {
     fn deliver(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
         match &self.func {
             PacketFunc::Protocol(receive) => receive(cx, skb, dev),
-            PacketFunc::Tap(tap) => tap.packet_rcv(cx, skb, dev),
+            PacketFunc::Tap(tap) => show(cx, &**tap, skb, dev),
         }
     }
+}
+
+/// Shows a packet to a tap.
+#[cold]
+pub(super) fn show(cx: &mut BhCx<'_>, tap: &dyn PacketTap, skb: Skb, dev: &Arc<NetDevice>) {
+    walk!(cx, skb, packet_rcv);
+    tap.packet_rcv(cx, skb, dev);
 }
 
 /// Handlers by ethertype, hashed by its low bits: a bucket has one as a rule.

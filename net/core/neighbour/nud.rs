@@ -262,39 +262,46 @@ fn apply(
         return VecDeque::new();
     }
     let known = (old & NUD_VALID != 0).then(|| neigh.last_ha());
-    let mut addr = match (lladdr, known) {
-        (Some(told), _) => told,
-        (None, Some(known)) => known,
+    let Some(addr) = lladdr.or(known) else {
         // Nothing known and nothing told: there is no address to be valid.
-        (None, None) => return VecDeque::new(),
+        return VecDeque::new();
     };
     if new & NUD_CONNECTED != 0 {
         neigh.confirm(now);
     }
-    if let Some(known) = known
-        && addr != known
-    {
-        if !how.override_addr {
-            // Kept, and in doubt no less than before.
-            addr = known;
-            if old & NUD_CONNECTED != 0 {
-                new = old;
-            }
+    if let Some(known) = known {
+        if addr != known && !how.override_addr {
+            return VecDeque::new();
         }
-    } else if known.is_some() && new == STALE && old & NUD_CONNECTED != 0 {
-        // Hearsay does not weaken what was confirmed.
-        new = old;
+        if addr == known && new == STALE && !how.admin {
+            // Hearsay of what is known changes nothing.
+            new = old;
+        }
     }
-    inner.updated = now;
+    let moved = known != Some(addr);
+    if new != old || moved {
+        // Only a change begins `locktime` anew: an answer a second would lock the entry for ever.
+        inner.updated = now;
+    }
     if new != old {
         inner.due = None;
+        if new == PROBE {
+            inner.probes = 0;
+        }
         neigh.set_state(new);
         if new & NUD_IN_TIMER != 0 {
             let at = if new == REACHABLE { now + inner.reachable_time } else { now };
             after.timer = inner.arm(at);
         }
     }
-    neigh.set_ha(addr);
+    if moved {
+        neigh.set_ha(addr);
+        if new & NUD_CONNECTED == 0 {
+            // What was confirmed was the other address.
+            let long_ago = cx.t.net.sysctl.neigh.base_reachable_time * 2;
+            neigh.confirm(Ktime(now.0.saturating_sub(long_ago.as_nanos() as u64)));
+        }
+    }
     if old & NUD_VALID != 0 {
         return VecDeque::new();
     }

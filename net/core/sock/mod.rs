@@ -7,10 +7,12 @@
 //! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
 
 mod queue;
+mod stamp;
 mod state;
 mod wmem;
 
 pub use queue::SkBuffHead;
+pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
 pub(crate) use wmem::{WmemCharge, settle_wmem};
 
@@ -155,9 +157,29 @@ pub struct SockError {
     pub to: uapi::in_::SockaddrIn,
     /// Who reported it; `None`: this machine.
     pub offender: Option<u32>,
+    /// What brought it; `None`: nothing did.
+    pub packet: Option<ErrorPacket>,
+}
+
+/// What is kept of the packet that brought an ICMP error, for who asks to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPacket {
+    /// The device it came in at.
+    pub ifindex: u16,
+    /// Where it was sent to.
+    pub daddr: u32,
+    /// Its time to live, when it arrived.
+    pub ttl: u8,
+    /// Its type of service.
+    pub tos: u8,
 }
 
 impl SockError {
+    /// linux: net/core/skbuff.c:is_icmp_err_skb
+    pub(crate) fn is_icmp(&self) -> bool {
+        self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_ICMP
+    }
+
     /// What it is charged with.
     fn truesize(&self) -> usize {
         self.payload.len() + 256
@@ -187,6 +209,8 @@ pub struct SockState {
     pub drops: u32,
     /// The last release closed it.
     pub dead: bool,
+    /// The time of the packet read last, for `SIOCGSTAMP`; zero: it had none.
+    pub(crate) stamp: Ktime,
     /// Options of the socket level.
     pub opts: SockOpts,
     /// The IPv4 side.
@@ -219,6 +243,7 @@ impl Sock {
                 shutdown: 0,
                 drops: 0,
                 dead: false,
+                stamp: Ktime::ZERO,
                 opts: SockOpts::new(sysctl.rmem_default),
                 inet: InetSock::default(),
                 udp: UdpSock::default(),
@@ -510,8 +535,7 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
     };
     cx.local_bh_disable(|bh| {
         let mut state = sk.state();
-        let all = u32::MAX;
-        state.wq.wake_up_all(all, &mut bh.cpu.wakeups);
+        state.wake_up_all(bh, u32::MAX);
         drop(state);
         for skb in received.drain().chain(backlog.drain()) {
             kfree_skb(bh, skb, DropReason::SocketClose);

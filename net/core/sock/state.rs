@@ -6,8 +6,12 @@ use super::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockError, SockState};
 use crate::kernel::context::BhCx;
 use crate::net::core::skbuff::Skb;
 use std::fmt;
+use std::task::Waker;
 use uapi::errno::Errno;
 use uapi::poll::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
+
+/// What an error may change.
+const ERROR_EVENTS: u32 = (POLLERR | POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) as u32;
 
 impl SockState {
     /// The pending error, which is returned once.
@@ -36,6 +40,22 @@ impl SockState {
         mask as u32
     }
 
+    /// Wakes who waits for any of `events`, one exclusive waiter at the most.
+    ///
+    /// linux: include/linux/wait.h:wake_up_interruptible_sync_poll
+    pub(crate) fn wake_up(&mut self, cx: &mut BhCx<'_>, events: u32) {
+        if self.wq.wake_up(events, &mut cx.cpu.wakeups) {
+            walk!(cx, ep_poll_callback => u64::from(events));
+        }
+    }
+
+    /// Wakes everybody who waits for any of `events`.
+    pub(crate) fn wake_up_all(&mut self, cx: &mut BhCx<'_>, events: u32) {
+        if self.wq.wake_up_all(events, &mut cx.cpu.wakeups) {
+            walk!(cx, ep_poll_callback => u64::from(events));
+        }
+    }
+
     /// Wakes who waits for something to read.
     ///
     /// linux: net/core/sock.c:sock_def_readable (`sk_data_ready`)
@@ -44,7 +64,7 @@ impl SockState {
     pub fn sk_data_ready(&mut self, cx: &mut BhCx<'_>) {
         if !self.wq.is_empty() {
             walk!(cx, sock_def_readable);
-            self.wq.wake_up((POLLIN | POLLRDNORM) as u32, &mut cx.cpu.wakeups);
+            self.wake_up(cx, (POLLIN | POLLRDNORM) as u32);
         }
     }
 
@@ -55,8 +75,7 @@ impl SockState {
         if error.is_some() {
             self.err = error;
         }
-        let events = (POLLERR | POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) as u32;
-        self.wq.wake_up_all(events, &mut cx.cpu.wakeups);
+        self.wake_up_all(cx, ERROR_EVENTS);
     }
 
     /// Puts a report into the error queue, if the receive buffer has room for it.
@@ -72,13 +91,32 @@ impl SockState {
         true
     }
 
-    /// Takes the oldest report out; the next one's error, if any, is pending then.
+    /// Takes the oldest report out. If the next one is ICMP's, its error is pending then; only an
+    /// ICMP report takes the pending error away. Who is to be woken for the next one goes into
+    /// `wakeups`.
     ///
     /// linux: net/core/skbuff.c:sock_dequeue_err_skb
-    pub fn sock_dequeue_err(&mut self) -> Option<SockError> {
+    pub fn sock_dequeue_err(&mut self, wakeups: &mut Vec<Waker>) -> Option<SockError> {
         let report = self.error_queue.pop_front()?;
         self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
+        match self.error_queue.front() {
+            Some(next) if next.is_icmp() => self.err = Some(Errno(next.ee.ee_errno as i32)),
+            _ if report.is_icmp() => self.err = None,
+            _ => (),
+        }
+        if !self.error_queue.is_empty() {
+            self.wq.wake_up_all(ERROR_EVENTS, wakeups);
+        }
         Some(report)
+    }
+
+    /// Throws all reports away; a pending error stays.
+    ///
+    /// linux: net/core/skbuff.c:skb_errqueue_purge
+    pub(crate) fn skb_errqueue_purge(&mut self) {
+        for report in self.error_queue.drain(..) {
+            self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
+        }
     }
 
     /// A task owns the socket.

@@ -57,7 +57,7 @@ impl WmemCharge {
         if sk.nospace.load(Ordering::SeqCst) && left <= sk.sndbuf() / 2 {
             sk.nospace.store(false, Ordering::SeqCst);
             let events = (POLLOUT | POLLWRNORM | POLLWRBAND) as u32;
-            sk.state().wq.wake_up(events, &mut cx.cpu.wakeups);
+            sk.state().wake_up(cx, events);
         }
     }
 }

@@ -20,8 +20,8 @@ use klib::checksum::csum_fold;
 use send::icmp_reply;
 use uapi::icmp::{
     ICMP_ADDRESS, ICMP_ADDRESSREPLY, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_ECHOREPLY,
-    ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_REDIRECT, ICMP_SOURCE_QUENCH, ICMP_TIME_EXCEEDED,
-    ICMP_TIMESTAMP, ICMP_TIMESTAMPREPLY, IcmpHdr,
+    ICMP_EXC_FRAGTIME, ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_REDIRECT, ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED, ICMP_TIMESTAMP, ICMP_TIMESTAMPREPLY, IcmpHdr,
 };
 use uapi::ip::IpHdr;
 use uapi::rtnetlink::RTN_BROADCAST;
@@ -184,6 +184,8 @@ fn icmp_unreach(cx: &mut BhCx<'_>, mut skb: Skb) {
         return error(cx, skb, DropReason::IcmpIgnored);
     }
     let info = match icmph.type_ {
+        // Fragments that did not all arrive: nothing that a sender could do about.
+        ICMP_TIME_EXCEEDED if icmph.code == ICMP_EXC_FRAGTIME => return consume_skb(cx, skb),
         ICMP_DEST_UNREACH if icmph.code > NR_ICMP_UNREACH => {
             return error(cx, skb, DropReason::IcmpIgnored);
         }

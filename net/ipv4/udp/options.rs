@@ -22,7 +22,11 @@ pub(super) fn udp_setsockopt(
             let on = i32::from_ne_bytes(value) != 0;
             sk.state().udp.corkflag = on;
             sk.set_corked(true);
-            if on { Ok(()) } else { udp_push_pending_frames(cx, sk) }
+            if !on {
+                // The option is set, whatever becomes of the datagram: Linux reports nothing.
+                let _unreported = udp_push_pending_frames(cx, sk);
+            }
+            Ok(())
         }
         _ => Err(Errno::ENOPROTOOPT),
     }

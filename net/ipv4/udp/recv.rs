@@ -48,7 +48,7 @@ pub(super) fn udp_recvmsg(
     walk!(cx, skb, skb_copy_datagram_iovec);
     copy_out(&skb, 0, msg);
     if flags.wants_control() {
-        tell(cx, msg, note(&skb, flags));
+        tell(cx, sk, msg, note(&skb, flags));
     }
     cx.count(UdpMib::InDatagrams);
     consume_skb_task(cx, skb);
@@ -66,7 +66,7 @@ fn udp_recv_special(
     if msg.flags & MSG_ERRQUEUE == 0 {
         return udp_peekmsg(cx, sk, msg, wait);
     }
-    msg.received = ip_recv_error(sk, msg)?;
+    msg.received = ip_recv_error(cx, sk, msg)?;
     Poll::Ready(Ok(()))
 }
 
@@ -86,14 +86,15 @@ fn udp_peekmsg(
         state.sk_peek_offset_fwd(copied);
         Some(noted)
     });
-    tell(cx, msg, ready!(peeked)?.flatten());
+    tell(cx, sk, msg, ready!(peeked)?.flatten());
     Poll::Ready(Ok(()))
 }
 
 /// Writes the control data.
 #[cold]
-fn tell(cx: &mut TaskCx, msg: &mut MsgRecv<'_>, noted: Option<Noted>) {
+fn tell(cx: &mut TaskCx, sk: &Sock, msg: &mut MsgRecv<'_>, noted: Option<Noted>) {
     if let Some(noted) = noted {
+        noted.sock_recv_cmsgs(sk);
         let mut flags = msg.received.flags;
         msg.received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut flags);
         msg.received.flags = flags;

@@ -4,9 +4,10 @@
 
 use super::table::{__udp4_lib_lookup_skb, UdpFlow, udp4_lib_lookup};
 use crate::kernel::context::BhCx;
+use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Cb, IpSummed, SkBuff, Skb, kfree_skb, skb_clone};
-use crate::net::core::sock::{Sock, SockError, SockState};
+use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_sockglue::{PktinfoSkbCb, fib_compute_spec_dst};
@@ -124,7 +125,11 @@ fn __udp4_lib_mcast_deliver(cx: &mut BhCx<'_>, mut skb: Skb, flow: &UdpFlow) {
     for sk in takers {
         match skb_clone(cx, &mut skb) {
             Some(clone) => udp_queue_rcv_skb(cx, &sk, clone),
-            None => sk.state().drops += 1,
+            None => {
+                sk.state().drops += 1;
+                cx.count(UdpMib::RcvbufErrors);
+                cx.count(UdpMib::InErrors);
+            }
         }
     }
     udp_queue_rcv_skb(cx, &last, skb);
@@ -140,24 +145,22 @@ fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
     if state.dead {
         return udp_drop(cx, state, skb, DropReason::SocketClose);
     }
-    if state.sk_rcvqueues_full() {
-        return udp_drop(cx, state, skb, DropReason::SocketRcvbuff);
+    if state.sock_owned_by_user() {
+        return backlog(cx, state, skb);
     }
-    if !state.sock_owned_by_user() {
-        return __udp_queue_rcv_skb(cx, &mut state, skb);
-    }
+    // Nothing is in the backlog of a socket that nobody owns: the queue alone can be full.
+    __udp_queue_rcv_skb(cx, &mut state, skb);
+}
+
+#[cold]
+fn backlog(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, skb: Skb) {
     if let Err(skb) = state.sk_add_backlog(cx, skb) {
         udp_drop(cx, state, skb, DropReason::SocketBacklog);
     }
 }
 
 #[cold]
-fn udp_drop(
-    cx: &mut BhCx<'_>,
-    mut state: crate::kernel::locking::SpinGuard<'_, SockState>,
-    skb: Skb,
-    reason: DropReason,
-) {
+fn udp_drop(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, skb: Skb, reason: DropReason) {
     state.drops += 1;
     drop(state);
     if matches!(reason, DropReason::SocketRcvbuff | DropReason::SocketBacklog) {
@@ -173,7 +176,7 @@ fn udp_drop(
 #[inline(always)]
 pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut skb: Skb) {
     walk!(cx, skb, __udp_queue_rcv_skb);
-    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS) {
+    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
         skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
     }
     if !state.inet.cmsg_flags.is_empty() {
@@ -235,7 +238,14 @@ fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {
             ..SockExtendedErr::default()
         };
         let payload = error.transport.get(size_of::<UdpHdr>()..).unwrap_or(&[]).to_vec();
-        state.sock_queue_err(SockError { payload, ee, to, offender: Some(error.offender) });
+        let packet = error.skb.network::<IpHdr>().map(|iph| ErrorPacket {
+            ifindex: error.skb.dev.map_or(0, |dev| dev.0),
+            daddr: iph.daddr.get(),
+            ttl: iph.ttl,
+            tos: iph.tos,
+        });
+        let offender = Some(error.offender);
+        state.sock_queue_err(SockError { payload, ee, to, offender, packet });
     } else if !fatal || state.inet.daddr == 0 {
         return;
     }

@@ -151,10 +151,11 @@ impl SockCache {
 }
 
 impl Entry {
-    /// How well the socket fits, `None`: not at all. A socket bound or connected more closely wins.
+    /// How well the socket fits, `None`: not at all. One bound to the address wins over any that is
+    /// not, which Linux does not even look at then; else the one bound or connected more closely.
     ///
     /// linux: net/ipv4/udp.c:compute_score
-    fn compute_score(&self, flow: &UdpFlow) -> Option<u32> {
+    fn compute_score(&self, flow: &UdpFlow) -> Option<(bool, u32)> {
         let fits = |own, theirs| own == 0 || own == theirs;
         let matches = self.num == flow.dport
             && fits(self.rcv_saddr, flow.daddr)
@@ -162,12 +163,16 @@ impl Entry {
             && (self.dport == 0 || self.dport == flow.sport)
             && (self.bound_dev_if == 0 || self.bound_dev_if == flow.dif);
         matches.then(|| {
-            2 + 4
-                * (u32::from(self.rcv_saddr != 0)
-                    + u32::from(self.daddr != 0)
-                    + u32::from(self.dport != 0)
-                    + u32::from(self.bound_dev_if != 0))
+            let closer = u32::from(self.daddr != 0)
+                + u32::from(self.dport != 0)
+                + u32::from(self.bound_dev_if != 0);
+            (self.rcv_saddr != 0, closer)
         })
+    }
+
+    /// It shares what comes with others of its group; a connected socket does not.
+    fn in_group(&self) -> bool {
+        self.reuseport && self.daddr == 0
     }
 
     /// Two sockets can't have the same port.
@@ -218,12 +223,12 @@ impl UdpTable {
         let scored = || bucket.iter().filter_map(|e| Some((e.compute_score(flow)?, e)));
         let best = scored().map(|(score, _)| score).max()?;
         let mut equals = scored().filter(|(score, _)| *score == best).map(|(_, entry)| entry);
-        let group = equals.clone().filter(|entry| entry.reuseport).count() as u64;
+        let group = equals.clone().filter(|entry| entry.in_group()).count() as u64;
         if group > 1 {
             let ports = u32::from(flow.sport) << 16 | u32::from(flow.dport);
             let hash = self.key.siphash_3u32(flow.saddr, flow.daddr, ports) & 0xffff_ffff;
             let index = ((hash * group) >> 32) as usize;
-            return equals.filter(|entry| entry.reuseport).nth(index).map(|e| Arc::clone(&e.sk));
+            return equals.filter(|entry| entry.in_group()).nth(index).map(|e| Arc::clone(&e.sk));
         }
         equals.next_back().map(|entry| Arc::clone(&entry.sk))
     }

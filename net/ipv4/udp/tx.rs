@@ -8,7 +8,7 @@ pub(super) mod cork;
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
-use crate::net::core::dst::Dst;
+use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::InetSkbParm;
@@ -27,7 +27,7 @@ use uapi::in_::{
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
+use uapi::socket::{AF_UNSPEC, MSG_CONFIRM, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
 use uapi::udp::UdpHdr;
 use zerocopy::IntoBytes;
 
@@ -104,10 +104,16 @@ pub(super) fn udp_sendmsg(
         Some(Stop::Error(error)) if sent.messages == 0 => Poll::Ready(Err(error)),
         Some(Stop::NoRoom) if sent.messages == 0 => {
             let flags = batch.iter().next().map_or(0, |(_, flags)| flags);
-            wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
+            let room = wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
                 state.err.is_some() || sk.sock_wspace()
-            })
+            });
+            if room.is_ready() {
+                cx.count(UdpMib::SndbufErrors);
+            }
+            room
         }
+        // Whoever sends the rest learns of the error, and does not meet it again.
+        Some(Stop::Error(error)) => Poll::Ready(Ok(Sent { stop: Some(error), ..sent })),
         _ => Poll::Ready(Ok(sent)),
     }
 }
@@ -191,6 +197,7 @@ fn prepare(template: &Template, (msg, flags): Msg<'_>) -> Result<Send4, Errno> {
         send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
         send.priority = ipc.priority.unwrap_or(send.priority);
+        send.flow.mark = ipc.mark.unwrap_or(send.flow.mark);
         if ipc.addr != 0 {
             send.flow.saddr = ipc.addr;
         }
@@ -301,9 +308,12 @@ fn udp_send_one(
             if flags & MSG_MORE != 0 {
                 return Err(Stop::Cork);
             }
+            if !msg.control.is_empty() {
+                sock_kmalloc(cx, msg.control.len())?;
+            }
             let send = prepare(template, (msg, flags))?;
             let dst = ip_route_output_ports(cx, &send.flow)?;
-            if flags & MSG_PROBE != 0 {
+            if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &send, &dst, flags)? {
                 cx.cpu.routes.give_back(dst);
                 return Ok(len);
             }
@@ -316,12 +326,38 @@ fn udp_send_one(
         return Err(stop);
     }
     let sent = send_datagram(cx, sk, dst, plan, len, |to| copy_from_iter(msg.iov, to));
-    // RFC 768 knows no report of a drop on this machine; only who asked for errors hears of it.
     match sent {
-        Err(Errno::ENOBUFS) if !template.recverr => Ok(len),
-        Err(error) => Err(error.into()),
         Ok(()) => Ok(len),
+        Err(error) => Ok(not_sent(error, template.recverr).map(|()| len)?),
     }
+}
+
+/// RFC 768 knows no report of a drop on this machine: only who asked for errors hears of it.
+#[cold]
+fn not_sent(error: Errno, recverr: bool) -> Result<(), Errno> {
+    if error == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(error) }
+}
+
+/// Control data is a copy that a socket may not have too much of.
+///
+/// linux: net/core/sock.c:sock_kmalloc
+#[cold]
+fn sock_kmalloc(cx: &BhCx<'_>, bytes: usize) -> Result<(), Errno> {
+    let room = bytes < cx.t.net.sysctl.optmem_max as usize;
+    if room { Ok(()) } else { Err(Errno::ENOBUFS) }
+}
+
+/// `MSG_CONFIRM`: the sender has proof that the way works. True when nothing else is wanted
+/// (`MSG_PROBE`).
+#[cold]
+fn confirm(cx: &mut BhCx<'_>, send: &Send4, dst: &Dst, flags: i32) -> Result<bool, Errno> {
+    if dst.is_broadcast() && !send.broadcast {
+        return Err(Errno::EACCES);
+    }
+    if flags & MSG_CONFIRM != 0 {
+        dst_confirm_neigh(cx, dst, dst_addr(send, dst));
+    }
+    Ok(flags & MSG_PROBE != 0)
 }
 
 #[inline(never)]
@@ -461,7 +497,8 @@ fn send_datagram(
     let sent = udp_send_skb(cx, skb);
     match sent {
         Ok(()) => cx.count(UdpMib::OutDatagrams),
-        Err(_) => cx.count(UdpMib::SndbufErrors),
+        Err(Errno::ENOBUFS) => cx.count(UdpMib::SndbufErrors),
+        Err(_) => (),
     }
     sent
 }

@@ -71,6 +71,29 @@ fn several_cpus_are_shown() {
     assert!(stdout(&["walk", "--nic", "wire", "--cpus", "3"]).contains("B · CPU 2"));
 }
 
+/// Everything the machines have by default: the cards with their driver, several queues.
+#[test]
+fn the_network_cards_of_the_default_are_shown() {
+    for subject in ["udp", "icmp", "arp", "loopback"] {
+        let text = stdout(&["walk", subject]);
+        assert!(subject == "loopback" || text.contains("igb_xmit_frame_ring"), "{text}");
+    }
+    let text = stdout(&["walk", "--cpus", "2", "--queues", "4"]);
+    assert!(text.contains("igb_poll") && text.contains("recvfrom"), "{text}");
+    for format in ["json", "pcapng", "perfetto"] {
+        assert!(!run(&["walk", "--queues", "8", "--format", format]).stdout.is_empty(), "{format}");
+    }
+}
+
+#[test]
+fn a_missing_argument_is_named_in_one_line() {
+    let output = run(&["up"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("not provided: --tap <NAME>; --addr <A/P>"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
 #[test]
 fn alone_it_helps() {
     let help = stdout(&[]);

@@ -12,9 +12,9 @@ use stack::fs::{
 };
 use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{
-    MsgSend, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_getsockopt, sys_recvfrom,
-    sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto, sys_setsockopt,
-    sys_shutdown, sys_socket,
+    MmsgRecv, MsgSend, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_getsockopt,
+    sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto,
+    sys_setsockopt, sys_shutdown, sys_socket,
 };
 use std::io::IoSlice;
 use std::time::Duration;
@@ -94,8 +94,10 @@ fn several_messages_in_one_call() -> Digest {
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[..3], 0)), Ok(3));
     golden::check(&pair.world, "sendmmsg");
     let mut buffers = vec![[0_u8; 128]; 4];
-    let mut refs: Vec<&mut [u8]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
-    let got = pair.run(&mut ends.b, sys_recvmmsg(server, &mut refs, 0, None)).expect("four");
+    let mut parts: Vec<[&mut [u8]; 1]> = buffers.iter_mut().map(|b| [&mut b[..]]).collect();
+    let mut rooms: Vec<MmsgRecv<'_>> =
+        parts.iter_mut().map(|iov| MmsgRecv { iov, control: &mut [] }).collect();
+    let got = pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, None)).expect("four");
     golden::check(&pair.world, "recvmmsg");
     assert_eq!(got.iter().map(|r| r.len).collect::<Vec<_>>(), [0, 0, 1, 2]);
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[3..50], 0)), Ok(47));
@@ -107,8 +109,9 @@ fn several_messages_in_one_call() -> Digest {
     }
     let limit = Some(Duration::from_millis(5));
     let mut buffer = [0_u8; 8];
-    let mut refs: Vec<&mut [u8]> = vec![&mut buffer];
-    let none = pair.run(&mut ends.b, sys_recvmmsg(server, &mut refs, 0, limit));
+    let mut iov: [&mut [u8]; 1] = [&mut buffer];
+    let mut rooms = [MmsgRecv { iov: &mut iov, control: &mut [] }];
+    let none = pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, limit));
     assert_eq!(none, Err(Errno::EAGAIN));
     finish(pair, ends)
 }
@@ -146,8 +149,12 @@ fn peek_and_truncation() -> Digest {
     let (mut ends, client, server) = connected(&mut pair);
     send(&mut pair, &mut ends.a, client, b"longer than asked", addr(B, 7));
     pair.world.settle();
-    assert_eq!(sys_ioctl(&mut ends.b, server, FIONREAD, 0), Ok(17));
-    assert_eq!(sys_ioctl(&mut ends.a, client, SIOCOUTQ, 0), Ok(0));
+    let mut number = [0xff; 4];
+    assert_eq!(sys_ioctl(&mut ends.b, server, FIONREAD, &mut number), Ok(0));
+    assert_eq!(number, int(17));
+    assert_eq!(sys_ioctl(&mut ends.a, client, SIOCOUTQ, &mut number), Ok(0));
+    assert_eq!(number, int(0));
+    assert_eq!(sys_ioctl(&mut ends.a, client, SIOCOUTQ, &mut []), Err(Errno::EFAULT));
     let mut data = [0; 6];
     let (len, from) =
         pair.run(&mut ends.b, sys_recvfrom(server, &mut data, MSG_PEEK)).expect("there");

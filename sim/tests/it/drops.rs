@@ -18,8 +18,6 @@ use stack::net::core::dev::{
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::core::skbuff::{Skb, consume_skb};
 use stack::net::ipv4::devinet::update_devconf;
-use stack::net::socket::{MsgSend, sys_sendmmsg};
-use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -59,22 +57,6 @@ fn a_device_without_a_queue_drops_what_finds_no_room() -> Digest {
     lone.dev.dev().netif_stop_subqueue(0);
     lone.send(socket, b"c", (frame::PEER, 9)).expect("a drop is not its error");
     assert_eq!(lone.drops(DropReason::DevReady), 1, "a stopped queue");
-    lone.end()
-}
-
-stepped!(a_full_backlog_of_a_cpu_drops);
-fn a_full_backlog_of_a_cpu_drops() -> Digest {
-    let mut lone = Lone::new();
-    lone.sysctl(|sysctl| sysctl.netdev_max_backlog = 2);
-    let socket = udp(&mut lone.cx, LOCAL, 7);
-    let to = addr(LOCAL, 7);
-    let iov = [IoSlice::new(b"all in one stay")];
-    let msgs = [MsgSend { iov: &iov, name: Some(&to), control: &[], flags: 0 }; 10];
-    assert_eq!(lone.run(sys_sendmmsg(socket, &msgs, 0)), Ok(10));
-    lone.world.settle();
-    assert_eq!(lone.recv_all(socket).len(), 3, "one more than the limit, as in Linux");
-    assert_eq!(lone.drops(DropReason::CpuBacklog), 7);
-    assert_eq!(lone.machine.softnet_stat()[0].dropped, 7);
     lone.end()
 }
 

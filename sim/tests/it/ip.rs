@@ -74,7 +74,9 @@ fn a_router_takes_one_from_the_time_to_live() -> Digest {
     assert_eq!(klib::checksum::ip_fast_csum(&sent[0][14..34]), 0, "and summed anew");
     assert_eq!(sent[0][34..], packet[20..], "nothing else changed");
     golden::check(&router.world, "forward");
-    assert_eq!(router.machine.mib().get(IpMib::ForwDatagrams), 1);
+    let mib = router.machine.mib();
+    assert_eq!(mib.get(IpMib::ForwDatagrams), 1);
+    assert_eq!(mib.get(IpMib::OutRequests), 0, "this machine asked for nothing to be sent");
     drop(router.cx);
     router.world.end()
 }

@@ -6,12 +6,11 @@ use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-use stack::kernel::rcupdate::update_tables;
 use stack::kernel::sched::Operation;
 use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
-use stack::net::core::sysctl::Sysctls;
+use stack::net::core::sysctl::{Sysctls, update_sysctls};
 use stack::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
 use std::net::Ipv4Addr;
@@ -50,11 +49,7 @@ impl Lone {
 
     /// Changes settings of the machine.
     pub fn sysctl(&mut self, change: impl FnOnce(&mut Sysctls)) {
-        let changed: Result<(), Errno> = update_tables(&mut self.cx, |t| {
-            change(Arc::make_mut(&mut t.net.sysctl));
-            Ok(())
-        });
-        changed.expect("nothing refuses it");
+        update_sysctls(&mut self.cx, change);
     }
 
     /// Changes settings of the device.

@@ -5,7 +5,7 @@ use drivers::net::ethernet::intel::igb::IgbOptions;
 use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::cpu::CpuId;
-use stack::net::ipv4::devinet::update_devconf;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ fn through_a_router(igb: bool) -> Digest {
     let mut world = World::recorded(61);
     let spec = MachineSpec::default();
     let [a, router, c] = [world.machine(&spec), world.machine(&spec), world.machine(&spec)];
-    let [_, near] = world.wire(LinkSpec::Wire, [(&a, A), (&router, NEAR)]).expect("the first wire");
+    world.wire(LinkSpec::Wire, [(&a, A), (&router, NEAR)]).expect("the first wire");
     let ends = [(&router, FAR), (&c, C)];
     if igb {
         world.igb(LinkSpec::Wire, IgbOptions::default(), ends).expect("the cards");
@@ -33,7 +33,7 @@ fn through_a_router(igb: bool) -> Digest {
     let mut on_a = world.task_cx(&a, CpuId(0));
     let mut on_c = world.task_cx(&c, CpuId(0));
     let mut on_router = world.task_cx(&router, CpuId(0));
-    update_devconf(&mut on_router, near.ifindex, |cnf| cnf.forwarding = true).expect("there");
+    update_sysctls(&mut on_router, |sysctl| sysctl.ip_forward = true);
     let via = FibInfo { gateway: NEAR.into(), ..FibInfo::default() };
     fib_new_route(&mut on_a, 0, 0, via).expect("a default route");
     let (client, server) = (udp(&mut on_a, A, 4000), udp(&mut on_c, C, 7));

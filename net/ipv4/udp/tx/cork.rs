@@ -4,18 +4,18 @@
 //! locked for the whole of a call.
 
 use super::{
-    Msg, Plan, Send4, Stop, check_way, iov_length, prepare, send_datagram, sock_alloc_send,
-    template,
+    Msg, Plan, Send4, Stop, check_way, dst_addr, iov_length, not_sent, prepare, send_datagram,
+    sock_alloc_send, sock_kmalloc, template,
 };
 use crate::kernel::context::{BhCx, TaskCx};
-use crate::net::core::dst::Dst;
+use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::socket::{SendBatch, Sent};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::ip::IpHdr;
-use uapi::socket::MSG_MORE;
+use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_OOB};
 use uapi::udp::UdpHdr;
 
 /// The most a datagram carries: an IP packet less its headers.
@@ -39,7 +39,7 @@ pub(super) fn udp_send_corked(
         match cork(cx, sk, msg) {
             Ok(len) => sent.add(len),
             Err(error) if sent.messages == 0 => return Err(error),
-            Err(_) => break,
+            Err(error) => return Ok(Sent { stop: Some(error), ..sent }),
         }
     }
     Ok(sent)
@@ -47,46 +47,54 @@ pub(super) fn udp_send_corked(
 
 /// Adds to a corked datagram, or begins one; sends it when the cork is out.
 fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize, Errno> {
-    let mut guard = sk.lock_sock(cx);
-    let begun = guard.state().udp.pending.is_some();
-    let (sk, cx) = guard.parts();
-    let template = cx.local_bh_disable(|bh| template(bh, sk));
     let len = iov_length(msg.iov);
     if len > 0xffff {
         return Err(Errno::EMSGSIZE);
     }
-    let mut send = template.send;
-    if !begun {
-        send = prepare(&template, (msg, flags))?;
-        // The way is found again when it is sent: it may be another by then.
-        cx.local_bh_disable(|bh| {
-            let (_, dst) = route_datagram(bh, sk, send, len)?;
-            bh.cpu.routes.give_back(dst);
-            Ok::<(), Errno>(())
-        })?;
-        // What is corked is charged when it goes.
-        if let Err(Stop::Error(error)) = sock_alloc_send(sk, &template) {
-            return Err(error);
-        }
+    if flags & MSG_OOB != 0 {
+        return Err(Errno::EOPNOTSUPP);
     }
-    {
+    if !msg.control.is_empty() {
+        cx.local_bh_disable(|bh| sock_kmalloc(bh, msg.control.len()))?;
+    }
+    let mut guard = sk.lock_sock(cx);
+    let begun = guard.state().udp.pending.take();
+    let (sk, cx) = guard.parts();
+    let template = cx.local_bh_disable(|bh| template(bh, sk));
+    let begins = begun.is_none();
+    let mut pending = match begun {
+        Some(begun) => begun,
+        None => Pending { send: prepare(&template, (msg, flags))?, payload: Vec::new() },
+    };
+    // What can't be added takes what was corked before with it, as in Linux.
+    let whole = pending.payload.len() + len;
+    if whole > MAX_DATAGRAM {
+        return Err(Errno::EMSGSIZE);
+    }
+    // The way is found again when it is sent: it may be another by then.
+    cx.local_bh_disable(|bh| {
+        let (plan, dst) = route_datagram(bh, sk, pending.send, whole)?;
+        if flags & MSG_CONFIRM != 0 {
+            dst_confirm_neigh(bh, &dst, dst_addr(&plan.send, &dst));
+        }
+        bh.cpu.routes.give_back(dst);
+        Ok::<(), Errno>(())
+    })?;
+    // What is corked is charged when it goes.
+    if begins && let Err(Stop::Error(error)) = sock_alloc_send(sk, &template) {
+        return Err(error);
+    }
+    for part in msg.iov {
+        pending.payload.extend_from_slice(part);
+    }
+    let held = {
         let mut state = sk.state();
-        if !begun {
-            state.udp.pending = Some(Pending { send, payload: Vec::new() });
-        }
-        let Some(pending) = &mut state.udp.pending else { return Err(Errno::EINVAL) };
-        if pending.payload.len() + len > MAX_DATAGRAM {
-            // Linux throws the whole corked datagram away.
-            state.udp.pending = None;
-            return Err(Errno::EMSGSIZE);
-        }
-        for part in msg.iov {
-            pending.payload.extend_from_slice(part);
-        }
-        if state.udp.corkflag || flags & MSG_MORE != 0 {
-            sk.set_corked(true);
-            return Ok(len);
-        }
+        state.udp.pending = Some(pending);
+        state.udp.corkflag || flags & MSG_MORE != 0
+    };
+    if held {
+        sk.set_corked(true);
+        return Ok(len);
     }
     push_pending(cx, sk).map(|()| len)
 }
@@ -108,18 +116,19 @@ pub(crate) fn udp_flush_pending_frames(sk: &Sock) {
 }
 
 fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    let pending = {
+    let (pending, recverr) = {
         let mut state = sk.state();
         sk.set_corked(state.udp.corkflag);
-        state.udp.pending.take()
+        (state.udp.pending.take(), state.inet.recverr)
     };
     let Some(Pending { send, payload }) = pending else { return Ok(()) };
     cx.local_bh_disable(|bh| {
         let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
-        send_datagram(bh, sk, dst, &plan, payload.len(), |to| {
+        let sent = send_datagram(bh, sk, dst, &plan, payload.len(), |to| {
             to.copy_from_slice(&payload);
             Ok(())
-        })
+        });
+        sent.or_else(|error| not_sent(error, recverr))
     })
 }
 

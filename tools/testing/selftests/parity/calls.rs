@@ -96,11 +96,11 @@ pub trait Calls {
     fn recvfrom(&mut self, fd: i32, len: usize, flags: i32) -> Got;
     /// recvmsg(2)
     fn recvmsg(&mut self, fd: i32, room: &Room, flags: i32) -> Got;
-    /// recvmmsg(2): each message into its own buffer of `len` bytes.
+    /// recvmmsg(2): each message into its own room.
     fn recvmmsg(
         &mut self,
         fd: i32,
-        lens: &[usize],
+        rooms: &[Room],
         flags: i32,
         timeout_ms: Option<u64>,
     ) -> Result<Vec<Got>, i32>;
@@ -110,8 +110,9 @@ pub trait Calls {
     fn getsockopt(&mut self, fd: i32, level: i32, name: i32, len: i32) -> Result<Vec<u8>, i32>;
     /// shutdown(2)
     fn shutdown(&mut self, fd: i32, how: i32) -> Ret;
-    /// ioctl(2) with a pointer to `arg`; the number there afterwards.
-    fn ioctl(&mut self, fd: i32, request: u32, arg: i32) -> Ret;
+    /// ioctl(2) with a pointer to `arg`. In a `struct ifconf` there a pointer other than zero means
+    /// the bytes behind the structure.
+    fn ioctl(&mut self, fd: i32, request: u32, arg: &mut [u8]) -> Ret;
     /// fcntl(2)
     fn fcntl(&mut self, fd: i32, cmd: i32, arg: i32) -> Ret;
     /// dup(2)
@@ -126,6 +127,8 @@ pub trait Calls {
     fn poll(&mut self, fds: &mut [PollFd], timeout_ms: u64) -> Ret;
     /// select(2)
     fn select(&mut self, sets: &mut Sets, timeout_ms: u64) -> Ret;
+    /// epoll_create(2)
+    fn epoll_create(&mut self, size: i32) -> Ret;
     /// epoll_create1(2)
     fn epoll_create1(&mut self, flags: i32) -> Ret;
     /// epoll_ctl(2)

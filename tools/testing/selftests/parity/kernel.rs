@@ -250,12 +250,11 @@ impl Calls for Kernel {
     fn recvmmsg(
         &mut self,
         fd: i32,
-        lens: &[usize],
+        rooms: &[Room],
         flags: i32,
         timeout_ms: Option<u64>,
     ) -> Result<Vec<Got>, i32> {
-        let mut all: Vec<Incoming> =
-            lens.iter().map(|len| Incoming::new(&Room::of(*len))).collect();
+        let mut all: Vec<Incoming> = rooms.iter().map(Incoming::new).collect();
         let mut headers: Vec<mmsghdr> =
             all.iter_mut().map(|one| mmsghdr { msg_hdr: one.header(), msg_len: 0 }).collect();
         let mut limit = timeout_ms.map(|ms| timespec {
@@ -291,13 +290,23 @@ impl Calls for Kernel {
         ret(unsafe { libc::shutdown(fd, how) })
     }
 
-    fn ioctl(&mut self, fd: i32, request: u32, arg: i32) -> Ret {
-        // Larger than what any request writes.
-        let mut place = [0_i32; 64];
-        place[0] = arg;
-        // SAFETY: the place is larger than the structure of any request of the checks.
-        ret(unsafe { libc::ioctl(fd, request.into(), place.as_mut_ptr()) })?;
-        Ok(place[0].into())
+    fn ioctl(&mut self, fd: i32, request: u32, arg: &mut [u8]) -> Ret {
+        // Larger than what any request of the checks writes.
+        let mut place = vec![0_u8; arg.len().max(256)];
+        place[..arg.len()].copy_from_slice(arg);
+        let points = request == uapi::sockios::SIOCGIFCONF && place[8..16] != [0; 8];
+        if points {
+            let behind = place[16..].as_mut_ptr().addr();
+            place[8..16].copy_from_slice(&behind.to_ne_bytes());
+        }
+        // SAFETY: the place is larger than the structure of any request of the checks; the only
+        // pointer in one leads behind it, where there is as much room as the check says.
+        let done = ret(unsafe { libc::ioctl(fd, request.into(), place.as_mut_ptr()) });
+        if points {
+            place[8..16].copy_from_slice(&arg[8..16]);
+        }
+        arg.copy_from_slice(&place[..arg.len()]);
+        done
     }
 
     fn fcntl(&mut self, fd: i32, cmd: i32, arg: i32) -> Ret {
@@ -348,6 +357,11 @@ impl Calls for Kernel {
             set.retain(|fd| unsafe { libc::FD_ISSET(*fd, there) });
         }
         done
+    }
+
+    fn epoll_create(&mut self, size: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::epoll_create(size) })
     }
 
     fn epoll_create1(&mut self, flags: i32) -> Ret {

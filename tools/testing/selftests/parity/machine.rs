@@ -14,7 +14,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::Operation;
 use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
-use stack::net::socket::{self as net, MsgSend, Received};
+use stack::net::socket::{self as net, MmsgRecv, MsgSend, Received};
 use std::fmt;
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
@@ -199,16 +199,27 @@ impl Calls for Machine {
     fn recvmmsg(
         &mut self,
         fd: i32,
-        lens: &[usize],
+        rooms: &[Room],
         flags: i32,
         timeout_ms: Option<u64>,
     ) -> Result<Vec<Got>, i32> {
-        let mut parts: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
-        let mut buffers: Vec<&mut [u8]> = parts.iter_mut().map(|part| &mut part[..]).collect();
+        let parts = |room: &Room| room.parts.iter().map(|len| vec![0; *len]).collect();
+        let mut all: Vec<Vec<Vec<u8>>> = rooms.iter().map(parts).collect();
+        let mut controls: Vec<Vec<u8>> = rooms.iter().map(|room| vec![0; room.control]).collect();
+        let mut iovs: Vec<Vec<&mut [u8]>> = all
+            .iter_mut()
+            .map(|parts| parts.iter_mut().map(|part| &mut part[..]).collect())
+            .collect();
+        let mut into: Vec<MmsgRecv<'_>> = iovs
+            .iter_mut()
+            .zip(&mut controls)
+            .map(|(iov, control)| MmsgRecv { iov, control })
+            .collect();
         let timeout = timeout_ms.map(Duration::from_millis);
-        let all = self.run(net::sys_recvmmsg(fd, &mut buffers, flags, timeout))?;
-        let all = all.into_iter().zip(parts);
-        Ok(all.map(|(received, part)| got(received, vec![part], Vec::new())).collect())
+        let done = self.run(net::sys_recvmmsg(fd, &mut into, flags, timeout))?;
+        let filled = all.into_iter().zip(controls);
+        let each = done.into_iter().zip(filled);
+        Ok(each.map(|(received, (parts, control))| got(received, parts, control)).collect())
     }
 
     fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret {
@@ -223,11 +234,8 @@ impl Calls for Machine {
         done(net::sys_shutdown(&mut self.cx, fd, how))
     }
 
-    fn ioctl(&mut self, fd: i32, request: u32, arg: i32) -> Ret {
-        let got = fs::sys_ioctl(&mut self.cx, fd, request, arg);
-        // These read the number and leave it.
-        let sets = [uapi::sockios::FIONBIO, uapi::sockios::FIOASYNC].contains(&request);
-        number(got.map(|got| if sets { arg } else { got }))
+    fn ioctl(&mut self, fd: i32, request: u32, arg: &mut [u8]) -> Ret {
+        number(fs::sys_ioctl(&mut self.cx, fd, request, arg))
     }
 
     fn fcntl(&mut self, fd: i32, cmd: i32, arg: i32) -> Ret {
@@ -264,6 +272,10 @@ impl Calls for Machine {
         let done = self.size(fs::sys_select(&mut all, ms(timeout_ms)));
         *sets = [all.read, all.write, all.except];
         done
+    }
+
+    fn epoll_create(&mut self, size: i32) -> Ret {
+        number(fs::sys_epoll_create(&mut self.cx, size))
     }
 
     fn epoll_create1(&mut self, flags: i32) -> Ret {

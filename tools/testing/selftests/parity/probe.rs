@@ -351,10 +351,18 @@ impl<'a> Probe<'a> {
         self.ret(label, ret)
     }
 
-    /// ioctl(2)
+    /// ioctl(2) of a number; the one there afterwards.
     pub fn ioctl(&mut self, label: &str, fd: i32, request: u32, arg: i32) -> Ret {
-        let ret = self.calls.ioctl(fd, request, arg);
-        self.ret(label, ret)
+        let mut place = arg.to_ne_bytes();
+        let ret = self.calls.ioctl(fd, request, &mut place);
+        self.ret(label, ret.map(|_| i32::from_ne_bytes(place).into()))
+    }
+
+    /// ioctl(2) of bytes; those there afterwards are noted.
+    pub fn ioctl_bytes(&mut self, label: &str, fd: i32, request: u32, arg: &[u8]) {
+        let mut place = arg.to_vec();
+        let ret = self.calls.ioctl(fd, request, &mut place);
+        self.note(label, format!("{} {place:?}", show_ret(ret)));
     }
 }
 

@@ -6,13 +6,17 @@ use crate::{Outgoing, Probe};
 use uapi::in_::{
     IP_PKTINFO, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, InPktinfo,
 };
-use uapi::socket::{MSG_PEEK, SO_BINDTODEVICE, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET};
+use uapi::socket::{
+    MSG_MORE, MSG_PEEK, SO_BINDTODEVICE, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET,
+};
 
 checks! {
     where_a_packet_came_to
     time_to_live_and_type_of_service
     time_to_live_by_message
     type_of_service_by_message
+    a_mark_by_message
+    too_much_control_data
     source_by_message
     malformed_control_data
     unknown_control_data
@@ -100,6 +104,30 @@ fn type_of_service_by_message(p: &mut Probe<'_>) {
     let msg = message(LO, 4001, control(&[(SOL_SOCKET, SO_PRIORITY, &int(5))]));
     let _ = p.sendmsg("priority", fd, &msg, 0);
     p.recvmsg("told", receiver, (8, 128), 0);
+}
+
+fn a_mark_by_message(p: &mut Probe<'_>) {
+    let receiver = p.bound(LO, 4001);
+    let fd = p.bound(LO, 4000);
+    for (label, data) in [
+        ("a mark", &[5, 0, 0, 0][..]),
+        ("short", &[5, 0, 0]),
+        ("long", &[5, 0, 0, 0, 0]),
+        ("none", &[]),
+    ] {
+        let msg = message(LO, 4001, control(&[(SOL_SOCKET, SO_MARK, data)]));
+        let _ = p.sendmsg(label, fd, &msg, 0);
+        p.recvfrom("arrived", receiver, 8, 0);
+    }
+}
+
+fn too_much_control_data(p: &mut Probe<'_>) {
+    let fd = p.bound(LO, 4000);
+    let large = message(LO, 4001, vec![0; 140_000]);
+    let _ = p.sendmsg("too much", fd, &large, 0);
+    let _ = p.sendmsg("corked", fd, &large, MSG_MORE);
+    let small = message(LO, 4001, vec![0; 1000]);
+    let _ = p.sendmsg("malformed", fd, &small, 0);
 }
 
 fn source_by_message(p: &mut Probe<'_>) {

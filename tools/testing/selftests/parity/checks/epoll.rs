@@ -299,6 +299,10 @@ fn epoll_waits_its_time(p: &mut Probe<'_>) {
 }
 
 fn epoll_create_flags(p: &mut Probe<'_>) {
+    for size in [-1, 0, 1, i32::MAX] {
+        let ret = p.calls.epoll_create(size);
+        let _ = p.ret(&format!("size {size}"), ret);
+    }
     for flags in [0, 0o2000000, 1, 0o4000, -1] {
         let fd = p.calls.epoll_create1(flags);
         let fd = p.ret(&format!("flags {flags:#o}"), fd);

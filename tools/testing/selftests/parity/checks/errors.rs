@@ -2,10 +2,15 @@
 
 use super::checks;
 use crate::probe::{ANY, FOREIGN, LO, NET, sa};
-use crate::{Outgoing, Probe};
-use uapi::in_::{IP_RECVERR, IP_TTL};
+use crate::{Outgoing, Probe, Room};
+use uapi::in_::{
+    IP_MTU_DISCOVER, IP_PKTINFO, IP_PMTUDISC_DO, IP_RECVERR, IP_RECVORIGDSTADDR, IP_RECVTOS,
+    IP_RECVTTL, IP_TTL,
+};
 use uapi::poll::{POLLERR, POLLIN, POLLOUT};
-use uapi::socket::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, SO_ERROR, SOL_IP, SOL_SOCKET};
+use uapi::socket::{
+    MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, SO_ERROR, SO_TIMESTAMP, SOL_IP, SOL_SOCKET,
+};
 
 checks! {
     refused_is_told_once_by_send
@@ -25,6 +30,9 @@ checks! {
     errors_are_not_rationed_on_loopback
     an_error_survives_connect
     errors_and_corked_data
+    reports_of_this_host_leave_the_error
+    reports_of_both_kinds
+    what_brought_the_error
 }
 
 /// Connected to a port where nobody listens, and has sent to it.
@@ -72,7 +80,10 @@ fn refused_is_told_by_each_call(p: &mut Probe<'_>) {
     p.recvmsg("recvmsg", fd, (8, 64), 0);
     let _ = p.send("to nobody", fd, b"x", 0);
     p.recvmsg("not from the queue", fd, (8, 64), MSG_ERRQUEUE);
-    let got = p.calls.recvmmsg(fd, &[8, 8], MSG_DONTWAIT, None).map(|got| got.len() as i64);
+    let got = p
+        .calls
+        .recvmmsg(fd, &[Room::of(8), Room::of(8)], MSG_DONTWAIT, None)
+        .map(|got| got.len() as i64);
     let _ = p.ret("recvmmsg", got);
     let _ = p.send("to nobody", fd, b"x", 0);
     let msgs = vec![Outgoing { parts: vec![b"x".to_vec()], ..Outgoing::default() }; 3];
@@ -249,4 +260,63 @@ fn errors_and_corked_data(p: &mut Probe<'_>) {
     let _ = p.send("sent", fd, b"c", 0);
     p.mask("refused", fd);
     p.get("error", fd, (SOL_SOCKET, SO_ERROR));
+}
+
+/// Asks for errors, and may not be cut.
+fn told_of_errors(p: &mut Probe<'_>) -> i32 {
+    let fd = p.bound(ANY, 4000);
+    p.with(fd, (SOL_IP, IP_RECVERR), 1);
+    p.with(fd, (SOL_IP, IP_MTU_DISCOVER), IP_PMTUDISC_DO);
+    fd
+}
+
+const NEAR: [u8; 4] = [198, 51, 100, 2];
+
+fn reports_of_this_host_leave_the_error(p: &mut Probe<'_>) {
+    let fd = told_of_errors(p);
+    for _ in 0..2 {
+        let _ = p.sendto("too large", fd, &[1; 2000], NEAR, 4001);
+    }
+    p.recvmsg("the first", fd, (64, 128), MSG_ERRQUEUE);
+    p.get("no error of the second", fd, (SOL_SOCKET, SO_ERROR));
+    let _ = p.sendto("nor for the next one", fd, b"x", LO, 4009);
+    p.recvmsg("the second", fd, (64, 128), MSG_ERRQUEUE);
+    p.get("the refusal's", fd, (SOL_SOCKET, SO_ERROR));
+}
+
+fn reports_of_both_kinds(p: &mut Probe<'_>) {
+    let fd = told_of_errors(p);
+    let _ = p.sendto("refused", fd, b"one", LO, 4009);
+    p.get("clear", fd, (SOL_SOCKET, SO_ERROR));
+    let _ = p.sendto("too large", fd, &[1; 2000], NEAR, 4001);
+    let _ = p.sendto("refused", fd, b"two", LO, 4009);
+    p.recvmsg("of ICMP, before one of ours", fd, (64, 128), MSG_ERRQUEUE);
+    p.get("cleared", fd, (SOL_SOCKET, SO_ERROR));
+    p.recvmsg("of ours, before one of ICMP", fd, (64, 128), MSG_ERRQUEUE);
+    p.get("the next one's", fd, (SOL_SOCKET, SO_ERROR));
+    p.recvmsg("the last", fd, (64, 128), MSG_ERRQUEUE);
+    p.get("none", fd, (SOL_SOCKET, SO_ERROR));
+    let _ = p.sendto("refused", fd, b"three", LO, 4009);
+    let _ = p.set("off", fd, (SOL_IP, IP_RECVERR), 0);
+    p.get("the error stays", fd, (SOL_SOCKET, SO_ERROR));
+}
+
+fn what_brought_the_error(p: &mut Probe<'_>) {
+    let fd = told_of_errors(p);
+    for name in [IP_PKTINFO, IP_RECVTTL, IP_RECVTOS, IP_RECVORIGDSTADDR] {
+        p.with(fd, (SOL_IP, name), 1);
+    }
+    for (data, to) in [(&b"what was lost"[..], LO), (b"abc", NET), (b"", [127, 4, 4, 4])] {
+        let _ = p.sendto("to nobody", fd, data, to, 4009);
+        p.recvmsg("told", fd, (64, 256), MSG_ERRQUEUE);
+    }
+    let _ = p.sendto("too large", fd, &[1; 2000], NEAR, 4001);
+    p.recvmsg("nothing brought it", fd, (64, 256), MSG_ERRQUEUE);
+    p.with(fd, (SOL_SOCKET, SO_TIMESTAMP), 1);
+    let _ = p.sendto("to nobody", fd, b"lost", LO, 4009);
+    p.recvmsg("with its time", fd, (64, 256), MSG_ERRQUEUE);
+    let _ = p.sendto("to nobody", fd, b"lost", LO, 4009);
+    p.recvmsg("with little room", fd, (64, 100), MSG_ERRQUEUE);
+    let _ = p.sendto("too large", fd, &[1; 2000], NEAR, 4001);
+    p.recvmsg("with its time", fd, (64, 256), MSG_ERRQUEUE);
 }

@@ -15,6 +15,8 @@ checks! {
     a_broadcast_reaches_all
     a_reuseport_group_gets_each_once
     disconnected_it_hears_all_again
+    an_address_counts_more_than_a_device
+    connected_sockets_of_a_group
 }
 
 fn hear(p: &mut Probe<'_>, label: &str, fds: &[i32]) {
@@ -169,4 +171,45 @@ fn disconnected_it_hears_all_again(p: &mut Probe<'_>) {
     let _ = p.sendto("one", one, b"one", LO, 4002);
     let _ = p.sendto("two", two, b"two", LO, 4002);
     hear(p, "heard", &[fd]);
+}
+
+fn an_address_counts_more_than_a_device(p: &mut Probe<'_>) {
+    for exact_first in [true, false] {
+        let (exact, device) = (p.udp(), p.udp());
+        for fd in [exact, device] {
+            p.with(fd, (SOL_SOCKET, SO_REUSEADDR), 1);
+        }
+        let name = (SOL_SOCKET, SO_BINDTODEVICE);
+        let _ = p.set_bytes("lo", device, name, b"lo");
+        let order =
+            if exact_first { [(exact, LO), (device, ANY)] } else { [(device, ANY), (exact, LO)] };
+        for (fd, ip) in order {
+            let _ = p.bind("bind", fd, ip, 4000);
+        }
+        let from = p.bound(LO, 4001);
+        let _ = p.sendto("to the address", from, b"exact", LO, 4000);
+        let _ = p.sendto("to another", from, b"other", [127, 0, 0, 2], 4000);
+        hear(p, "heard", &[exact, device]);
+        // Even a peer and a device together count less than the address.
+        let _ = p.connect("connect", device, LO, 4001);
+        let _ = p.sendto("to the address", from, b"exact", LO, 4000);
+        hear(p, "heard", &[exact, device]);
+        p.drop_all(&[exact, device, from]);
+    }
+}
+
+fn connected_sockets_of_a_group(p: &mut Probe<'_>) {
+    let mut fds = Vec::new();
+    for _ in 0..3 {
+        let fd = p.udp();
+        p.with(fd, (SOL_SOCKET, SO_REUSEPORT), 1);
+        let _ = p.bind("bind", fd, LO, 4000);
+        let _ = p.connect("connect", fd, LO, 4001);
+        fds.push(fd);
+    }
+    let from = p.bound(LO, 4001);
+    for _ in 0..4 {
+        let _ = p.sendto("sent", from, b"x", LO, 4000);
+    }
+    hear(p, "heard", &fds);
 }

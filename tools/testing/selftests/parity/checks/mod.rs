@@ -3,6 +3,7 @@
 mod bind;
 mod connect;
 mod control;
+mod devices;
 mod epoll;
 mod errors;
 mod fds;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Check> {
         poll::ALL,
         epoll::ALL,
         fds::ALL,
+        devices::ALL,
         many::ALL,
         routes::ALL,
     ]

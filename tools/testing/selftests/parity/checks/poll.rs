@@ -106,10 +106,20 @@ fn select_by_sets(p: &mut Probe<'_>) {
 
 fn select_of_bad_descriptors(p: &mut Probe<'_>) {
     let fd = p.bound(LO, 4000);
-    p.select("not open", [vec![77], vec![], vec![]]);
-    p.select("beside one that is", [vec![], vec![fd], vec![77]]);
+    // Below 64: any table has room for it. How far the host's goes beyond is not known.
+    p.select("not open", [vec![50], vec![], vec![]]);
+    p.select("beside one that is", [vec![], vec![fd], vec![50]]);
     let _ = p.close("closed", fd);
     p.select("closed", [vec![], vec![fd], vec![]]);
+    let fd = p.bound(LO, 4000);
+    // Now the table has room for 128 at least.
+    let high = p.calls.dup2(fd, 100);
+    let _ = p.ret("a higher one", high);
+    p.select("not open", [vec![77], vec![], vec![]]);
+    p.select("beside one that is", [vec![], vec![fd, 100], vec![127]]);
+    let _ = p.close("closed", 100);
+    p.select("closed", [vec![], vec![100], vec![]]);
+    p.select("as far as before", [vec![127], vec![], vec![]]);
 }
 
 fn select_of_nothing(p: &mut Probe<'_>) {

@@ -7,7 +7,7 @@ use uapi::in_::{IP_MTU_DISCOVER, IP_PMTUDISC_DO};
 use uapi::socket::{
     AF_INET6, AF_UNIX, AF_UNSPEC, MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_ERRQUEUE,
     MSG_MORE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_PROBE, MSG_TRUNC, MSG_WAITALL, SO_BROADCAST,
-    SO_SNDBUF, SOL_IP, SOL_SOCKET, SOL_UDP,
+    SO_ERROR, SO_SNDBUF, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 use uapi::udp::UDP_CORK;
 
@@ -23,6 +23,7 @@ checks! {
     corked_with_more
     corked_by_option
     a_corked_datagram_too_large
+    refused_while_corked
     sending_from_nowhere_binds
     broadcast_needs_leave
     to_itself
@@ -236,6 +237,25 @@ fn a_corked_datagram_too_large(p: &mut Probe<'_>) {
     let _ = p.ret("arrived", got.ret);
 }
 
+fn refused_while_corked(p: &mut Probe<'_>) {
+    let receiver = p.bound(LO, 4001);
+    let fd = p.joined(4000, 4001);
+    let _ = p.send("begun", fd, b"one ", MSG_MORE);
+    let _ = p.send("out of band", fd, b"x", MSG_MORE | MSG_OOB);
+    let _ = p.send("larger than any", fd, &vec![1; 65_536], MSG_OOB);
+    let _ = p.send("the end", fd, b"two", 0);
+    p.recvfrom("nothing lost", receiver, 64, 0);
+    let cork = (SOL_UDP, UDP_CORK);
+    let mtu = (SOL_IP, uapi::in_::IP_MTU_DISCOVER);
+    let far = p.bound(ETH, 4002);
+    let _ = p.set("cork", far, cork, 1);
+    let _ = p.sendto("corked", far, &[1; 1000], [198, 51, 100, 2], 4001);
+    p.with(far, mtu, uapi::in_::IP_PMTUDISC_DO);
+    let _ = p.send("more", far, &[1; 1000], 0);
+    let _ = p.set("uncork", far, cork, 0);
+    p.get("no error", far, (SOL_SOCKET, SO_ERROR));
+}
+
 fn sending_from_nowhere_binds(p: &mut Probe<'_>) {
     let receiver = p.bound(LO, 4001);
     let fd = p.udp();
@@ -264,6 +284,11 @@ fn broadcast_needs_leave(p: &mut Probe<'_>) {
         }
     }
     let _ = p.connect("connect, not allowed", fd, all[0], 4001);
+    for flags in [MSG_PROBE, MSG_CONFIRM, MSG_PROBE | MSG_CONFIRM] {
+        let name = sa(all[0], 4001);
+        let ret = p.calls.sendto(fd, b"x", flags | MSG_DONTWAIT, Some(&name));
+        let _ = p.ret("confirmed, not allowed", ret);
+    }
 }
 
 fn to_itself(p: &mut Probe<'_>) {

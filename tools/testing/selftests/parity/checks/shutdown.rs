@@ -1,8 +1,8 @@
 //! shutdown(2), and what calls do afterwards.
 
 use super::checks;
-use crate::Probe;
 use crate::probe::{LO, NET};
+use crate::{Probe, Room};
 use uapi::socket::{MSG_DONTWAIT, MSG_PEEK, SHUT_RD, SHUT_RDWR, SHUT_WR, SO_ERROR, SOL_SOCKET};
 
 checks! {
@@ -126,6 +126,7 @@ fn a_shut_down_socket_still_hears(p: &mut Probe<'_>) {
     p.recvfrom("the end", fd, 8, 0);
     let got = p.calls.recvfrom(fd, 8, 0);
     p.got("the end, waiting", got);
-    let got = p.calls.recvmmsg(fd, &[8, 8], 0, None).map(|got| got.len() as i64);
+    let got =
+        p.calls.recvmmsg(fd, &[Room::of(8), Room::of(8)], 0, None).map(|got| got.len() as i64);
     let _ = p.ret("several ends", got);
 }

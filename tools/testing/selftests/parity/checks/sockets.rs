@@ -1,8 +1,8 @@
 //! socket(2) and calls on what is no socket.
 
 use super::checks;
-use crate::Probe;
 use crate::probe::{LO, NET, sa};
+use crate::{Probe, Room};
 use uapi::fcntl::{F_GETFD, F_GETFL};
 use uapi::socket::{
     AF_INET, AF_UNSPEC, SHUT_RDWR, SO_TYPE, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET,
@@ -63,7 +63,8 @@ fn every_call(p: &mut Probe<'_>, fd: i32) {
     let _ = p.send("send", fd, b"x", 0);
     p.recvfrom("recvfrom", fd, 8, 0);
     p.recvmsg("recvmsg", fd, (8, 64), 0);
-    let done = p.calls.recvmmsg(fd, &[8, 8], 0x40, None).map(|got| got.len() as i64);
+    let done =
+        p.calls.recvmmsg(fd, &[Room::of(8), Room::of(8)], 0x40, None).map(|got| got.len() as i64);
     let _ = p.ret("recvmmsg", done);
     let _ = p.set("setsockopt", fd, (SOL_SOCKET, 2), 1);
     p.get("getsockopt", fd, (SOL_SOCKET, 3));

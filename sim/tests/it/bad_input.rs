@@ -327,6 +327,7 @@ fn attack_icmp_flood_is_rate_limited() -> Digest {
     let mib = victim.machine.mib();
     let held_back = mib.get(IcmpMib::OutRateLimitHost) + mib.get(IcmpMib::OutRateLimitGlobal);
     assert_eq!(held_back, 1000 - answers as u64);
+    assert_eq!(mib.drops(DropReason::RateLimited), held_back);
     victim.finish()
 }
 

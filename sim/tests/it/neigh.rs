@@ -7,12 +7,13 @@ use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::devinet::update_devconf;
-use stack::net::socket::sys_sendto;
+use stack::net::socket::{sys_connect, sys_getsockopt, sys_sendto};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-use uapi::socket::{MSG_CONFIRM, MSG_PROBE};
+use uapi::socket::{MSG_CONFIRM, MSG_PROBE, SO_ERROR, SOL_SOCKET};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 6, 6];
@@ -175,4 +176,43 @@ fn a_sender_who_knows_confirms_the_neighbour() -> Digest {
         link.finish()
     });
     confirmed.collect()
+}
+
+/// Neither a routing decision nor a connected socket that keeps it for its packets keeps a neighbour from being
+/// forgotten; whoever sends there next finds another.
+#[test]
+fn a_neighbour_that_a_route_keeps_is_collected_too() {
+    for connected in [false, true] {
+        let mut link = Link::new();
+        update_sysctls(&mut link.cx, |sysctl| sysctl.neigh.gc_thresh1 = 0);
+        if connected {
+            sys_connect(&mut link.cx, link.fd, &addr(frame::PEER, 9)).expect("has a route");
+        }
+        link.send(0);
+        link.run_ms(4_000);
+        assert_eq!(link.entry().map(|entry| entry.0), Some("FAILED"));
+        link.run_ms(16_000);
+        assert_eq!(link.entry(), None, "failed, it goes at the next look");
+        option_error(&mut link);
+
+        for round in 0..2 {
+            link.send(0);
+            link.dev.sent();
+            link.hear(REPLY, frame::PEER_MAC, LOCAL, TestDev::MAC);
+            assert_eq!(link.entry(), Some(("REACHABLE", frame::PEER_MAC)), "round {round}");
+            let sent = link.dev.sent();
+            assert_eq!(sent.len(), 1, "what waited went");
+            assert_eq!(sent[0][..6], frame::PEER_MAC);
+            link.run_ms(50_000);
+            assert_eq!(link.entry().map(|entry| entry.0), Some("STALE"), "not yet");
+            link.run_ms(90_000);
+            assert_eq!(link.entry(), None, "unused for gc_stale_time");
+        }
+        link.finish();
+    }
+}
+
+/// Takes the error that an unanswered request left at a connected socket.
+fn option_error(link: &mut Link) {
+    sys_getsockopt(&mut link.cx, link.fd, SOL_SOCKET, SO_ERROR).expect("an option");
 }

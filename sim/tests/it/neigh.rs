@@ -178,11 +178,11 @@ fn a_sender_who_knows_confirms_the_neighbour() -> Digest {
     confirmed.collect()
 }
 
+stepped!(a_neighbour_that_a_route_keeps_is_collected_too);
 /// Neither a routing decision nor a connected socket that keeps it for its packets keeps a neighbour from being
 /// forgotten; whoever sends there next finds another.
-#[test]
-fn a_neighbour_that_a_route_keeps_is_collected_too() {
-    for connected in [false, true] {
+fn a_neighbour_that_a_route_keeps_is_collected_too() -> Digest {
+    let kept_by = [false, true].into_iter().map(|connected| {
         let mut link = Link::new();
         update_sysctls(&mut link.cx, |sysctl| sysctl.neigh.gc_thresh1 = 0);
         if connected {
@@ -208,8 +208,9 @@ fn a_neighbour_that_a_route_keeps_is_collected_too() {
             link.run_ms(90_000);
             assert_eq!(link.entry(), None, "unused for gc_stale_time");
         }
-        link.finish();
-    }
+        link.finish()
+    });
+    kept_by.collect()
 }
 
 /// Takes the error that an unanswered request left at a connected socket.

@@ -6,7 +6,7 @@ use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
 use drivers::net::wire::wire_probe;
 use drivers::pci::DmaSpace;
 use host::tap_wire::TapWire;
-use host::testing::{Need, in_fresh_netns, need};
+use host::testing::{Need, in_fresh_netns, need, recv};
 use host::{Runtime, block_on, clock};
 use hw::igb::I82576;
 use stack::kernel::context::TaskCx;
@@ -65,12 +65,12 @@ fn talks_to_the_host(probe: impl FnOnce(&mut TaskCx, Arc<TapWire>) -> Arc<NetDev
         for size in (0..=1472).step_by(23) {
             socket.send(&data[..size]).unwrap();
             let mut buf = [0; 2048];
-            let got = socket.recv(&mut buf).unwrap();
+            let got = recv(&socket, &mut buf).unwrap();
             assert_eq!(buf[..got], data[..size]);
         }
         let closed = socket_to(4);
         closed.send(b"anybody there?").unwrap();
-        let error = closed.recv(&mut [0; 16]).unwrap_err();
+        let error = recv(&closed, &mut [0; 16]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
         assert_eq!((wire.rx_bad(), wire.tx_bad(), wire.tx_refused()), (0, 0, 0));
 

@@ -32,7 +32,6 @@ drop_reasons! {
     NotSpecified "NOT_SPECIFIED" "No reason was given.";
     NoSocket "NO_SOCKET" "No socket is bound to the destination.";
     SocketClose "SOCKET_CLOSE" "The socket was closed with the packet still queued.";
-    SocketFilter "SOCKET_FILTER" "The socket's filter refused it.";
     SocketRcvbuff "SOCKET_RCVBUFF" "The socket's receive buffer is full.";
     SocketBacklog "SOCKET_BACKLOG" "The backlog of a socket in use is full.";
     PktTooSmall "PKT_TOO_SMALL" "Shorter than its header says or needs.";
@@ -44,7 +43,6 @@ drop_reasons! {
     IpRpFilter "IP_RPFILTER" "rp_filter: the way back to the source is not this device.";
     UnicastInL2Multicast "UNICAST_IN_L2_MULTICAST" "An IP unicast in a link-layer multicast or broadcast.";
     IpNoProto "IP_NOPROTO" "No handler for the IP protocol.";
-    ProtoMem "PROTO_MEM" "The protocol's memory limit is reached.";
     IpOutNoRoutes "IP_OUTNOROUTES" "No route to the destination.";
     IpInNoRoutes "IP_INNOROUTES" "No route for the incoming packet.";
     IpInAddrErrors "IP_INADDRERRORS" "Not for this host, which does not forward.";
@@ -71,7 +69,6 @@ drop_reasons! {
     NoMem "NOMEM" "Out of packet memory.";
     HdrTrunc "HDR_TRUNC" "The frame ends inside a header.";
     IcmpCsum "ICMP_CSUM" "The ICMP checksum is wrong.";
-    InvalidProto "INVALID_PROTO" "The protocol field is not what it must be here.";
     PktTooBig "PKT_TOO_BIG" "Longer than the MTU with fragmentation forbidden or absent.";
     ArpInvalid "ARP_INVALID" "The ARP message is malformed or not for this link.";
     ArpIgnore "ARP_IGNORE" "The ARP message asks for another host or must be ignored.";

@@ -2,8 +2,8 @@
 //! and the threads on which a machine runs.
 //!
 //! Nothing else in Netkeel calls the system. Key types: [`Runtime`] (a machine on threads),
-//! [`block_on`] (a call that may sleep, on this thread), [`tap::Tap`], [`wait::Waiter`],
-//! [`park::Parker`], [`signal::StopSignal`]. Contexts: any thread.
+//! [`block_on`] (a call that may sleep, on this thread), [`tap::Tap`], [`tap_wire::TapWire`],
+//! [`wait::Waiter`], [`park::Parker`], [`signal::StopSignal`]. Contexts: any thread.
 //! Invariant: every `unsafe` block of the workspace that reaches the system stands here, with the
 //! reason why it is sound and a test that would notice were it not.
 
@@ -19,6 +19,7 @@ pub mod runtime;
 pub mod signal;
 pub mod tap;
 mod tap_port;
+pub mod tap_wire;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -10,6 +10,7 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 use std::ffi::CStr;
 use std::io;
 use std::marker::PhantomData;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::panic::resume_unwind;
@@ -68,6 +69,28 @@ fn has(needed: Need) -> bool {
         Need::DevNetTun => fs::File::options().read(true).write(true).open(TUN_PATH).is_ok(),
         Need::Qemu => has(Need::Tool(QEMU)),
     }
+}
+
+/// Receives on a socket of the host that has a time-out. The end of a program that another test has started may
+/// interrupt it: with a time-out set the kernel does not start over.
+///
+/// # Errors
+/// As [`UdpSocket::recv_from`], but for [`io::ErrorKind::Interrupted`].
+pub fn recv_from(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buf) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
+/// The same, without the sender.
+///
+/// # Errors
+/// As [`recv_from`].
+pub fn recv(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<usize> {
+    recv_from(socket, buf).map(|(len, _)| len)
 }
 
 /// What a namespace is to find at `/dev/net/tun`.
@@ -204,7 +227,7 @@ impl NetNs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, UdpSocket};
+    use std::net::Ipv4Addr;
 
     #[test]
     fn a_missing_tool_is_told() {

@@ -5,7 +5,7 @@
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::cpu::{Cpu, CpuId, CpuLocal};
-use crate::kernel::initcall::{EARLY, FS, ModuleInit, SUBSYS};
+use crate::kernel::initcall::{EARLY, FS, Initcall, ModuleInit, SUBSYS};
 use crate::kernel::irq::{Irq, IrqDesc, IrqHandler, IrqLine, NR_IRQS};
 use crate::kernel::locking::{SpinLock, cpu_cell::CpuCell, lockdep::class};
 use crate::kernel::rcupdate::{Publisher, Tables, update_tables};
@@ -70,6 +70,7 @@ pub struct Builder {
     memory: usize,
     seed: [u8; 32],
     trace_ring: usize,
+    initcalls: Vec<Initcall>,
     modules: Vec<ModuleInit>,
 }
 
@@ -81,6 +82,7 @@ impl Default for Builder {
             memory: 32 << 20,
             seed: [0; 32],
             trace_ring: Tracer::RING,
+            initcalls: Vec::new(),
             modules: Vec::new(),
         }
     }
@@ -123,6 +125,13 @@ impl Builder {
         self
     }
 
+    /// Adds boot code of a protocol that is not the stack's own; it runs after the stack's.
+    #[must_use]
+    pub fn fs_initcall(mut self, call: Initcall) -> Self {
+        self.initcalls.push(call);
+        self
+    }
+
     /// Adds a driver, started at the end of boot.
     ///
     /// linux: include/linux/init.h:module_init
@@ -142,7 +151,7 @@ impl Builder {
     pub fn boot(self, platform: Box<dyn Platform>) -> Result<Arc<Machine>, Errno> {
         let mut m = Machine::unbooted(&self, platform);
         open_softirq(&mut m, Softirq::Timer, run_timer_softirq);
-        for call in EARLY.iter().chain(SUBSYS).chain(FS) {
+        for call in EARLY.iter().chain(SUBSYS).chain(FS).chain(&self.initcalls) {
             call(&mut m);
         }
         let m = Arc::new(m);

@@ -54,13 +54,13 @@ pub struct Cli {
 enum Command {
     /// Show the way of a packet through two machines, station by station.
     Walk(WalkArgs),
+    Up(crate::up::UpArgs),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell.
         shell: Shell,
     },
-    Up(crate::up::UpArgs),
 }
 
 /// What `netkeel walk` takes.

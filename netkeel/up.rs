@@ -53,8 +53,10 @@ Examples:
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk --pcap nk0.pcapng
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --pcap - | tshark -r -";
 
-/// Brings the stack up on a TAP device. The host is not configured: the commands that join it are
-/// printed. Ctrl-C stops and prints the counters.
+/// Bring the stack up on a TAP device, for the host's own programs to talk to
+///
+/// The host is not configured: the commands that join it are printed. Ctrl-C stops and prints the
+/// counters.
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = EXAMPLES)]
 pub struct UpArgs {

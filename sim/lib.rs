@@ -1,14 +1,16 @@
 //! Deterministic worlds: machines, links and tasks under one virtual clock and one seed.
 //!
-//! Key types: [`World`], [`link::LinkSpec`], [`task::Task`]. Everything runs on the calling thread;
+//! Key types: [`World`], [`link::LinkSpec`], [`task::Task`], [`Digest`]. Everything runs on the calling thread;
 //! events are ordered by `(time, sequence)`, machines and CPUs run in the order they were made, so
 //! the same seed gives the same walk.
 
 pub mod clock;
+pub mod digest;
 pub mod link;
 pub mod task;
 pub mod world;
 
+pub use digest::Digest;
 pub use link::{Impairment, LinkSpec};
 pub use task::Task;
 pub use world::{MachineSpec, World};

@@ -2,6 +2,7 @@
 //! else is to be done.
 
 use crate::clock::{Costs, SimPlatform, VirtualClock};
+use crate::digest::{Diary, Digest};
 use crate::link::{LinkSpec, WeatherLink, join, port};
 use crate::task::{Flag, Task};
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
@@ -15,15 +16,14 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::{CpuId, Next};
+use stack::kernel::initcall::Initcall;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::{Operation, TaskStruct};
 use stack::kernel::time::Ktime;
 use stack::kernel::trace::{Record, WalkFilter};
 use stack::net::core::dev::{NetDevice, dev_open};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
-use std::collections::hash_map::DefaultHasher;
 use std::future::Future;
-use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,11 +38,13 @@ pub struct MachineSpec {
     pub cpus: u8,
     /// The cap on packet memory, in bytes.
     pub memory: usize,
+    /// Protocols beside the stack's own.
+    pub initcalls: Vec<Initcall>,
 }
 
 impl Default for MachineSpec {
     fn default() -> Self {
-        Self { cpus: 1, memory: 32 << 20 }
+        Self { cpus: 1, memory: 32 << 20, initcalls: Vec::new() }
     }
 }
 
@@ -70,6 +72,8 @@ pub struct World {
     wires: Vec<[Arc<WireEnd>; 2]>,
     models: Vec<(Advance, Option<Ktime>)>,
     tasks: Vec<Running>,
+    diary: Diary,
+    abandoned: bool,
 }
 
 impl std::fmt::Debug for World {
@@ -95,7 +99,16 @@ impl World {
             wires: Vec::new(),
             models: Vec::new(),
             tasks: Vec::new(),
+            diary: Diary::default(),
+            abandoned: false,
         }
+    }
+
+    /// The same, with every machine watched from its start for the [`Digest`].
+    pub fn recorded(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.diary = Diary::of_everything();
+        world
     }
 
     /// The clock.
@@ -112,7 +125,9 @@ impl World {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..10].copy_from_slice(&id.to_le_bytes());
-        let machine = Machine::builder()
+        let builder = Machine::builder();
+        let builder = spec.initcalls.iter().fold(builder, |b, call| b.fs_initcall(*call));
+        let machine = builder
             .id(id)
             .cpus(spec.cpus)
             .memory(spec.memory)
@@ -120,6 +135,9 @@ impl World {
             .module_init(loopback_net_init)
             .boot(Box::new(SimPlatform(Arc::clone(&self.clock))))
             .expect("the only module is loopback, on a machine without devices");
+        if self.diary.is_of_everything() {
+            machine.tracer.start(WalkFilter::default());
+        }
         let next = vec![Next::default(); usize::from(spec.cpus)];
         self.hosts.push(Host { machine: Arc::clone(&machine), next });
         machine
@@ -258,6 +276,9 @@ impl World {
                 busy |= slot.pending || slot.ksoftirqd;
             }
         }
+        if self.diary.takes_all() {
+            self.diary.note_all(self.machines());
+        }
         // Woken by what just ran: their turn is the next step's.
         busy | self.tasks.iter().any(|running| running.flag.is_raised())
     }
@@ -372,8 +393,12 @@ impl World {
 
     /// Watches what `filter` matches, on every machine.
     pub fn watch(&self, filter: WalkFilter) {
-        for host in &self.hosts {
-            host.machine.tracer.start(filter);
+        // What a recorded world saw before it was asked is not of the walk that is asked for.
+        if self.diary.begin_watch() {
+            self.diary.note_all(self.machines());
+        }
+        for machine in self.machines() {
+            machine.tracer.start(filter);
         }
     }
 
@@ -383,28 +408,53 @@ impl World {
     /// When records were lost: a world's rings are large enough for what a test watches.
     pub fn take_walk(&self) -> Vec<(u16, Record)> {
         let mut all = Vec::new();
-        for host in &self.hosts {
-            let (records, lost) = host.machine.tracer.take();
+        for machine in self.machines() {
+            let (records, lost) = machine.tracer.take();
             assert_eq!(lost, 0, "records were lost: watch less or take them more often");
-            all.extend(records.into_iter().map(|record| (host.machine.id, record)));
+            all.extend(records.into_iter().map(|record| (machine.id, record)));
         }
         all.sort_by_key(|(_, record)| record.time);
+        self.diary.note(&all);
         all
     }
 
-    /// A number that is the same for the same walk, and for no other in practice.
-    pub fn digest(walk: &[(u16, Record)]) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for (machine, record) in walk {
-            let what = (record.time.0, record.id.0, record.arg, record.len, record.dev);
-            let place = (record.point as u16, record.cpu, record.context as u8);
-            (*machine, what, place).hash(&mut hasher);
-        }
-        hasher.finish()
+    fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.hosts.iter().map(|host| &*host.machine)
     }
 
     /// Packets alive on all machines.
     pub fn live_skbs(&self) -> i64 {
-        self.hosts.iter().map(|host| host.machine.live_skbs()).sum()
+        self.machines().map(Machine::live_skbs).sum()
+    }
+
+    /// Ends a world at rest: runs what is to be done now; no packet may be left.
+    ///
+    /// # Panics
+    /// When one is.
+    pub fn end(mut self) -> Digest {
+        self.settle();
+        assert_eq!(self.live_skbs(), 0, "packets left");
+        self.digest()
+    }
+
+    /// Ends a world whose machines go away with packets under way.
+    pub fn abandon(mut self) -> Digest {
+        self.abandoned = true;
+        self.digest()
+    }
+
+    fn digest(&self) -> Digest {
+        self.diary.note_all(self.machines());
+        self.diary.close(self.clock.peek(), self.machines())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.abandoned && !std::thread::panicking() {
+            // What a task holds ends with it.
+            self.tasks.clear();
+            assert_eq!(self.live_skbs(), 0, "packets left at the end of a world");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod lengths;
 mod links;
 mod locks;
 mod points;
+mod stations;
 mod words;
 
 use crate::tree::Tree;
@@ -62,6 +63,7 @@ pub const ALL: &[Check] = &[
     Check { name: "points", what: "stations of the walk are recorded", run: points::run },
     Check { name: "links", what: "links of the documentation", run: links::run },
     Check { name: "map", what: "the map of Linux's stations", run: crate::map::check },
+    Check { name: "stations", what: "each recorded station in a golden walk", run: stations::run },
     Check {
         name: "kernel-walks",
         what: "the walks against a kernel's own",

@@ -295,7 +295,8 @@ pub trait WirePort: Send + Sync {
     fn carrier(&self) -> bool;
 
     /// Sets what is called when something happens to this end, on the thread that caused it. Once only: the end
-    /// belongs to one device. It must not keep the device alive (hand in a `Weak`).
+    /// belongs to one device. It must not keep the device alive (hand in a `Weak`). Of what happened before nobody is
+    /// told: look at the carrier and the queue after this.
     fn set_notify(&self, notify: WireNotify) -> Result<(), NotifyTaken>;
 
     /// Says that this end's device takes frames with [`FrameMeta::vnet`] work left.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Need, NetNs, TunNode, in_fresh_netns, need};
+use crate::testing::{Need, NetNs, TunNode, in_fresh_netns, need, recv_from};
 use crate::wait::{Token, Trigger, Waiter};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -189,7 +189,7 @@ fn a_frame_we_write_reaches_the_hosts_socket() {
         tap.write_frame(&[header, first, second].map(IoSlice::new)).unwrap();
         socket.set_read_timeout(Some(HANG)).unwrap();
         let mut buf = [0; 16];
-        let (n, from) = socket.recv_from(&mut buf).unwrap();
+        let (n, from) = recv_from(&socket, &mut buf).unwrap();
         assert_eq!((&buf[..n], from), (&b"up"[..], SocketAddrV4::new(US, 9).into()));
     });
 }

@@ -14,7 +14,9 @@
 //! Left out: SR-IOV and VMDq pools, header split, flow control, time stamps, SCTP CRC, wake-up, manageability, LLI,
 //! direct cache access, ETQF/FTQF/SYN filters, the TCP timer. Their registers are plain storage. A frame's CRC is not
 //! modelled: it is counted in octets, never stored, whatever `RCTL.SECRC` says. The link has no speed: only `EITR` and
-//! what a `WirePort` does take time. `STATUS`, `CTRL_EXT` and others answer for port 0 of a copper adapter.
+//! what a `WirePort` does take time. `STATUS`, `CTRL_EXT` and others answer for port 0 of a copper adapter. There is
+//! no BAR 3: the lines of `enable_msix` stand for the table that the capability names, and vectors are masked, pending
+//! and cleared by `EIMS`, `EICR`, `EIAC` and `EIAM` alone, as igb does it.
 
 mod bus;
 mod checksum;
@@ -100,6 +102,8 @@ impl I82576 {
         };
         // An end that is taken already is served by `poll_wire`.
         let _ = device.wire.set_notify(Box::new(notify));
+        // It may have changed before anyone was told.
+        device.wire_event(WireEvent::Carrier);
         device
     }
 

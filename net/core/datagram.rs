@@ -58,6 +58,10 @@ fn wait_for_more_packets(
     wait: &mut Wait,
 ) -> Poll<Errno> {
     walk!(cx, wait_for_more_packets);
+    // A panic under its lock killed it: nothing more will come.
+    if sk.state().dead {
+        return Poll::Ready(Errno::EIO);
+    }
     let woken_by = (POLLIN | POLLERR) as u32;
     let waited = wait.for_event(cx, sk, woken_by, flags, |state| {
         !state.receive_queue.is_empty()

@@ -6,11 +6,11 @@
 
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::{DevId, tx::NetXmit};
-use crate::net::core::neighbour::{NeighKey, Neighbour, neigh_lookup};
+use crate::net::core::neighbour::{Kept, NeighKey, neigh_lookup};
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::route::Flow4;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
 
 /// A routing decision.
@@ -42,7 +42,8 @@ pub struct Dst {
     pub key: Flow4,
     /// Why an input route is refused; `None` for a good one.
     pub error: Option<uapi::errno::Errno>,
-    pub(crate) neigh: OnceLock<Arc<Neighbour>>,
+    /// The next hop's neighbour, while that is not dead.
+    pub(crate) neigh: OnceLock<Kept>,
 }
 
 impl Dst {

@@ -9,15 +9,15 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{netif_rx, tx::NetXmit};
 use crate::net::core::dst::{Dst, dst_output};
 use crate::net::core::neighbour::{
-    __neigh_create, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
+    __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{
     Cb, IpSummed, PktType, SkBuff, Skb, alloc_skb, kfree_skb, skb_clone,
 };
 use crate::net::netfilter::{NF_HOOK, NfInetHook, Stopped};
 use klib::checksum::ip_fast_csum;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_P_IP;
 use uapi::in_::INADDR_ALLHOSTS_GROUP;
@@ -280,7 +280,7 @@ fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     if let Some(hop) = kept.and_then(|neigh| NextHop::connected(neigh)) {
         return dst_neigh_output(cx, hop, skb);
     }
-    match kept.filter(|neigh| !neigh.dead()).map(NextHop::by) {
+    match kept.filter(|neigh| !neigh.dead()).map(|neigh| NextHop::by(neigh)) {
         Some(hop) => dst_neigh_output(cx, hop, skb),
         None => output_by_lookup(cx, skb),
     }
@@ -289,7 +289,7 @@ fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 /// By the next hop's neighbour, looked up or made, which the decision keeps for the packets that
 /// follow.
 #[cold]
-fn output_by_lookup(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
+fn output_by_lookup(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
     let (Some(dst), Some(iph)) = (&skb.dst, skb.front::<IpHdr>()) else {
         kfree_skb(cx, skb, DropReason::IpOutNoRoutes);
         return NetXmit::Drop;
@@ -298,14 +298,24 @@ fn output_by_lookup(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
     match __ipv4_neigh_lookup_noref(cx, key) {
         Some(neigh) => {
             let hop = NextHop::by(&neigh);
-            if let Some(dst) = &skb.dst {
-                let _kept_by_somebody_else = dst.neigh.set(neigh);
-            }
+            keep(&mut skb, neigh);
             dst_neigh_output(cx, hop, skb)
         }
         None => {
             kfree_skb(cx, skb, DropReason::NeighCreateFail);
             NetXmit::Drop
+        }
+    }
+}
+
+/// Lets the packet's decision keep the neighbour. One that others use too and that keeps a dead one stays as it is: its
+/// packets look the neighbour up each time.
+fn keep(skb: &mut Skb, neigh: Arc<Neighbour>) {
+    let Some(dst) = &mut skb.dst else { return };
+    match Arc::get_mut(dst) {
+        Some(dst) => dst.neigh = OnceLock::from(Kept::new(neigh)),
+        None => {
+            dst.neigh.get_or_init(|| Kept::new(neigh));
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Queueing disciplines: what waits between the stack and a device's queue.
 //!
-//! linux: net/sched, include/net/sch_generic.h. Key types: [`Qdisc`], [`QdiscOps`], [`Running`].
+//! linux: net/sched, include/net/sch_generic.h. Key types: [`Qdisc`], [`QdiscOps`], [`RootQdisc`],
+//! [`Running`].
 //! Contexts: BH. Locks: `class::Qdisc`, never held over the driver.
 //! Invariants: one CPU at a time runs a qdisc ([`Running`]); a packet that the driver gave back is
 //! the next to go.
 
 pub mod dql;
-pub mod mq;
 pub mod pfifo_fast;
 pub mod sch_generic;
+pub mod sch_mq;
 
-pub use mq::default_qdiscs;
+pub use sch_generic::attach_default_qdiscs;
 
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
@@ -61,6 +62,57 @@ struct Inner {
     ops: Box<dyn QdiscOps>,
     /// The packet the driver gave back.
     gso_skb: Option<Skb>,
+}
+
+/// What `tc qdisc show dev …` names as a device's root.
+///
+/// linux: include/linux/netdevice.h:net_device (its `qdisc`)
+#[derive(Debug)]
+pub enum RootQdisc {
+    /// That of the only queue.
+    Queue(Arc<Qdisc>),
+    /// Of several queues.
+    Mq(sch_mq::Mq),
+}
+
+impl RootQdisc {
+    /// Its name.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Queue(qdisc) => qdisc.id(),
+            Self::Mq(_) => "mq",
+        }
+    }
+
+    /// The disciplines of its classes; none: it has no classes.
+    pub fn classes(&self) -> &[Arc<Qdisc>] {
+        match self {
+            Self::Queue(_) => &[],
+            Self::Mq(mq) => mq.classes(),
+        }
+    }
+
+    /// Packets held.
+    pub fn qlen(&self) -> u64 {
+        self.sum(|qdisc| u64::from(qdisc.qlen()))
+    }
+
+    /// Packets refused or dropped.
+    pub fn drops(&self) -> u64 {
+        self.sum(Qdisc::drops)
+    }
+
+    /// Times a driver gave a packet back.
+    pub fn requeues(&self) -> u64 {
+        self.sum(Qdisc::requeues)
+    }
+
+    fn sum(&self, of: impl Fn(&Qdisc) -> u64) -> u64 {
+        match self {
+            Self::Queue(qdisc) => of(qdisc),
+            Self::Mq(mq) => mq.sum(of),
+        }
+    }
 }
 
 /// The right to run a qdisc: one CPU has it at a time. Given back by

@@ -2,8 +2,11 @@
 //!
 //! linux: net/sched/sch_generic.c. Context: BH, with [`Running`].
 
-use super::{Qdisc, Running};
+use super::pfifo_fast::PfifoFast;
+use super::sch_mq::Mq;
+use super::{Qdisc, RootQdisc, Running};
 use crate::kernel::context::BhCx;
+use crate::net::core::dev::device::DeviceSpec;
 use crate::net::core::dev::tx::{__netif_schedule, dev_hard_start_xmit};
 use crate::net::core::dev::{NetDevice, NetdevQueue};
 use crate::net::core::skbuff::Skb;
@@ -13,6 +16,25 @@ use std::sync::Arc;
 ///
 /// linux: net/core/dev.c:weight_p
 pub const WEIGHT_P: u32 = 64;
+
+/// The disciplines a new device gets: none without queue length, else `pfifo_fast` on each queue;
+/// several queues have `mq` for their root.
+///
+/// linux: net/sched/sch_generic.c:attach_default_qdiscs
+pub fn attach_default_qdiscs(spec: &DeviceSpec) -> (Vec<Arc<Qdisc>>, RootQdisc) {
+    let of_a_queue = |_| match spec.tx_queue_len {
+        0 => Qdisc::noqueue(),
+        limit => Qdisc::new(Box::new(PfifoFast::new(limit))),
+    };
+    let queues: Vec<_> = (0..spec.tx_queues.max(1)).map(of_a_queue).collect();
+    let root = match queues.as_slice() {
+        [only] => RootQdisc::Queue(Arc::clone(only)),
+        // Each queue alike takes what comes at once: there is nothing to be a class of.
+        [first, ..] if spec.tx_queue_len == 0 => RootQdisc::Queue(Arc::clone(first)),
+        several => RootQdisc::Mq(Mq::new(several.to_vec())),
+    };
+    (queues, root)
+}
 
 /// Runs a qdisc, unless somebody else does.
 ///

@@ -58,7 +58,8 @@ pub(super) fn capture(
     writeln!(out, "capture: {frames} frames in {file}, {dropped} dropped")
 }
 
-/// Every counter that is not zero, under Linux's name.
+/// Every counter that is not zero, under Linux's name; packets that did not end, as the slab they
+/// lie in would tell.
 pub(super) fn counters(out: &mut dyn Write, m: &Machine, dev: &NetDevice) -> io::Result<()> {
     let stats = dev.ops.ndo_get_stats64();
     writeln!(
@@ -90,6 +91,10 @@ pub(super) fn counters(out: &mut dyn Write, m: &Machine, dev: &NetDevice) -> io:
     }
     for (reason, count) in drops {
         writeln!(out, "  {reason} {count}  ({})", reason.explain())?;
+    }
+    let left = m.live_skbs();
+    if left != 0 {
+        writeln!(out, "skbuff_head_cache {left}")?;
     }
     out.flush()
 }

@@ -39,7 +39,10 @@ const FILE_COLUMN: usize = 72;
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, story: &Story<'_>, options: Options) -> io::Result<()> {
     writeln!(out, "{}", story.scene.title)?;
-    writeln!(out, "Times are microseconds of virtual time, 1 ns a record.")?;
+    writeln!(
+        out,
+        "Times are microseconds of virtual time: 1 ns a record, 300 more a call, 500 a poll."
+    )?;
     let mut seen = Seen::default();
     for (at, block) in story.blocks.iter().enumerate() {
         let steps = &story.steps[block.steps.clone()];

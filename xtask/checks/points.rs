@@ -8,7 +8,7 @@ use crate::tree::Tree;
 use std::collections::BTreeSet;
 
 const RULE: &str = "points";
-const LIST: &str = "kernel/trace/events.rs";
+pub(super) const LIST: &str = "kernel/trace/events.rs";
 /// Where stations are recorded.
 const CODE: &[&str] = &["kernel/", "net/", "fs/", "drivers/", "hw/", "host/"];
 /// Stations whose protocol is still to come, with what it is.
@@ -20,7 +20,7 @@ pub fn run(tree: &Tree) -> Vec<Finding> {
     let Some(list) = sources.iter().find(|source| source.path == LIST) else { return Vec::new() };
     let mut recorded = BTreeSet::new();
     for source in sources.iter().filter(|source| records(source)) {
-        collect(&source.code_outside_tests(), &mut recorded);
+        recorded.extend(collect(&source.code_outside_tests()).into_iter().map(|(_, name)| name));
     }
     let found = listed(list).into_iter().filter_map(|(at, name)| {
         let to_come = TO_COME.iter().any(|(point, _)| *point == name);
@@ -34,7 +34,8 @@ pub fn run(tree: &Tree) -> Vec<Finding> {
     found.collect()
 }
 
-fn records(source: &Source) -> bool {
+/// The file records stations.
+pub(super) fn records(source: &Source) -> bool {
     let path = &source.path;
     // The tracer's own code names points only to tell links from stations.
     CODE.iter().any(|folder| path.starts_with(folder))
@@ -44,7 +45,7 @@ fn records(source: &Source) -> bool {
 }
 
 /// The names of the list, with where they stand.
-fn listed(list: &Source) -> Vec<(usize, &str)> {
+pub(super) fn listed(list: &Source) -> Vec<(usize, &str)> {
     let Some(at) = list.code.find("\npoints! {") else { return Vec::new() };
     let open = at + "\npoints! ".len();
     let end = closing(&list.code, open).unwrap_or(list.code.len());
@@ -52,21 +53,23 @@ fn listed(list: &Source) -> Vec<(usize, &str)> {
     names(block).map(|name| (open + name.as_ptr().addr() - block.as_ptr().addr(), name)).collect()
 }
 
-/// What stands in a `walk!(…)`, and every `Point::name`.
-fn collect(code: &str, recorded: &mut BTreeSet<String>) {
+/// What stands in a `walk!(…)`, and every `Point::name`, with where.
+pub(super) fn collect(code: &str) -> Vec<(usize, String)> {
+    let mut recorded = Vec::new();
     for at in find_word(code, "walk") {
         let open = at + "walk!".len();
         if !code[at..].starts_with("walk!(") {
             continue;
         }
         let end = closing(code, open).unwrap_or(code.len());
-        recorded.extend(names(&code[open..end]).map(str::to_owned));
+        recorded.extend(names(&code[open..end]).map(|name| (at, name.to_owned())));
     }
     for at in find_word(code, "Point") {
         if let Some(rest) = code[at..].strip_prefix("Point::") {
-            recorded.extend(names(rest).next().map(str::to_owned));
+            recorded.extend(names(rest).next().map(|name| (at, name.to_owned())));
         }
     }
+    recorded
 }
 
 #[cfg(test)]

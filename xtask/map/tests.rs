@@ -96,9 +96,10 @@ fn the_list_may_only_shrink() {
     let code = "/// linux: net/ipv4/ip_input.c:ip_rcv\nfn f(cx: u8) { walk!(cx, ip_rcv); }";
     let check_with = |code: &str, list: &str| {
         let walk = ("tools/testing/selftests/walks/udp.txt", "ip_rcv");
-        check(&Tree::of(&[(ROWS, FN), ("net/a.rs", code), walk, (MISSING, list)])).len()
+        let row = FN.replace("\twalk\n", "\ttcp\n");
+        check(&Tree::of(&[(ROWS, &row), ("net/a.rs", code), walk, (MISSING, list)])).len()
     };
-    let line = "net/ipv4/ip_input.c:ip_rcv\twalk\n";
+    let line = "net/ipv4/ip_input.c:ip_rcv\ttcp\n";
     assert_eq!(check_with(code, ""), 0);
     assert_eq!(check_with(code, line), 1);
     assert_eq!(check_with("", line), 0);
@@ -106,11 +107,21 @@ fn the_list_may_only_shrink() {
 }
 
 #[test]
+fn nothing_of_a_part_that_is_complete_may_be_missing() {
+    let listed = (MISSING, "net/ipv4/ip_input.c:ip_rcv\twalk\n");
+    let found = check(&Tree::of(&[(ROWS, FN), listed]));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].what.contains("only rows of tcp or map"), "{}", found[0]);
+}
+
+#[test]
 fn the_document_is_what_the_code_says() {
-    let files = [(ROWS, FN), (MISSING, "net/ipv4/ip_input.c:ip_rcv\twalk\n"), ("README.md", "")];
+    let row = FN.replace("\twalk\n", "\ttcp\n");
+    let listed = (MISSING, "net/ipv4/ip_input.c:ip_rcv\ttcp\n");
+    let files = [(ROWS, row.as_str()), listed, ("README.md", "")];
     assert_eq!(check(&Tree::of(&files)).len(), 1);
     let text = Map::read(&Tree::of(&files)).expect("the fixture is a map").document();
-    assert!(text.contains("| `ip_rcv` | net/ipv4/ip_input.c:375 | to come: walk |  |"), "{text}");
+    assert!(text.contains("| `ip_rcv` | net/ipv4/ip_input.c:375 | to come: tcp |  |"), "{text}");
     let with = [files[0], files[1], files[2], (DOCUMENT, &text)];
     assert!(check(&Tree::of(&with)).is_empty());
 }

@@ -7,7 +7,7 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::{synchronize_net, update_tables};
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb};
-use crate::net::sched::{Qdisc, default_qdiscs};
+use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs};
 use bitflags::bitflags;
 use std::fmt;
 use std::sync::Arc;
@@ -177,6 +177,7 @@ pub struct NetDevice {
     pub tx_queue_len: u32,
     /// Transmit queues.
     pub tx_queues: Box<[NetdevQueue]>,
+    root: RootQdisc,
     /// The driver.
     pub ops: Arc<dyn NetDeviceOps>,
     /// The driver's ethtool side.
@@ -190,7 +191,8 @@ impl NetDevice {
         ops: Arc<dyn NetDeviceOps>,
         ethtool: Option<Arc<dyn EthtoolOps>>,
     ) -> Self {
-        let tx_queues = default_qdiscs(&spec)
+        let (qdiscs, root) = attach_default_qdiscs(&spec);
+        let tx_queues = qdiscs
             .into_iter()
             .map(|qdisc| NetdevQueue {
                 qdisc,
@@ -210,9 +212,17 @@ impl NetDevice {
             promiscuity: AtomicU32::new(0),
             tx_queue_len: spec.tx_queue_len,
             tx_queues,
+            root,
             ops,
             ethtool,
         }
+    }
+
+    /// The root of its queueing disciplines.
+    ///
+    /// linux: include/net/sch_generic.h:qdisc_root
+    pub fn root_qdisc(&self) -> &RootQdisc {
+        &self.root
     }
 
     /// The hardware address.

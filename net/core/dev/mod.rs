@@ -221,7 +221,8 @@ pub(crate) fn end_section(cx: &mut BhCx<'_>) {
     }
 }
 
-/// After a panic in a softirq: what GRO held is dropped. What the panic unwound was freed on the way.
+/// After a panic in a softirq: what GRO held is dropped, who waits at the socket that was locked is
+/// told. What the panic unwound was freed on the way.
 #[cold]
 pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     use crate::kernel::trace::drop_reason::DropReason;
@@ -231,6 +232,7 @@ pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     for skb in std::mem::take(&mut cx.cpu.softnet.gro_list) {
         kfree_skb(cx, skb, DropReason::Panicked);
     }
+    crate::net::core::sock::report_killed(cx);
     if !cx.cpu.softnet.poll_list.is_empty() {
         crate::kernel::softirq::__raise_softirq_irqoff(cx, Softirq::NetRx);
     }

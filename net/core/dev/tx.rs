@@ -95,8 +95,8 @@ fn xmit_without_queue(
     }
 }
 
-/// Picks the transmit queue: the driver's choice, the socket's earlier one, the queue the flow came
-/// in by, or the flow's hash.
+/// Picks the transmit queue: the driver's choice, else the CPU's where each can have one, else the
+/// flow's hash. Linux also remembers a socket's choice and the queue a forwarded flow came in by.
 ///
 /// linux: net/core/flow_dissector.c:netdev_pick_tx
 #[inline(always)]

@@ -23,8 +23,9 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ethernet::eth::eth_header;
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use uapi::neighbour::{
     NUD_DELAY, NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PERMANENT, NUD_PROBE, NUD_REACHABLE,
     NUD_STALE,
@@ -99,6 +100,8 @@ pub struct Neighbour {
     used: AtomicU64,
     confirmed: AtomicU64,
     inner: SpinLock<Inner, class::Neigh>,
+    /// References of routing decisions.
+    kept: AtomicUsize,
 }
 
 struct Inner {
@@ -111,6 +114,32 @@ struct Inner {
     /// Waiting for the address.
     arp_queue: VecDeque<Skb>,
     arp_queue_len_bytes: u32,
+}
+
+/// A neighbour that a routing decision keeps for its packets: it does not keep it from being collected.
+#[derive(Debug)]
+pub(crate) struct Kept(Arc<Neighbour>);
+
+impl Kept {
+    pub(crate) fn new(neigh: Arc<Neighbour>) -> Self {
+        neigh.kept.fetch_add(1, Ordering::AcqRel);
+        Self(neigh)
+    }
+}
+
+impl Deref for Kept {
+    type Target = Arc<Neighbour>;
+    #[inline(always)]
+    fn deref(&self) -> &Arc<Neighbour> {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Before the reference goes: it counts as somebody's in between, not as nobody's.
+        self.0.kept.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 const DEAD: u64 = 1 << 48;

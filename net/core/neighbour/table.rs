@@ -13,9 +13,9 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::arp::arp_constructor;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use uapi::neighbour::{NUD_NOARP, NUD_PERMANENT};
+use uapi::neighbour::{NUD_FAILED, NUD_NOARP, NUD_PERMANENT};
 
 const NUD_IN_USE: u8 = NUD_PERMANENT as u8 | NUD_NOARP as u8;
 /// Above `gc_thresh2`, a collection at most this often.
@@ -172,6 +172,7 @@ fn new_entry(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Neighbour> {
             arp_queue: VecDeque::new(),
             arp_queue_len_bytes: 0,
         }),
+        kept: AtomicUsize::new(0),
     };
     neigh.set_state(state);
     neigh.set_ha(addr);
@@ -179,9 +180,11 @@ fn new_entry(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Neighbour> {
 }
 
 impl Neighbour {
-    /// Nobody refers to it but the table, and its state may be forgotten.
+    /// Nobody refers to it but the table and routing decisions, and its state may be forgotten. Who refers to it from
+    /// this moment on finds it dead.
     fn collectable(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 1 && self.nud_state() & NUD_IN_USE == 0
+        let kept = self.kept.load(Ordering::Acquire);
+        Arc::strong_count(self) <= 1 + kept && self.nud_state() & NUD_IN_USE == 0
     }
 }
 
@@ -226,9 +229,9 @@ impl TimerTarget for NeighTable {
         let stale = |neigh: &Arc<Neighbour>| {
             let last =
                 neigh.used.load(Ordering::Relaxed).max(neigh.confirmed.load(Ordering::Relaxed));
-            neigh.collectable()
-                && neigh.nud_state() & NUD_CONNECTED == 0
-                && now - Ktime(last) > parms.gc_staletime
+            let state = neigh.nud_state();
+            let old = state == NUD_FAILED as u8 || now - Ktime(last) > parms.gc_staletime;
+            old && state & NUD_CONNECTED == 0 && neigh.collectable()
         };
         let (gone, left) = {
             let mut inner = self.inner.lock();

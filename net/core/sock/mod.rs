@@ -543,6 +543,18 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
     });
 }
 
+/// A panic was contained: sockets that were locked then are dead, and who waits at them hears of it
+/// now rather than at the next packet.
+#[cold]
+pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
+    for sk in cx.m.init_net.udp_table.dump() {
+        let mut state = sk.state();
+        if state.dead {
+            state.sk_error_report(cx, None);
+        }
+    }
+}
+
 /// When a call that waits `timeout` (`None`: for ever) from now must end.
 pub(crate) fn deadline(cx: &mut TaskCx, timeout: Option<Duration>) -> Option<Ktime> {
     timeout.map(|timeout| cx.now() + timeout)

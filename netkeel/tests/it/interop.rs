@@ -1,5 +1,5 @@
 use crate::up::{HOST, US, Up, args, counter, socket_to, tool, with_up};
-use host::testing::{Need, NetNs, in_fresh_netns, need};
+use host::testing::{Need, NetNs, in_fresh_netns, need, recv};
 use std::io::{ErrorKind, Write};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -32,7 +32,7 @@ fn datagrams_of_every_size_come_back() {
         for size in 0..=1472 {
             socket.send(&data[..size]).unwrap();
             let mut buf = [0; 2048];
-            let got = socket.recv(&mut buf).unwrap();
+            let got = recv(&socket, &mut buf).unwrap();
             assert_eq!(buf[..got], data[..size]);
         }
     });
@@ -56,7 +56,7 @@ fn the_gateway_takes_what_is_not_on_the_link() {
         let socket = UdpSocket::bind(("198.51.100.7", 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         socket.send_to(b"from afar", (US, 7)).unwrap();
-        let answered = socket.recv(&mut [0; 16]);
+        let answered = recv(&socket, &mut [0; 16]);
         up.stop().unwrap();
         answered.map_err(|error| error.kind())
     };
@@ -80,7 +80,7 @@ fn many_datagrams_in_flight_come_back() {
             }
             for n in 0..16 {
                 let mut buf = [0; 16];
-                assert_eq!(socket.recv(&mut buf).unwrap(), 4);
+                assert_eq!(recv(&socket, &mut buf).unwrap(), 4);
                 assert_eq!(buf[..4], (round * 16 + n).to_be_bytes(), "in order");
             }
         }
@@ -94,7 +94,7 @@ fn a_closed_port_is_refused() {
     let output = with_up(|_, _| {
         let socket = socket_to(4);
         socket.send(b"anybody there?").unwrap();
-        let error = socket.recv(&mut [0; 16]).unwrap_err();
+        let error = recv(&socket, &mut [0; 16]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
     let Some(output) = output else { return };
@@ -112,13 +112,13 @@ fn chargen_answers_and_discard_does_not() {
         for _ in 0..50 {
             chargen.send(b"").unwrap();
             let mut buf = [0; 1024];
-            let len = chargen.recv(&mut buf).unwrap();
+            let len = recv(&chargen, &mut buf).unwrap();
             assert!(len <= 512);
             let printing = |c: &u8| matches!(c, b' '..=b'~' | b'\r' | b'\n');
             assert!(buf[..len].iter().all(printing));
         }
         discard.set_nonblocking(true).unwrap();
-        assert_eq!(discard.recv(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(recv(&discard, &mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
     });
 }
 
@@ -131,9 +131,9 @@ fn another_service_is_not_answered() {
         // The socket's queue is in order: had there been an answer, it would be here now.
         let other = socket_to(7);
         other.send(b"y").unwrap();
-        assert_eq!(other.recv(&mut [0; 16]).unwrap(), 1);
+        assert_eq!(recv(&other, &mut [0; 16]).unwrap(), 1);
         service.set_nonblocking(true).unwrap();
-        assert_eq!(service.recv(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(recv(&service, &mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
     });
 }
 

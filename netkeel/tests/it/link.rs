@@ -1,5 +1,5 @@
 use crate::up::{Up, args, counter, socket_to, with_up};
-use host::testing::{Need, in_fresh_netns, need};
+use host::testing::{Need, in_fresh_netns, need, recv};
 use netkeel::up::UpError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 fn echoes() -> bool {
     let socket = socket_to(7);
     socket.send(b"hello").unwrap();
-    socket.recv(&mut [0; 16]).is_ok_and(|len| len == 5)
+    recv(&socket, &mut [0; 16]).is_ok_and(|len| len == 5)
 }
 
 #[test]

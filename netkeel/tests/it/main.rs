@@ -8,4 +8,5 @@ mod link;
 mod output;
 mod pcap;
 mod pcap_ends;
+mod tap_wire;
 mod up;

@@ -1,5 +1,5 @@
 use crate::up::{Up, args, counter, socket_to, tool, with_up};
-use host::testing::{Need, in_fresh_netns, need};
+use host::testing::{Need, in_fresh_netns, need, recv};
 use netkeel::up::serve;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ fn a_clean_stop_prints_the_counters_under_linuxs_names() {
         assert!(greeting.contains("services on UDP: echo 7, discard 9, chargen 19"));
         let socket = socket_to(7);
         socket.send(b"x").unwrap();
-        socket.recv(&mut [0; 8]).unwrap();
+        recv(&socket, &mut [0; 8]).unwrap();
     });
     let Some(output) = output else { return };
     for group in ["Ip:", "Udp:"] {

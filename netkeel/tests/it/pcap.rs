@@ -1,7 +1,7 @@
 //! `--pcap` beside the host's own tcpdump, and read by tshark.
 
 use crate::up::{HANG, OUR_MAC, Up, args, socket_to, tool};
-use host::testing::{Need, NetNs, in_fresh_netns, need};
+use host::testing::{Need, NetNs, in_fresh_netns, need, recv};
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
@@ -111,7 +111,7 @@ impl Tcpdump {
         let last = b"this is the last one";
         let socket = socket_to(7);
         socket.send(last).unwrap();
-        socket.recv(&mut [0; 64]).unwrap();
+        recv(&socket, &mut [0; 64]).unwrap();
         let start = std::time::Instant::now();
         let there = |file: &[u8]| file.windows(last.len()).filter(|seen| seen == last).count() == 2;
         while !there(&std::fs::read(&self.file.0).unwrap()) {
@@ -204,11 +204,11 @@ fn traffic() {
     let data: Vec<u8> = (0..1472u32).map(|n| (n * 31) as u8).collect();
     for size in (0..20).chain([63, 64, 65, 511, 1000, 1471, 1472]) {
         socket.send(&data[..size]).unwrap();
-        assert_eq!(socket.recv(&mut [0; 2048]).unwrap(), size);
+        assert_eq!(recv(&socket, &mut [0; 2048]).unwrap(), size);
     }
     let refused = socket_to(4);
     refused.send(b"anybody there?").unwrap();
-    let error = refused.recv(&mut [0; 16]).unwrap_err();
+    let error = recv(&refused, &mut [0; 16]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     tool(&["ping", "-n", "-q", "-c", "5", "-i", "0.01", "-s", "1472", "192.0.2.2"]);
 }

@@ -86,11 +86,13 @@ impl Up {
         self.thread.is_finished()
     }
 
-    /// Stops it; all that it printed.
+    /// Stops it; all that it printed. No packet may be left.
     pub fn stop(self) -> Result<String, UpError> {
         drop(self.stop);
-        self.thread.join().unwrap()?;
-        Ok(self.out.text())
+        let ended = self.thread.join().unwrap();
+        let text = self.out.text();
+        assert!(!text.contains("skbuff_head_cache"), "packets left: {text}");
+        ended.map(|()| text)
     }
 }
 

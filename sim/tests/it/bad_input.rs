@@ -3,7 +3,7 @@
 use crate::testdev::{TestDev, frame};
 use crate::util::udp;
 use rand::{Rng, RngExt, SeedableRng};
-use sim::{MachineSpec, World};
+use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
@@ -29,7 +29,7 @@ struct Victim {
 
 impl Victim {
     fn new() -> Self {
-        let mut world = World::new(99);
+        let mut world = World::recorded(99);
         let machine = world.machine(&MachineSpec::default());
         let mut cx = world.task_cx(&machine, CpuId(0));
         let dev = TestDev::add(&mut cx, LOCAL, 100);
@@ -50,12 +50,12 @@ impl Victim {
         (reasons, self.dev.sent().len())
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Digest {
         assert_eq!(self.machine.contained_panics(), 0);
         exit_files(&mut self.cx);
         drop(self.cx);
         self.world.run_for(Duration::from_secs(60));
-        assert_eq!(self.world.live_skbs(), 0);
+        self.world.end()
     }
 }
 
@@ -79,8 +79,8 @@ fn patched(mut packet: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
     packet
 }
 
-#[test]
-fn malformed_ip_ends_for_its_reason() {
+stepped!(malformed_ip_ends_for_its_reason);
+fn malformed_ip_ends_for_its_reason() -> Digest {
     let mut victim = Victim::new();
     let mut spoiled = good();
     spoiled[10] ^= 1;
@@ -130,11 +130,11 @@ fn malformed_ip_ends_for_its_reason() {
     assert_eq!(mib.get(IpMib::InTruncatedPkts), 1);
     assert_eq!(mib.get(IpMib::InUnknownProtos), 1);
     assert_eq!(mib.get(IpMib::InHdrErrors), 6);
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn options_that_never_end_are_no_loop() {
+stepped!(options_that_never_end_are_no_loop);
+fn options_that_never_end_are_no_loop() -> Digest {
     let mut victim = Victim::new();
     let with_options = |options: [u8; 4]| {
         let mut packet = good();
@@ -151,11 +151,11 @@ fn options_that_never_end_are_no_loop() {
     for fine in [[0, 9, 9, 9], [1, 1, 1, 0], [7, 3, 4, 0], [148, 4, 0, 0]] {
         assert_eq!(victim.take(with_options(fine)).0, [], "{fine:?}");
     }
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn martians_are_refused() {
+stepped!(martians_are_refused);
+fn martians_are_refused() -> Digest {
     let mut victim = Victim::new();
     let from_to = |from: [u8; 4], to: [u8; 4]| {
         ip(&frame::udp((from.into(), 5000), (to.into(), 7), b"martian"))
@@ -191,11 +191,11 @@ fn martians_are_refused() {
     assert_eq!(victim.take(spoofed.clone()).0, [DropReason::IpRpFilter]);
     update_devconf(&mut victim.cx, dev, |cnf| cnf.rp_filter = 0).expect("there");
     assert_eq!(victim.take(spoofed).0, [], "without rp_filter it passes");
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn malformed_udp_ends_for_its_reason() {
+stepped!(malformed_udp_ends_for_its_reason);
+fn malformed_udp_ends_for_its_reason() -> Digest {
     let mut victim = Victim::new();
     let udp_with = |changes: &[(usize, u8)]| {
         let mut packet = good();
@@ -213,11 +213,11 @@ fn malformed_udp_ends_for_its_reason() {
     let mib = victim.machine.mib();
     assert_eq!(mib.get(UdpMib::InErrors), 4);
     assert_eq!(mib.get(UdpMib::InCsumErrors), 1);
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn bad_icmp_is_dropped_and_never_answered() {
+stepped!(bad_icmp_is_dropped_and_never_answered);
+fn bad_icmp_is_dropped_and_never_answered() -> Digest {
     let mut victim = Victim::new();
     let icmp = |kind, code, data: &[u8]| frame::icmp(kind, code, [0; 4], data);
     let to_us = |message: &[u8]| ip(&frame::ip(1, PEER, LOCAL, message));
@@ -250,11 +250,11 @@ fn bad_icmp_is_dropped_and_never_answered() {
     assert_eq!(victim.take(ip(&error_to_closed)).1, 1, "a protocol that nobody has is told");
     let to_many = frame::udp((PEER, 5000), ([192, 0, 2, 255].into(), 99), b"");
     assert_eq!(victim.take(frame::ether([0xff; 6], 0x0800, &to_many)).1, 0);
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn arp_that_is_nothing_to_us_teaches_nothing() {
+stepped!(arp_that_is_nothing_to_us_teaches_nothing);
+fn arp_that_is_nothing_to_us_teaches_nothing() -> Digest {
     let mut victim = Victim::new();
     let table_len = |victim: &Victim| victim.machine.net().arp_tbl.len();
     let before = table_len(&victim);
@@ -296,11 +296,11 @@ fn arp_that_is_nothing_to_us_teaches_nothing() {
     assert_eq!(table_len(&victim), before);
     assert_eq!(victim.take(arp(request(stranger, LOCAL))), (vec![], 1));
     assert_eq!(table_len(&victim), before + 1, "who asks for us is remembered");
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn attack_arp_cache_exhaustion() {
+stepped!(attack_arp_cache_exhaustion);
+fn attack_arp_cache_exhaustion() -> Digest {
     let mut victim = Victim::new();
     for n in 0..3000_u32 {
         let asker = Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 0)) & 0xffff_0000 | n);
@@ -311,11 +311,11 @@ fn attack_arp_cache_exhaustion() {
     }
     let table = &victim.machine.net().arp_tbl;
     assert!(table.len() <= 1024, "gc_thresh3 holds: {}", table.len());
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn attack_icmp_flood_is_rate_limited() {
+stepped!(attack_icmp_flood_is_rate_limited);
+fn attack_icmp_flood_is_rate_limited() -> Digest {
     let mut victim = Victim::new();
     let mut answers = 0;
     for _ in 0..1000 {
@@ -327,11 +327,12 @@ fn attack_icmp_flood_is_rate_limited() {
     let mib = victim.machine.mib();
     let held_back = mib.get(IcmpMib::OutRateLimitHost) + mib.get(IcmpMib::OutRateLimitGlobal);
     assert_eq!(held_back, 1000 - answers as u64);
-    victim.finish();
+    assert_eq!(mib.drops(DropReason::RateLimited), held_back);
+    victim.finish()
 }
 
-#[test]
-fn attack_receive_flood_is_bounded_by_the_socket() {
+stepped!(attack_receive_flood_is_bounded_by_the_socket);
+fn attack_receive_flood_is_bounded_by_the_socket() -> Digest {
     let mut victim = Victim::new();
     for _ in 0..2000 {
         victim.dev.deliver([ip(&good())]);
@@ -342,11 +343,11 @@ fn attack_receive_flood_is_bounded_by_the_socket() {
     assert!(held <= 212_992 + 4096, "{held} bytes");
     assert!(victim.machine.mib().get(UdpMib::RcvbufErrors) > 1500);
     drop(sk);
-    victim.finish();
+    victim.finish()
 }
 
-#[test]
-fn attack_unresolved_neighbour_queue_is_bounded() {
+stepped!(attack_unresolved_neighbour_queue_is_bounded);
+fn attack_unresolved_neighbour_queue_is_bounded() -> Digest {
     let mut victim = Victim::new();
     let fd = udp(&mut victim.cx, LOCAL, 4000);
     let to = crate::util::addr(Ipv4Addr::new(192, 0, 2, 200), 9);
@@ -369,12 +370,12 @@ fn attack_unresolved_neighbour_queue_is_bounded() {
     assert!(queued > 80 && bytes <= 212_992, "unres_qlen_bytes holds: {queued}, {bytes} bytes");
     let dropped = victim.machine.mib().drops(DropReason::NeighQueueFull);
     assert_eq!(dropped as i64, 300 - queued);
-    victim.finish();
+    victim.finish()
 }
 
+stepped!(no_frame_panics_or_leaks);
 /// Valid frames with bytes changed, cut and added by chance, and chance alone.
-#[test]
-fn no_frame_panics_or_leaks() {
+fn no_frame_panics_or_leaks() -> Digest {
     let mut victim = Victim::new();
     let mut rng = rand_pcg::Pcg64::seed_from_u64(2026);
     let seeds = [
@@ -416,5 +417,5 @@ fn no_frame_panics_or_leaks() {
             assert_eq!(victim.machine.contained_panics(), 0, "round {round}");
         }
     }
-    victim.finish();
+    victim.finish()
 }

@@ -2,6 +2,7 @@
 
 use crate::golden;
 use crate::util::{A, B, Pair, addr, send, udp};
+use sim::Digest;
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::select::FdSets;
 use stack::fs::{
@@ -45,15 +46,15 @@ fn connected(pair: &mut Pair) -> (crate::util::Ends, i32, i32) {
     (ends, client, server)
 }
 
-fn finish(mut pair: Pair, mut ends: crate::util::Ends) {
+fn finish(pair: Pair, mut ends: crate::util::Ends) -> Digest {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn read_write_and_poll_walk_through_the_file() {
+stepped!(read_write_and_poll_walk_through_the_file);
+fn read_write_and_poll_walk_through_the_file() -> Digest {
     let mut pair = Pair::new(21);
     let (mut ends, client, server) = connected(&mut pair);
     assert_eq!(pair.run(&mut ends.a, sys_write(client, b"warm")), Ok(4));
@@ -75,11 +76,11 @@ fn read_write_and_poll_walk_through_the_file() {
     let mut into: [&mut [u8]; 2] = [&mut one, &mut two];
     assert_eq!(pair.run(&mut ends.b, sys_readv(server, &mut into)), Ok(3));
     assert_eq!((one, two[0]), (*b"ab", b'c'));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn several_messages_in_one_call() {
+stepped!(several_messages_in_one_call);
+fn several_messages_in_one_call() -> Digest {
     let mut pair = Pair::new(22);
     let (mut ends, client, server) = connected(&mut pair);
     let datas: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; usize::from(n)]).collect();
@@ -97,6 +98,7 @@ fn several_messages_in_one_call() {
     let mut rooms: Vec<MmsgRecv<'_>> =
         parts.iter_mut().map(|iov| MmsgRecv { iov, control: &mut [] }).collect();
     let got = pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, None)).expect("four");
+    golden::check(&pair.world, "recvmmsg");
     assert_eq!(got.iter().map(|r| r.len).collect::<Vec<_>>(), [0, 0, 1, 2]);
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[3..50], 0)), Ok(47));
     // A receive buffer of 212,992 bytes takes 92 packets of 2,296 and one more.
@@ -111,11 +113,11 @@ fn several_messages_in_one_call() {
     let mut rooms = [MmsgRecv { iov: &mut iov, control: &mut [] }];
     let none = pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, limit));
     assert_eq!(none, Err(Errno::EAGAIN));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn waiting_ends_by_time_by_signal_and_not_at_all_without() {
+stepped!(waiting_ends_by_time_by_signal_and_not_at_all_without);
+fn waiting_ends_by_time_by_signal_and_not_at_all_without() -> Digest {
     let mut pair = Pair::new(23);
     let (mut ends, _client, server) = connected(&mut pair);
     let mut data = [0; 8];
@@ -138,11 +140,11 @@ fn waiting_ends_by_time_by_signal_and_not_at_all_without() {
     let mut fds = [PollFd { fd: server, events: POLLIN, revents: 0 }];
     let limit = Some(Duration::from_millis(7));
     assert_eq!(pair.run(&mut ends.b, sys_poll(&mut fds, limit)), Ok(0));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn peek_and_truncation() {
+stepped!(peek_and_truncation);
+fn peek_and_truncation() -> Digest {
     let mut pair = Pair::new(24);
     let (mut ends, client, server) = connected(&mut pair);
     send(&mut pair, &mut ends.a, client, b"longer than asked", addr(B, 7));
@@ -162,11 +164,11 @@ fn peek_and_truncation() {
     let op = sys_recvmsg(server, &mut into, &mut [], MSG_TRUNC);
     let received = pair.run(&mut ends.b, op).expect("there");
     assert_eq!((received.len, received.flags), (17, MSG_TRUNC));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn control_data_both_ways() {
+stepped!(control_data_both_ways);
+fn control_data_both_ways() -> Digest {
     let mut pair = Pair::new(25);
     let (mut ends, client, server) = connected(&mut pair);
     for name in [IP_PKTINFO, IP_RECVTTL, IP_RECVTOS] {
@@ -197,11 +199,11 @@ fn control_data_both_ways() {
         assert_eq!(find(IP_PKTINFO)[4..8], B.octets());
         assert_eq!(find(IP_PKTINFO)[8..12], B.octets());
     }
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn errors_are_queued_for_who_asks() {
+stepped!(errors_are_queued_for_who_asks);
+fn errors_are_queued_for_who_asks() -> Digest {
     let mut pair = Pair::new(26);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -224,11 +226,11 @@ fn errors_are_queued_for_who_asks() {
     assert_eq!((ee.ee_errno, ee.ee_type, ee.ee_code), (Errno::ECONNREFUSED.0 as u32, 3, 3));
     assert_eq!(&told.data[20..24], B.octets());
     assert_eq!(data[..4], *b"lost");
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn epoll_levels_edges_and_one_shots() {
+stepped!(epoll_levels_edges_and_one_shots);
+fn epoll_levels_edges_and_one_shots() -> Digest {
     let mut pair = Pair::new(27);
     let (mut ends, client, server) = connected(&mut pair);
     let ep = sys_epoll_create1(&mut ends.b, 0).expect("made");
@@ -271,11 +273,11 @@ fn epoll_levels_edges_and_one_shots() {
     sys_close(&mut ends.b, server).expect("open");
     assert_eq!(pair.run(&mut ends.b, sys_epoll_wait(ep, 8, soon)), Ok(vec![]));
     assert_eq!(pair.run(&mut ends.b, sys_epoll_wait(ep, 0, soon)), Err(Errno::EINVAL));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn poll_and_select_see_what_is_there() {
+stepped!(poll_and_select_see_what_is_there);
+fn poll_and_select_see_what_is_there() -> Digest {
     let mut pair = Pair::new(28);
     let (mut ends, client, server) = connected(&mut pair);
     let mut fds = [
@@ -299,11 +301,11 @@ fn poll_and_select_see_what_is_there() {
     assert_eq!(pair.run(&mut ends.b, sys_read(server, &mut data)), Ok(0), "then the end");
     sys_shutdown(&mut ends.a, client, SHUT_WR).expect("connected");
     assert_eq!(pair.run(&mut ends.a, sys_send(client, b"x", 0)), Err(Errno::EPIPE));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn descriptors_are_duplicated_and_the_last_one_closes() {
+stepped!(descriptors_are_duplicated_and_the_last_one_closes);
+fn descriptors_are_duplicated_and_the_last_one_closes() -> Digest {
     let mut pair = Pair::new(29);
     let (mut ends, client, _server) = connected(&mut pair);
     let cx = &mut ends.a;
@@ -319,11 +321,11 @@ fn descriptors_are_duplicated_and_the_last_one_closes() {
         sys_close(cx, fd).expect("open");
     }
     sys_bind(cx, busy, &addr(A, 4000)).expect("the port is free with the last descriptor");
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn errors_as_in_linux() {
+stepped!(errors_as_in_linux);
+fn errors_as_in_linux() -> Digest {
     let mut pair = Pair::new(30);
     let mut ends = pair.ends();
     let cx = &mut ends.a;
@@ -364,11 +366,11 @@ fn errors_as_in_linux() {
     assert_eq!(try_send(&[0; 65_508], 0, Some(addr(B, 7))), Err(Errno::EMSGSIZE));
     assert_eq!(try_send(&[0; 1_473], 0, Some(addr(B, 7))), Err(Errno::EMSGSIZE));
     assert_eq!(try_send(&[0; 1_472], 0, Some(addr(B, 7))), Ok(1_472));
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn broadcast_reaches_everybody_with_leave() {
+stepped!(broadcast_reaches_everybody_with_leave);
+fn broadcast_reaches_everybody_with_leave() -> Digest {
     let mut pair = Pair::new(31);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -390,11 +392,11 @@ fn broadcast_reaches_everybody_with_leave() {
     let (data, _) =
         crate::util::recv(&mut pair, &mut ends.a, own).expect("the sender's machine too");
     assert_eq!(data, b"all");
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn a_reuseport_group_shares_flows_and_keeps_each_on_one_socket() {
+stepped!(a_reuseport_group_shares_flows_and_keeps_each_on_one_socket);
+fn a_reuseport_group_shares_flows_and_keeps_each_on_one_socket() -> Digest {
     let mut pair = Pair::new(32);
     let mut ends = pair.ends();
     let mut servers = Vec::new();
@@ -427,11 +429,11 @@ fn a_reuseport_group_shares_flows_and_keeps_each_on_one_socket() {
     }
     assert_eq!(shares.iter().sum::<usize>(), 80);
     assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn corked_pieces_go_out_as_one_datagram() {
+stepped!(corked_pieces_go_out_as_one_datagram);
+fn corked_pieces_go_out_as_one_datagram() -> Digest {
     let mut pair = Pair::new(33);
     let (mut ends, client, server) = connected(&mut pair);
     assert_eq!(pair.run(&mut ends.a, sys_send(client, b"one ", MSG_MORE)), Ok(4));
@@ -448,11 +450,11 @@ fn corked_pieces_go_out_as_one_datagram() {
     assert_eq!(data, b"held back");
     assert_eq!(pair.run(&mut ends.a, sys_send(client, b"free", 0)), Ok(4));
     assert_eq!(crate::util::recv(&mut pair, &mut ends.b, server).expect("one").0, b"free");
-    finish(pair, ends);
+    finish(pair, ends)
 }
 
-#[test]
-fn every_host_hears_all_hosts_and_the_sender_as_it_asks() {
+stepped!(every_host_hears_all_hosts_and_the_sender_as_it_asks);
+fn every_host_hears_all_hosts_and_the_sender_as_it_asks() -> Digest {
     let mut pair = Pair::new(34);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -471,5 +473,5 @@ fn every_host_hears_all_hosts_and_the_sender_as_it_asks() {
     let loops = uapi::in_::IP_MULTICAST_LOOP;
     sys_setsockopt(&mut ends.a, client, SOL_IP, loops, &int(0)).expect("set");
     assert_eq!(hears(&mut pair, &mut ends), (false, true));
-    finish(pair, ends);
+    finish(pair, ends)
 }

@@ -2,6 +2,7 @@
 
 use crate::golden;
 use crate::util::{A, B, Pair, addr, send, udp};
+use sim::Digest;
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::select::FdSets;
 use stack::fs::{
@@ -25,8 +26,8 @@ fn read(fds: &[i32]) -> FdSets {
     FdSets { read: fds.to_vec(), ..FdSets::default() }
 }
 
-#[test]
-fn select_looks_no_further_than_the_table_goes() {
+stepped!(select_looks_no_further_than_the_table_goes);
+fn select_looks_no_further_than_the_table_goes() -> Digest {
     let mut pair = Pair::new(60);
     let mut cx = pair.on_a();
     let fd = udp(&mut cx, A, 4000);
@@ -54,7 +55,7 @@ fn select_looks_no_further_than_the_table_goes() {
     exit_files(&mut child);
     exit_files(&mut cx);
     drop((child, cx));
-    pair.assert_clean();
+    pair.end()
 }
 
 /// Two tasks of a process, and a socket of each in turn under one descriptor.
@@ -117,25 +118,25 @@ impl Shared {
         bound == Err(Errno::EADDRINUSE)
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Digest {
         let mut data = [0; 8];
         let read = sys_recvfrom(FD, &mut data, MSG_DONTWAIT);
         assert!(self.pair.run(&mut self.other, read).is_ok(), "the new one kept what it got");
-        self.take_back();
+        self.take_back()
     }
 
     /// The end, whatever is in the sockets.
-    fn take_back(mut self) {
+    fn take_back(mut self) -> Digest {
         exit_files(&mut self.other);
         exit_files(&mut self.peer);
-        let Self { mut pair, sleeper, other, peer, .. } = self;
+        let Self { pair, sleeper, other, peer, .. } = self;
         drop((sleeper, other, peer));
-        pair.assert_clean();
+        pair.end()
     }
 }
 
-#[test]
-fn a_sleeping_call_goes_on_with_its_own_socket() {
+stepped!(a_sleeping_call_goes_on_with_its_own_socket);
+fn a_sleeping_call_goes_on_with_its_own_socket() -> Digest {
     let mut shared = Shared::new(61);
     let mut data = [0; 8];
     let mut op = sys_recvfrom(FD, &mut data, 0);
@@ -146,11 +147,11 @@ fn a_sleeping_call_goes_on_with_its_own_socket() {
     drop(op);
     assert_eq!(&data[..len], b"old");
     assert!(!shared.is_held(), "released by the call's end");
-    shared.finish();
+    shared.finish()
 }
 
-#[test]
-fn so_do_read_and_recvmmsg() {
+stepped!(so_do_read_and_recvmmsg);
+fn so_do_read_and_recvmmsg() -> Digest {
     let mut shared = Shared::new(62);
     let mut data = [0; 8];
     let mut op = sys_read(FD, &mut data);
@@ -159,7 +160,7 @@ fn so_do_read_and_recvmmsg() {
     assert_eq!(shared.go_on(&mut op), Ok(3));
     drop(op);
     assert_eq!(&data[..3], b"old");
-    shared.finish();
+    let read = shared.finish();
 
     let mut shared = Shared::new(63);
     let mut buffers = [[0; 8]; 2];
@@ -175,11 +176,11 @@ fn so_do_read_and_recvmmsg() {
     assert_eq!(shared.go_on(&mut op).map(|got| got.len()), Ok(2));
     drop(op);
     assert_eq!(buffers.map(|buffer| [buffer[0], buffer[1], buffer[2]]), [*b"old", *b"2nd"]);
-    shared.finish();
+    [read, shared.finish()].into_iter().collect()
 }
 
-#[test]
-fn a_call_given_up_releases_its_file() {
+stepped!(a_call_given_up_releases_its_file);
+fn a_call_given_up_releases_its_file() -> Digest {
     let mut shared = Shared::new(64);
     let mut data = [0; 8];
     let mut op = sys_recvfrom(FD, &mut data, 0);
@@ -188,11 +189,11 @@ fn a_call_given_up_releases_its_file() {
     assert!(shared.is_held());
     drop(op);
     assert!(!shared.is_held());
-    shared.finish();
+    shared.finish()
 }
 
-#[test]
-fn poll_keeps_what_it_waits_for_and_looks_its_number_up_anew() {
+stepped!(poll_keeps_what_it_waits_for_and_looks_its_number_up_anew);
+fn poll_keeps_what_it_waits_for_and_looks_its_number_up_anew() -> Digest {
     let mut shared = Shared::new(65);
     let mut fds = [PollFd { fd: FD, events: POLLIN, revents: 0 }];
     let mut op = sys_poll(&mut fds, None);
@@ -204,11 +205,11 @@ fn poll_keeps_what_it_waits_for_and_looks_its_number_up_anew() {
     assert_eq!(fds[0].revents, POLLNVAL);
     assert!(!shared.is_held());
     shared.take_number();
-    shared.finish();
+    shared.finish()
 }
 
-#[test]
-fn a_wait_outlives_its_epoll_descriptor() {
+stepped!(a_wait_outlives_its_epoll_descriptor);
+fn a_wait_outlives_its_epoll_descriptor() -> Digest {
     let mut shared = Shared::new(66);
     let ep = sys_epoll_create1(&mut shared.other, 0).expect("made");
     let event = EpollEvent { events: EPOLLIN, data: 9 };
@@ -220,11 +221,11 @@ fn a_wait_outlives_its_epoll_descriptor() {
     shared.pair.world.settle();
     assert_eq!(shared.go_on(&mut op), Ok(vec![event]));
     drop(op);
-    shared.finish();
+    shared.finish()
 }
 
-#[test]
-fn epoll_and_select_walk() {
+stepped!(epoll_and_select_walk);
+fn epoll_and_select_walk() -> Digest {
     let mut shared = Shared::new(67);
     let ep = sys_epoll_create(&mut shared.other, 1).expect("made");
     let event = EpollEvent { events: EPOLLIN, data: 9 };
@@ -245,11 +246,11 @@ fn epoll_and_select_walk() {
     let mut sets = read(&[FD, ep]);
     assert_eq!(shared.pair.run(&mut shared.other, sys_select(&mut sets, None)), Ok(2));
     golden::check(&shared.pair.world, "epoll-select");
-    shared.finish();
+    shared.finish()
 }
 
-#[test]
-fn a_blocked_signal_does_not_end_a_wait() {
+stepped!(a_blocked_signal_does_not_end_a_wait);
+fn a_blocked_signal_does_not_end_a_wait() -> Digest {
     let mut shared = Shared::new(68);
     let ep = sys_epoll_create1(&mut shared.other, 0).expect("made");
     let soon = Some(Duration::from_millis(5));
@@ -258,11 +259,11 @@ fn a_blocked_signal_does_not_end_a_wait() {
     assert_eq!(shared.pair.run(&mut shared.sleeper, blocked), Ok(vec![]), "its time was up");
     let wait = sys_epoll_pwait(ep, 8, soon, false);
     assert_eq!(shared.pair.run(&mut shared.sleeper, wait), Err(Errno::EINTR), "it was kept");
-    shared.take_back();
+    shared.take_back()
 }
 
-#[test]
-fn flags_that_would_do_nothing_are_not_set() {
+stepped!(flags_that_would_do_nothing_are_not_set);
+fn flags_that_would_do_nothing_are_not_set() -> Digest {
     let mut shared = Shared::new(69);
     let cx = &mut shared.other;
     sys_fcntl(cx, FD, F_SETFL, O_ASYNC | O_NONBLOCK).expect("set");
@@ -270,5 +271,5 @@ fn flags_that_would_do_nothing_are_not_set() {
     assert_eq!(flags & (O_ASYNC | O_NONBLOCK), O_NONBLOCK);
     let mut number = 1_i32.to_ne_bytes();
     assert_eq!(sys_ioctl(cx, FD, FIOASYNC, &mut number), Err(Errno::ENOTTY));
-    shared.take_back();
+    shared.take_back()
 }

@@ -27,7 +27,8 @@ impl Names {
     }
 }
 
-fn is_packet(record: &Record) -> bool {
+/// The record is of a packet, not of a span.
+pub fn is_packet(record: &Record) -> bool {
     record.len != 0 || record.dev != 0 || record.link().is_some()
 }
 
@@ -60,14 +61,18 @@ pub fn check(world: &World, name: &str) {
 
 /// Compares a walk, or what a test picked of one, with the golden one.
 pub fn check_walk(walk: &[(u16, Record)], name: &str) {
-    let text = render(walk);
+    check_text(&render(walk), name);
+}
+
+/// Compares a rendered walk, and what stands beside it, with the golden one.
+pub fn check_text(text: &str, name: &str) {
     let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../tools/testing/selftests/walks", name]
         .iter()
         .collect::<PathBuf>()
         .with_extension("txt");
     if std::env::var_os("NETKEEL_BLESS").is_some() {
         std::fs::create_dir_all(file.parent().expect("a file in a folder")).expect("the folder");
-        std::fs::write(&file, &text).expect("the golden walk is written");
+        std::fs::write(&file, text).expect("the golden walk is written");
     }
     let golden = std::fs::read_to_string(&file).unwrap_or_default();
     if golden != text {
@@ -80,7 +85,7 @@ pub fn check_walk(walk: &[(u16, Record)], name: &str) {
              golden:\n  {}\nseen:\n  {}",
             at + 1,
             show(&golden),
-            show(&text)
+            show(text)
         );
     }
 }

@@ -3,7 +3,7 @@
 use crate::golden::{self, assert_order};
 use crate::testdev::{TestDev, frame};
 use crate::util::{A, B, Pair, addr, recv, send, udp};
-use sim::{MachineSpec, World};
+use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
@@ -40,7 +40,7 @@ struct Router {
 
 impl Router {
     fn new() -> Self {
-        let mut world = World::new(5);
+        let mut world = World::recorded(5);
         let machine = world.machine(&MachineSpec::default());
         let mut cx = world.task_cx(&machine, CpuId(0));
         let near = TestDev::add(&mut cx, LOCAL, 100);
@@ -61,8 +61,8 @@ impl Router {
     }
 }
 
-#[test]
-fn a_router_takes_one_from_the_time_to_live() {
+stepped!(a_router_takes_one_from_the_time_to_live);
+fn a_router_takes_one_from_the_time_to_live() -> Digest {
     let mut router = Router::new();
     let packet = frame::udp((frame::PEER, 5000), (FAR, 7), b"through");
     router.world.watch(WalkFilter::default());
@@ -78,11 +78,11 @@ fn a_router_takes_one_from_the_time_to_live() {
     assert_eq!(mib.get(IpMib::ForwDatagrams), 1);
     assert_eq!(mib.get(IpMib::OutRequests), 0, "this machine asked for nothing to be sent");
     drop(router.cx);
-    assert_eq!(router.world.live_skbs(), 0);
+    router.world.end()
 }
 
-#[test]
-fn a_router_tells_the_sender_what_did_not_get_through() {
+stepped!(a_router_tells_the_sender_what_did_not_get_through);
+fn a_router_tells_the_sender_what_did_not_get_through() -> Digest {
     let mut router = Router::new();
     let error = |frames: Vec<Vec<u8>>| {
         assert_eq!(frames.len(), 1, "one error");
@@ -113,7 +113,7 @@ fn a_router_tells_the_sender_what_did_not_get_through() {
     assert_eq!(error(router.near.sent()), (3, 4, 600), "fragmentation needed, and the MTU");
     assert_eq!(router.far.sent().len(), 0);
     drop(router.cx);
-    assert_eq!(router.world.live_skbs(), 0);
+    router.world.end()
 }
 
 /// Notes where it was called; drops where told.
@@ -130,8 +130,8 @@ impl NfHook for Probe {
     }
 }
 
-#[test]
-fn hooks_run_by_priority_at_all_five_points() {
+stepped!(hooks_run_by_priority_at_all_five_points);
+fn hooks_run_by_priority_at_all_five_points() -> Digest {
     use NfInetHook::{Forward, LocalIn, LocalOut, PostRouting, PreRouting};
     let mut router = Router::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -170,11 +170,11 @@ fn hooks_run_by_priority_at_all_five_points() {
     assert_eq!(take(), []);
     assert_eq!(router.far.sent().len(), 1);
     drop(router.cx);
-    assert_eq!(router.world.live_skbs(), 0);
+    router.world.end()
 }
 
-#[test]
-fn a_sender_hears_of_a_hook_that_drops() {
+stepped!(a_sender_hears_of_a_hook_that_drops);
+fn a_sender_hears_of_a_hook_that_drops() -> Digest {
     let mut pair = Pair::new(51);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -188,11 +188,11 @@ fn a_sender_hears_of_a_hook_that_drops() {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn routes_by_prefix_metric_and_gateway() {
+stepped!(routes_by_prefix_metric_and_gateway);
+fn routes_by_prefix_metric_and_gateway() -> Digest {
     let mut router = Router::new();
     let cx = &mut router.cx;
     let net = |a, b, c, d| u32::from(Ipv4Addr::new(a, b, c, d));
@@ -216,12 +216,12 @@ fn routes_by_prefix_metric_and_gateway() {
     router.forward(&frame::udp((frame::PEER, 1), (Ipv4Addr::new(9, 9, 9, 9), 7), b""));
     assert_eq!(router.far.sent().len(), 1, "the lower metric wins");
     drop(router.cx);
-    assert_eq!(router.world.live_skbs(), 0);
+    router.world.end()
 }
 
-#[test]
-fn the_source_is_chosen_by_route_and_subnet() {
-    let mut pair = Pair::new(52);
+stepped!(the_source_is_chosen_by_route_and_subnet);
+fn the_source_is_chosen_by_route_and_subnet() -> Digest {
+    let pair = Pair::new(52);
     let mut ends = pair.ends();
     let dev = Arc::clone(pair.a.tables().net.dev_by_name("eth0").expect("there"));
     let second = Ipv4Addr::new(192, 0, 2, 50);
@@ -246,13 +246,13 @@ fn the_source_is_chosen_by_route_and_subnet() {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
+stepped!(a_neighbour_is_reachable_then_stale_then_probed_then_forgotten);
 /// RFC 4861 section 7.3.2, at Linux's times.
-#[test]
-fn a_neighbour_is_reachable_then_stale_then_probed_then_forgotten() {
-    let mut world = World::new(8);
+fn a_neighbour_is_reachable_then_stale_then_probed_then_forgotten() -> Digest {
+    let mut world = World::recorded(8);
     let machine = world.machine(&MachineSpec::default());
     let mut cx = world.task_cx(&machine, CpuId(0));
     let dev = TestDev::add(&mut cx, LOCAL, 100);
@@ -310,11 +310,11 @@ fn a_neighbour_is_reachable_then_stale_then_probed_then_forgotten() {
     assert_eq!(machine.mib().get(IcmpMib::InDestUnreachs), 1, "by ICMP, to itself");
     exit_files(&mut cx);
     drop(cx);
-    assert_eq!(world.live_skbs(), 0);
+    world.end()
 }
 
-#[test]
-fn a_connected_sender_gets_ehostunreach_for_a_silent_neighbour() {
+stepped!(a_connected_sender_gets_ehostunreach_for_a_silent_neighbour);
+fn a_connected_sender_gets_ehostunreach_for_a_silent_neighbour() -> Digest {
     let mut pair = Pair::new(53);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -332,11 +332,11 @@ fn a_connected_sender_gets_ehostunreach_for_a_silent_neighbour() {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn a_changed_address_is_learnt_from_gratuitous_arp() {
+stepped!(a_changed_address_is_learnt_from_gratuitous_arp);
+fn a_changed_address_is_learnt_from_gratuitous_arp() -> Digest {
     let mut pair = Pair::new(54);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -358,11 +358,11 @@ fn a_changed_address_is_learnt_from_gratuitous_arp() {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn ping_is_answered_and_timestamps_too() {
+stepped!(ping_is_answered_and_timestamps_too);
+fn ping_is_answered_and_timestamps_too() -> Digest {
     let mut router = Router::new();
     let ping = frame::icmp(8, 0, [0x12, 0x34, 0, 7], b"abcdefgh");
     router.world.watch(WalkFilter::default());
@@ -382,11 +382,11 @@ fn ping_is_answered_and_timestamps_too() {
     let sent = router.near.sent();
     assert_eq!((sent[0][34], &sent[0][42..46]), (14, &[9; 4][..]), "its own time comes back");
     drop(router.cx);
-    assert_eq!(router.world.live_skbs(), 0);
+    router.world.end()
 }
 
-#[test]
-fn a_failed_change_of_routes_changes_nothing() {
+stepped!(a_failed_change_of_routes_changes_nothing);
+fn a_failed_change_of_routes_changes_nothing() -> Digest {
     let mut router = Router::new();
     let before = router.machine.tables().net.fib.dump();
     let cx = &mut router.cx;
@@ -395,10 +395,14 @@ fn a_failed_change_of_routes_changes_nothing() {
     assert_eq!(fib_new_route(cx, 1, 24, FibInfo::default()), Err(Errno::EINVAL));
     assert_eq!(fib_del_route(cx, 0, 0, |_| true), Err(Errno::ESRCH));
     assert_eq!(router.machine.tables().net.fib.dump(), before);
+    router.forward(&frame::udp((frame::PEER, 5000), (FAR, 7), b"as before"));
+    assert_eq!(router.far.sent().len(), 1);
+    drop(router.cx);
+    router.world.end()
 }
 
-#[test]
-fn dont_route_keeps_to_the_link() {
+stepped!(dont_route_keeps_to_the_link);
+fn dont_route_keeps_to_the_link() -> Digest {
     let mut pair = Pair::new(55);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -413,5 +417,5 @@ fn dont_route_keeps_to_the_link() {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }

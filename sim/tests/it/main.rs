@@ -1,15 +1,28 @@
 //! Whole machines in a world.
 
+#[macro_use]
+mod stepped;
+
 mod bad_input;
 mod calls;
+mod drops;
 mod files;
 mod golden;
+mod gro;
 mod igb;
 mod ip;
+mod links;
+mod lone;
 mod neigh;
+mod panics;
+mod queues;
 mod routed;
 mod seed;
+mod settings;
 mod sockets;
 mod testdev;
 mod udp;
 mod util;
+mod walks;
+mod walks_igb;
+mod walks_tun;

@@ -2,17 +2,18 @@
 
 use crate::testdev::{TestDev, frame};
 use crate::util::{addr, udp};
-use sim::{MachineSpec, World};
+use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::devinet::update_devconf;
-use stack::net::socket::sys_sendto;
+use stack::net::socket::{sys_connect, sys_getsockopt, sys_sendto};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-use uapi::socket::{MSG_CONFIRM, MSG_PROBE};
+use uapi::socket::{MSG_CONFIRM, MSG_PROBE, SO_ERROR, SOL_SOCKET};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 6, 6];
@@ -30,7 +31,7 @@ struct Link {
 
 impl Link {
     fn new() -> Self {
-        let mut world = World::new(9);
+        let mut world = World::recorded(9);
         let machine = world.machine(&MachineSpec::default());
         let mut cx = world.task_cx(&machine, CpuId(0));
         let dev = TestDev::add(&mut cx, LOCAL, 100);
@@ -85,16 +86,16 @@ impl Link {
         link
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Digest {
         exit_files(&mut self.cx);
         let Self { world, cx, .. } = self;
         drop(cx);
-        assert_eq!(world.live_skbs(), 0);
+        world.end()
     }
 }
 
-#[test]
-fn another_address_within_locktime_changes_nothing() {
+stepped!(another_address_within_locktime_changes_nothing);
+fn another_address_within_locktime_changes_nothing() -> Digest {
     let mut link = Link::probed();
     link.hear(REPLY, OTHER_MAC, LOCAL, TestDev::MAC);
     assert_eq!(link.entry(), Some(("PROBE", frame::PEER_MAC)), "it was not the one asked");
@@ -105,11 +106,11 @@ fn another_address_within_locktime_changes_nothing() {
     link.run_ms(1_100);
     link.hear(REPLY, OTHER_MAC, LOCAL, TestDev::MAC);
     assert_eq!(link.entry(), Some(("REACHABLE", OTHER_MAC)));
-    link.finish();
+    link.finish()
 }
 
-#[test]
-fn the_same_answer_does_not_lock_the_entry() {
+stepped!(the_same_answer_does_not_lock_the_entry);
+fn the_same_answer_does_not_lock_the_entry() -> Digest {
     let mut link = Link::reachable();
     for _ in 0..4 {
         link.run_ms(500);
@@ -118,43 +119,46 @@ fn the_same_answer_does_not_lock_the_entry() {
     link.run_ms(100);
     link.hear(REPLY, OTHER_MAC, LOCAL, TestDev::MAC);
     assert_eq!(link.entry(), Some(("REACHABLE", OTHER_MAC)), "last changed two seconds ago");
-    link.finish();
+    link.finish()
 }
 
-#[test]
-fn hearsay_of_what_is_known_changes_no_state() {
+stepped!(hearsay_of_what_is_known_changes_no_state);
+fn hearsay_of_what_is_known_changes_no_state() -> Digest {
     let mut link = Link::probed();
     link.hear(REQUEST, frame::PEER_MAC, LOCAL, [0; 6]);
     assert_eq!(link.entry(), Some(("PROBE", frame::PEER_MAC)));
     link.hear(REQUEST, OTHER_MAC, LOCAL, [0; 6]);
     assert_eq!(link.entry(), Some(("STALE", OTHER_MAC)), "who asks has that address now");
-    link.finish();
+    link.finish()
 }
 
-#[test]
-fn a_gratuitous_reply_names_its_address_twice() {
-    for (tha, learnt) in [(OTHER_MAC, true), ([0; 6], false), ([0xff; 6], false)] {
+stepped!(a_gratuitous_reply_names_its_address_twice);
+fn a_gratuitous_reply_names_its_address_twice() -> Digest {
+    let gratuitous = [(OTHER_MAC, true), ([0; 6], false), ([0xff; 6], false)];
+    let replies = gratuitous.into_iter().map(|(tha, learnt)| {
         let mut link = Link::reachable();
         // Within locktime only a gratuitous message may replace the address.
         link.hear(REPLY, OTHER_MAC, frame::PEER, tha);
         let mac = if learnt { OTHER_MAC } else { frame::PEER_MAC };
         assert_eq!(link.entry(), Some(("REACHABLE", mac)), "{tha:?}");
-        link.finish();
-    }
+        link.finish()
+    });
     // Nor is one made an entry of, unless the device accepts such.
-    for accept in [false, true] {
+    let requests = [false, true].into_iter().map(|accept| {
         let mut link = Link::new();
         let id = link.dev.dev().ifindex;
         update_devconf(&mut link.cx, id, |cnf| cnf.arp_accept = accept).expect("there");
         link.hear(REQUEST, OTHER_MAC, frame::PEER, [0; 6]);
         assert_eq!(link.entry(), accept.then_some(("STALE", OTHER_MAC)));
-        link.finish();
-    }
+        link.finish()
+    });
+    replies.chain(requests).collect()
 }
 
-#[test]
-fn a_sender_who_knows_confirms_the_neighbour() {
-    for (flags, after) in [(0, "PROBE"), (MSG_CONFIRM, "REACHABLE")] {
+stepped!(a_sender_who_knows_confirms_the_neighbour);
+fn a_sender_who_knows_confirms_the_neighbour() -> Digest {
+    let cases = [(0, "PROBE"), (MSG_CONFIRM, "REACHABLE")];
+    let confirmed = cases.into_iter().map(|(flags, after)| {
         let mut link = Link::reachable();
         link.run_ms(50_000);
         link.send(0);
@@ -169,6 +173,47 @@ fn a_sender_who_knows_confirms_the_neighbour() {
         link.run_ms(2_100);
         assert_eq!(link.entry().map(|entry| entry.0), Some(after));
         assert_eq!(link.dev.sent().len(), usize::from(flags == 0), "asked, or not");
-        link.finish();
-    }
+        link.finish()
+    });
+    confirmed.collect()
+}
+
+stepped!(a_neighbour_that_a_route_keeps_is_collected_too);
+/// Neither a routing decision nor a connected socket that keeps it for its packets keeps a neighbour from being
+/// forgotten; whoever sends there next finds another.
+fn a_neighbour_that_a_route_keeps_is_collected_too() -> Digest {
+    let kept_by = [false, true].into_iter().map(|connected| {
+        let mut link = Link::new();
+        update_sysctls(&mut link.cx, |sysctl| sysctl.neigh.gc_thresh1 = 0);
+        if connected {
+            sys_connect(&mut link.cx, link.fd, &addr(frame::PEER, 9)).expect("has a route");
+        }
+        link.send(0);
+        link.run_ms(4_000);
+        assert_eq!(link.entry().map(|entry| entry.0), Some("FAILED"));
+        link.run_ms(16_000);
+        assert_eq!(link.entry(), None, "failed, it goes at the next look");
+        option_error(&mut link);
+
+        for round in 0..2 {
+            link.send(0);
+            link.dev.sent();
+            link.hear(REPLY, frame::PEER_MAC, LOCAL, TestDev::MAC);
+            assert_eq!(link.entry(), Some(("REACHABLE", frame::PEER_MAC)), "round {round}");
+            let sent = link.dev.sent();
+            assert_eq!(sent.len(), 1, "what waited went");
+            assert_eq!(sent[0][..6], frame::PEER_MAC);
+            link.run_ms(50_000);
+            assert_eq!(link.entry().map(|entry| entry.0), Some("STALE"), "not yet");
+            link.run_ms(90_000);
+            assert_eq!(link.entry(), None, "unused for gc_stale_time");
+        }
+        link.finish()
+    });
+    kept_by.collect()
+}
+
+/// Takes the error that an unanswered request left at a connected socket.
+fn option_error(link: &mut Link) {
+    sys_getsockopt(&mut link.cx, link.fd, SOL_SOCKET, SO_ERROR).expect("an option");
 }

@@ -2,7 +2,7 @@
 
 use crate::testdev::{TestDev, frame};
 use crate::util::{A, B, Pair, addr, recv, send, udp};
-use sim::{MachineSpec, World};
+use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
@@ -50,8 +50,8 @@ impl NfHook for Leaving {
     }
 }
 
-#[test]
-fn control_messages_set_priority_and_mark_of_their_packet() {
+stepped!(control_messages_set_priority_and_mark_of_their_packet);
+fn control_messages_set_priority_and_mark_of_their_packet() -> Digest {
     let mut pair = Pair::new(70);
     let mut ends = pair.ends();
     let seen = Arc::new(Leaving::default());
@@ -81,11 +81,11 @@ fn control_messages_set_priority_and_mark_of_their_packet() {
     assert_eq!(told(&[(SOL_SOCKET, SO_MARK, 0)]), (TC_PRIO_INTERACTIVE, 0));
     exit_files(&mut ends.a);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn a_full_backlog_drops() {
+stepped!(a_full_backlog_drops);
+fn a_full_backlog_drops() -> Digest {
     let mut pair = Pair::new(71);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -114,7 +114,7 @@ fn a_full_backlog_drops() {
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }
 
 /// A machine whose card takes nothing, and whose queue holds two packets and the one tried first.
@@ -128,7 +128,7 @@ struct Stopped {
 
 impl Stopped {
     fn new() -> Self {
-        let mut world = World::new(7);
+        let mut world = World::recorded(7);
         let machine = world.machine(&MachineSpec::default());
         let mut cx = world.task_cx(&machine, CpuId(0));
         let dev = TestDev::add(&mut cx, A, 2);
@@ -160,7 +160,7 @@ impl Stopped {
         (mib.get(UdpMib::OutDatagrams), mib.get(UdpMib::SndbufErrors))
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Digest {
         self.cx.enter_call();
         let dev = self.dev.dev();
         self.cx.local_bh_disable(|bh| dev.netif_wake_subqueue(bh, 0));
@@ -168,12 +168,12 @@ impl Stopped {
         exit_files(&mut self.cx);
         let Self { world, cx, .. } = self;
         drop(cx);
-        assert_eq!(world.live_skbs(), 0);
+        world.end()
     }
 }
 
-#[test]
-fn a_drop_by_the_queue_is_told_to_who_asks_for_errors() {
+stepped!(a_drop_by_the_queue_is_told_to_who_asks_for_errors);
+fn a_drop_by_the_queue_is_told_to_who_asks_for_errors() -> Digest {
     let mut one = Stopped::new();
     for _ in 0..3 {
         assert_eq!(one.send(b"queued", 0), Ok(6));
@@ -198,11 +198,11 @@ fn a_drop_by_the_queue_is_told_to_who_asks_for_errors() {
         "the option is set all the same"
     );
     assert_eq!(one.counts(), (3, 5));
-    one.finish();
+    one.finish()
 }
 
-#[test]
-fn only_want_of_room_counts_as_a_send_buffer_error() {
+stepped!(only_want_of_room_counts_as_a_send_buffer_error);
+fn only_want_of_room_counts_as_a_send_buffer_error() -> Digest {
     let mut one = Stopped::new();
     one.set((SOL_SOCKET, SO_SNDBUF), 1).expect("set");
     let mut sent = 0;
@@ -217,11 +217,11 @@ fn only_want_of_room_counts_as_a_send_buffer_error() {
     one.set((SOL_SOCKET, SO_SNDBUF), 1 << 20).expect("set");
     assert_eq!(one.send(b"x", 0), Err(Errno::EPERM));
     assert_eq!(one.counts(), (out, errors));
-    one.finish();
+    one.finish()
 }
 
-#[test]
-fn settings_bound_the_buffers() {
+stepped!(settings_bound_the_buffers);
+fn settings_bound_the_buffers() -> Digest {
     let mut pair = Pair::new(72);
     let mut cx = pair.on_a();
     update_sysctls(&mut cx, |sysctl| {
@@ -255,11 +255,11 @@ fn settings_bound_the_buffers() {
     }
     exit_files(&mut cx);
     drop(cx);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn the_port_range_is_what_bind_chooses_from() {
+stepped!(the_port_range_is_what_bind_chooses_from);
+fn the_port_range_is_what_bind_chooses_from() -> Digest {
     let pair = Pair::new(75);
     let mut cx = pair.on_a();
     update_sysctls(&mut cx, |sysctl| sysctl.ip_local_port_range = (40_000, 40_002));
@@ -273,10 +273,12 @@ fn the_port_range_is_what_bind_chooses_from() {
     assert_eq!(ports, [40_000, 40_001, 40_002]);
     assert_eq!(bind(), Err(Errno::EADDRINUSE), "all taken");
     exit_files(&mut cx);
+    drop(cx);
+    pair.end()
 }
 
-#[test]
-fn a_full_cpu_backlog_drops() {
+stepped!(a_full_cpu_backlog_drops);
+fn a_full_cpu_backlog_drops() -> Digest {
     let mut pair = Pair::new(76);
     let mut cx = pair.on_a();
     update_sysctls(&mut cx, |sysctl| sysctl.netdev_max_backlog = 2);
@@ -297,11 +299,11 @@ fn a_full_cpu_backlog_drops() {
     assert_eq!((heard, dropped), (3, 5), "one more than the limit, as Linux counts");
     exit_files(&mut cx);
     drop(cx);
-    pair.assert_clean();
+    pair.end()
 }
 
-#[test]
-fn unknown_options_are_counted() {
+stepped!(unknown_options_are_counted);
+fn unknown_options_are_counted() -> Digest {
     let pair = Pair::new(73);
     let mut cx = pair.on_a();
     let fd = udp(&mut cx, A, 4000);
@@ -314,10 +316,12 @@ fn unknown_options_are_counted() {
     assert_eq!(sys_setsockopt(&mut cx, fd, SOL_SOCKET, SO_MARK, &[]), Err(Errno::EINVAL));
     assert_eq!(count(), 3, "known, but not so");
     exit_files(&mut cx);
+    drop(cx);
+    pair.end()
 }
 
-#[test]
-fn fragments_that_timed_out_elsewhere_are_no_error() {
+stepped!(fragments_that_timed_out_elsewhere_are_no_error);
+fn fragments_that_timed_out_elsewhere_are_no_error() -> Digest {
     let mut pair = Pair::new(74);
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
@@ -345,5 +349,5 @@ fn fragments_that_timed_out_elsewhere_are_no_error() {
     drop(sk);
     exit_files(&mut ends.a);
     drop(ends);
-    pair.assert_clean();
+    pair.end()
 }

@@ -5,6 +5,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::irq::{IrqLine, IrqReturn};
 use stack::kernel::machine::{Machine, request_irq};
 use stack::net::core::dev::device::DeviceSpec;
+use stack::net::core::dev::tx::dev_kfree_skb_irq;
 use stack::net::core::dev::{
     LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, dev_open,
     napi_complete, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
@@ -34,6 +35,14 @@ pub struct TestDev {
     pub irq_in_poll: AtomicBool,
     /// The next poll panics.
     pub panic_in_poll: AtomicBool,
+    /// The poll that takes the last of so many frames panics after it; zero: none does.
+    pub panic_after: AtomicU32,
+    /// So many of the next transmissions panic.
+    pub panic_in_xmit: AtomicU32,
+    /// What was sent is freed by NET_TX_SOFTIRQ.
+    pub free_by_softirq: AtomicBool,
+    /// Frames that came in when there was no memory for them.
+    pub no_memory: AtomicU32,
     /// Polls made.
     pub polls: AtomicU32,
     /// CPUs on which polls ran.
@@ -48,6 +57,16 @@ struct Poll(Arc<TestDev>);
 impl TestDev {
     /// A device with an address, up, on a machine.
     pub fn add(cx: &mut TaskCx, addr: Ipv4Addr, tx_queue_len: u32) -> Arc<Self> {
+        Self::with_queues(cx, addr, tx_queue_len, 1)
+    }
+
+    /// The same with several transmit queues.
+    pub fn with_queues(
+        cx: &mut TaskCx,
+        addr: Ipv4Addr,
+        tx_queue_len: u32,
+        tx_queues: u16,
+    ) -> Arc<Self> {
         let this = Arc::new(Self::default());
         let spec = DeviceSpec {
             name: "test%d".to_owned(),
@@ -56,7 +75,7 @@ impl TestDev {
             flags: uapi::if_::IFF_BROADCAST | uapi::if_::IFF_MULTICAST,
             kind: uapi::if_arp::ARPHRD_ETHER,
             features: NetdevFeatures::RXCSUM | NetdevFeatures::GRO,
-            tx_queues: 1,
+            tx_queues,
             tx_queue_len,
         };
         let ops = Arc::new(Ops(Arc::clone(&this)));
@@ -101,6 +120,12 @@ impl TestDev {
         Arc::clone(self.dev.lock().expect("no panic under it").as_ref().expect("registered"))
     }
 
+    fn count_down(&self) {
+        let left = self.panic_after.load(Ordering::Relaxed);
+        self.panic_after.store(left.saturating_sub(1), Ordering::Relaxed);
+        assert_ne!(left, 1, "told to panic");
+    }
+
     /// What was sent.
     pub fn sent(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *self.tx.lock().expect("no panic under it"))
@@ -119,13 +144,21 @@ impl NetDeviceOps for Ops {
         _: u16,
         skb: Skb,
     ) -> Result<(), Skb> {
-        let busy = &self.0.busy;
-        if busy.load(Ordering::Relaxed) > 0 {
-            busy.fetch_sub(1, Ordering::Relaxed);
+        let take_one = |left: &AtomicU32| {
+            let before = left.load(Ordering::Relaxed);
+            left.store(before.saturating_sub(1), Ordering::Relaxed);
+            before != 0
+        };
+        assert!(!take_one(&self.0.panic_in_xmit), "told to panic");
+        if take_one(&self.0.busy) {
             return Err(skb);
         }
         self.0.tx.lock().expect("no panic under it").push(skb.data().to_vec());
-        consume_skb(cx, skb);
+        if self.0.free_by_softirq.load(Ordering::Relaxed) {
+            dev_kfree_skb_irq(cx, skb);
+        } else {
+            consume_skb(cx, skb);
+        }
         Ok(())
     }
     fn ndo_get_stats64(&self) -> LinkStats {
@@ -151,11 +184,14 @@ impl NapiPoll for Poll {
             let next = this.rx.lock().expect("no panic under it").pop_front().or(endless);
             let Some(frame) = next else { break };
             work += 1;
-            let skb = netdev_alloc_skb(cx, dev.ifindex, frame.len());
-            let mut skb = skb.expect("memory for a test's frames");
+            let Some(mut skb) = netdev_alloc_skb(cx, dev.ifindex, frame.len()) else {
+                this.no_memory.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
             eth_type_trans(cx, &mut skb, &dev);
             napi_gro_receive(cx, skb, &dev);
+            this.count_down();
         }
         if work < budget {
             let _again_or_done = napi_complete(cx, napi);

@@ -1,10 +1,11 @@
 //! UDP between two machines.
 
 use crate::util::{A, B, Pair, addr, recv, send, udp};
+use sim::Digest;
 use stack::fs::exit_files;
 
-#[test]
-fn a_datagram_and_its_answer() {
+stepped!(a_datagram_and_its_answer);
+fn a_datagram_and_its_answer() -> Digest {
     let mut pair = Pair::new(1);
     let (mut on_a, mut on_b) = (pair.on_a(), pair.on_b());
     let client = udp(&mut on_a, A, 4000);
@@ -19,5 +20,5 @@ fn a_datagram_and_its_answer() {
     exit_files(&mut on_a);
     exit_files(&mut on_b);
     drop((on_a, on_b));
-    pair.assert_clean();
+    pair.end()
 }

@@ -1,7 +1,7 @@
 //! What every test of a world needs.
 
 use drivers::net::ethernet::intel::igb::IgbOptions;
-use sim::{LinkSpec, MachineSpec, World};
+use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
@@ -37,7 +37,7 @@ impl Pair {
     }
 
     pub fn with(seed: u64, link: LinkSpec, cpus: u8) -> Self {
-        let mut world = World::new(seed);
+        let mut world = World::recorded(seed);
         let spec = MachineSpec { cpus, ..MachineSpec::default() };
         let (a, b) = (world.machine(&spec), world.machine(&spec));
         world.wire(link, [(&a, A), (&b, B)]).expect("fresh machines take a device each");
@@ -46,7 +46,7 @@ impl Pair {
 
     /// Two machines with an igb card each, as many queues as CPUs.
     pub fn igb(seed: u64, link: LinkSpec, cpus: u8) -> Self {
-        let mut world = World::new(seed);
+        let mut world = World::recorded(seed);
         let spec = MachineSpec { cpus, ..MachineSpec::default() };
         let (a, b) = (world.machine(&spec), world.machine(&spec));
         let options = IgbOptions::default();
@@ -69,10 +69,9 @@ impl Pair {
         self.world.block_on(cx, &mut op, Duration::from_secs(600)).expect("the call ends")
     }
 
-    /// Nothing is left on either machine.
-    pub fn assert_clean(&mut self) {
-        self.world.settle();
-        assert_eq!(self.world.live_skbs(), 0, "packets left");
+    /// The end: nothing is left on either machine.
+    pub fn end(self) -> Digest {
+        self.world.end()
     }
 }
 

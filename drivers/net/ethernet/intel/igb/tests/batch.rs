@@ -25,8 +25,8 @@ fn xmit(bh: &mut BhCx<'_>, dev: &Arc<NetDevice>, queue: u16, len: usize) -> bool
     }
 }
 
-#[test]
-fn two_queues_in_one_batch_lose_nothing() {
+stepped!(two_queues_in_one_batch_lose_nothing);
+fn two_queues_in_one_batch_lose_nothing() -> u64 {
     let mut pair = Pair::new(cpus(2), ONE());
     let before = pair.b.stat("rx_packets");
     let dev = Arc::clone(&pair.a.dev);
@@ -43,11 +43,11 @@ fn two_queues_in_one_batch_lose_nothing() {
     }
     assert_eq!(pair.b.stat("rx_packets") - before, 800);
     assert_eq!(pair.a.m.live_skbs(), 0, "all have ended");
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn a_ring_that_a_batch_fills_opens_again() {
+stepped!(a_ring_that_a_batch_fills_opens_again);
+fn a_ring_that_a_batch_fills_opens_again() -> u64 {
     let small = IgbOptions { tx_ring: 80, itr: 0, ..IgbOptions::default() };
     let mut pair = Pair::new(Setup { options: small, ..ONE() }, ONE());
     let before = pair.b.stat("rx_packets");
@@ -66,11 +66,11 @@ fn a_ring_that_a_batch_fills_opens_again() {
         assert!(!dev.tx_queues[0].stopped());
     }
     assert_eq!(pair.b.stat("rx_packets") - before, sent);
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn the_byte_limit_closes_a_queue_within_a_frame() {
+stepped!(the_byte_limit_closes_a_queue_within_a_frame);
+fn the_byte_limit_closes_a_queue_within_a_frame() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     pair.a.bus.hold_doorbells();
     let dev = Arc::clone(&pair.a.dev);
@@ -85,9 +85,10 @@ fn the_byte_limit_closes_a_queue_within_a_frame() {
     pair.a.bus.release_doorbells();
     pair.settle();
     assert!(!dev.tx_queues[0].stopped(), "what was sent is known to have been queued");
-    pair.end();
+    pair.end()
 }
 
+// Threads are as they are: not twice.
 #[test]
 fn senders_and_cleaner_on_two_threads_do_not_miss_each_other() {
     // One queue, cleaned on CPU 0 and filled from both, in a ring that is full most of the time.
@@ -122,5 +123,5 @@ fn senders_and_cleaner_on_two_threads_do_not_miss_each_other() {
     assert!(!queue.stopped() && queue.qdisc().qlen() == 0, "stopped for good");
     assert!(sent > 1000, "{sent}");
     assert_eq!(pair.a.stat("tx_queue_0_packets") - before, sent);
-    pair.end();
+    let _as_it_came = pair.end();
 }

@@ -10,8 +10,8 @@ fn names(host: &Host) -> Vec<String> {
     host.m.tables().irqs.iter().flatten().map(|desc| desc.name.clone()).collect()
 }
 
-#[test]
-fn one_vector_a_queue_pair_and_one_for_the_link() {
+stepped!(one_vector_a_queue_pair_and_one_for_the_link);
+fn one_vector_a_queue_pair_and_one_for_the_link() -> u64 {
     let mut pair = Pair::new(cpus(2), ONE());
     assert_eq!(names(&pair.a), ["eth0", "eth0-TxRx-0", "eth0-TxRx-1"]);
     for n in 0..2 {
@@ -22,11 +22,12 @@ fn one_vector_a_queue_pair_and_one_for_the_link() {
     dev_close(&mut pair.a.cx, &pair.a.dev);
     assert!(names(&pair.a).is_empty());
     assert!(pair.a.bus.lines.lock().unwrap().is_empty());
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn without_msix_one_message_serves_and_without_that_the_pin() {
+stepped!(without_msix_one_message_serves_and_without_that_the_pin);
+fn without_msix_one_message_serves_and_without_that_the_pin() -> Vec<u64> {
+    let mut digests = Vec::new();
     for refuse_msi in [false, true] {
         let plain = Setup { refuse_msix: true, refuse_msi, ..cpus(4) };
         let mut pair = Pair::new(plain, plain);
@@ -51,12 +52,13 @@ fn without_msix_one_message_serves_and_without_that_the_pin() {
         pair.wire.set_carrier(hw::wire::Carrier::Up);
         pair.settle();
         assert!(pair.a.dev.carrier());
-        pair.end();
+        digests.push(pair.end());
     }
+    digests
 }
 
-#[test]
-fn a_bus_that_refuses_msix_only_when_it_matters_leaves_one_queue() {
+stepped!(a_bus_that_refuses_msix_only_when_it_matters_leaves_one_queue);
+fn a_bus_that_refuses_msix_only_when_it_matters_leaves_one_queue() -> u64 {
     let mut pair = Pair::cold(cpus(4), ONE());
     assert_eq!(pair.a.dev.tx_queues.len(), 4);
     pair.a.bus.refuse_msix.store(true, Ordering::SeqCst);
@@ -73,7 +75,7 @@ fn a_bus_that_refuses_msix_only_when_it_matters_leaves_one_queue() {
     assert_eq!(recv_all(&mut pair.b.cx, b), [b"from CPU 3"]);
     exit_files(&mut task);
     drop(task);
-    pair.end();
+    pair.end()
 }
 
 /// On the first packet, an interrupt of the polled vector is taken on the other CPU.
@@ -97,8 +99,8 @@ impl PacketTap for Interrupter {
     }
 }
 
-#[test]
-fn an_interrupt_during_a_poll_makes_it_poll_again() {
+stepped!(an_interrupt_during_a_poll_makes_it_poll_again);
+fn an_interrupt_during_a_poll_makes_it_poll_again() -> u64 {
     let one_queue = IgbOptions { queues: Some(1), itr: 0, ..IgbOptions::default() };
     let mut pair = Pair::new(ONE(), Setup { options: one_queue, ..cpus(2) });
     pair.acquaint();
@@ -108,6 +110,7 @@ fn an_interrupt_during_a_poll_makes_it_poll_again() {
     let func = PacketFunc::Tap(tap as Arc<dyn PacketTap>);
     let kind = uapi::if_ether::ETH_P_ALL;
     dev_add_pack(&mut pair.b.cx, PacketType { kind, dev: None, func });
+    let _so_far = pair.b.m.tracer.take();
     pair.b.m.tracer.start(WalkFilter::default());
     send(&mut pair.a.cx, a, (B, 7), b"one").expect("sent");
     pair.settle();
@@ -121,11 +124,11 @@ fn an_interrupt_during_a_poll_makes_it_poll_again() {
     assert_eq!(polls, [0, 0], "the one who polls goes on");
     assert_eq!(recv_all(&mut pair.b.cx, b), [b"one"]);
     pair.one_more(4000);
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn coalescing_is_set_within_bounds() {
+stepped!(coalescing_is_set_within_bounds);
+fn coalescing_is_set_within_bounds() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     let ethtool = pair.a.dev.ethtool.clone().expect("has ethtool");
     for (rx_usecs, tx_usecs) in [(2, 0), (5, 0), (10_001, 0), (100, 100)] {
@@ -140,5 +143,5 @@ fn coalescing_is_set_within_bounds() {
     assert_eq!(ethtool.get_drvinfo().driver, "igb");
     assert_eq!(ethtool.get_link_settings().speed, Some(1000));
     pair.acquaint();
-    pair.end();
+    pair.end()
 }

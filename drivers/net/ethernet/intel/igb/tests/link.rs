@@ -4,8 +4,8 @@ use super::*;
 use hw::wire::Carrier;
 use stack::net::core::dev::device::{dev_set_mac_address, dev_set_promiscuity};
 
-#[test]
-fn the_carrier_follows_the_cable_and_traffic_resumes() {
+stepped!(the_carrier_follows_the_cable_and_traffic_resumes);
+fn the_carrier_follows_the_cable_and_traffic_resumes() -> u64 {
     let mut pair = Pair::new(cpus(2), cpus(2));
     pair.acquaint();
     let (a, b) = (bound(&mut pair.a.cx, 1000), bound(&mut pair.b.cx, 7));
@@ -25,11 +25,11 @@ fn the_carrier_follows_the_cable_and_traffic_resumes() {
         let queued: Vec<Vec<u8>> = (0..10).map(|n| vec![round, n]).collect();
         assert_eq!(recv_all(&mut pair.b.cx, b), queued, "what waited in the qdisc goes");
     }
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn a_device_that_opens_without_a_partner_gets_its_carrier_later() {
+stepped!(a_device_that_opens_without_a_partner_gets_its_carrier_later);
+fn a_device_that_opens_without_a_partner_gets_its_carrier_later() -> u64 {
     let mut pair = Pair::cold(ONE(), ONE());
     pair.wire.set_carrier(Carrier::Down);
     pair.a.up(A);
@@ -39,11 +39,11 @@ fn a_device_that_opens_without_a_partner_gets_its_carrier_later() {
     pair.wire.set_carrier(Carrier::Up);
     pair.settle();
     pair.acquaint();
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn closing_under_traffic_leaves_nothing_and_opening_goes_on() {
+stepped!(closing_under_traffic_leaves_nothing_and_opening_goes_on);
+fn closing_under_traffic_leaves_nothing_and_opening_goes_on() -> u64 {
     let mut pair = Pair::new(cpus(2), cpus(2));
     pair.acquaint();
     let a = bound(&mut pair.a.cx, 1000);
@@ -71,17 +71,17 @@ fn closing_under_traffic_leaves_nothing_and_opening_goes_on() {
         pair.settle();
         assert_eq!(recv_all(&mut pair.b.cx, b), [b"reopened"]);
     }
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn a_closed_device_holds_no_dma_memory() {
+stepped!(a_closed_device_holds_no_dma_memory);
+fn a_closed_device_holds_no_dma_memory() -> u64 {
     let mut pair = Pair::new(cpus(2), ONE());
     pair.a.bus.memory.lock().unwrap().clear();
     assert_ne!(pair.a.nic.space().used(), 0);
     dev_close(&mut pair.a.cx, &pair.a.dev);
     assert_eq!(pair.a.nic.space().used(), 0);
-    pair.end();
+    pair.end()
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn a_machine_that_goes_away_takes_its_device_down() {
     drop(b);
 }
 
-#[test]
-fn another_address_is_answered_and_promiscuity_shows_others_frames() {
+stepped!(another_address_is_answered_and_promiscuity_shows_others_frames);
+fn another_address_is_answered_and_promiscuity_shows_others_frames() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     dev_set_mac_address(&mut pair.b.cx, &pair.b.dev, [2, 0, 0, 0, 0, 0x77]).expect("unicast");
     pair.acquaint();
@@ -138,5 +138,5 @@ fn another_address_is_answered_and_promiscuity_shows_others_frames() {
     send(&mut pair.a.cx, fd, (B, 7), b"filtered").expect("sent");
     pair.settle();
     assert!(tap.seen().is_empty());
-    pair.end();
+    pair.end()
 }

@@ -1,5 +1,19 @@
 //! The driver on the device model: two machines, a wire between them, one virtual clock.
 
+/// Makes a test of a function that ends in its machines' digest: it is run twice, and both runs must
+/// have passed the same stations at the same times, with the same counters at the end.
+macro_rules! stepped {
+    ($name:ident) => {
+        mod $name {
+            #[test]
+            fn twice() {
+                let [first, second] = [super::$name(), super::$name()];
+                assert_eq!(first, second, "the same run gave another walk");
+            }
+        }
+    };
+}
+
 mod batch;
 mod bus;
 mod hostile;
@@ -19,12 +33,15 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::{Machine, Platform};
 use stack::kernel::sched::{Operation, TaskStruct};
 use stack::kernel::time::Ktime;
+use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{
     NetDevice, PacketFunc, PacketTap, PacketType, dev_add_pack, dev_close, dev_open,
 };
 use stack::net::core::skbuff::{IpSummed, PktType, Skb, consume_skb};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -104,6 +121,7 @@ impl Host {
             .module_init(init)
             .boot(platform)
             .expect("the machine boots");
+        m.tracer.start(WalkFilter::default());
         let cx = TaskCx::new(&m, TaskStruct::new("test", CpuId(0)));
         let dev = m.tables().net.dev_by_name("eth0").cloned().expect("registered");
         Self { m, cx, dev, nic, bus }
@@ -148,6 +166,16 @@ impl Host {
     /// Runs this host alone until it is quiet.
     fn run_out(&self) {
         assert!((0..1000).any(|_| !self.run()), "never quiet");
+    }
+
+    /// What it recorded and counted.
+    fn digest(&self, into: &mut DefaultHasher) {
+        let (records, lost) = self.m.tracer.take();
+        for r in &records {
+            let what = (r.time.0, r.id.0, r.arg, r.len, r.dev);
+            (what, r.point as u16, r.cpu, r.context as u8).hash(into);
+        }
+        (lost, self.m.softirq_runs(), self.m.mib().nonzero()).hash(into);
     }
 
     /// Closes everything; nothing may be left.
@@ -264,12 +292,23 @@ impl Pair {
         assert_eq!(recv_all(&mut self.b.cx, b), [b"again"]);
     }
 
-    fn end(mut self) {
+    /// Closes both; the digest of what they did.
+    fn end(mut self) -> u64 {
         self.settle();
         self.a.end();
         self.b.end();
         self.settle();
         assert_eq!(self.a.nic.space().faults() + self.b.nic.space().faults(), 0, "stray DMA");
+        self.digest()
+    }
+
+    /// What both recorded and counted, in one number.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.a.digest(&mut hasher);
+        self.b.digest(&mut hasher);
+        self.world.now.load(Ordering::SeqCst).hash(&mut hasher);
+        hasher.finish()
     }
 }
 

@@ -5,8 +5,8 @@ use klib::bitmap::CpuMask;
 use stack::kernel::softirq::Softirq;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[test]
-fn rss_keeps_each_flow_on_one_cpu_and_uses_several() {
+stepped!(rss_keeps_each_flow_on_one_cpu_and_uses_several);
+fn rss_keeps_each_flow_on_one_cpu_and_uses_several() -> u64 {
     let mut pair = Pair::new(ONE(), cpus(4));
     let channels = pair.b.dev.ethtool.as_ref().expect("has ethtool").get_channels();
     assert_eq!(channels.expect("has queues").combined, (4, 4));
@@ -35,11 +35,11 @@ fn rss_keeps_each_flow_on_one_cpu_and_uses_several() {
     assert!(cpus.values().all(|cpus| cpus.len() == 1), "ports are not hashed: {cpus:?}");
     let used: BTreeSet<u8> = cpus.into_values().flatten().collect();
     assert_eq!(used.len(), 4, "24 hosts spread over all CPUs");
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn a_completion_raises_net_rx_on_its_vectors_cpu() {
+stepped!(a_completion_raises_net_rx_on_its_vectors_cpu);
+fn a_completion_raises_net_rx_on_its_vectors_cpu() -> u64 {
     let mut pair = Pair::new(cpus(4), ONE());
     pair.acquaint();
     let mut task = pair.a.task(2);
@@ -62,7 +62,7 @@ fn a_completion_raises_net_rx_on_its_vectors_cpu() {
     assert_eq!(pair.a.stat("tx_queue_2_packets"), 2);
     exit_files(&mut task);
     drop(task);
-    pair.end();
+    pair.end()
 }
 
 #[test]

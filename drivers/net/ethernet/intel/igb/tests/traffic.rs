@@ -9,8 +9,8 @@ use stack::net::core::dev::device::dev_set_mtu;
 use stack::net::core::ethtool::RingParam;
 use uapi::snmp::UdpMib;
 
-#[test]
-fn a_datagram_crosses_and_comes_back_after_arp() {
+stepped!(a_datagram_crosses_and_comes_back_after_arp);
+fn a_datagram_crosses_and_comes_back_after_arp() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     assert!(pair.a.dev.carrier() && pair.b.dev.carrier());
     pair.acquaint();
@@ -27,11 +27,11 @@ fn a_datagram_crosses_and_comes_back_after_arp() {
     }
     assert_eq!(pair.a.stat("tx_queue_0_packets"), pair.a.stat("tx_packets"));
     assert_eq!(pair.b.stat("rx_queue_0_packets"), pair.a.stat("tx_packets"));
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn adaptive_throttling_delays_nothing_for_good() {
+stepped!(adaptive_throttling_delays_nothing_for_good);
+fn adaptive_throttling_delays_nothing_for_good() -> u64 {
     let setup = Setup { options: IgbOptions::default(), ..ONE() };
     let mut pair = Pair::new(setup, setup);
     pair.acquaint();
@@ -41,11 +41,11 @@ fn adaptive_throttling_delays_nothing_for_good() {
         pair.settle();
         assert_eq!(recv_all(&mut pair.b.cx, b), [[n]]);
     }
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn rings_wrap() {
+stepped!(rings_wrap);
+fn rings_wrap() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     pair.acquaint();
     let (a, b) = (bound(&mut pair.a.cx, 1000), bound(&mut pair.b.cx, 7));
@@ -58,7 +58,7 @@ fn rings_wrap() {
             assert!(got.iter().cloned().eq(sent), "in order, none missing: {got:?}");
         }
     }
-    pair.end();
+    pair.end()
 }
 
 /// A host whose other end the test holds.
@@ -98,8 +98,8 @@ fn udp_frame(dst: [u8; 6], payload: &[u8], error: u16) -> Vec<u8> {
     [&dst[..], &PEER_MAC, &[8, 0], &ip, &udp].concat()
 }
 
-#[test]
-fn the_device_fills_in_and_checks_checksums() {
+stepped!(the_device_fills_in_and_checks_checksums);
+fn the_device_fills_in_and_checks_checksums() -> u64 {
     let (mut host, outside) = with_outside(ONE());
     let mac = host.dev.dev_addr();
     let tap = host.tap();
@@ -132,6 +132,9 @@ fn the_device_fills_in_and_checks_checksums() {
         assert_eq!(sum(&[&pseudo, udp].concat()), 0xFFFF, "{features:?}");
     }
     host.end();
+    let mut hasher = DefaultHasher::new();
+    host.digest(&mut hasher);
+    hasher.finish()
 }
 
 fn drain(outside: &Outside) -> Vec<Vec<u8>> {
@@ -146,8 +149,8 @@ fn answer_arp(outside: &Outside, mac: [u8; 6]) {
     assert!(outside.inject(&[head, body].concat(), FrameMeta::default()));
 }
 
-#[test]
-fn a_full_ring_stops_its_queue_and_nothing_is_lost() {
+stepped!(a_full_ring_stops_its_queue_and_nothing_is_lost);
+fn a_full_ring_stops_its_queue_and_nothing_is_lost() -> u64 {
     let small = IgbOptions { tx_ring: 80, queues: Some(1), itr: 0, ..IgbOptions::default() };
     let mut pair = Pair::new(Setup { options: small, ..ONE() }, ONE());
     pair.acquaint();
@@ -169,7 +172,7 @@ fn a_full_ring_stops_its_queue_and_nothing_is_lost() {
     assert_eq!((queue.qdisc().qlen(), queue.qdisc().drops()), (0, 0));
     assert_eq!(pair.b.stat("rx_packets") - before, 200);
     assert!(pair.a.stat("tx_queue_0_restart") >= 1);
-    pair.end();
+    pair.end()
 }
 
 /// Sends `count` datagrams of `len` bytes while B does not look.
@@ -181,8 +184,9 @@ fn flood(pair: &mut Pair, count: usize, len: usize) {
     }
 }
 
-#[test]
-fn an_overrun_is_counted_by_the_queue_or_by_the_device() {
+stepped!(an_overrun_is_counted_by_the_queue_or_by_the_device);
+fn an_overrun_is_counted_by_the_queue_or_by_the_device() -> Vec<u64> {
+    let mut digests = Vec::new();
     let small = IgbOptions { rx_ring: 80, itr: 0, ..IgbOptions::default() };
     for queues in [1, 2] {
         let options = IgbOptions { queues: Some(queues), ..small };
@@ -199,12 +203,13 @@ fn an_overrun_is_counted_by_the_queue_or_by_the_device() {
         assert_eq!(by_queue != 0, queues == 2, "drop-enable goes with several queues");
         // And it goes on.
         pair.one_more(3000);
-        pair.end();
+        digests.push(pair.end());
     }
+    digests
 }
 
-#[test]
-fn jumbo_frames_take_several_descriptors_each_way() {
+stepped!(jumbo_frames_take_several_descriptors_each_way);
+fn jumbo_frames_take_several_descriptors_each_way() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     let too_long = dev_set_mtu(&mut pair.a.cx, &pair.a.dev, 9217);
     assert_eq!(too_long, Err(Errno::EINVAL));
@@ -225,11 +230,11 @@ fn jumbo_frames_take_several_descriptors_each_way() {
     pair.settle();
     assert!(recv_all(&mut pair.b.cx, b).is_empty());
     assert_eq!(pair.b.dev.ops.ndo_get_stats64().rx_length_errors, 1);
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn rings_are_resized_under_traffic() {
+stepped!(rings_are_resized_under_traffic);
+fn rings_are_resized_under_traffic() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     pair.acquaint();
     let (a, b) = (bound(&mut pair.a.cx, 1000), bound(&mut pair.b.cx, 7));
@@ -250,16 +255,17 @@ fn rings_are_resized_under_traffic() {
         pair.settle();
         assert_eq!(recv_all(&mut pair.b.cx, b), [b"after"]);
     }
-    pair.end();
+    pair.end()
 }
 
-#[test]
-fn the_walk_passes_the_drivers_stations_and_crosses_the_wire() {
+stepped!(the_walk_passes_the_drivers_stations_and_crosses_the_wire);
+fn the_walk_passes_the_drivers_stations_and_crosses_the_wire() -> u64 {
     let mut pair = Pair::new(ONE(), ONE());
     pair.acquaint();
     let a = bound(&mut pair.a.cx, 1000);
     let _b = bound(&mut pair.b.cx, 7);
     for host in [&pair.a, &pair.b] {
+        let _so_far = host.m.tracer.take();
         host.m.tracer.start(WalkFilter { proto: Some(17), ..WalkFilter::default() });
     }
     send(&mut pair.a.cx, a, (B, 7), b"watched").expect("sent");
@@ -290,5 +296,5 @@ fn the_walk_passes_the_drivers_stations_and_crosses_the_wire() {
     for host in [&pair.a, &pair.b] {
         host.m.tracer.stop();
     }
-    pair.end();
+    pair.end()
 }

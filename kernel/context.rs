@@ -319,7 +319,7 @@ impl TaskCx {
     #[inline]
     pub fn local_bh_disable<R>(&mut self, f: impl FnOnce(&mut BhCx<'_>) -> R) -> R {
         let m: &Machine = &self.m;
-        m.platform.charge_cpu(self.cpu);
+        m.platform.charge_cpu();
         let mut stay = m.enter(self.cpu);
         let (owed, now) = (&mut self.owed, self.now);
         let result = stay.with_bh_span(Context::Bh, self.span, false, |cx| {

@@ -101,7 +101,7 @@ pub struct Next {
 /// The stay of one runner on a CPU. [`Stay::leave`] ends it; an unwinding stay frees the CPU.
 pub(crate) struct Stay<'m> {
     m: &'m Machine,
-    cpu: CpuId,
+    cpu: &'m Cpu,
     held: CpuHeld<'m, CpuLocal>,
     tables: Arc<Tables>,
 }
@@ -110,8 +110,8 @@ impl Machine {
     /// Enters a CPU, waiting for whoever is inside.
     #[inline(always)]
     pub(crate) fn enter(&self, cpu: CpuId) -> Stay<'_> {
-        let cell = &self.cpus[usize::from(cpu.0)].local;
-        let mut held = cell.enter(|spins| self.platform.relax(spins));
+        let cpu = &self.cpus[usize::from(cpu.0)];
+        let mut held = cpu.local.enter(|spins| self.platform.relax(spins));
         let tables = match held.tables.take() {
             Some(tables) if tables.generation == self.tables.generation() => tables,
             _ => self.tables.load(),
@@ -123,14 +123,14 @@ impl Machine {
     /// softirqs. Returns when it wants to be run again.
     pub fn run_cpu(&self, cpu: CpuId) -> Next {
         let mut stay = self.enter(cpu);
-        stay.interrupts();
-        stay.tick();
+        let now = stay.interrupts();
+        stay.tick(now);
         stay.leave_with(Next::of)
     }
 
     /// Runs the CPU's ksoftirqd once: one round of what it should run.
     pub fn run_ksoftirqd(&self, cpu: CpuId) -> Next {
-        self.platform.charge_cpu(cpu);
+        self.platform.charge_cpu();
         let mut stay = self.enter(cpu);
         stay.with_bh(Context::Ksoftirqd, true, |cx| {
             smpboot_thread_fn(cx);
@@ -199,49 +199,59 @@ impl<'m> Stay<'m> {
         result
     }
 
-    /// Handles the pending interrupts, and on the way out what they raised.
+    /// Handles the pending interrupts, and on the way out what they raised: the time, if that read it.
     #[inline(always)]
-    pub(crate) fn interrupts(&mut self) {
-        self.held.take_kick();
+    pub(crate) fn interrupts(&mut self) -> Option<Ktime> {
+        // Whoever is here has taken the kick already: on entering, or where leaving failed.
         let m = self.m;
-        let pending = &m.cpus[usize::from(self.cpu.0)].irqs_pending;
-        if !pending.any() {
-            return;
-        }
-        m.platform.charge_cpu(self.cpu);
+        let mut taken = self.cpu.irqs_pending.take_all();
+        let mut irq = taken.next()?;
+        m.platform.charge_cpu();
         let span = m.tracer.span();
-        pending.take_all(|irq| {
-            let mut cx =
-                HardirqCx { m, t: &self.tables, cpu: &mut self.held, span, now: Ktime::ZERO };
+        let mut cx = HardirqCx { m, t: &self.tables, cpu: &mut self.held, span, now: Ktime::ZERO };
+        loop {
             handle_irq(&mut cx, Irq(irq as u8));
-        });
+            let Some(next) = taken.next() else { break };
+            irq = next;
+            cx.now = Ktime::ZERO;
+        }
+        self.softirqs(span)
+    }
+
+    /// The timer interrupt, when the wheel's tick has come: at `now`, or at present. One that comes
+    /// while what was raised runs is in the time told to the one who idles, and so not late.
+    fn tick(&mut self, now: Option<Ktime>) {
+        if let Some(at) = self.held.timers.next_expiry()
+            && at <= now.unwrap_or_else(|| self.m.platform.ktime_get())
+        {
+            self.timer_interrupt();
+        }
+    }
+
+    #[cold]
+    fn timer_interrupt(&mut self) {
+        self.held.softirq.pending |= 1 << Softirq::Timer as u32;
+        let span = self.m.tracer.span();
         self.softirqs(span);
     }
 
-    /// The timer interrupt, when the wheel's tick has come.
-    fn tick(&mut self) {
-        if let Some(at) = self.held.timers.next_expiry()
-            && at <= self.m.platform.ktime_get()
-        {
-            self.held.softirq.pending |= 1 << Softirq::Timer as u32;
-            let span = self.m.tracer.span();
-            self.softirqs(span);
-        }
-    }
-
-    /// Runs what is raised and not ksoftirqd's.
+    /// Runs what is raised and not ksoftirqd's: the clock as last read there, if something was.
     #[inline]
-    pub(crate) fn softirqs(&mut self, span: WalkId) {
-        if self.held.softirq.runnable() != 0 {
-            self.with_bh_span(Context::Softirq, span, true, __do_softirq);
+    pub(crate) fn softirqs(&mut self, span: WalkId) -> Option<Ktime> {
+        if self.held.softirq.runnable() == 0 {
+            return None;
         }
+        Some(self.with_bh_span(Context::Softirq, span, true, |cx| {
+            __do_softirq(cx);
+            cx.now
+        }))
     }
 
     /// Leaves, handling what came in during the stay, then fires the wake-ups. Wakes the CPU's
     /// idle runner if it has to come sooner than it knows: an earlier timer, work for ksoftirqd.
     #[inline]
     pub(crate) fn leave(self) {
-        let (m, cpu) = (self.m, self.cpu);
+        let (m, cpu) = (self.m, self.held.id);
         if self.leave_with(|local| local.timers.sooner() || local.softirq.ksoftirqd_woken) {
             m.platform.wake_cpu(cpu);
         }
@@ -284,7 +294,7 @@ impl<'m> Stay<'m> {
     #[cold]
     fn leave_kicked<R>(
         m: &'m Machine,
-        cpu: CpuId,
+        cpu: &'m Cpu,
         mut held: CpuHeld<'m, CpuLocal>,
         last: impl Fn(&mut CpuLocal) -> R,
     ) -> R {

@@ -39,10 +39,10 @@ pub trait Platform: Send + Sync {
     fn relax(&self, spins: u32);
 
     /// A CPU is entered: a virtual clock charges its cost.
-    fn charge_cpu(&self, _cpu: CpuId) {}
+    fn charge_cpu(&self) {}
 
     /// A NAPI was polled: a virtual clock charges its cost.
-    fn charge_poll(&self, _cpu: CpuId) {}
+    fn charge_poll(&self) {}
 }
 
 /// A computer: virtual CPUs, the network stack on them, and nothing shared with another.

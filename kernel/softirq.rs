@@ -9,6 +9,7 @@
 use crate::kernel::context::{BhCx, HardirqCx, Walker};
 use crate::kernel::machine::Machine;
 use crate::kernel::smpboot::{SmpHotplugThread, smpboot_register_percpu_thread};
+use crate::kernel::time::Ktime;
 use crate::kernel::trace::Context;
 use crate::walk;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,7 +146,7 @@ pub fn __raise_softirq_irqoff(cx: &mut impl RaiseSoftirq, nr: Softirq) {
 pub fn __do_softirq(cx: &mut BhCx<'_>) {
     walk!(cx, __do_softirq => u64::from(cx.cpu.softirq.runnable()));
     // Who comes here has just read the clock.
-    let end = cx.now() + MAX_SOFTIRQ_TIME;
+    let began = cx.now;
     let mut rounds = MAX_SOFTIRQ_RESTART;
     loop {
         let pending = cx.cpu.softirq.runnable();
@@ -155,10 +156,16 @@ pub fn __do_softirq(cx: &mut BhCx<'_>) {
             return;
         }
         rounds -= 1;
-        if rounds == 0 || cx.refresh_now() >= end || cx.need_resched() {
+        if rounds == 0 || !time_is_left(cx, began) {
             return wakeup_softirqd(cx);
         }
     }
+}
+
+/// A run that began then may start over, and nobody waits for the CPU.
+#[cold]
+fn time_is_left(cx: &mut BhCx<'_>, began: Ktime) -> bool {
+    cx.refresh_now() < began + MAX_SOFTIRQ_TIME && !cx.need_resched()
 }
 
 fn run_actions(cx: &mut BhCx<'_>, mut pending: u32) {

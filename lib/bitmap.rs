@@ -67,24 +67,53 @@ impl<const WORDS: usize> AtomicBitmap<WORDS> {
     /// Whether some bit is set, by plain loads: a hint while others are writing.
     #[inline]
     pub fn any(&self) -> bool {
-        self.words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+        any(&self.words)
     }
 
-    /// Clears every bit and calls `f` with each one that was set, in ascending order.
+    /// Clears every bit, word by word as the iterator comes to it, and gives those that were set, in
+    /// ascending order. One pass: what is set behind it stays for the next.
     ///
     /// Words that read zero are not written, so an idle bitmap stays shared in every cache.
     #[inline]
-    pub fn take_all(&self, mut f: impl FnMut(usize)) {
-        for (index, word) in self.words.iter().enumerate() {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
+    pub fn take_all(&self) -> TakeAll<'_> {
+        TakeAll { words: &self.words, behind: 0, bits: 0 }
+    }
+}
+
+#[inline]
+fn any(words: &[AtomicU64]) -> bool {
+    words.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) != 0
+}
+
+/// The bits of an [`AtomicBitmap`], taken; see [`AtomicBitmap::take_all`]. Dropped before its end, it
+/// forgets what is left of the word it was at.
+pub struct TakeAll<'a> {
+    words: &'a [AtomicU64],
+    /// How many words were taken.
+    behind: usize,
+    /// What is left of the last of them.
+    bits: u64,
+}
+
+impl Iterator for TakeAll<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.bits == 0 {
+            // Mostly one bit is set: seeing that no other is takes one look at all.
+            if !any(self.words) {
+                return None;
             }
-            let mut bits = word.swap(0, Ordering::AcqRel);
-            while bits != 0 {
-                f(index * 64 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
+            let word = self.words.get(self.behind)?;
+            self.behind += 1;
+            if word.load(Ordering::Relaxed) != 0 {
+                self.bits = word.swap(0, Ordering::AcqRel);
             }
         }
+        let bit = self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        Some((self.behind - 1) * 64 + bit)
     }
 }
 

@@ -91,11 +91,11 @@ impl Platform for SimPlatform {
         );
     }
 
-    fn charge_cpu(&self, _cpu: CpuId) {
+    fn charge_cpu(&self) {
         self.0.spend(self.0.call_ns.load(Ordering::Relaxed));
     }
 
-    fn charge_poll(&self, _cpu: CpuId) {
+    fn charge_poll(&self) {
         self.0.spend(self.0.poll_ns.load(Ordering::Relaxed));
     }
 }

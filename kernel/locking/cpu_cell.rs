@@ -127,13 +127,6 @@ impl<T> CpuHeld<'_, T> {
         state.fetch_and(!KICK, Ordering::Acquire);
         Err((self, Kicked))
     }
-
-    /// Takes the kick without leaving: the caller looks at what is pending now.
-    #[inline]
-    pub fn take_kick(&self) -> bool {
-        self.cell.state.load(Ordering::Relaxed) & KICK != 0
-            && self.cell.state.fetch_and(!KICK, Ordering::Acquire) & KICK != 0
-    }
 }
 
 impl<T> Deref for CpuHeld<'_, T> {

@@ -25,18 +25,11 @@ pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
         skb.protocol = 0;
         return cx.watch(skb);
     };
-    let (h_dest, h_proto) = (header.h_dest, header.h_proto);
+    let h_proto = header.h_proto;
     // The first eight bytes at once; the two behind the address are shifted out.
     let first = header.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
-    skb.pkt_type = if first << 16 == dev.packed_addr() << 16 {
-        PktType::Host
-    } else if is_broadcast_ether_addr(&h_dest) {
-        PktType::Broadcast
-    } else if is_multicast_ether_addr(&h_dest) {
-        PktType::Multicast
-    } else {
-        PktType::OtherHost
-    };
+    skb.pkt_type =
+        if first << 16 == dev.packed_addr() << 16 { PktType::Host } else { not_only_ours(first) };
     skb.protocol = match h_proto.get() {
         proto if proto >= ETH_P_802_3_MIN => proto,
         _length => ETH_P_802_2,
@@ -45,6 +38,21 @@ pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
     skb.reset_network_header();
     cx.watch(skb);
     walk!(cx, skb, eth_type_trans);
+}
+
+/// To whom a frame is that is not to this device alone; `first` are its first eight bytes.
+// By itself, so that the usual frame's address is not taken to pieces first.
+#[inline(never)]
+fn not_only_ours(first: u64) -> PktType {
+    let [a, b, c, d, e, f, _, _] = first.to_le_bytes();
+    let h_dest = [a, b, c, d, e, f];
+    if is_broadcast_ether_addr(&h_dest) {
+        PktType::Broadcast
+    } else if is_multicast_ether_addr(&h_dest) {
+        PktType::Multicast
+    } else {
+        PktType::OtherHost
+    }
 }
 
 /// Puts an Ethernet header in front. False when there is no head room or the data is a clone's.

@@ -121,23 +121,30 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> (GroResult, 
     if COMPILED && skb.walk_id.watched() {
         cx.walk_packet(&skb, offload.station, 0);
     }
-    match (offload.gro_receive)(cx, skb) {
-        // A poll of many flows: the packet is none of those held, so it may go before them.
-        (GroResult::Held, skb) if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {
-            (GroResult::Normal, skb)
-        }
-        decided => decided,
-    }
+    (offload.gro_receive)(cx, skb)
 }
 
 /// Does with the packet what GRO decided.
 ///
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
-fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, mut skb: Skb, dev: &Arc<NetDevice>) {
+fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, skb: Skb, dev: &Arc<NetDevice>) {
     walk!(cx, skb, napi_skb_finish);
+    if result == GroResult::Normal {
+        netif_receive_skb(cx, skb, dev);
+    } else {
+        finish_other(cx, result, skb, dev);
+    }
+}
+
+#[inline(never)]
+fn finish_other(cx: &mut BhCx<'_>, result: GroResult, mut skb: Skb, dev: &Arc<NetDevice>) {
     match result {
         GroResult::Normal => netif_receive_skb(cx, skb, dev),
+        // A poll of many flows: the packet is none of those held, so it may go before them.
+        GroResult::Held if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {
+            netif_receive_skb(cx, skb, dev);
+        }
         GroResult::Drop => kfree_skb(cx, skb, DropReason::NotSpecified),
         GroResult::MergedFree => consume_skb(cx, skb),
         GroResult::Held => {

@@ -21,7 +21,8 @@ pub use gro::{
     GroResult, NapiGroCb, PacketOffload, dev_add_offload, napi_gro_flush, napi_gro_receive,
 };
 pub use napi::{
-    NapiPoll, NapiStruct, napi_complete, napi_disable, napi_enable, napi_schedule, net_rx_action,
+    NapiPoll, NapiStruct, PollList, napi_complete, napi_disable, napi_enable, napi_schedule,
+    net_rx_action,
 };
 pub use rx::{
     PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_receive_skb, netif_rx,
@@ -93,7 +94,7 @@ impl NetTables {
 #[derive(Debug)]
 pub struct SoftnetData {
     /// NAPI contexts to poll.
-    pub(crate) poll_list: VecDeque<Arc<NapiStruct>>,
+    pub(crate) poll_list: PollList,
     /// Packets queued to this CPU (loopback, `netif_rx`).
     pub(crate) input_pkt_queue: VecDeque<Skb>,
     /// The NAPI that works them off.
@@ -124,7 +125,7 @@ impl SoftnetData {
     /// Empty queues.
     pub fn new() -> Self {
         Self {
-            poll_list: VecDeque::with_capacity(16),
+            poll_list: PollList::new(),
             input_pkt_queue: VecDeque::new(),
             backlog: NapiStruct::backlog(),
             gro_list: Vec::new(),

@@ -8,12 +8,16 @@
 use super::device::DevId;
 use crate::kernel::context::{BhCx, HardirqCx};
 use crate::kernel::softirq::{__raise_softirq_irqoff, RaiseSoftirq, Softirq};
-use crate::kernel::time::TICK_NSEC;
+use crate::kernel::time::{Ktime, TICK_NSEC};
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+/// A run of [`net_rx_action`] polls no more once this has passed.
+const POLL_TIME: Duration = Duration::from_nanos(2 * TICK_NSEC);
 
 const SCHED: u32 = 1;
 const MISSED: u32 = 2;
@@ -66,8 +70,17 @@ impl NapiStruct {
     /// context is disabled.
     ///
     /// linux: include/linux/netdevice.h:napi_schedule_prep
+    #[inline]
     fn napi_schedule_prep(&self) -> bool {
-        let mut state = self.state.load(Ordering::Relaxed);
+        match self.state.compare_exchange(0, SCHED, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(state) => self.schedule_busy(state),
+        }
+    }
+
+    /// The same, when the context is not just idle.
+    #[cold]
+    fn schedule_busy(&self, mut state: u32) -> bool {
         loop {
             if state & DISABLE != 0 {
                 return false;
@@ -94,22 +107,72 @@ impl fmt::Debug for NapiStruct {
     }
 }
 
+/// The contexts of a CPU that are to be polled, in their order.
+///
+/// Nearly always one or none: that one has a place of its own.
+#[derive(Debug)]
+pub struct PollList {
+    /// The first; `None` when the list is empty.
+    first: Option<Arc<NapiStruct>>,
+    rest: VecDeque<Arc<NapiStruct>>,
+}
+
+impl PollList {
+    pub(super) fn new() -> Self {
+        Self { first: None, rest: VecDeque::with_capacity(16) }
+    }
+
+    /// Nothing is to be polled.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    #[inline]
+    fn push_back(&mut self, napi: Arc<NapiStruct>) {
+        if self.first.is_none() {
+            self.first = Some(napi);
+        } else {
+            self.push_rest(napi);
+        }
+    }
+
+    #[cold]
+    fn push_rest(&mut self, napi: Arc<NapiStruct>) {
+        self.rest.push_back(napi);
+    }
+
+    #[inline]
+    fn pop_front(&mut self) -> Option<Arc<NapiStruct>> {
+        let first = self.first.take();
+        if !self.rest.is_empty() {
+            self.advance();
+        }
+        first
+    }
+
+    #[cold]
+    fn advance(&mut self) {
+        self.first = self.rest.pop_front();
+    }
+}
+
 /// A context that can schedule a poll on its CPU.
 pub trait NapiCx: RaiseSoftirq {
     /// The CPU's list of contexts to poll.
-    fn poll_list(&mut self) -> &mut std::collections::VecDeque<Arc<NapiStruct>>;
+    fn poll_list(&mut self) -> &mut PollList;
 }
 
 impl NapiCx for BhCx<'_> {
     #[inline]
-    fn poll_list(&mut self) -> &mut std::collections::VecDeque<Arc<NapiStruct>> {
+    fn poll_list(&mut self) -> &mut PollList {
         &mut self.cpu.softnet.poll_list
     }
 }
 
 impl NapiCx for HardirqCx<'_> {
     #[inline]
-    fn poll_list(&mut self) -> &mut std::collections::VecDeque<Arc<NapiStruct>> {
+    fn poll_list(&mut self) -> &mut PollList {
         &mut self.cpu.softnet.poll_list
     }
 }
@@ -143,7 +206,15 @@ pub fn ____napi_schedule(cx: &mut impl NapiCx, napi: Arc<NapiStruct>) {
 pub fn napi_complete(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>) -> bool {
     walk!(cx, napi_complete);
     super::gro::napi_gro_flush(cx);
-    let mut state = napi.state.load(Ordering::Relaxed);
+    match napi.state.compare_exchange(SCHED, 0, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) => true,
+        Err(state) => complete_missed(cx, napi, state),
+    }
+}
+
+/// The same, when an interrupt came meanwhile or the context is being disabled.
+#[cold]
+fn complete_missed(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, mut state: u32) -> bool {
     loop {
         // An interrupt during the poll set MISSED: keep SCHED and look again. Disabling waits for
         // SCHED to go, so then it goes all the same.
@@ -196,24 +267,29 @@ pub fn napi_disable(cx: &mut crate::kernel::context::TaskCx, napi: &NapiStruct) 
 /// linux: net/core/dev.c:net_rx_action
 pub fn net_rx_action(cx: &mut BhCx<'_>) {
     walk!(cx, net_rx_action);
-    let time_limit = cx.now() + Duration::from_nanos(2 * TICK_NSEC);
-    let mut budget = i64::from(cx.t.net.sysctl.netdev_budget);
+    let began = cx.now();
+    let mut taken: u32 = 0;
     while let Some(napi) = cx.cpu.softnet.poll_list.pop_front() {
-        if budget <= 0 || cx.now() >= time_limit {
-            cx.cpu.softnet.poll_list.push_front(napi);
-            cx.cpu.softnet.time_squeeze += 1;
+        taken = napi_poll(cx, napi).saturating_add(taken);
+        cx.m.platform.charge_poll();
+        if cx.cpu.softnet.poll_list.is_empty() {
+            return;
+        }
+        if !may_poll_on(cx, began, taken) {
             return __raise_softirq_irqoff(cx, Softirq::NetRx);
         }
-        let work = napi_poll(cx, napi);
-        budget -= i64::from(work);
-        cx.m.platform.charge_poll(cx.cpu.id);
-        if !cx.cpu.softnet.poll_list.is_empty() {
-            if cx.need_resched() {
-                return __raise_softirq_irqoff(cx, Softirq::NetRx);
-            }
-            cx.refresh_now();
-        }
     }
+}
+
+/// There is more to poll: whether this run, which has taken `taken` packets, does it or leaves it to the next.
+#[cold]
+fn may_poll_on(cx: &mut BhCx<'_>, began: Ktime, taken: u32) -> bool {
+    if cx.need_resched() {
+        return false;
+    }
+    let squeezed = cx.refresh_now() >= began + POLL_TIME || taken >= cx.t.net.sysctl.netdev_budget;
+    cx.cpu.softnet.time_squeeze += u64::from(squeezed);
+    !squeezed
 }
 
 /// A poll panicked: its device's side is put right, and it is polled again. It counts as a full poll,
@@ -234,8 +310,9 @@ fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
     let weight = napi.weight;
     let polled = catch_unwind(AssertUnwindSafe(|| napi.poll.poll(cx, &napi, weight)));
     let Ok(work) = polled else { return contain_poll_panic(cx, napi) };
-    super::gro::napi_gro_flush(cx);
     if work >= weight {
+        // A poll that took less has ended with `napi_complete`, which does it.
+        super::gro::napi_gro_flush(cx);
         if napi.state.load(Ordering::Acquire) & DISABLE != 0 {
             napi.state.fetch_and(!(SCHED | MISSED), Ordering::AcqRel);
         } else {

@@ -58,10 +58,15 @@ impl SkBuffHead {
     /// linux: include/linux/skbuff.h:__skb_dequeue
     #[inline]
     pub fn skb_dequeue(&mut self) -> Option<Skb> {
-        if self.first.is_empty() {
-            self.turn();
+        match self.first.pop() {
+            None if self.rest.len() > 1 => {
+                self.turn();
+                self.first.pop()
+            }
+            // One alone is the oldest and the latest.
+            None => self.rest.pop(),
+            oldest => oldest,
         }
-        self.first.pop()
     }
 
     #[cold]

@@ -201,13 +201,26 @@ pub(super) struct QueueStats {
     pub(super) tx_busy: Counter,
 }
 
-/// What one interrupt's worth of traffic was like, for [`IgbQVector::itr_val`].
+/// What traffic wants: answers at once, or few interrupts.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:latency_range
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Latency {
+    #[default]
+    Lowest,
+    Low,
+    Bulk,
+}
+
+/// What one interrupt's worth of traffic in one direction was like, for [`IgbQVector::itr_val`].
+///
+/// linux: drivers/net/ethernet/intel/igb/igb.h:igb_ring_container
 #[derive(Debug, Default)]
-pub(super) struct ItrTotals {
-    pub(super) rx_packets: u32,
-    pub(super) rx_bytes: u32,
-    pub(super) tx_packets: u32,
-    pub(super) tx_bytes: u32,
+pub(super) struct IgbRingContainer {
+    pub(super) total_packets: u32,
+    pub(super) total_bytes: u32,
+    /// What the direction asked for when it last had traffic.
+    pub(super) itr: Latency,
 }
 
 /// A vector with its pair of queues.
@@ -310,9 +323,11 @@ impl TakenPoll<'_> {
 impl Drop for TakenPoll<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.state.is_some() {
-            // The slot is empty: only one at a time has what was in it.
-            std::mem::swap(&mut *self.q.poll.lock(), &mut self.state);
+        let Some(state) = self.state.take() else { return };
+        let mut slot = self.q.poll.lock();
+        // Only one at a time has what was in it.
+        if slot.is_none() {
+            *slot = Some(state);
         }
     }
 }
@@ -321,7 +336,10 @@ impl Drop for TakenPoll<'_> {
 pub(super) struct IgbPollState {
     pub(super) rx: IgbRxRing,
     pub(super) tx: IgbTxCleaner,
-    pub(super) itr: ItrTotals,
+    pub(super) rx_itr: IgbRingContainer,
+    pub(super) tx_itr: IgbRingContainer,
+    /// The interval that the two last asked for.
+    pub(super) itr_wanted: u32,
 }
 
 impl Drop for IgbPollState {
@@ -341,6 +359,8 @@ pub(super) struct IgbRxRing {
     pub(super) data: Buffers,
     pub(super) next_to_use: usize,
     pub(super) next_to_clean: usize,
+    /// Descriptors that may be given to the device: between the two, less the one that keeps full and empty apart.
+    pub(super) unused: usize,
     /// The frame whose end has not come yet.
     pub(super) skb: Option<Skb>,
     /// Its beginning was dropped: the rest goes too.
@@ -350,9 +370,10 @@ pub(super) struct IgbRxRing {
 }
 
 impl IgbRxRing {
-    /// Descriptors that may be given to the device.
-    pub(super) fn unused(&self) -> usize {
-        igb_desc_unused(self.desc.count(), self.next_to_use, self.next_to_clean)
+    /// The device has no descriptor.
+    pub(super) fn start_over(&mut self) {
+        (self.next_to_use, self.next_to_clean) = (0, 0);
+        self.unused = igb_desc_unused(self.desc.count(), 0, 0);
     }
 }
 
@@ -392,6 +413,12 @@ impl TxPackets {
     #[inline]
     pub(super) fn push(&mut self, buffer: IgbTxBuffer) {
         self.list.push(Some(buffer));
+    }
+
+    /// None is in.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.next == self.list.len()
     }
 
     /// Takes the first one out, if `wanted`.

@@ -55,38 +55,34 @@ pub(super) fn igb_clean_rx_irq(
     budget: u32,
 ) -> u32 {
     walk!(cx, igb_clean_rx_irq => u64::from(q.index));
-    let IgbPollState { rx, itr, .. } = state;
-    let before = q.stats.rx_bytes.get();
-    let (mut packets, mut unused) = (0, rx.unused());
+    let IgbPollState { rx, rx_itr, .. } = state;
+    let (mut packets, mut bytes) = (0, 0);
     let mut rounds = rx.desc.count() / IGB_RX_BUFFER_WRITE;
-    let all_seen = 'ring: {
-        while rounds != 0 {
+    let all_seen = loop {
+        if rx.unused >= IGB_RX_BUFFER_WRITE {
             rounds -= 1;
-            if unused >= IGB_RX_BUFFER_WRITE {
-                igb_alloc_rx_buffers(cx, q, rx);
-                unused = 0;
+            if rounds == 0 {
+                break true;
             }
-            while unused < IGB_RX_BUFFER_WRITE {
-                if packets == budget {
-                    break 'ring false;
-                }
-                let Some(desc) = next_done(rx) else { break 'ring false };
-                unused += 1;
-                let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
-                packets += 1;
-                q.stats.rx_packets.add(1);
-                q.stats.rx_bytes.add(skb.len() as u64);
-                igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
-                napi_gro_receive(cx, skb, dev);
-            }
+            igb_alloc_rx_buffers(cx, q, rx);
         }
-        true
+        if packets == budget {
+            break false;
+        }
+        let Some(desc) = next_done(rx) else { break false };
+        let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
+        packets += 1;
+        bytes += skb.len() as u32;
+        igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
+        napi_gro_receive(cx, skb, dev);
     };
-    if unused != 0 {
+    if rx.unused != 0 {
         igb_alloc_rx_buffers(cx, q, rx);
     }
-    itr.rx_packets += packets;
-    itr.rx_bytes += q.stats.rx_bytes.get().wrapping_sub(before) as u32;
+    q.stats.rx_packets.add(u64::from(packets));
+    q.stats.rx_bytes.add(u64::from(bytes));
+    rx_itr.total_packets += packets;
+    rx_itr.total_bytes += bytes;
     // A ring full of rubbish is polled again rather than looked at without end.
     if all_seen { budget } else { packets }
 }
@@ -113,6 +109,7 @@ fn igb_fetch_rx_buffer(
 ) -> Option<Skb> {
     let index = rx.next_to_clean;
     rx.next_to_clean = rx.desc.after(index);
+    rx.unused += 1;
     let good =
         desc.status() & (E1000_RXD_STAT_EOP | E1000_RXDEXT_STATERR_RXE) == E1000_RXD_STAT_EOP;
     if !good || desc.len() > IGB_BUFSZ || rx.begun {
@@ -260,12 +257,25 @@ fn igb_rx_checksum(q: &IgbQVector, desc: RxDesc, skb: &mut Skb) {
 /// Gives the device every descriptor that is free, with its own buffer, and tells it once.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_alloc_rx_buffers
+#[inline]
 pub(super) fn igb_alloc_rx_buffers(cx: &impl Walker, q: &IgbQVector, rx: &mut IgbRxRing) {
-    walk!(cx, igb_alloc_rx_buffers => rx.unused() as u64);
+    walk!(cx, igb_alloc_rx_buffers => rx.unused as u64);
     let from = rx.next_to_use;
-    let behind = rx.desc.write_pairs(from, rx.unused(), |slot| (rx.data.bus_addr(slot), 0));
-    rx.next_to_use = behind;
-    q.hw.wr32(q.rdt, behind as u32);
+    if rx.unused == 1 {
+        // What an interrupt for one frame leaves.
+        rx.desc.write_pair(from, rx.data.bus_addr(from), 0);
+        rx.next_to_use = rx.desc.after(from);
+    } else {
+        fill(rx);
+    }
+    rx.unused = 0;
+    q.hw.wr32(q.rdt, rx.next_to_use as u32);
+}
+
+#[inline(never)]
+fn fill(rx: &mut IgbRxRing) {
+    rx.next_to_use =
+        rx.desc.write_pairs(rx.next_to_use, rx.unused, |slot| (rx.data.bus_addr(slot), 0));
 }
 
 /// Ends what a stopped ring still holds.
@@ -276,8 +286,7 @@ pub(super) fn igb_clean_rx_ring(cx: &mut TaskCx, q: &IgbQVector) {
     let Some(state) = taken.get() else { return };
     state.rx.skipping = false;
     state.rx.begun = false;
-    state.rx.next_to_use = 0;
-    state.rx.next_to_clean = 0;
+    state.rx.start_over();
     if let Some(skb) = state.rx.skb.take() {
         cx.local_bh_disable(|bh| kfree_skb(bh, skb, DropReason::NotSpecified));
     }

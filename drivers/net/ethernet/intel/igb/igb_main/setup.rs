@@ -72,6 +72,7 @@ pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
     for vector in adapter.vectors() {
         let (desc, data) = ring_memory(&adapter.hw, count)?;
         let rx = IgbRxRing {
+            unused: igb_desc_unused(desc.count(), 0, 0),
             desc,
             data,
             next_to_use: 0,
@@ -84,7 +85,13 @@ pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
         let tx_desc = tx_desc.ok_or(Errno::EINVAL)?;
         let packets = TxPackets::new(tx_desc.count());
         let tx = IgbTxCleaner { desc: tx_desc, packets, seen: 0 };
-        let state = IgbPollState { rx, tx, itr: ItrTotals::default() };
+        let state = IgbPollState {
+            rx,
+            tx,
+            rx_itr: IgbRingContainer::default(),
+            tx_itr: IgbRingContainer::default(),
+            itr_wanted: 0,
+        };
         *vector.q.poll.lock() = Some(Box::new(state));
     }
     Ok(())
@@ -212,8 +219,7 @@ fn igb_configure_rx_ring(cx: &impl Walker, q: &IgbQVector, adapter: &IgbAdapter)
     let (hw, n) = (&*q.hw, q.index);
     let mut taken = q.take_poll();
     let Some(state) = taken.get() else { return };
-    state.rx.next_to_use = 0;
-    state.rx.next_to_clean = 0;
+    state.rx.start_over();
     hw.wr32(E1000_RXDCTL(n), 0);
     write_base(hw, [E1000_RDBAL(n), E1000_RDBAH(n), E1000_RDLEN(n)], state.rx.desc.buf());
     hw.wr32(E1000_RDH(n), 0);

@@ -13,8 +13,8 @@ use super::super::e1000_regs::*;
 use super::super::igb::*;
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::trace::drop_reason::DropReason;
-use stack::net::core::dev::NetDevice;
 use stack::net::core::dev::tx::__netif_schedule;
+use stack::net::core::dev::{NetDevice, NetdevQueue};
 use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, consume_skb, kfree_skb, skb_cow_head};
 use stack::walk;
 use std::sync::Arc;
@@ -332,8 +332,29 @@ pub(super) fn igb_clean_tx_irq(
     state: &mut IgbPollState,
 ) -> bool {
     walk!(cx, igb_clean_tx_irq => u64::from(q.index));
-    let IgbPollState { tx, itr, .. } = state;
+    let Some(txq) = dev.tx_queues.get(q.index as usize) else { return true };
     let rung = q.tx_rung.load(Ordering::Acquire);
+    let nothing_out = state.tx.seen == rung && state.tx.packets.is_empty();
+    let all_seen = nothing_out || end_sent(cx, (q, txq), state, rung);
+    if txq.stopped() && dev.carrier() && q.tx_unused() >= TX_WAKE_THRESHOLD && !q.hw.is_down() {
+        q.stats.tx_restart.add(1);
+        dev.netif_wake_subqueue(cx, q.index as u16);
+    }
+    if txq.qdisc().qlen() != 0 && !txq.stopped() {
+        __netif_schedule(cx, txq.qdisc());
+    }
+    all_seen
+}
+
+/// Takes over what was handed over, up to `rung`, and ends what of all was sent; false when there may be more.
+#[inline(never)]
+fn end_sent(
+    cx: &mut BhCx<'_>,
+    (q, txq): (&IgbQVector, &NetdevQueue),
+    state: &mut IgbPollState,
+    rung: u32,
+) -> bool {
+    let IgbPollState { tx, tx_itr, .. } = state;
     if tx.seen != rung {
         tx.seen = rung;
         if let Some(ring) = q.tx.lock().as_mut() {
@@ -350,23 +371,15 @@ pub(super) fn igb_clean_tx_irq(
         q.tx_clean.store(behind as u32, Ordering::Relaxed);
         consume_skb(cx, buffer.skb);
     }
-    let Some(txq) = dev.tx_queues.get(q.index as usize) else { return true };
     if packets != 0 {
         q.stats.tx_packets.add(packets as u64);
         q.stats.tx_bytes.add(u64::from(bytes));
-        itr.tx_packets += packets as u32;
-        itr.tx_bytes += bytes;
-        // Whether this opened the queue is seen below, together with what else may have.
+        tx_itr.total_packets += packets as u32;
+        tx_itr.total_bytes += bytes;
+        // Whether this opened the queue is seen by the caller, together with what else may have.
         let _opened = txq.bql.completed(bytes);
         // How far we are comes before the look whether the queue is stopped; see `igb_maybe_stop_tx`.
         fence(Ordering::SeqCst);
-    }
-    if txq.stopped() && dev.carrier() && q.tx_unused() >= TX_WAKE_THRESHOLD && !q.hw.is_down() {
-        q.stats.tx_restart.add(1);
-        dev.netif_wake_subqueue(cx, q.index as u16);
-    }
-    if txq.qdisc().qlen() != 0 && !txq.stopped() {
-        __netif_schedule(cx, txq.qdisc());
     }
     packets < IGB_DEFAULT_TX_WORK
 }

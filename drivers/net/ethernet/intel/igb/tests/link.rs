@@ -113,6 +113,7 @@ fn a_machine_that_goes_away_takes_its_device_down() {
     drop(m);
     assert_eq!(nic.space().used(), 0, "its memory is unmapped");
     assert!(bus.lines.lock().unwrap().is_empty(), "and its interrupts are off");
+    assert_eq!(Arc::strong_count(&bus), 1, "no handler keeps it");
     drop(b);
 }
 

@@ -48,7 +48,7 @@ fn the_gateway_takes_what_is_not_on_the_link() {
         return;
     }
     let ping = |ns: &NetNs, with_gateway: bool| {
-        let up = Up::start(args(|args| {
+        let up = Up::start_anew(&args(|args| {
             args.echo = true;
             args.gw = with_gateway.then(|| HOST.to_string());
         }));

@@ -82,7 +82,7 @@ fn a_tap_is_free_again_when_the_stack_on_it_has_ended() {
         for _ in 0..3 {
             // A single-queue TAP refuses a second descriptor with EBUSY, so a stack that kept
             // its own alive would fail the next round's start.
-            let up = Up::start(args(|args| args.echo = true));
+            let up = Up::start_anew(&args(|args| args.echo = true));
             assert!(echoes());
             up.stop().unwrap();
         }

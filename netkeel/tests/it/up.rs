@@ -1,5 +1,6 @@
 //! A running `netkeel up` in the namespace of the test.
 
+use host::tap::TapError;
 use host::testing::{Need, NetNs, in_fresh_netns, need};
 use netkeel::up::{UpArgs, UpError, serve};
 use std::io::{self, PipeWriter, Write};
@@ -59,18 +60,39 @@ pub struct Up {
 impl Up {
     /// Starts it, and waits until it is there. To be called on the namespace's own thread.
     pub fn start(args: UpArgs) -> Self {
+        Self::try_start(args).unwrap()
+    }
+
+    /// The same; an error is what it ended with at once.
+    pub fn try_start(args: UpArgs) -> Result<Self, UpError> {
         let (end, stop) = io::pipe().unwrap();
         let out = Output::default();
         let mut theirs = out.clone();
         let thread = thread::spawn(move || serve(&args, &mut theirs, &end));
-        let up = Self { stop, thread, out };
         let start = Instant::now();
-        while !up.out.text().contains("Ctrl-C") {
-            assert!(!up.thread.is_finished(), "{:?}", up.thread.join());
+        while !out.text().contains("Ctrl-C") {
+            if thread.is_finished() {
+                thread.join().unwrap()?;
+                panic!("ended without being stopped: {}", out.text());
+            }
             assert!(start.elapsed() < HANG);
             thread::sleep(Duration::from_millis(2));
         }
-        up
+        Ok(Self { stop, thread, out })
+    }
+
+    /// Starts it on a TAP just given back: a program that another test starts at this moment has a copy of the descriptor
+    /// from its fork to its exec.
+    pub fn start_anew(args: &UpArgs) -> Self {
+        let start = Instant::now();
+        loop {
+            match Self::try_start(args.clone()) {
+                Err(UpError::Tap(TapError::Busy { .. })) if start.elapsed() < HANG => {
+                    thread::yield_now();
+                }
+                started => return started.unwrap(),
+            }
+        }
     }
 
     /// Joins it with the host, by the very commands it prints.

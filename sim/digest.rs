@@ -1,6 +1,6 @@
 //! What a world did, in one number: two runs of one seed must agree in it.
 //!
-//! Key types: [`Digest`], [`Diary`]. Context: the stepper's thread.
+//! Key types: [`Digest`], `Diary`. Context: the stepper's thread.
 
 use stack::kernel::machine::Machine;
 use stack::kernel::time::Ktime;

@@ -28,6 +28,10 @@ impl SockState {
         if self.err.is_some() || !self.error_queue.is_empty() {
             mask |= POLLERR;
         }
+        if self.dead {
+            // A panic under its lock killed it: there is a descriptor all the same.
+            mask |= POLLERR | POLLHUP;
+        }
         if self.shutdown & RCV_SHUTDOWN != 0 {
             mask |= POLLRDHUP | POLLIN | POLLRDNORM;
         }

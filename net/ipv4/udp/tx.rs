@@ -166,7 +166,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         send,
         uc_ttl: inet.uc_ttl.unwrap_or(default_ttl),
         mc_ttl: inet.mc_ttl,
-        stopped: state.shutdown & SEND_SHUTDOWN != 0 || state.err.is_some(),
+        stopped: state.shutdown & SEND_SHUTDOWN != 0 || state.err.is_some() || state.dead,
         recverr: inet.recverr,
     }
 }
@@ -388,6 +388,10 @@ fn sock_alloc_send(sk: &Arc<Sock>, template: &Template) -> Result<(), Stop> {
     if template.stopped {
         let mut state = sk.state();
         state.sock_error()?;
+        if state.dead {
+            // A panic under its lock killed it, and has been reported once.
+            return Err(Errno::EIO.into());
+        }
         if state.shutdown & SEND_SHUTDOWN != 0 {
             return Err(Errno::EPIPE.into());
         }

@@ -4,7 +4,7 @@
 use crate::testdev::{TestDev, frame};
 use crate::util::{addr, udp};
 use sim::{Digest, MachineSpec, World};
-use stack::fs::{exit_files, sys_close};
+use stack::fs::{PollFd, exit_files, sys_close, sys_poll};
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
@@ -18,8 +18,9 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::poll::{POLLERR, POLLHUP, POLLIN};
 use uapi::snmp::{IpMib, UdpMib};
-use uapi::socket::MSG_DONTWAIT;
+use uapi::socket::{MSG_DONTWAIT, MSG_MORE};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// RFC 3692: for experiments.
@@ -56,6 +57,23 @@ impl Host {
         let frames = packets.iter().map(|packet| frame::ether(TestDev::MAC, 0x0800, packet));
         self.dev.deliver(frames.collect::<Vec<_>>());
         self.world.settle();
+    }
+
+    fn send(&mut self, fd: i32, flags: i32) -> Result<usize, Errno> {
+        let to = addr(frame::PEER, 9);
+        let mut op = sys_sendto(fd, b"x", flags, Some(&to));
+        self.world.block_on(&mut self.cx, &mut op, Duration::from_secs(1)).expect("it ends")
+    }
+
+    fn poll(&mut self, fd: i32) -> i16 {
+        let mut fds = [PollFd { fd, events: POLLIN, revents: 0 }];
+        let mut op = sys_poll(&mut fds, Some(Duration::ZERO));
+        self.world
+            .block_on(&mut self.cx, &mut op, Duration::from_secs(1))
+            .expect("it ends")
+            .expect("polls");
+        drop(op);
+        fds[0].revents
     }
 
     fn recv(&mut self, fd: i32, flags: i32) -> Result<Vec<u8>, Errno> {
@@ -137,6 +155,11 @@ fn a_panic_under_a_sockets_lock_kills_that_socket_alone() -> Digest {
     assert_eq!(host.recv(killed, 0), Ok(b"before".to_vec()), "what was queued is whole");
     assert_eq!(host.recv(killed, 0), Err(Errno::EIO), "nothing will come: nobody waits for it");
     assert_eq!(host.recv(killed, MSG_DONTWAIT), Err(Errno::EIO));
+    for flags in [0, MSG_MORE] {
+        assert_eq!(host.send(killed, flags), Err(Errno::EIO), "it does not send either");
+    }
+    let events = host.poll(killed);
+    assert_eq!(events & (POLLERR | POLLHUP), POLLERR | POLLHUP);
     sys_close(&mut host.cx, killed).expect("open");
     let anew = udp(&mut host.cx, LOCAL, 7);
     host.deliver(&[datagram(7, b"anew")]);

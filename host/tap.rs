@@ -16,8 +16,7 @@ use std::os::unix::net::UnixDatagram;
 use uapi::if_::{IFF_UP, IFNAMSIZ};
 use uapi::if_tun::{IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUN_PATH};
 
-/// Octets of virtio-net header before each frame (`virtio_net_hdr_mrg_rxbuf`).
-pub const VNET_HDR_LEN: usize = 12;
+pub use drivers::net::virtio_net::VNET_HDR_LEN;
 
 /// A buffer of this size holds any frame a TAP can deliver: header, Ethernet with two VLAN tags,
 /// and 64 KiB of unsegmented packet.

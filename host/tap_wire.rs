@@ -10,29 +10,24 @@
 
 use crate::tap::{LinkWatch, MAX_READ, Tap, TapError, TapOptions, VNET_HDR_LEN};
 use crate::wait::{Token, Trigger, Waiter};
+use drivers::net::virtio_net::{virtio_net_hdr, virtio_net_meta};
 use drivers::net::wire_port::{
-    FrameBatch, FrameMeta, GsoType, NotifyTaken, VnetMeta, WireEvent, WireNotify, WirePort,
+    FrameBatch, FrameMeta, NotifyTaken, WireEvent, WireNotify, WirePort,
 };
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use uapi::virtio_net::{
-    VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
-    VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr,
-    VirtioNetHdrMrgRxbuf,
-};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use uapi::if_ether::ETH_HLEN;
+use uapi::virtio_net::VirtioNetHdr;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Frames that wait for the device.
 const CAPACITY: usize = 1024;
 
 /// Frames read before the device is told of them.
 const READ_BATCH: usize = 64;
-
-/// Octets of Ethernet header: less is no frame.
-const ETH_HLEN: usize = 14;
 
 const TAP: Token = Token(0);
 const LINK: Token = Token(1);
@@ -222,7 +217,8 @@ impl Shared {
 
     /// Gives one frame to the host. `InvalidInput`: it contradicts what is left to do to it.
     fn write(&self, frame: &[u8], meta: &FrameMeta) -> io::Result<()> {
-        let hdr = header(frame, meta).ok_or(io::ErrorKind::InvalidInput)?;
+        let vnet = meta.vnet.unwrap_or_default();
+        let hdr = virtio_net_hdr(&vnet, frame.len()).ok_or(io::ErrorKind::InvalidInput)?;
         self.tap.write_frame(&[IoSlice::new(hdr.as_bytes()), IoSlice::new(frame)])
     }
 
@@ -295,61 +291,12 @@ impl Shared {
     }
 }
 
-/// What the host has to know of a frame; `None` when the frame is too short for what is left to do to it.
-///
-/// linux: include/linux/virtio_net.h:virtio_net_hdr_from_skb
-fn header(frame: &[u8], meta: &FrameMeta) -> Option<VirtioNetHdrMrgRxbuf> {
-    let mut hdr = VirtioNetHdrMrgRxbuf::new_zeroed();
-    let Some(vnet) = meta.vnet else { return Some(hdr) };
-    hdr.hdr.gso_type = match vnet.gso_type {
-        GsoType::None => VIRTIO_NET_HDR_GSO_NONE,
-        GsoType::Tcpv4 => VIRTIO_NET_HDR_GSO_TCPV4,
-        GsoType::Tcpv6 => VIRTIO_NET_HDR_GSO_TCPV6,
-        GsoType::UdpL4 => VIRTIO_NET_HDR_GSO_UDP_L4,
-    };
-    hdr.hdr.gso_size.set(vnet.gso_size);
-    hdr.hdr.hdr_len.set(vnet.hdr_len);
-    match vnet.csum_start {
-        Some(start) if ends_within(start, vnet.csum_offset, frame) => {
-            hdr.hdr.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-            hdr.hdr.csum_start.set(start);
-            hdr.hdr.csum_offset.set(vnet.csum_offset);
-        }
-        Some(_) => return None,
-        None if vnet.data_valid => hdr.hdr.flags = VIRTIO_NET_HDR_F_DATA_VALID,
-        None => {}
-    }
-    Some(hdr)
-}
-
 /// The frame behind its header, and what that says of its checksum; `None` when the two contradict each other.
-///
-/// linux: include/linux/virtio_net.h:virtio_net_hdr_to_skb
 fn check(read: &[u8]) -> Option<(&[u8], FrameMeta)> {
     let (hdr, frame) = read.split_at_checked(VNET_HDR_LEN)?;
     let (hdr, _) = VirtioNetHdr::read_from_prefix(hdr).ok()?;
-    // We never said that we take unsegmented packets.
-    if frame.len() < ETH_HLEN || hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE {
-        return None;
-    }
-    let mut vnet = VnetMeta::default();
-    if hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
-        let (start, offset) = (hdr.csum_start.get(), hdr.csum_offset.get());
-        if !ends_within(start, offset, frame) {
-            return None;
-        }
-        (vnet.csum_start, vnet.csum_offset) = (Some(start), offset);
-    } else if hdr.flags & VIRTIO_NET_HDR_F_DATA_VALID != 0 {
-        vnet.data_valid = true;
-    } else {
-        return Some((frame, FrameMeta::default()));
-    }
-    Some((frame, FrameMeta { packet_id: 0, vnet: Some(vnet) }))
-}
-
-/// Whether a checksum's field lies in the frame.
-fn ends_within(start: u16, offset: u16, frame: &[u8]) -> bool {
-    usize::from(start) + usize::from(offset) + 2 <= frame.len()
+    let vnet = virtio_net_meta(&hdr, frame.len()).ok()?;
+    (frame.len() >= ETH_HLEN).then_some((frame, FrameMeta { packet_id: 0, vnet }))
 }
 
 #[cfg(test)]

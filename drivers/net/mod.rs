@@ -3,5 +3,6 @@
 pub mod ethernet;
 pub mod loopback;
 pub mod tun;
+pub mod virtio_net;
 pub mod wire;
 pub mod wire_port;

@@ -9,6 +9,9 @@
 //! DIVERGES: Linux's tun is the other end of this one: it has no interrupt and no poll. Here the
 //! TAP's descriptor is the interrupt line, and NAPI reads it as a NIC's ring.
 
+use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_hdr, virtio_net_meta};
+use crate::net::wire::set_checksum_state;
+use crate::net::wire_port::VnetMeta;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,14 +34,8 @@ use uapi::errno::Errno;
 use uapi::if_::{IFF_BROADCAST, IFF_MULTICAST};
 use uapi::if_arp::ARPHRD_ETHER;
 use uapi::if_ether::{ETH_DATA_LEN, ETH_HLEN};
-use uapi::virtio_net::{
-    VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
-    VirtioNetHdr, VirtioNetHdrMrgRxbuf,
-};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
-
-/// Octets of virtio-net header before each frame.
-pub const VNET_HDR_LEN: usize = size_of::<VirtioNetHdrMrgRxbuf>();
+use uapi::virtio_net::{VirtioNetHdr, VirtioNetHdrMrgRxbuf};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Two VLAN tags, which the MTU does not count, and one octet to tell a frame that was cut.
 const READ_EXTRA: usize = 2 * 4 + 1;
@@ -394,25 +391,11 @@ fn tun_check(skb: &mut Skb, len: usize, most: usize) -> Result<(), DropReason> {
         return Err(DropReason::PktTooBig);
     }
     let (hdr, _) = VirtioNetHdr::read_from_prefix(skb.data()).map_err(|_| DropReason::HdrTrunc)?;
-    if hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE {
-        // We never said that we take such.
-        return Err(DropReason::SkbGsoSeg);
-    }
     if !skb.skb_pull(VNET_HDR_LEN) {
         return Err(DropReason::HdrTrunc);
     }
-    if hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
-        let (start, offset) = (hdr.csum_start.get(), hdr.csum_offset.get());
-        let end = usize::from(start) + usize::from(offset) + 2;
-        let from_head = skb.headroom() + usize::from(start);
-        let (true, Ok(from_head)) = (end <= skb.len(), u16::try_from(from_head)) else {
-            return Err(DropReason::SkbCsum);
-        };
-        skb.ip_summed = IpSummed::Partial;
-        skb.csum_start = from_head;
-        skb.csum_offset = offset;
-    } else if hdr.flags & VIRTIO_NET_HDR_F_DATA_VALID != 0 {
-        skb.ip_summed = IpSummed::Unnecessary;
+    if let Some(vnet) = virtio_net_meta(&hdr, skb.len())? {
+        set_checksum_state(skb, &vnet);
     }
     Ok(())
 }
@@ -430,22 +413,16 @@ impl TunStruct {
 ///
 /// linux: include/linux/virtio_net.h:virtio_net_hdr_from_skb
 fn tun_header(skb: &Skb) -> Option<VirtioNetHdrMrgRxbuf> {
-    let mut hdr = VirtioNetHdrMrgRxbuf::new_zeroed();
-    hdr.hdr.gso_type = VIRTIO_NET_HDR_GSO_NONE;
-    match skb.ip_summed {
-        IpSummed::Partial => {
-            let start = usize::from(skb.csum_start).checked_sub(skb.headroom())?;
-            if start + usize::from(skb.csum_offset) + 2 > skb.len() {
-                return None;
-            }
-            hdr.hdr.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-            hdr.hdr.csum_start.set(u16::try_from(start).ok()?);
-            hdr.hdr.csum_offset.set(skb.csum_offset);
-        }
-        IpSummed::Unnecessary => hdr.hdr.flags = VIRTIO_NET_HDR_F_DATA_VALID,
-        IpSummed::None | IpSummed::Complete => {}
-    }
-    Some(hdr)
+    let vnet = match skb.ip_summed {
+        IpSummed::Partial => VnetMeta {
+            csum_start: Some(skb.csum_start_offset()?),
+            csum_offset: skb.csum_offset,
+            ..VnetMeta::default()
+        },
+        IpSummed::Unnecessary => VnetMeta { data_valid: true, ..VnetMeta::default() },
+        IpSummed::None | IpSummed::Complete => VnetMeta::default(),
+    };
+    virtio_net_hdr(&vnet, skb.len())
 }
 
 /// Parts a packet has without asking for memory: its head and a few pages.

@@ -185,7 +185,7 @@ impl Wire {
 
 /// What the sender's side says of a frame's checksum. A sum still to be filled in stays so: a
 /// socket takes it as good, for nothing was on a cable, and a router hands the duty on.
-fn set_checksum_state(skb: &mut Skb, vnet: &VnetMeta) {
+pub(crate) fn set_checksum_state(skb: &mut Skb, vnet: &VnetMeta) {
     let at = vnet.csum_start.map(|start| skb.headroom() + usize::from(start));
     let field = usize::from(vnet.csum_offset) + 2;
     match at.map(u16::try_from) {

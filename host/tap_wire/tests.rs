@@ -1,14 +1,23 @@
 use super::*;
 use crate::testing::{Need, NetNs, in_fresh_netns, need, recv_from};
+use drivers::net::wire_port::VnetMeta;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use uapi::virtio_net::{
+    VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, VirtioNetHdrMrgRxbuf,
+};
+use zerocopy::FromZeros;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const HANG: Duration = Duration::from_secs(30);
 
 fn vnet(vnet: VnetMeta) -> FrameMeta {
     FrameMeta { packet_id: 0, vnet: Some(vnet) }
+}
+
+fn header(frame: &[u8], meta: &FrameMeta) -> Option<VirtioNetHdrMrgRxbuf> {
+    virtio_net_hdr(&meta.vnet.unwrap_or_default(), frame.len())
 }
 
 fn read(hdr: VirtioNetHdr, frame: &[u8]) -> Vec<u8> {

@@ -35,27 +35,35 @@ pub struct NetOffload {
     pub gro_complete: GroComplete,
 }
 
-/// Parts in GRO by IP protocol number.
+/// What protocols have registered, by IP protocol number.
+#[derive(Clone)]
+pub struct ByProtocol<T>([Option<T>; 256]);
+
+/// Parts in GRO.
 ///
 /// linux: net/ipv4/protocol.c:inet_offloads
-#[derive(Clone)]
-pub struct InetOffloads([Option<NetOffload>; 256]);
+pub type InetOffloads = ByProtocol<NetOffload>;
 
-impl Default for InetOffloads {
+/// Handlers.
+///
+/// linux: net/ipv4/protocol.c:inet_protos
+pub type InetProtos = ByProtocol<NetProtocol>;
+
+impl<T> Default for ByProtocol<T> {
     fn default() -> Self {
-        Self([None; 256])
+        Self([const { None }; 256])
     }
 }
 
-impl InetOffloads {
-    /// A protocol's part.
+impl<T> ByProtocol<T> {
+    /// What a protocol has registered.
     #[inline]
-    pub fn get(&self, protocol: u8) -> Option<&NetOffload> {
+    pub fn get(&self, protocol: u8) -> Option<&T> {
         self.0[usize::from(protocol)].as_ref()
     }
 }
 
-impl fmt::Debug for InetOffloads {
+impl<T> fmt::Debug for ByProtocol<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = self.0.iter().enumerate().filter(|(_, p)| p.is_some()).map(|(n, _)| n);
         f.debug_list().entries(numbers).finish()
@@ -67,33 +75,6 @@ impl fmt::Debug for InetOffloads {
 /// linux: net/ipv4/protocol.c:inet_add_offload
 pub fn inet_add_offload(m: &mut Machine, protocol: u8, offload: NetOffload) {
     m.boot_tables(|t| t.net.inet_offloads.0[usize::from(protocol)] = Some(offload));
-}
-
-/// Handlers by IP protocol number.
-///
-/// linux: net/ipv4/protocol.c:inet_protos
-#[derive(Clone)]
-pub struct InetProtos([Option<NetProtocol>; 256]);
-
-impl Default for InetProtos {
-    fn default() -> Self {
-        Self([None; 256])
-    }
-}
-
-impl InetProtos {
-    /// The handlers of a protocol.
-    #[inline]
-    pub fn get(&self, protocol: u8) -> Option<&NetProtocol> {
-        self.0[usize::from(protocol)].as_ref()
-    }
-}
-
-impl fmt::Debug for InetProtos {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let numbers = self.0.iter().enumerate().filter(|(_, p)| p.is_some()).map(|(n, _)| n);
-        f.debug_list().entries(numbers).finish()
-    }
 }
 
 /// Registers a protocol's handlers, at boot.

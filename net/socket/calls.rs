@@ -138,6 +138,8 @@ pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
 ///
 /// # Errors
 /// EBADF, ENOTSOCK; EINVAL for other flags; EOPNOTSUPP for a socket without connections.
+///
+/// linux: net/socket.c:sys_accept4
 pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, Errno>> {
     SockCall::new(move |cx, wait| {
         let accepted = sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {

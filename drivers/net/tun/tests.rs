@@ -16,6 +16,8 @@ use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
 use uapi::in_::SockaddrIn;
 use uapi::snmp::{IcmpMib, UdpMib};
 use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
+use uapi::virtio_net::{VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM};
+use zerocopy::FromZeros;
 
 const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

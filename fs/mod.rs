@@ -132,7 +132,7 @@ impl File {
 
     fn poll_forget(&self, key: WaitKey) {
         match &self.kind {
-            FileKind::Socket(socket) => socket.sk.state().wq.finish_wait(key),
+            FileKind::Socket(socket) => socket.sk.state_in_drop().wq.finish_wait(key),
             FileKind::Epoll(epoll) => epoll.finish_wait(key),
         };
     }

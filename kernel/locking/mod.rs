@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// After a panic under it the lock is free again, and [`SpinLock::lock`] goes on with the value as it
 /// stands: for data that is valid at every step. [`SpinLock::lock_or_repair`] is for the rest, and all
-/// of a lock's users take it that way: a panic under it leaves its mark for the next one.
+/// of a lock's users take it that way: a panic under it leaves its mark for the next one. Whoever ends while some
+/// other panic unwinds would leave one, too: there, and for what is valid at every step alone, `lock` is right.
 ///
 /// ```
 /// use stack::kernel::locking::{SpinLock, lockdep::class};

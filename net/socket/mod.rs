@@ -258,7 +258,7 @@ impl Drop for Asleep {
 fn leave_queue(sk: Arc<Sock>, key: WaitKey) {
     let mut wakeups = Vec::new();
     {
-        let mut state = sk.state();
+        let mut state = sk.state_in_drop();
         // Woken but ending some other way: the wake-up is somebody else's now.
         if !state.wq.finish_wait(key) && !state.receive_queue.is_empty() {
             let readable = state.readable_mask();

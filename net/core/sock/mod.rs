@@ -267,6 +267,12 @@ impl Sock {
         })
     }
 
+    /// The same for code that also runs while a panic elsewhere unwinds, as a call that is given up
+    /// does: that panic is none of the socket's, so it leaves no mark here.
+    pub(crate) fn state_in_drop(&self) -> SpinGuard<'_, SockState> {
+        self.slock.lock()
+    }
+
     /// Owns the socket until the guard is dropped; softirqs leave packets in the backlog meanwhile.
     ///
     /// linux: net/core/sock.c:lock_sock
@@ -482,7 +488,7 @@ impl Drop for SockGuard<'_> {
         let cx = &mut *self.cx;
         walk!(cx, release_sock);
         if std::thread::panicking() {
-            self.sk.state().owned = false;
+            self.sk.state_in_drop().owned = false;
         } else {
             self.__release_sock();
         }

@@ -8,6 +8,7 @@ use stack::fs::{PollFd, exit_files, sys_close, sys_poll};
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
+use stack::kernel::sched::Operation;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::skbuff::{Skb, consume_skb};
 use stack::net::core::sock::Sock;
@@ -15,6 +16,7 @@ use stack::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -222,5 +224,25 @@ fn a_panic_in_a_timer_leaves_the_others_of_its_tick() -> Digest {
     assert_eq!(host.dev.sent().len(), 3, "and the first one's next question went out");
     host.world.run_for(Duration::from_secs(5));
     assert_eq!(host.machine.mib().drops(DropReason::NeighFailed), 3, "all were given up in time");
+    host.end()
+}
+
+stepped!(a_program_that_panics_in_a_call_leaves_its_sockets_alive);
+fn a_program_that_panics_in_a_call_leaves_its_sockets_alive() -> Digest {
+    let mut host = Host::new();
+    let socket = udp(&mut host.cx, LOCAL, 7);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut data = [0; 64];
+        let mut fds = [PollFd { fd: socket, events: POLLIN, revents: 0 }];
+        let mut receive = sys_recvfrom(socket, &mut data, 0);
+        let mut poll = sys_poll(&mut fds, None);
+        assert!(receive.poll(&mut host.cx).is_pending());
+        assert!(poll.poll(&mut host.cx).is_pending());
+        panic!("the program's own");
+    }));
+    let told = panicked.expect_err("it did");
+    assert_eq!(told.downcast_ref(), Some(&"the program's own"));
+    host.deliver(&[datagram(7, b"alive")]);
+    assert_eq!(host.recv(socket, 0), Ok(b"alive".to_vec()));
     host.end()
 }

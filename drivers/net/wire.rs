@@ -13,11 +13,11 @@ use stack::kernel::machine::{free_irq, request_irq};
 use stack::kernel::trace::WalkId;
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
-    Carrier, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures,
+    Carrier, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue,
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
 };
 use stack::net::core::ethtool::{DrvInfo, EthtoolOps, LinkSettings};
-use stack::net::core::skbuff::{IpSummed, Skb, consume_skb, netdev_alloc_skb};
+use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, netdev_alloc_skb};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use std::fmt;
@@ -164,6 +164,12 @@ impl Wire {
         *self.tx.lock() = batch;
     }
 
+    fn send_if_full(&self, staged: usize) {
+        if staged >= TX_BATCH {
+            self.send_staged();
+        }
+    }
+
     #[inline(always)]
     fn receive(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, frame: &[u8], meta: &FrameMeta) {
         let skb = netdev_alloc_skb(cx, dev.ifindex, frame.len());
@@ -181,6 +187,19 @@ impl Wire {
         eth_type_trans(cx, &mut skb, dev);
         napi_gro_receive(cx, skb, dev);
     }
+}
+
+/// Copies a packet behind the frames that are staged.
+#[inline(always)]
+fn stage(tx: &mut FrameBatch, skb: &SkBuff) {
+    let vnet = (skb.ip_summed == IpSummed::Partial).then(|| VnetMeta {
+        csum_start: skb.csum_start_offset(),
+        csum_offset: skb.csum_offset,
+        ..VnetMeta::default()
+    });
+    let meta = FrameMeta { packet_id: skb.walk_id.0, vnet };
+    let len = skb.len();
+    tx.push_with(len, meta, |room| skb.skb_copy_bits(0, room) == len);
 }
 
 /// What the sender's side says of a frame's checksum. A sum still to be filled in stays so: a
@@ -274,23 +293,33 @@ impl NetDeviceOps for Wire {
         skb: Skb,
     ) -> Result<(), Skb> {
         walk!(cx, skb, wire_start_xmit);
-        let vnet = (skb.ip_summed == IpSummed::Partial).then(|| VnetMeta {
-            csum_start: skb.csum_start_offset(),
-            csum_offset: skb.csum_offset,
-            ..VnetMeta::default()
-        });
-        let meta = FrameMeta { packet_id: skb.walk_id.0, vnet };
         let staged = {
             let mut tx = self.tx.lock();
-            let len = skb.len();
-            tx.push_with(len, meta, |room| skb.skb_copy_bits(0, room) == len);
+            stage(&mut tx, &skb);
             tx.len()
         };
-        if staged >= TX_BATCH {
-            self.send_staged();
-        }
         consume_skb(cx, skb);
+        self.send_if_full(staged);
         Ok(())
+    }
+
+    fn ndo_start_xmit_list(
+        &self,
+        cx: &mut BhCx<'_>,
+        _dev: &Arc<NetDevice>,
+        _txq: &NetdevQueue,
+        list: &mut SkbList,
+    ) {
+        walk!(cx, list, wire_start_xmit);
+        let staged = {
+            let mut tx = self.tx.lock();
+            for skb in list.iter() {
+                stage(&mut tx, skb);
+            }
+            tx.len()
+        };
+        list.consume(cx);
+        self.send_if_full(staged);
     }
 
     fn ndo_xmit_flush(&self, _cx: &mut BhCx<'_>, _dev: &Arc<NetDevice>, _queue: u16) {

@@ -242,7 +242,8 @@ pub const COMPILED: bool = cfg!(feature = "walk") && !cfg!(netkeel_no_walk);
 
 /// Leaves a record at a station.
 ///
-/// `walk!(cx, skb, ip_rcv)` records on the packet, `walk!(cx, net_rx_action)` on the span the
+/// `walk!(cx, skb, ip_rcv)` records on the packet, or on each of a list
+/// ([`SkbList`](crate::net::core::skbuff::SkbList)); `walk!(cx, net_rx_action)` on the span the
 /// context belongs to; a last `=> value` adds the argument, evaluated only when watched.
 #[macro_export]
 macro_rules! walk {
@@ -251,7 +252,9 @@ macro_rules! walk {
         if $crate::kernel::trace::COMPILED && $skb.walk_id.watched() {
             #[allow(unused_imports)]
             use $crate::kernel::context::Walker as _;
-            $cx.walk_packet(&$skb, $crate::kernel::trace::events::Point::$point, $arg);
+            $skb.each_watched(|skb| {
+                $cx.walk_packet(skb, $crate::kernel::trace::events::Point::$point, $arg);
+            });
         }
     };
     ($cx:expr, $point:ident) => { $crate::walk!($cx, $point => 0) };

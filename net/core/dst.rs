@@ -5,9 +5,10 @@
 //! Invariant: one made under older tables is never used again ([`Dst::generation`]).
 
 use crate::kernel::context::BhCx;
-use crate::net::core::dev::{DevId, tx::NetXmit};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::{DevId, tx::Lost};
 use crate::net::core::neighbour::{Kept, NeighKey, neigh_lookup};
-use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::core::skbuff::{Skb, SkbList, kfree_skb};
 use crate::net::ipv4::route::Flow4;
 use std::fmt;
 use std::sync::OnceLock;
@@ -19,8 +20,8 @@ use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
 pub struct Dst {
     /// What takes a received packet on.
     pub input: fn(&mut BhCx<'_>, Skb),
-    /// What takes a packet towards the wire.
-    pub output: fn(&mut BhCx<'_>, Skb) -> NetXmit,
+    /// What takes packets towards the wire, those that have this route together.
+    pub output: fn(&mut BhCx<'_>, &mut SkbList) -> Lost,
     /// The device it leaves by, or is delivered at.
     pub dev: DevId,
     /// The number of the tables it was made under.
@@ -108,18 +109,15 @@ pub fn dst_input(cx: &mut BhCx<'_>, skb: Skb) {
     }
 }
 
-/// Takes a packet that is to leave where its route says.
+/// Takes packets that are to leave where their route says.
 ///
 /// linux: include/net/dst.h:dst_output
 #[inline(always)]
-pub fn dst_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
-    walk!(cx, skb, dst_output);
-    match skb.dst.as_ref().map(|dst| dst.output) {
-        Some(output) => output(cx, skb),
-        None => {
-            dst_discard(cx, skb);
-            NetXmit::Drop
-        }
+pub fn dst_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, dst_output);
+    match list.dst.as_ref().map(|dst| dst.output) {
+        Some(output) => output(cx, list),
+        None => dst_discard_out(cx, list),
     }
 }
 
@@ -127,11 +125,10 @@ pub fn dst_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
 ///
 /// linux: net/core/dst.c:dst_discard
 pub fn dst_discard(cx: &mut BhCx<'_>, skb: Skb) {
-    kfree_skb(cx, skb, crate::kernel::trace::drop_reason::DropReason::IpOutNoRoutes);
+    kfree_skb(cx, skb, DropReason::IpOutNoRoutes);
 }
 
 /// Output of an input-only route.
-pub fn dst_discard_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
-    dst_discard(cx, skb);
-    NetXmit::Drop
+pub fn dst_discard_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    Lost { dropped: list.pass(cx, |_, _| Err(DropReason::IpOutNoRoutes)), refused: 0 }
 }

@@ -7,7 +7,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType, dev_queue_xmit};
+use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType, dev_queue_xmit_one};
 use crate::net::core::neighbour::{
     __neigh_create, NeighKey, NeighOps, NeighUpdate, Neighbour, Solicit, neigh_connected_output,
     neigh_lookup, neigh_resolve_output, neigh_update,
@@ -118,7 +118,7 @@ fn arp_send(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, message: &ArpMessage) {
     cx.watch(&mut skb);
     walk!(cx, skb, arp_send => u64::from(message.op));
     walk!(cx, skb, arp_xmit);
-    dev_queue_xmit(cx, skb, dev);
+    dev_queue_xmit_one(cx, skb, dev);
 }
 
 /// linux: net/ipv4/arp.c:arp_create

@@ -60,5 +60,7 @@ pub(crate) fn ip_forward(cx: &mut BhCx<'_>, mut skb: Skb) {
 fn ip_forward_finish(cx: &mut BhCx<'_>, skb: Skb) {
     walk!(cx, skb, ip_forward_finish);
     cx.count(IpMib::ForwDatagrams);
-    dst_output(cx, skb);
+    let mut list = cx.skb_list_of(skb);
+    dst_output(cx, &mut list);
+    cx.free_skb_list(list);
 }

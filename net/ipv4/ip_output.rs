@@ -6,16 +6,16 @@
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{netif_rx, tx::NetXmit};
-use crate::net::core::dst::{Dst, dst_output};
+use crate::net::core::dev::{netif_rx, tx::Lost};
+use crate::net::core::dst::{Dst, dst_discard_out, dst_output};
 use crate::net::core::neighbour::{
     __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{
-    Cb, IpSummed, PktType, SkBuff, Skb, alloc_skb, kfree_skb, skb_clone,
+    Cb, IpSummed, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_clone,
 };
-use crate::net::netfilter::{NF_HOOK, NfInetHook, Stopped};
-use klib::checksum::ip_fast_csum;
+use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
+use klib::checksum::{ip_fast_csum, ip_fresh_csum};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
@@ -37,6 +37,8 @@ pub struct IpMakeSkb<T> {
     pub transport: T,
     /// The sender sets the identification itself.
     pub own_ident: bool,
+    /// The MTU of the way.
+    pub mtu: u32,
 }
 
 impl<T> IpMakeSkb<T> {
@@ -65,7 +67,7 @@ pub struct Parts<'a, T> {
 }
 
 /// Makes a packet with room for the link header, its IP header and transport header, and `length`
-/// bytes behind them that `getfrag` fills in. The data begins with the IP header.
+/// bytes behind them that `getfrag` fills in. The data begins with the IP header. It has no route.
 ///
 /// # Errors
 /// EMSGSIZE over the MTU or 65,535 bytes; ENOBUFS without memory; those of `getfrag`.
@@ -74,7 +76,6 @@ pub struct Parts<'a, T> {
 #[inline(always)]
 pub fn ip_make_skb<T>(
     cx: &mut BhCx<'_>,
-    dst: Arc<Dst>,
     make: &IpMakeSkb<T>,
     length: usize,
     getfrag: impl FnOnce(Parts<'_, T>) -> Result<(), Errno>,
@@ -83,19 +84,14 @@ where
     T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
 {
     let total = size_of::<IpHdr>() + size_of::<T>() + length;
-    if total > 65_535 || total > dst.mtu as usize {
-        cx.cpu.routes.give_back(dst);
+    if total > 65_535.min(make.mtu as usize) {
         return Err(Errno::EMSGSIZE);
     }
-    let Some(mut skb) = alloc_skb(cx, LL_RESERVED + total) else {
-        cx.cpu.routes.give_back(dst);
-        return Err(Errno::ENOBUFS);
-    };
+    let Some(mut skb) = alloc_skb(cx, LL_RESERVED + total) else { return Err(Errno::ENOBUFS) };
     skb.skb_reserve(LL_RESERVED);
     skb.reset_network_header();
     skb.set_transport_header(size_of::<IpHdr>());
     skb.protocol = ETH_P_IP;
-    skb.dst = Some(dst);
     let filled = match skb.skb_put(total).and_then(|room| parts(room, make)) {
         Some(parts) => {
             if !make.own_ident && !make.iph.df() {
@@ -140,51 +136,48 @@ fn ip_select_ident(cx: &BhCx<'_>, iph: &IpHdr) -> u16 {
     counter.fetch_add(1, Ordering::Relaxed).wrapping_add((hash >> 32) as u32) as u16
 }
 
-/// Sends a packet made by [`ip_make_skb`].
-///
-/// # Errors
-/// ENOBUFS when it was dropped on the way to the device.
+/// Sends packets made by [`ip_make_skb`] that have one route.
 ///
 /// linux: net/ipv4/ip_output.c:ip_send_skb
 #[inline(always)]
-pub fn ip_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
-    walk!(cx, skb, ip_send_skb);
-    match ip_local_out(cx, skb) {
-        NetXmit::Success | NetXmit::Cn => Ok(()),
-        dropped => count_discard(cx, dropped),
+pub fn ip_send_skb(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, ip_send_skb);
+    let lost = ip_local_out(cx, list);
+    if lost.any() {
+        count_discards(cx, lost);
     }
+    lost
 }
 
 #[cold]
 #[inline(never)]
-fn count_discard(cx: &mut BhCx<'_>, dropped: NetXmit) -> Result<(), Errno> {
-    cx.count(IpMib::OutDiscards);
-    dropped.errno()
+fn count_discards(cx: &mut BhCx<'_>, lost: Lost) {
+    cx.cpu.mib.add(IpMib::OutDiscards.into(), u64::from(lost.dropped + lost.refused));
 }
 
-/// Completes the header of a packet made here, passes `LOCAL_OUT`, and sends it by its route.
+/// Completes the headers of packets made here, passes `LOCAL_OUT`, and sends them by their route.
 ///
 /// linux: net/ipv4/ip_output.c:ip_local_out
 #[inline(always)]
-pub fn ip_local_out(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
-    walk!(cx, skb, ip_local_out);
-    match __ip_local_out(cx, skb) {
-        Ok(skb) => dst_output(cx, skb),
-        Err(stopped) => stopped.into(),
-    }
+pub fn ip_local_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, ip_local_out);
+    let refused = __ip_local_out(cx, list);
+    refused + dst_output(cx, list)
 }
 
 /// Total length, checksum, hook.
 ///
 /// linux: net/ipv4/ip_output.c:__ip_local_out
 #[inline(always)]
-fn __ip_local_out(cx: &mut BhCx<'_>, mut skb: Skb) -> Result<Skb, Stopped> {
-    walk!(cx, skb, __ip_local_out);
-    cx.count(IpMib::OutRequests);
-    let len = skb.len() as u16;
-    ip_send_check(&mut skb, len);
-    let devs = |skb: &SkBuff| (None, skb.dst.as_ref().map(|dst| dst.dev));
-    NF_HOOK(cx, NfInetHook::LocalOut, skb, devs, |_, skb| skb)
+fn __ip_local_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, __ip_local_out);
+    cx.cpu.mib.add(IpMib::OutRequests.into(), list.len() as u64);
+    for skb in list.iter_mut() {
+        let len = skb.len() as u16;
+        ip_send_check(skb, len);
+    }
+    let devs = |list: &SkbList| (None, list.dst.as_ref().map(|dst| dst.dev));
+    NF_HOOK_LIST(cx, NfInetHook::LocalOut, list, devs)
 }
 
 /// linux: net/ipv4/ip_output.c:ip_send_check
@@ -194,7 +187,9 @@ fn ip_send_check(skb: &mut Skb, len: u16) {
     iph.tot_len.set(len);
     iph.check.set(0);
     if iph.ihl() == size_of::<IpHdr>() {
-        iph.check.set(ip_fast_csum(iph.as_bytes()));
+        if let Some(header) = iph.as_bytes().first_chunk() {
+            iph.check.set(ip_fresh_csum(header));
+        }
         return;
     }
     let ihl = iph.ihl();
@@ -206,43 +201,48 @@ fn ip_send_check(skb: &mut Skb, len: u16) {
 /// Passes `POST_ROUTING`.
 ///
 /// linux: net/ipv4/ip_output.c:ip_output
-#[inline]
-pub(crate) fn ip_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
-    walk!(cx, skb, ip_output);
-    let octets = skb.len() as u64;
+pub(crate) fn ip_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, ip_output);
+    let Some(dst) = &list.dst else { return dst_discard_out(cx, list) };
+    let (outdev, mtu) = (dst.dev, dst.mtu as usize);
+    let indev = list.first().and_then(|skb| skb.dev);
+    let mut octets = 0;
+    for skb in list.iter_mut() {
+        octets += skb.len() as u64;
+        skb.dev = Some(outdev);
+    }
     cx.cpu.mib.add(IpMib::OutOctets.into(), octets);
-    let indev = skb.dev;
-    skb.dev = skb.dst.as_ref().map(|dst| dst.dev);
-    let devs = |skb: &SkBuff| (indev, skb.dev);
-    NF_HOOK(cx, NfInetHook::PostRouting, skb, devs, ip_finish_output).unwrap_or_else(NetXmit::from)
+    let refused = NF_HOOK_LIST(cx, NfInetHook::PostRouting, list, |_| (indev, Some(outdev)));
+    refused + ip_finish_output(cx, list, mtu)
 }
 
 /// A broadcast goes out and comes back to this machine's own sockets; so does what is for a group
 /// that this machine belongs to, unless its sender does not want it (`IP_MULTICAST_LOOP`).
 ///
 /// linux: net/ipv4/ip_output.c:ip_mc_output
-pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
     let t = cx.t;
-    let dev = skb.dst.as_ref().map(|dst| dst.dev);
-    let netdev = dev.and_then(|dev| t.net.dev(dev));
-    let (loops_back, mib) = match &skb.dst {
-        Some(dst) if dst.is_broadcast() => (true, IpMib::OutBcastPkts),
-        _ => (loops_to_members(&skb), IpMib::OutMcastPkts),
-    };
-    cx.count(mib);
-    if loops_back
-        && !netdev.is_some_and(|dev| dev.is_loopback())
-        && let Some(mut copy) = skb_clone(cx, &mut skb)
-    {
-        copy.pkt_type = PktType::Loopback;
-        // Nobody filled its checksum in, and nobody will: it never leaves.
-        copy.ip_summed = IpSummed::Unnecessary;
-        copy.dev = dev;
-        // It keeps its route, whose input delivers it here: looked up anew, a packet from one of our
-        // own addresses would be a martian.
-        netif_rx(cx, copy);
+    let Some(dst) = list.dst.clone() else { return dst_discard_out(cx, list) };
+    let loopback = t.net.dev(dst.dev).is_some_and(|dev| dev.is_loopback());
+    for skb in list.iter_mut() {
+        let loops_back = dst.is_broadcast() || loops_to_members(skb);
+        cx.count(if dst.is_broadcast() { IpMib::OutBcastPkts } else { IpMib::OutMcastPkts });
+        if loops_back
+            && !loopback
+            && let Some(mut copy) = skb_clone(cx, skb)
+        {
+            copy.pkt_type = PktType::Loopback;
+            // Nobody filled its checksum in, and nobody will: it never leaves.
+            copy.ip_summed = IpSummed::Unnecessary;
+            copy.dev = Some(dst.dev);
+            // It goes by this route, whose input delivers it here: looked up anew, a packet from one
+            // of our own addresses would be a martian.
+            copy.dst = Some(Arc::clone(&dst));
+            netif_rx(cx, copy);
+        }
     }
-    ip_output(cx, skb)
+    cx.cpu.routes.give_back(dst);
+    ip_output(cx, list)
 }
 
 /// The sender wants its machine's members of the group to hear it too, and there are members: every
@@ -256,62 +256,60 @@ fn loops_to_members(skb: &Skb) -> bool {
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output
 #[inline(always)]
-fn ip_finish_output(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
-    walk!(cx, skb, ip_finish_output);
-    let mtu = skb.dst.as_ref().map_or(0, |dst| dst.mtu as usize);
-    if skb.len() > mtu && skb.gso.size == 0 {
-        cx.count(IpMib::FragFails);
-        kfree_skb(cx, skb, DropReason::PktTooBig);
-        return NetXmit::Drop;
-    }
-    ip_finish_output2(cx, skb)
+fn ip_finish_output(cx: &mut BhCx<'_>, list: &mut SkbList, mtu: usize) -> Lost {
+    walk!(cx, list, ip_finish_output);
+    let dropped = list.pass(cx, |cx, skb| {
+        if skb.len() > mtu && skb.gso.size == 0 {
+            cx.count(IpMib::FragFails);
+            return Err(DropReason::PktTooBig);
+        }
+        Ok(())
+    });
+    Lost { dropped, refused: 0 } + ip_finish_output2(cx, list)
 }
 
-/// Finds the neighbour of the next hop and gives it the packet.
+/// Finds the neighbour of the next hop and gives it the packets.
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output2
 #[inline(always)]
-fn ip_finish_output2(cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
-    walk!(cx, skb, ip_finish_output2);
-    walk!(cx, skb, __ipv4_neigh_lookup_noref);
+fn ip_finish_output2(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, ip_finish_output2);
+    walk!(cx, list, __ipv4_neigh_lookup_noref);
     // The decision is for one destination, so its next hop is always the same: it keeps the
     // neighbour, as long as that is not dead.
-    let kept = skb.dst.as_ref().and_then(|dst| dst.neigh.get());
-    if let Some(hop) = kept.and_then(|neigh| NextHop::connected(neigh)) {
-        return dst_neigh_output(cx, hop, skb);
-    }
-    match kept.filter(|neigh| !neigh.dead()).map(|neigh| NextHop::by(neigh)) {
-        Some(hop) => dst_neigh_output(cx, hop, skb),
-        None => output_by_lookup(cx, skb),
-    }
-}
-
-/// By the next hop's neighbour, looked up or made, which the decision keeps for the packets that
-/// follow.
-#[cold]
-fn output_by_lookup(cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
-    let (Some(dst), Some(iph)) = (&skb.dst, skb.front::<IpHdr>()) else {
-        kfree_skb(cx, skb, DropReason::IpOutNoRoutes);
-        return NetXmit::Drop;
+    let kept = list.dst.as_ref().and_then(|dst| dst.neigh.get());
+    let hop = match kept.and_then(|neigh| NextHop::connected(neigh)) {
+        Some(hop) => hop,
+        None => match next_hop(cx, list) {
+            Ok(hop) => hop,
+            Err(reason) => return Lost { dropped: list.pass(cx, |_, _| Err(reason)), refused: 0 },
+        },
     };
-    let key = NeighKey { dev: dst.dev, addr: dst.rt_nexthop(iph.daddr.get()) };
-    match __ipv4_neigh_lookup_noref(cx, key) {
-        Some(neigh) => {
-            let hop = NextHop::by(&neigh);
-            keep(&mut skb, neigh);
-            dst_neigh_output(cx, hop, skb)
-        }
-        None => {
-            kfree_skb(cx, skb, DropReason::NeighCreateFail);
-            NetXmit::Drop
-        }
-    }
+    dst_neigh_output(cx, hop, list)
 }
 
-/// Lets the packet's decision keep the neighbour. One that others use too and that keeps a dead one stays as it is: its
+/// By a neighbour whose entry has a say, or the next hop's, looked up or made, which the decision
+/// keeps for the packets that follow.
+#[cold]
+#[inline(never)]
+fn next_hop(cx: &mut BhCx<'_>, list: &mut SkbList) -> Result<NextHop, DropReason> {
+    let (Some(dst), Some(skb)) = (&mut list.dst, list.packets.first()) else {
+        return Err(DropReason::IpOutNoRoutes);
+    };
+    if let Some(neigh) = dst.neigh.get().filter(|neigh| !neigh.dead()) {
+        return Ok(NextHop::by(neigh));
+    }
+    let daddr = skb.front::<IpHdr>().ok_or(DropReason::IpInHdr)?.daddr.get();
+    let key = NeighKey { dev: dst.dev, addr: dst.rt_nexthop(daddr) };
+    let neigh = __ipv4_neigh_lookup_noref(cx, key).ok_or(DropReason::NeighCreateFail)?;
+    let hop = NextHop::by(&neigh);
+    keep(dst, neigh);
+    Ok(hop)
+}
+
+/// Lets the decision keep the neighbour. One that others use too and that keeps a dead one stays as it is: its
 /// packets look the neighbour up each time.
-fn keep(skb: &mut Skb, neigh: Arc<Neighbour>) {
-    let Some(dst) = &mut skb.dst else { return };
+fn keep(dst: &mut Arc<Dst>, neigh: Arc<Neighbour>) {
     match Arc::get_mut(dst) {
         Some(dst) => dst.neigh = OnceLock::from(Kept::new(neigh)),
         None => {

@@ -33,7 +33,6 @@ use uapi::rtnetlink::{
     RTN_UNICAST, RTN_UNREACHABLE,
 };
 use uapi::snmp::{IpMib, LinuxMib};
-use zerocopy::{Immutable, IntoBytes};
 
 /// The largest IP packet.
 ///
@@ -112,8 +111,7 @@ pub const RTO_ONLINK: u8 = 1;
 /// A flow, by which its way is looked up.
 ///
 /// linux: include/net/flow.h:flowi4
-#[derive(Clone, Copy, Debug, Default, Eq, IntoBytes, Immutable)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq)]
 pub struct Flow4 {
     /// Destination.
     pub daddr: u32,
@@ -130,7 +128,7 @@ pub struct Flow4 {
 }
 
 /// Which way a flow goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FlowDir {
     /// From here.
@@ -141,11 +139,15 @@ pub enum FlowDir {
 }
 
 impl PartialEq for Flow4 {
-    /// Of all bytes at once: a comparison field by field is six branches.
+    /// One branch for all fields, and each compared where it is: put together in memory to be compared
+    /// as one, a flow just made would be read wider than it was written, for which the processor
+    /// waits longer than for all the rest of the lookup.
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |flow: &Self| u128::from_ne_bytes(zerocopy::transmute!(*flow));
-        bytes(self) == bytes(other)
+        let wide =
+            (self.daddr ^ other.daddr) | (self.saddr ^ other.saddr) | (self.mark ^ other.mark);
+        let narrow = (self.tos ^ other.tos) | (self.dir as u8 ^ other.dir as u8);
+        wide | u32::from(self.oif ^ other.oif) | u32::from(narrow) == 0
     }
 }
 

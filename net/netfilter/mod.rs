@@ -7,8 +7,8 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{DevId, tx::NetXmit};
-use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
+use crate::net::core::dev::{DevId, tx::Lost};
+use crate::net::core::skbuff::{SkBuff, Skb, SkbList, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
 
@@ -122,15 +122,6 @@ pub enum Stopped {
     Stolen,
 }
 
-impl From<Stopped> for NetXmit {
-    fn from(stopped: Stopped) -> Self {
-        match stopped {
-            Stopped::Dropped => Self::Refused,
-            Stopped::Stolen => Self::Success,
-        }
-    }
-}
-
 /// Runs the hooks of a point by priority, then the continuation. `devs` says by which devices the
 /// packet came in and is to leave; nobody asks at a point without hooks.
 ///
@@ -160,6 +151,63 @@ pub fn NF_HOOK<R>(
     };
     // The one place that calls it, so that it is inlined.
     Ok(okfn(cx, skb))
+}
+
+/// Runs the hooks of a point for each packet of a list; those that pass stay in it. `devs` says by
+/// which devices they came in and are to leave. What the hooks dropped.
+///
+/// linux: include/linux/netfilter.h:NF_HOOK_LIST
+#[inline(always)]
+#[allow(non_snake_case, reason = "Linux's name")]
+pub fn NF_HOOK_LIST(
+    cx: &mut BhCx<'_>,
+    hook: NfInetHook,
+    list: &mut SkbList,
+    devs: impl FnOnce(&SkbList) -> (Option<DevId>, Option<DevId>),
+) -> Lost {
+    walk!(cx, list, NF_HOOK => hook as u64);
+    if cx.t.net.nf.active & 1 << hook as u8 == 0 {
+        return Lost::default();
+    }
+    let (indev, outdev) = devs(list);
+    nf_hook_slow_list(cx, hook, list, (indev, outdev))
+}
+
+#[cold]
+#[inline(never)]
+fn nf_hook_slow_list(
+    cx: &mut BhCx<'_>,
+    hook: NfInetHook,
+    list: &mut SkbList,
+    (indev, outdev): (Option<DevId>, Option<DevId>),
+) -> Lost {
+    let index = |dev: Option<DevId>| dev.map_or(0, |dev| dev.0);
+    let (mut lost, mut passed) = (Lost::default(), cx.skb_list());
+    list.hand_out(|skb| {
+        match nf_hook_slow(cx, skb, hook, index(indev), index(outdev)) {
+            (Some(mut skb), _) => {
+                // The list has the route: hooks can look at it, and none changes it yet.
+                if let Some(dst) = skb.dst.take() {
+                    cx.cpu.routes.give_back(dst);
+                }
+                passed.push(skb);
+            }
+            (None, Stopped::Dropped) => lost.refused += 1,
+            (None, Stopped::Stolen) => (),
+        }
+        Ok(())
+    });
+    list.append(&mut passed);
+    cx.free_skb_list(passed);
+    lost
+}
+
+impl NfHooks {
+    /// A point that packets pass on their way out has hooks.
+    #[inline]
+    pub(crate) fn see_output(&self) -> bool {
+        self.active & (1 << NfInetHook::LocalOut as u8 | 1 << NfInetHook::PostRouting as u8) != 0
+    }
 }
 
 /// The packet, if every hook let it pass; else how it ended. Plain numbers go in (0: no device) and

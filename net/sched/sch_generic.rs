@@ -9,7 +9,7 @@ use crate::kernel::context::BhCx;
 use crate::net::core::dev::device::DeviceSpec;
 use crate::net::core::dev::tx::{__netif_schedule, dev_hard_start_xmit};
 use crate::net::core::dev::{NetDevice, NetdevQueue};
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::{Skb, SkbList};
 use std::sync::Arc;
 
 /// Packets one run may send before it yields to NET_TX_SOFTIRQ.
@@ -105,10 +105,11 @@ fn qdisc_restart(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
     walk!(cx, qdisc_restart);
     let t = cx.t;
     let Some((dev, txq)) = qdisc.place(&t.net) else { return false };
-    match dequeue_skb(cx, qdisc, txq) {
-        Some(skb) => sch_direct_xmit(cx, skb, qdisc, (dev, txq)),
-        None => false,
-    }
+    let Some(skb) = dequeue_skb(cx, qdisc, txq) else { return false };
+    let mut list = cx.skb_list_of(skb);
+    let more = sch_direct_xmit(cx, &mut list, qdisc, (dev, txq));
+    cx.free_skb_list(list);
+    more
 }
 
 /// The next packet, if the driver has room: the one it gave back first.
@@ -119,24 +120,28 @@ fn dequeue_skb(cx: &mut BhCx<'_>, qdisc: &Qdisc, txq: &NetdevQueue) -> Option<Sk
     if txq.stopped() { None } else { qdisc.dequeue() }
 }
 
-/// Gives a packet to the driver; a full driver gives it back and it goes first next time. True
-/// while more may go. The caller runs the qdisc ([`begin`]).
+/// Gives packets to the driver; a full driver gives one back, which goes first next time, and leaves
+/// those behind it in the list. True while more may go. The caller runs the qdisc ([`begin`]).
 ///
 /// linux: net/sched/sch_generic.c:sch_direct_xmit
 #[inline(always)]
 pub(crate) fn sch_direct_xmit(
     cx: &mut BhCx<'_>,
-    skb: Skb,
+    list: &mut SkbList,
     qdisc: &Arc<Qdisc>,
     (dev, txq): (&Arc<NetDevice>, &NetdevQueue),
 ) -> bool {
-    walk!(cx, skb, sch_direct_xmit);
+    walk!(cx, list, sch_direct_xmit);
     debug_assert!(runs(cx, qdisc));
-    let sent = if txq.stopped() { Err(skb) } else { dev_hard_start_xmit(cx, skb, dev) };
-    match sent {
-        Ok(()) => qdisc.qlen() != 0 && !txq.stopped(),
-        Err(skb) => {
-            dev_requeue_skb(cx, skb, qdisc);
+    if !txq.stopped() {
+        dev_hard_start_xmit(cx, list, dev, txq);
+    }
+    match list.is_empty() {
+        true => qdisc.qlen() != 0 && !txq.stopped(),
+        false => {
+            if let Some(skb) = list.pop_front() {
+                dev_requeue_skb(cx, skb, qdisc);
+            }
             false
         }
     }

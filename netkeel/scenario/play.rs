@@ -9,7 +9,7 @@ use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::trace::WalkFilter;
-use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit};
+use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit_one};
 use stack::net::core::skbuff::{consume_skb, netdev_alloc_skb};
 use stack::net::socket::{sys_bind, sys_connect, sys_recvfrom, sys_send, sys_sendto, sys_socket};
 use std::cell::RefCell;
@@ -306,6 +306,6 @@ fn packet_send(cx: &mut TaskCx, frame: &[u8]) -> Outcome {
         room.copy_from_slice(frame);
         skb.protocol = ETH_P_IP;
         cx.watch(&mut skb);
-        dev_queue_xmit(cx, skb, dev).errno().map_err(|errno| ScenarioError::Call("send", errno))
+        dev_queue_xmit_one(cx, skb, dev).errno().map_err(|errno| ScenarioError::Call("send", errno))
     })
 }

@@ -6,7 +6,7 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::{synchronize_net, update_tables};
 use crate::net::core::ethtool::EthtoolOps;
-use crate::net::core::skbuff::{SkBuff, Skb};
+use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
 use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs};
 use bitflags::bitflags;
 use std::fmt;
@@ -98,6 +98,26 @@ pub trait NetDeviceOps: Send + Sync {
         queue: u16,
         skb: Skb,
     ) -> Result<(), Skb>;
+
+    /// Sends packets from the front of a list; those that stay in it were not taken. Context: as for
+    /// [`ndo_start_xmit`](Self::ndo_start_xmit), which gets them one by one unless the driver has
+    /// something better for a list.
+    #[inline]
+    fn ndo_start_xmit_list(
+        &self,
+        cx: &mut BhCx<'_>,
+        dev: &Arc<NetDevice>,
+        txq: &NetdevQueue,
+        list: &mut SkbList,
+    ) {
+        list.hand_out(|skb| {
+            if txq.stopped() {
+                return Err(skb);
+            }
+            let queue = skb.queue_mapping;
+            self.ndo_start_xmit(cx, dev, queue, skb)
+        });
+    }
 
     /// More packets may follow `ndo_start_xmit`; now none does: ring the doorbell. Context: BH.
     fn ndo_xmit_flush(&self, _cx: &mut BhCx<'_>, _dev: &Arc<NetDevice>, _queue: u16) {}

@@ -27,13 +27,13 @@ pub use napi::{
 pub use rx::{
     PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_receive_skb, netif_rx,
 };
-pub use tx::{dev_queue_xmit, net_tx_action};
+pub use tx::{dev_queue_xmit, dev_queue_xmit_one, net_tx_action};
 
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::softirq::{Softirq, open_softirq};
 use crate::kernel::trace::events::Point;
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::{Skb, SkbList};
 use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::devinet::InDevice;
 use crate::net::ipv4::fib::FibTables;
@@ -101,6 +101,8 @@ pub struct SoftnetData {
     pub(crate) backlog: Arc<NapiStruct>,
     /// GRO: packets of the present poll that may still grow.
     pub(crate) gro_list: Vec<Skb>,
+    /// Lists that wait to be used, empty.
+    pub(crate) lists: Vec<SkbList>,
     /// Stopped or yielded qdiscs to run again.
     pub(crate) output_queue: VecDeque<Arc<Qdisc>>,
     /// Sent packets to free.
@@ -129,6 +131,7 @@ impl SoftnetData {
             input_pkt_queue: VecDeque::new(),
             backlog: NapiStruct::backlog(),
             gro_list: Vec::new(),
+            lists: Vec::new(),
             output_queue: VecDeque::new(),
             completion_queue: Vec::new(),
             processed: 0,

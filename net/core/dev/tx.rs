@@ -7,8 +7,11 @@ use super::device::{NetDevice, NetdevFeatures, NetdevQueue};
 use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{IpSummed, PktType, SkBuff, Skb, consume_skb, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{
+    IpSummed, PktType, Skb, SkbList, consume_skb, skb_clone, skb_cow_head,
+};
 use crate::net::sched::{Qdisc, sch_generic};
+use std::ops::{Add, AddAssign};
 use std::sync::Arc;
 use uapi::errno::Errno;
 
@@ -45,74 +48,157 @@ impl NetXmit {
     }
 }
 
-/// Gives a packet to the device it is to leave by: through the queue's qdisc, or at once where there
-/// is no queue.
-///
-/// linux: net/core/dev.c:dev_queue_xmit
-#[inline(always)]
-pub fn dev_queue_xmit(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) -> NetXmit {
-    walk!(cx, skb, dev_queue_xmit);
-    debug_assert_eq!(skb.dev, Some(dev.ifindex));
-    skb.reset_mac_header();
-    let txq = netdev_pick_tx(cx, dev, &mut skb);
-    // The route has done its work, unless it leads back here: then the receive side goes by it.
-    let dst = if dev.is_loopback() { skb.dst.clone() } else { skb.dst.take() };
-    if let Some(dst) = dst {
-        cx.cpu.routes.give_back(dst);
-    }
-    if txq.qdisc.has_queue() {
-        return __dev_xmit_skb(cx, skb, dev, txq);
-    }
-    xmit_without_queue(cx, skb, dev, txq)
+/// How many packets of a list went no further, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Dropped: the sender gets ENOBUFS.
+    pub dropped: u32,
+    /// Dropped by a netfilter hook: EPERM.
+    pub refused: u32,
 }
 
-fn xmit_without_queue(
-    cx: &mut BhCx<'_>,
-    skb: Skb,
-    dev: &Arc<NetDevice>,
-    txq: &NetdevQueue,
-) -> NetXmit {
-    if !dev.up() || txq.stopped() {
-        kfree_skb(cx, skb, DropReason::DevReady);
-        return NetXmit::Drop;
+impl Lost {
+    /// It lost some.
+    #[inline]
+    pub fn any(self) -> bool {
+        self != Self::default()
     }
-    if cx.cpu.softnet.xmit_recursion >= XMIT_RECURSION_LIMIT {
-        kfree_skb(cx, skb, DropReason::DevReady);
-        return NetXmit::Drop;
-    }
-    cx.cpu.softnet.xmit_recursion += 1;
-    let queue = skb.queue_mapping;
-    let sent = dev_hard_start_xmit(cx, skb, dev);
-    dev.ops.ndo_xmit_flush(cx, dev, queue);
-    cx.cpu.softnet.xmit_recursion -= 1;
-    match sent {
-        Ok(()) => NetXmit::Success,
-        Err(skb) => {
-            // A device without a queue has nowhere to keep it.
-            kfree_skb(cx, skb, DropReason::FullRing);
-            NetXmit::Drop
+
+    /// What became of the only packet.
+    #[inline]
+    pub fn of_one(self) -> NetXmit {
+        match (self.refused, self.dropped) {
+            (0, 0) => NetXmit::Success,
+            (0, _) => NetXmit::Drop,
+            _ => NetXmit::Refused,
         }
     }
 }
 
+impl From<NetXmit> for Lost {
+    #[inline]
+    fn from(sent: NetXmit) -> Self {
+        Self {
+            dropped: u32::from(sent == NetXmit::Drop),
+            refused: u32::from(sent == NetXmit::Refused),
+        }
+    }
+}
+
+impl Add for Lost {
+    type Output = Self;
+    #[inline]
+    fn add(self, more: Self) -> Self {
+        Self { dropped: self.dropped + more.dropped, refused: self.refused + more.refused }
+    }
+}
+
+impl AddAssign for Lost {
+    #[inline]
+    fn add_assign(&mut self, more: Self) {
+        *self = *self + more;
+    }
+}
+
+/// Gives packets to the device they are to leave by: through the queue's qdisc, or at once where
+/// there is no queue.
+///
+/// linux: net/core/dev.c:dev_queue_xmit
+#[inline(always)]
+pub fn dev_queue_xmit(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) -> Lost {
+    walk!(cx, list, dev_queue_xmit);
+    // The route has done its work, unless it leads back here: then the receive side goes by it.
+    if !dev.is_loopback()
+        && let Some(dst) = list.dst.take()
+    {
+        cx.cpu.routes.give_back(dst);
+    }
+    match netdev_pick_tx(cx, dev, list) {
+        Some(txq) => xmit_by_queue(cx, list, dev, txq),
+        None => xmit_by_queues(cx, list, dev),
+    }
+}
+
+/// A packet by itself: [`dev_queue_xmit`] for a list of one.
+pub fn dev_queue_xmit_one(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) -> NetXmit {
+    let mut list = cx.skb_list_of(skb);
+    let lost = dev_queue_xmit(cx, &mut list, dev);
+    cx.free_skb_list(list);
+    lost.of_one()
+}
+
+#[inline(always)]
+fn xmit_by_queue(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    txq: &NetdevQueue,
+) -> Lost {
+    if txq.qdisc.has_queue() {
+        return __dev_xmit_skb(cx, list, dev, txq);
+    }
+    xmit_without_queue(cx, list, dev, txq)
+}
+
+/// Packets for different queues: those for one together, while they stand together. None at all,
+/// too: a hook may have taken every packet of a list.
+#[cold]
+#[inline(never)]
+fn xmit_by_queues(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) -> Lost {
+    let mut lost = Lost::default();
+    while let Some(queue) = list.first().map(|skb| skb.queue_mapping) {
+        let together = list.iter().take_while(|skb| skb.queue_mapping == queue).count();
+        let mut rest = cx.skb_list();
+        list.split_to(together, &mut rest);
+        lost += xmit_by_queue(cx, list, dev, &dev.tx_queues[usize::from(queue)]);
+        list.append(&mut rest);
+        cx.free_skb_list(rest);
+    }
+    lost
+}
+
+fn xmit_without_queue(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    txq: &NetdevQueue,
+) -> Lost {
+    let looping = cx.cpu.softnet.xmit_recursion >= XMIT_RECURSION_LIMIT;
+    if !dev.up() || txq.stopped() || looping {
+        return Lost { dropped: list.pass(cx, |_, _| Err(DropReason::DevReady)), refused: 0 };
+    }
+    cx.cpu.softnet.xmit_recursion += 1;
+    let queue = list.first().map_or(0, |skb| skb.queue_mapping);
+    dev_hard_start_xmit(cx, list, dev, txq);
+    dev.ops.ndo_xmit_flush(cx, dev, queue);
+    cx.cpu.softnet.xmit_recursion -= 1;
+    // A device without a queue has nowhere to keep what it did not take.
+    Lost { dropped: list.pass(cx, |_, _| Err(DropReason::FullRing)), refused: 0 }
+}
+
 /// Picks the transmit queue: the driver's choice, else the CPU's where each can have one, else the
 /// flow's hash. Linux also remembers a socket's choice and the queue a forwarded flow came in by.
+/// `None` when it is not one queue for all.
 ///
 /// linux: net/core/flow_dissector.c:netdev_pick_tx
 #[inline(always)]
 fn netdev_pick_tx<'a>(
     cx: &mut BhCx<'_>,
     dev: &'a Arc<NetDevice>,
-    skb: &mut Skb,
-) -> &'a NetdevQueue {
-    walk!(cx, skb, netdev_pick_tx);
+    list: &mut SkbList,
+) -> Option<&'a NetdevQueue> {
+    walk!(cx, list, netdev_pick_tx);
     let queues = &dev.tx_queues;
-    let queue = match queues.len() {
-        1 => 0,
-        many => usize::from(pick_among(cx, dev, skb, many as u16)),
-    };
-    skb.queue_mapping = queue as u16;
-    &queues[queue]
+    let many = queues.len() as u16;
+    let (mut picked, mut other) = (None, false);
+    for skb in list.iter_mut() {
+        debug_assert_eq!(skb.dev, Some(dev.ifindex));
+        skb.reset_mac_header();
+        let queue = if many == 1 { 0 } else { pick_among(cx, dev, skb, many) };
+        skb.queue_mapping = queue;
+        other |= *picked.get_or_insert(queue) != queue;
+    }
+    picked.filter(|_| !other).and_then(|queue| queues.get(usize::from(queue)))
 }
 
 fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u16) -> u16 {
@@ -128,24 +214,42 @@ fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u1
     ((u64::from(hash) * u64::from(queues)) >> 32) as u16
 }
 
-/// Queues a packet on the qdisc and runs it, or sends past an empty one.
+/// Queues packets on the qdisc and runs it, or sends past an empty one.
 ///
 /// linux: net/core/dev.c:__dev_xmit_skb
 #[inline(always)]
-fn __dev_xmit_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>, txq: &NetdevQueue) -> NetXmit {
-    walk!(cx, skb, __dev_xmit_skb);
+fn __dev_xmit_skb(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    txq: &NetdevQueue,
+) -> Lost {
+    walk!(cx, list, __dev_xmit_skb);
     let qdisc = &txq.qdisc;
     if qdisc.qlen() == 0
         && (sch_generic::runs(cx, qdisc) || qdisc.idle() && sch_generic::begin(cx, qdisc))
     {
-        if sch_generic::sch_direct_xmit(cx, skb, qdisc, (dev, txq)) {
+        if sch_generic::sch_direct_xmit(cx, list, qdisc, (dev, txq)) {
             sch_generic::__qdisc_run(cx, qdisc);
         }
-        return NetXmit::Success;
+        if list.is_empty() {
+            return Lost::default();
+        }
+        // The rest waits behind the one that the driver gave back.
     }
-    let queued = qdisc.enqueue(cx, skb);
+    enqueue(cx, list, qdisc)
+}
+
+#[cold]
+#[inline(never)]
+fn enqueue(cx: &mut BhCx<'_>, list: &mut SkbList, qdisc: &Arc<Qdisc>) -> Lost {
+    let mut lost = Lost::default();
+    list.hand_out(|skb| {
+        lost += qdisc.enqueue(cx, skb).into();
+        Ok(())
+    });
     sch_generic::qdisc_run(cx, qdisc);
-    queued
+    lost
 }
 
 /// Puts a qdisc on this CPU's output queue, unless it is on one already.
@@ -192,38 +296,40 @@ pub fn dev_kfree_skb_irq(cx: &mut BhCx<'_>, skb: Skb) {
     raise_softirq_irqoff(cx, Softirq::NetTx);
 }
 
-/// Gives a packet to the driver: taps first, then what the device can't do is done in software.
-/// `Err` gives the packet back, the ring is full.
+/// Gives packets to the driver: what the device can't do is done in software first, and taps see
+/// them. Those that stay in the list the driver did not take.
 ///
 /// linux: net/core/dev.c:dev_hard_start_xmit
 #[inline(always)]
 pub fn dev_hard_start_xmit(
     cx: &mut BhCx<'_>,
-    mut skb: Skb,
+    list: &mut SkbList,
     dev: &Arc<NetDevice>,
-) -> Result<(), Skb> {
-    walk!(cx, skb, dev_hard_start_xmit);
-    let features = netif_skb_features(cx, &skb, dev);
-    if skb.ip_summed == IpSummed::Partial
-        && !features.intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
-        && !(crate::net::core::skbuff::skb_cow_head(cx, &mut skb, 0) && skb.skb_checksum_help())
-    {
-        kfree_skb(cx, skb, DropReason::SkbCsum);
-        return Ok(());
+    txq: &NetdevQueue,
+) {
+    walk!(cx, list, dev_hard_start_xmit);
+    let features = netif_skb_features(cx, list, dev);
+    if !features.intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM) {
+        list.pass(cx, |cx, skb| {
+            let done = skb.ip_summed != IpSummed::Partial
+                || (skb_cow_head(cx, skb, 0) && skb.skb_checksum_help());
+            if done { Ok(()) } else { Err(DropReason::SkbCsum) }
+        });
     }
     if !cx.t.net.ptype_all.is_empty() {
-        dev_queue_xmit_nit(cx, &mut skb, dev);
+        for skb in list.iter_mut() {
+            dev_queue_xmit_nit(cx, skb, dev);
+        }
     }
-    let queue = skb.queue_mapping;
-    dev.ops.ndo_start_xmit(cx, dev, queue, skb)
+    dev.ops.ndo_start_xmit_list(cx, dev, txq, list);
 }
 
-/// Which offloads this packet may use.
+/// Which offloads these packets may use.
 ///
 /// linux: net/core/dev.c:netif_skb_features
 #[inline(always)]
-fn netif_skb_features(cx: &mut BhCx<'_>, skb: &SkBuff, dev: &NetDevice) -> NetdevFeatures {
-    walk!(cx, skb, netif_skb_features);
+fn netif_skb_features(cx: &mut BhCx<'_>, list: &SkbList, dev: &NetDevice) -> NetdevFeatures {
+    walk!(cx, list, netif_skb_features);
     dev.features()
 }
 

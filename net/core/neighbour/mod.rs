@@ -18,8 +18,9 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{DevId, NetDevice, dev_queue_xmit, tx::NetXmit};
-use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::core::dev::tx::{Lost, NetXmit};
+use crate::net::core::dev::{DevId, dev_queue_xmit};
+use crate::net::core::skbuff::{Skb, SkbList, kfree_skb, skb_cow_head};
 use crate::net::ethernet::eth::eth_header;
 use std::collections::VecDeque;
 use std::fmt;
@@ -262,37 +263,54 @@ impl NextHop {
 ///
 /// linux: include/net/dst.h:dst_neigh_output
 #[inline(always)]
-pub fn dst_neigh_output(cx: &mut BhCx<'_>, hop: NextHop, skb: Skb) -> NetXmit {
-    walk!(cx, skb, dst_neigh_output);
+pub fn dst_neigh_output(cx: &mut BhCx<'_>, hop: NextHop, list: &mut SkbList) -> Lost {
+    walk!(cx, list, dst_neigh_output);
     match hop {
-        NextHop::Connected { dev, ha } => neigh_hh_output(cx, dev, ha, skb),
-        NextHop::Neigh(neigh) => (neigh.ops.output)(cx, &neigh, skb),
+        NextHop::Connected { dev, ha } => neigh_hh_output(cx, dev, ha, list),
+        NextHop::Neigh(neigh) => output_by_entry(cx, &neigh, list),
     }
 }
 
-/// Puts the link header on and gives the packet to the device.
+#[cold]
+#[inline(never)]
+fn output_by_entry(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, list: &mut SkbList) -> Lost {
+    let mut lost = Lost::default();
+    list.hand_out(|skb| {
+        lost += (neigh.ops.output)(cx, neigh, skb).into();
+        Ok(())
+    });
+    lost
+}
+
+/// Puts the link header on and gives the packets to the device.
 ///
 /// linux: include/net/neighbour.h:neigh_hh_output
 #[inline(always)]
-fn neigh_hh_output(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], mut skb: Skb) -> NetXmit {
+fn neigh_hh_output(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], list: &mut SkbList) -> Lost {
     let t = cx.t;
     let Some(dev) = t.net.dev(dev) else {
-        kfree_skb(cx, skb, DropReason::DevReady);
-        return NetXmit::Drop;
+        return Lost { dropped: list.pass(cx, |_, _| Err(DropReason::DevReady)), refused: 0 };
     };
-    if !put_header(cx, &mut skb, dev, ha) {
-        kfree_skb(cx, skb, DropReason::DevHdr);
-        return NetXmit::Drop;
-    }
-    dev_queue_xmit(cx, skb, dev)
+    let source = dev.dev_addr();
+    let dropped = list.pass(cx, |cx, skb| {
+        if put_header(cx, skb, source, ha) { Ok(()) } else { Err(DropReason::DevHdr) }
+    });
+    Lost { dropped, refused: 0 } + dev_queue_xmit(cx, list, dev)
+}
+
+/// The same for a packet by itself.
+fn neigh_hh_output_one(cx: &mut BhCx<'_>, dev: DevId, ha: [u8; 6], skb: Skb) -> NetXmit {
+    let mut list = cx.skb_list_of(skb);
+    let lost = neigh_hh_output(cx, dev, ha, &mut list);
+    cx.free_skb_list(list);
+    lost.of_one()
 }
 
 #[inline(always)]
-fn put_header(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice, ha: [u8; 6]) -> bool {
+fn put_header(cx: &mut BhCx<'_>, skb: &mut Skb, source: [u8; 6], ha: [u8; 6]) -> bool {
     let proto = skb.protocol;
-    eth_header(skb, proto, dev.dev_addr(), ha)
-        || (crate::net::core::skbuff::skb_cow_head(cx, skb, 16)
-            && eth_header(skb, proto, dev.dev_addr(), ha))
+    eth_header(skb, proto, source, ha)
+        || (skb_cow_head(cx, skb, 16) && eth_header(skb, proto, source, ha))
 }
 
 /// Sends to a neighbour whose address is in doubt or unknown: asks for it if need be, and sends
@@ -303,7 +321,7 @@ pub fn neigh_resolve_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb)
     walk!(cx, skb, neigh_resolve_output);
     let Some(skb) = neigh_event_send(cx, neigh, skb) else { return NetXmit::Success };
     match neigh.ha() {
-        Some(ha) => neigh_hh_output(cx, neigh.key.dev, ha, skb),
+        Some(ha) => neigh_hh_output_one(cx, neigh.key.dev, ha, skb),
         None => {
             kfree_skb(cx, skb, DropReason::NeighFailed);
             NetXmit::Drop
@@ -317,5 +335,5 @@ pub fn neigh_resolve_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb)
 pub fn neigh_connected_output(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>, skb: Skb) -> NetXmit {
     walk!(cx, skb, neigh_connected_output);
     let ha = neigh.last_ha();
-    neigh_hh_output(cx, neigh.key.dev, ha, skb)
+    neigh_hh_output_one(cx, neigh.key.dev, ha, skb)
 }

@@ -235,7 +235,9 @@ pub fn neigh_update(
     };
     after.run(cx, neigh);
     for skb in waiting {
-        dst_neigh_output(cx, NextHop::by(neigh), skb);
+        let mut list = cx.skb_list_of(skb);
+        dst_neigh_output(cx, NextHop::by(neigh), &mut list);
+        cx.free_skb_list(list);
     }
 }
 

@@ -6,13 +6,15 @@
 //! data of a clone can't be written.
 
 mod data;
+mod list;
 mod memory;
 mod pool;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use memory::Head;
+pub use list::SkbList;
 pub use memory::Skb;
+pub(crate) use memory::{Buffer, Head};
 pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};
 
 use crate::kernel::context::{BhCx, TaskCx, Walker};
@@ -108,7 +110,9 @@ pub struct SkbFrag {
 /// A packet.
 ///
 /// linux: include/linux/skbuff.h:sk_buff
+// On cache lines of its own: a batch's packets fill a good part of the first-level cache.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct SkBuff {
     pub(crate) head: Head,
     /// Bytes in all.
@@ -236,6 +240,12 @@ pub fn skb_cow_head(cx: &mut BhCx<'_>, skb: &mut Skb, headroom: usize) -> bool {
 }
 
 impl SkBuff {
+    /// For a station that the packet passes, if it is watched: the packet itself.
+    #[inline(always)]
+    pub fn each_watched(&self, record: impl Fn(&Self)) {
+        record(self);
+    }
+
     /// Takes the packet off its owner's charge: it is on its way to somebody else.
     ///
     /// linux: include/linux/skbuff.h:skb_orphan

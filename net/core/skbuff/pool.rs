@@ -6,7 +6,7 @@
 //! Invariant: memory drawn from the system never exceeds the cap; nothing pooled is given back
 //! before the machine ends, so a packet costs no allocation after warm-up.
 
-use super::{Head, NET_SKB_PAD, SkBuff, Skb};
+use super::{Buffer, Head, NET_SKB_PAD, SkBuff, Skb};
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -209,7 +209,7 @@ impl SkbPool {
             return None;
         }
         skb.truesize = (size + HANDLE_SIZE) as u32;
-        skb.head = Head::new(vec![0; size].into());
+        skb.head = Head::new(Buffer::new(size));
         Some(skb)
     }
 
@@ -266,15 +266,15 @@ impl SkbPool {
             self.spill();
         }
         // The last clone brings the head home.
-        let bytes = memory.head.take_bytes();
-        let class = bytes.as_ref().and_then(|b| SIZES.iter().position(|size| *size == b.len()));
-        match (bytes, class) {
-            (Some(bytes), Some(class)) => {
-                memory.head = Head::new(bytes);
+        let buffer = memory.head.take_buffer();
+        let class = buffer.as_ref().and_then(|b| SIZES.iter().position(|size| *size == b.len()));
+        match (buffer, class) {
+            (Some(buffer), Some(class)) => {
+                memory.head = Head::new(buffer);
                 self.store.ready[class].push(memory);
             }
-            (bytes, _) => {
-                self.depot.uncharge(bytes.map_or(0, |bytes| bytes.len()));
+            (buffer, _) => {
+                self.depot.uncharge(buffer.map_or(0, |buffer| buffer.len()));
                 self.store.bare.push(memory);
             }
         }
@@ -331,7 +331,7 @@ fn new_handle(home: &Weak<Depot>) -> Box<SkBuff> {
 
 fn new_ready(home: &Weak<Depot>, size: usize) -> Box<SkBuff> {
     let mut handle = new_handle(home);
-    handle.head = Head::new(vec![0; size].into());
+    handle.head = Head::new(Buffer::new(size));
     handle
 }
 

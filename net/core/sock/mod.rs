@@ -14,7 +14,7 @@ mod wmem;
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
-pub(crate) use wmem::{WmemCharge, settle_wmem};
+pub(crate) use wmem::{ListCharge, WmemCharge, settle_wmem};
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinGuard, SpinLock, lockdep::class};
@@ -353,37 +353,15 @@ impl Sock {
         self.wmem_alloc() < self.sndbuf() / 2
     }
 
-    /// Room for one more packet in the send buffer; if not, a packet that leaves wakes who waits.
-    pub fn sock_wspace(&self) -> bool {
-        if self.wmem_alloc() < self.sndbuf() {
+    /// Room for one more packet in the send buffer, beside `more` bytes that are not charged yet; if
+    /// not, a packet that leaves wakes who waits.
+    #[inline]
+    pub fn sock_wspace(&self, more: usize) -> bool {
+        if self.wmem_alloc() + more < self.sndbuf() {
             return true;
         }
         self.nospace.store(true, Ordering::SeqCst);
-        self.wmem_alloc() < self.sndbuf()
-    }
-
-    /// Charges a packet that is on its way out.
-    ///
-    /// linux: net/core/sock.c:skb_set_owner_w
-    #[inline]
-    pub fn skb_set_owner_w(self: &Arc<Self>, cx: &mut BhCx<'_>, skb: &mut Skb) {
-        skb.owner = SkbOwner(Some(match cx.cpu.wmem.take() {
-            // Charged already, by a packet of this stay that is gone.
-            Some(kept) if kept.bytes >= skb.truesize as usize && Arc::ptr_eq(&kept.sk, self) => {
-                let rest = kept.bytes - skb.truesize as usize;
-                if rest != 0 {
-                    self.wmem_alloc.fetch_sub(rest, Ordering::SeqCst);
-                }
-                kept.sk
-            }
-            kept => {
-                if let Some(kept) = kept {
-                    kept.settle(cx);
-                }
-                self.wmem_alloc.fetch_add(skb.truesize as usize, Ordering::Relaxed);
-                Arc::clone(self)
-            }
-        }));
+        self.wmem_alloc() + more < self.sndbuf()
     }
 
     /// What `poll` says of a datagram socket.

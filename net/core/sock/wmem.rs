@@ -4,6 +4,7 @@
 
 use super::Sock;
 use crate::kernel::context::BhCx;
+use crate::net::core::skbuff::{SkBuff, SkbList};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
@@ -34,12 +35,7 @@ impl SkbOwner {
     #[inline]
     pub(crate) fn release(self, cx: &mut BhCx<'_>, truesize: u32) {
         let Some(sk) = self.0 else { return };
-        let bytes = truesize as usize;
-        match &mut cx.cpu.wmem {
-            kept @ None => *kept = Some(WmemCharge { sk, bytes }),
-            Some(kept) if Arc::ptr_eq(&kept.sk, &sk) => kept.bytes += bytes,
-            Some(_) => WmemCharge { sk, bytes }.settle(cx),
-        }
+        WmemCharge { sk, bytes: truesize as usize }.keep(cx);
     }
 }
 
@@ -51,6 +47,16 @@ pub(crate) struct WmemCharge {
 }
 
 impl WmemCharge {
+    /// Keeps a charge whose packets are gone.
+    #[inline]
+    fn keep(self, cx: &mut BhCx<'_>) {
+        match &mut cx.cpu.wmem {
+            kept @ None => *kept = Some(self),
+            Some(kept) if Arc::ptr_eq(&kept.sk, &self.sk) => kept.bytes += self.bytes,
+            Some(_) => self.settle(cx),
+        }
+    }
+
     pub(super) fn settle(self, cx: &mut BhCx<'_>) {
         let sk = self.sk;
         let left = sk.wmem_alloc.fetch_sub(self.bytes, Ordering::SeqCst) - self.bytes;
@@ -59,6 +65,74 @@ impl WmemCharge {
             let events = (POLLOUT | POLLWRNORM | POLLWRBAND) as u32;
             sk.state().wake_up(cx, events);
         }
+    }
+}
+
+/// The send-buffer charge of a list's packets: one for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct ListCharge(Option<WmemCharge>);
+
+impl ListCharge {
+    /// A packet leaves the list: its part of the charge becomes its own.
+    #[inline]
+    pub(crate) fn endow(&mut self, skb: &mut SkBuff) {
+        if let Some(charge) = &mut self.0
+            && skb.owner.is_none()
+        {
+            let bytes = skb.truesize as usize;
+            debug_assert!(bytes <= charge.bytes, "the list is charged for each packet");
+            charge.bytes = charge.bytes.saturating_sub(bytes);
+            skb.owner = SkbOwner(Some(Arc::clone(&charge.sk)));
+        }
+    }
+
+    /// The list is used up.
+    #[inline]
+    pub(crate) fn release(&mut self, cx: &mut BhCx<'_>) {
+        if let Some(charge) = self.0.take() {
+            charge.keep(cx);
+        }
+    }
+}
+
+impl Drop for ListCharge {
+    /// Full only when a panic unwinds the list: the charge goes with it.
+    fn drop(&mut self) {
+        if let Some(charge) = self.0.take() {
+            charge.sk.wmem_alloc.fetch_sub(charge.bytes, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Sock {
+    /// Charges a list's packets that are on their way out: `bytes` in all.
+    ///
+    /// linux: net/core/sock.c:skb_set_owner_w
+    #[inline]
+    pub(crate) fn skb_set_owner_w(
+        self: &Arc<Self>,
+        cx: &mut BhCx<'_>,
+        list: &mut SkbList,
+        bytes: usize,
+    ) {
+        list.charge = ListCharge(Some(match cx.cpu.wmem.take() {
+            // Charged already, in part or more, by packets of this stay that are gone.
+            Some(kept) if Arc::ptr_eq(&kept.sk, self) => {
+                if kept.bytes < bytes {
+                    self.wmem_alloc.fetch_add(bytes - kept.bytes, Ordering::Relaxed);
+                    WmemCharge { bytes, ..kept }
+                } else {
+                    kept
+                }
+            }
+            kept => {
+                if let Some(kept) = kept {
+                    kept.settle(cx);
+                }
+                self.wmem_alloc.fetch_add(bytes, Ordering::Relaxed);
+                WmemCharge { sk: Arc::clone(self), bytes }
+            }
+        }));
     }
 }
 

@@ -5,7 +5,7 @@
 use super::limits::Limited;
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{PktType, SkBuff, Skb};
+use crate::net::core::skbuff::{Buffer, Head, PktType, SkBuff, Skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
@@ -181,9 +181,10 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
         icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
     } else {
         let mut own = SkBuff::default();
-        own.head = crate::net::core::skbuff::Head::new(data.into());
-        if own.skb_put(data.len()).is_none() {
-            return cx.count(IcmpMib::OutErrors);
+        own.head = Head::new(Buffer::new(data.len()));
+        match own.skb_put(data.len()) {
+            Some(room) => room.copy_from_slice(data),
+            None => return cx.count(IcmpMib::OutErrors),
         }
         let quote = Quote { skb: &own, offset: 0, len: data.len() };
         icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
@@ -210,17 +211,24 @@ fn icmp_push_reply(
         },
         transport: IcmpHdr { checksum: 0.into(), ..header },
         own_ident: false,
+        mtu: dst.mtu,
     };
-    let made = ip_make_skb(cx, dst, &make, quote.len, |parts| {
+    let made = ip_make_skb(cx, &make, quote.len, |parts| {
         quote.copy(parts.payload);
         let sum = csum_partial(parts.transport.as_bytes(), 0);
         parts.transport.checksum.set(csum_fold(csum_partial(parts.payload, sum)));
         Ok(())
     });
-    let Ok(skb) = made else { return cx.count(IcmpMib::OutErrors) };
+    let Ok(mut skb) = made else {
+        cx.cpu.routes.give_back(dst);
+        return cx.count(IcmpMib::OutErrors);
+    };
     walk!(cx, skb, icmp_push_reply);
     icmp_out_count(cx, header.type_);
-    let _dropped_on_the_way_is_counted_there = ip_send_skb(cx, skb);
+    skb.dst = Some(dst);
+    let mut list = cx.skb_list_of(skb);
+    let _dropped_on_the_way_is_counted_there = ip_send_skb(cx, &mut list);
+    cx.free_skb_list(list);
 }
 
 /// linux: net/ipv4/icmp.c:icmp_out_count

@@ -14,7 +14,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uapi::errno::Errno;
-use zerocopy::{Immutable, IntoBytes};
 
 const BUCKETS: usize = 256;
 const CACHED: usize = 64;
@@ -49,23 +48,23 @@ struct Entry {
 }
 
 /// Whose datagram it is: addresses and ports as the datagram has them.
-#[derive(Clone, Copy, Debug, Default, Eq, IntoBytes, Immutable)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq)]
 pub(crate) struct UdpFlow {
     pub saddr: u32,
     pub daddr: u32,
     pub sport: u16,
     pub dport: u16,
     pub dif: u16,
-    _zero: u16,
 }
 
 impl PartialEq for UdpFlow {
-    /// Of all bytes at once: a comparison field by field is five branches.
+    /// One branch for all fields, each compared where it is, as for routes' flows.
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |flow: &Self| u128::from_ne_bytes(zerocopy::transmute!(*flow));
-        bytes(self) == bytes(other)
+        let wide = (self.saddr ^ other.saddr) | (self.daddr ^ other.daddr);
+        let narrow =
+            (self.sport ^ other.sport) | (self.dport ^ other.dport) | (self.dif ^ other.dif);
+        wide | u32::from(narrow) == 0
     }
 }
 
@@ -364,6 +363,6 @@ pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
 
 impl UdpFlow {
     pub(super) fn new(saddr: u32, daddr: u32, ports: (u16, u16), dif: u16) -> Self {
-        Self { saddr, daddr, sport: ports.0, dport: ports.1, dif, _zero: 0 }
+        Self { saddr, daddr, sport: ports.0, dport: ports.1, dif }
     }
 }

@@ -1,16 +1,18 @@
 //! UDP out: address, route, packet, IP. Context: task, with one BH section a datagram.
 //!
 //! linux: net/ipv4/udp.c.
-//! DIVERGES: the messages of one `sendmmsg` go in one BH section, so an error that the first of them
-//! brings back over loopback is met by the next call, not by the next message.
+//! DIVERGES: the messages of one `sendmmsg` go in one BH section, those to one destination as a list
+//! ([`Run`]), so an error that the first of them brings back over loopback is met by the next call,
+//! not by the next message.
 
 pub(super) mod cork;
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
+use crate::net::core::dev::tx::{Lost, NetXmit};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
-use crate::net::core::skbuff::{Cb, IpSummed, Skb};
-use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
+use crate::net::core::skbuff::{Cb, IpSummed, Skb, SkbList};
+use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
@@ -105,7 +107,7 @@ pub(super) fn udp_sendmsg(
         Some(Stop::NoRoom) if sent.messages == 0 => {
             let flags = batch.iter().next().map_or(0, |(_, flags)| flags);
             let room = wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
-                state.err.is_some() || sk.sock_wspace()
+                state.err.is_some() || sk.sock_wspace(0)
             });
             if room.is_ready() {
                 cx.count(UdpMib::SndbufErrors);
@@ -126,14 +128,67 @@ fn udp_send_batch(
 ) -> (Sent, Option<Stop>) {
     let mut sent = Sent::default();
     let template = template(cx, sk);
-    let mut plan = None;
+    let mut run = Run::new(cx, &template);
+    let mut stop = None;
     for msg in batch.iter() {
-        match udp_send_one(cx, sk, &template, &mut plan, msg) {
+        match udp_send_one(cx, sk, &template, &mut run, msg) {
             Ok(len) => sent.add(len),
-            Err(stop) => return (sent, Some(stop)),
+            Err(why) => {
+                stop = Some(why);
+                break;
+            }
         }
     }
-    (sent, None)
+    // Those before an error go all the same; a run that could bring one never waits for the end.
+    let _none = run.send(cx, sk);
+    cx.free_skb_list(run.list);
+    (sent, stop)
+}
+
+/// Datagrams of a batch that have their plan in common, on their way together.
+struct Run {
+    plan: Option<Plan>,
+    list: SkbList,
+    /// Bytes they will be charged with.
+    truesize: usize,
+    /// So many go together: one, when each can bring an error of its own.
+    most: usize,
+    recverr: bool,
+}
+
+impl Run {
+    fn new(cx: &mut BhCx<'_>, template: &Template) -> Self {
+        // Who asked for errors is told of each drop, a hook's verdict is the sender's error, and a
+        // tap sees a packet that a full driver gives back once more.
+        let net = &cx.t.net;
+        let alone = template.recverr || net.nf.see_output() || !net.ptype_all.is_empty();
+        let most = if alone { 1 } else { SkbList::MAX };
+        let list = cx.skb_list();
+        Self { plan: None, list, truesize: 0, most, recverr: template.recverr }
+    }
+
+    /// A datagram more, which is sent at once if it may not wait for others.
+    #[inline(always)]
+    fn push(&mut self, cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) -> Result<(), Errno> {
+        self.truesize += skb.truesize as usize;
+        self.list.push(skb);
+        if self.list.len() < self.most { Ok(()) } else { self.send(cx, sk) }
+    }
+
+    /// Sends what waits.
+    fn send(&mut self, cx: &mut BhCx<'_>, sk: &Arc<Sock>) -> Result<(), Errno> {
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        sk.skb_set_owner_w(cx, &mut self.list, std::mem::take(&mut self.truesize));
+        let lost = udp_send_skb(cx, &mut self.list);
+        self.list.charge.release(cx);
+        // RFC 768 knows no report of a drop on this machine: only who asked for errors hears of it.
+        match lost.of_one() {
+            NetXmit::Drop if !self.recverr => Ok(()),
+            sent => sent.errno(),
+        }
+    }
 }
 
 /// What the socket says.
@@ -232,11 +287,13 @@ struct Plan {
     /// It may serve others.
     lasting: bool,
     make: IpMakeSkb<UdpHdr>,
-    mtu: u32,
     csum: Csum,
     /// The sum over the pseudo header, without the length.
     pseudo: u32,
-    multicast: bool,
+    /// Where to, also when the sender named nobody in particular.
+    daddr: u32,
+    /// A broadcast that the socket may not send.
+    refused: bool,
 }
 
 impl Plan {
@@ -269,11 +326,12 @@ impl Plan {
                     ..UdpHdr::default()
                 },
                 own_ident: send.connected,
+                mtu: dst.mtu,
             },
-            mtu: dst.mtu,
             csum,
             pseudo: csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0),
-            multicast: ipv4_is_multicast(daddr),
+            daddr,
+            refused: dst.is_broadcast() && !send.broadcast,
         }
     }
 
@@ -294,48 +352,86 @@ fn udp_send_one(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     template: &Template,
-    plan: &mut Option<Plan>,
+    run: &mut Run,
     (msg, flags): Msg<'_>,
 ) -> Result<usize, Stop> {
     let len = iov_length(msg.iov);
     if len > 0xffff {
         return Err(Errno::EMSGSIZE.into());
     }
-    let served = plan.as_ref().filter(|plan| plan.serves((msg, flags)));
-    let (plan, dst) = match served {
-        Some(made) => (made, ip_route_output_ports(cx, &made.send.flow)?),
-        None => {
+    match &run.plan {
+        Some(plan) if plan.serves((msg, flags)) => {
+            if run.list.dst.is_some() {
+                route_as_before(cx, &plan.send.flow);
+            } else {
+                // Those before took it along.
+                run.list.dst = Some(ip_route_output_ports(cx, &plan.send.flow)?);
+            }
+        }
+        _ => {
             if flags & MSG_MORE != 0 {
                 return Err(Stop::Cork);
             }
             if !msg.control.is_empty() {
                 sock_kmalloc(cx, msg.control.len())?;
             }
-            let send = prepare(template, (msg, flags))?;
-            let dst = ip_route_output_ports(cx, &send.flow)?;
-            if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &send, &dst, flags)? {
-                cx.cpu.routes.give_back(dst);
+            if udp_plan(cx, sk, template, run, (msg, flags))? {
                 return Ok(len);
             }
-            (&*plan.insert(make_plan(cx, send, (msg, flags), &dst)), dst)
         }
-    };
-    let dst = check_way(cx, sk, plan, dst, len)?;
-    if let Err(stop) = sock_alloc_send(sk, template) {
-        cx.cpu.routes.give_back(dst);
-        return Err(stop);
     }
-    let sent = send_datagram(cx, sk, dst, plan, len, |to| copy_from_iter(msg.iov, to));
-    match sent {
-        Ok(()) => Ok(len),
-        Err(error) => Ok(not_sent(error, template.recverr).map(|()| len)?),
+    let Some(plan) = &run.plan else { return Ok(len) };
+    check_way(cx, sk, plan, len)?;
+    if template.stopped {
+        stopped(sk)?;
     }
+    if !sk.sock_wspace(run.truesize) {
+        make_room(cx, sk, run)?;
+    }
+    let Some(plan) = &run.plan else { return Ok(len) };
+    let skb = make_datagram(cx, sk, plan, len, |to| copy_from_iter(msg.iov, to));
+    match skb {
+        Ok(skb) => run.push(cx, sk, skb)?,
+        // Out of memory is a drop on this machine like any other.
+        Err(Errno::ENOBUFS) if !template.recverr => (),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(len)
 }
 
-/// RFC 768 knows no report of a drop on this machine: only who asked for errors hears of it.
-#[cold]
-fn not_sent(error: Errno, recverr: bool) -> Result<(), Errno> {
-    if error == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(error) }
+/// The stations of a lookup whose answer is at hand: within a BH section the routes do not change.
+#[inline(always)]
+fn route_as_before(cx: &BhCx<'_>, flow: &Flow4) {
+    walk!(cx, ip_route_output_ports => u64::from(flow.daddr));
+    walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
+}
+
+/// Finds out how this message and those like it go, after those before it are sent. True when
+/// nothing is to be sent (`MSG_PROBE`).
+#[inline(never)]
+fn udp_plan(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    template: &Template,
+    run: &mut Run,
+    (msg, flags): Msg<'_>,
+) -> Result<bool, Stop> {
+    // Without an error: the run would not have waited.
+    let _none = run.send(cx, sk);
+    let send = prepare(template, (msg, flags))?;
+    let dst = ip_route_output_ports(cx, &send.flow)?;
+    if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &send, &dst, flags)? {
+        cx.cpu.routes.give_back(dst);
+        return Ok(true);
+    }
+    let name = msg.name.and_then(|name| name.first_chunk::<16>().copied());
+    // What control data asked for was for that message alone.
+    let lasting = msg.control.is_empty();
+    run.plan = Some(Plan { name, flags, lasting, ..Plan::by(cx, send, &dst) });
+    if let Some(before) = run.list.dst.replace(dst) {
+        cx.cpu.routes.give_back(before);
+    }
+    Ok(false)
 }
 
 /// Control data is a copy that a socket may not have too much of.
@@ -360,14 +456,6 @@ fn confirm(cx: &mut BhCx<'_>, send: &Send4, dst: &Dst, flags: i32) -> Result<boo
     Ok(flags & MSG_PROBE != 0)
 }
 
-#[inline(never)]
-fn make_plan(cx: &BhCx<'_>, send: Send4, (msg, flags): Msg<'_>, dst: &Dst) -> Plan {
-    let name = msg.name.and_then(|name| name.first_chunk::<16>().copied());
-    // What control data asked for was for that message alone.
-    let lasting = msg.control.is_empty();
-    Plan { name, flags, lasting, ..Plan::by(cx, send, dst) }
-}
-
 /// Bytes of a message.
 ///
 /// linux: lib/iovec.c:iov_length
@@ -383,20 +471,32 @@ fn iov_length(iov: &[IoSlice<'_>]) -> usize {
 /// the sender meet the pending error and the shutdown.
 ///
 /// linux: net/core/sock.c:sock_alloc_send_pskb
-#[inline(always)]
 fn sock_alloc_send(sk: &Arc<Sock>, template: &Template) -> Result<(), Stop> {
     if template.stopped {
-        let mut state = sk.state();
-        state.sock_error()?;
-        if state.dead {
-            // A panic under its lock killed it, and has been reported once.
-            return Err(Errno::EIO.into());
-        }
-        if state.shutdown & SEND_SHUTDOWN != 0 {
-            return Err(Errno::EPIPE.into());
-        }
+        stopped(sk)?;
     }
-    if sk.sock_wspace() { Ok(()) } else { Err(Stop::NoRoom) }
+    if sk.sock_wspace(0) { Ok(()) } else { Err(Stop::NoRoom) }
+}
+
+/// What keeps a socket from sending at all.
+#[cold]
+fn stopped(sk: &Sock) -> Result<(), Errno> {
+    let mut state = sk.state();
+    state.sock_error()?;
+    if state.dead {
+        // A panic under its lock killed it, and has been reported once.
+        return Err(Errno::EIO);
+    }
+    if state.shutdown & SEND_SHUTDOWN != 0 { Err(Errno::EPIPE) } else { Ok(()) }
+}
+
+/// No room while others wait to be sent, or their charge to be given back: they go first.
+#[cold]
+#[inline(never)]
+fn make_room(cx: &mut BhCx<'_>, sk: &Arc<Sock>, run: &mut Run) -> Result<(), Stop> {
+    let _none = run.send(cx, sk);
+    settle_wmem(cx);
+    if sk.sock_wspace(0) { Ok(()) } else { Err(Stop::NoRoom) }
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
@@ -439,39 +539,31 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A datagram of `len` bytes may go this way: it is allowed and wide enough.
+/// A datagram of `len` bytes may go this way: it is allowed and the way is wide enough.
 #[inline(always)]
-fn check_way(
-    cx: &mut BhCx<'_>,
-    sk: &Arc<Sock>,
-    plan: &Plan,
-    dst: Arc<Dst>,
-    len: usize,
-) -> Result<Arc<Dst>, Errno> {
-    let send = &plan.send;
-    let error = if dst.is_broadcast() && !send.broadcast {
-        Errno::EACCES
-    } else if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > plan.mtu as usize {
-        ip_local_error(cx, sk, Errno::EMSGSIZE, (dst_addr(send, &dst), dst.mtu));
-        Errno::EMSGSIZE
-    } else {
-        return Ok(dst);
-    };
-    cx.cpu.routes.give_back(dst);
-    Err(error)
+fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Result<(), Errno> {
+    if plan.refused {
+        return Err(Errno::EACCES);
+    }
+    let mtu = plan.make.mtu;
+    if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > mtu as usize {
+        ip_local_error(cx, sk, Errno::EMSGSIZE, (plan.daddr, mtu));
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok(())
 }
 
+/// Makes a datagram of `len` bytes that `getfrag` writes. It has no route and nobody is charged.
 #[inline(always)]
-fn send_datagram(
+fn make_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
-    dst: Arc<Dst>,
     plan: &Plan,
     len: usize,
     getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+) -> Result<Skb, Errno> {
     let send = &plan.send;
-    let mut skb = ip_make_skb(cx, dst, &plan.make, len, |parts| {
+    let mut skb = ip_make_skb(cx, &plan.make, len, |parts| {
         if send.connected {
             parts.iph.id.set(sk.next_ident());
         }
@@ -494,17 +586,10 @@ fn send_datagram(
     }
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
-    if plan.multicast {
+    if ipv4_is_multicast(plan.daddr) {
         skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop, ..InetSkbParm::default() });
     }
-    sk.skb_set_owner_w(cx, &mut skb);
-    let sent = udp_send_skb(cx, skb);
-    match sent {
-        Ok(()) => cx.count(UdpMib::OutDatagrams),
-        Err(Errno::ENOBUFS) => cx.count(UdpMib::SndbufErrors),
-        Err(_) => (),
-    }
-    sent
+    Ok(skb)
 }
 
 /// To nobody in particular means to this machine.
@@ -525,11 +610,17 @@ fn udp_csum(pseudo: u32, header: &UdpHdr, payload: &[u8]) -> u16 {
     }
 }
 
-/// Sends a datagram that is complete but for what the device fills in.
+/// Sends datagrams that are complete but for what the device fills in.
 ///
 /// linux: net/ipv4/udp.c:udp_send_skb
 #[inline(always)]
-fn udp_send_skb(cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Errno> {
-    walk!(cx, skb, udp_send_skb);
-    ip_send_skb(cx, skb)
+fn udp_send_skb(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, udp_send_skb);
+    let all = list.len() as u64;
+    let lost = ip_send_skb(cx, list);
+    cx.cpu.mib.add(UdpMib::OutDatagrams.into(), all - u64::from(lost.dropped + lost.refused));
+    if lost.dropped != 0 {
+        cx.cpu.mib.add(UdpMib::SndbufErrors.into(), lost.dropped.into());
+    }
+    lost
 }

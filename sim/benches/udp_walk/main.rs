@@ -20,6 +20,7 @@ Usage:
   udp_walk rate [--tsv]                   rate beside smoltcp's; fails if a packet allocates
   udp_walk count DEVICE ROUNDS BATCH      that many batches and nothing else, for an instrument
   udp_walk time DEVICE ROUNDS BATCH       nanoseconds a datagram, after as many rounds of warm-up
+  udp_walk phases DEVICE ROUNDS BATCH     the same by phase, the median of the rounds
   udp_walk stations DEVICE BATCH          stations that each phase of one batch passes
 
 DEVICE: wire or igb. BATCH: 1 to 64.
@@ -134,6 +135,30 @@ fn timed(device: &str, rounds: &str, size: &str) -> Option<()> {
     Some(())
 }
 
+/// Nanoseconds a datagram of each phase: medians, so that what disturbs the machine is left out.
+fn phases(device: &str, rounds: &str, size: &str) -> Option<()> {
+    let (device, rounds) = (Device::named(device)?, rounds.parse().ok().filter(|&n| n > 0)?);
+    let (size, mut pair) = (batch(size)?, Pair::new(device));
+    time(rounds, size, |size| pair.round(size));
+    let mut all: [Vec<f64>; 4] = std::array::from_fn(|_| Vec::with_capacity(rounds));
+    for _ in 0..rounds {
+        pair.time_passes();
+        let runs: [fn(&mut Pair, usize); 4] = [
+            Pair::phase_send,
+            |pair, _| pair.phase_softirq(),
+            Pair::phase_recv,
+            |pair, _| pair.phase_complete(),
+        ];
+        for (run, all) in runs.iter().zip(&mut all) {
+            all.push(time(1, size, |size| run(&mut pair, size)));
+        }
+    }
+    for (phase, all) in PHASES.iter().zip(all) {
+        println!("{phase}\t{:.1}", median(all));
+    }
+    Some(())
+}
+
 fn stations(device: &str, size: &str) -> Option<()> {
     let (size, mut pair) = (batch(size)?, Pair::new(Device::named(device)?));
     for _ in 0..WARM_UP / size {
@@ -157,6 +182,7 @@ fn main() -> ExitCode {
         ["rate", "--tsv"] | ["--tsv"] => return rates(true),
         ["count", device, rounds, size] => count(device, rounds, size),
         ["time", device, rounds, size] => timed(device, rounds, size),
+        ["phases", device, rounds, size] => phases(device, rounds, size),
         ["stations", device, size] => stations(device, size),
         [] | ["--help"] => {
             print!("{HELP}");

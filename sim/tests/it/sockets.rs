@@ -9,7 +9,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::Operation;
 use stack::kernel::trace::drop_reason::DropReason;
-use stack::net::core::dev::dev_queue_xmit;
+use stack::net::core::dev::dev_queue_xmit_one;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::core::skbuff::{Skb, alloc_skb};
 use stack::net::core::snmp::Mib;
@@ -339,7 +339,7 @@ fn fragments_that_timed_out_elsewhere_are_no_error() -> Digest {
             let mut skb = alloc_skb(bh, frame.len()).expect("room");
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
             skb.dev = Some(dev.ifindex);
-            dev_queue_xmit(bh, skb, &dev);
+            dev_queue_xmit_one(bh, skb, &dev);
         });
         pair.world.settle();
         reports.push(sk.state().error_queue.len());

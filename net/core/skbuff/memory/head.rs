@@ -19,12 +19,20 @@ pub(crate) struct Head {
     shared: Option<Arc<Buffer>>,
 }
 
-/// Ownership of the bytes, as a box taken apart: while a real box stood by, the compiler might take
-/// it for the only way to them.
-struct Buffer {
+/// Bytes on cache lines of their own, zero at first: a packet's headers and its first bytes lie on as
+/// few lines as they can. A box taken apart: while a real one stood by, the compiler might take it for
+/// the only way to the bytes.
+pub(crate) struct Buffer {
     start: NonNull<u8>,
     size: u32,
 }
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
+
+const LINE: usize = 64;
 
 // SAFETY: the bytes are this head's own, reached through it alone, or a buffer's that nobody writes:
 // both may go to another thread and be read from several.
@@ -37,37 +45,36 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    fn into_box(self) -> Box<[u8]> {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not dropped.
-        unsafe { this.rebuild() }
+    /// # Panics
+    /// At 4 GiB: no packet comes near it.
+    pub(crate) fn new(size: usize) -> Self {
+        let lines = vec![Line([0; LINE]); size.div_ceil(LINE)].into_boxed_slice();
+        let size = u32::try_from(size).expect("a packet's head is small");
+        // `into_raw` never gives null; the empty box is a dangling pointer, as in `Head::default`.
+        let start = NonNull::new(Box::into_raw(lines).cast()).expect("a box is somewhere");
+        Self { start, size }
     }
 
-    /// # Safety
-    /// Once: this buffer is not used any more.
-    unsafe fn rebuild(&self) -> Box<[u8]> {
-        // SAFETY: `Head::new` took a box of this address and size apart, and there is one `Buffer`
-        // for it at a time.
-        unsafe { Box::from_raw(slice_from_raw_parts_mut(self.start.as_ptr(), self.size as usize)) }
+    /// Bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.size as usize
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: dropped once, and `into_box` keeps it from being dropped.
-        drop(unsafe { self.rebuild() });
+        let lines = self.len().div_ceil(LINE);
+        let start = self.start.as_ptr().cast::<Line>();
+        // SAFETY: `new` took a box of so many lines at this address apart, and there is one `Buffer`
+        // for it at a time, which is dropped once.
+        drop(unsafe { Box::from_raw(slice_from_raw_parts_mut(start, lines)) });
     }
 }
 
 impl Head {
     /// A buffer with all of its room behind the (empty) data.
-    ///
-    /// # Panics
-    /// At 4 GiB: no packet comes near it.
-    pub(crate) fn new(bytes: Box<[u8]>) -> Self {
-        let size = u32::try_from(bytes.len()).expect("a packet's head is small");
-        // `into_raw` never gives null; the empty box is a dangling pointer, as in `default`.
-        let start = NonNull::new(Box::into_raw(bytes).cast()).expect("a box is somewhere");
+    pub(crate) fn new(buffer: Buffer) -> Self {
+        let Buffer { start, size } = *ManuallyDrop::new(buffer);
         Self { start, size, data: 0, tail: 0, shared: None }
     }
 
@@ -196,12 +203,12 @@ impl Head {
         Self { start, size, data, tail, shared: Some(Arc::clone(shared)) }
     }
 
-    /// The bytes, if nobody else refers to them; what is left is empty.
-    pub(crate) fn take_bytes(&mut self) -> Option<Box<[u8]>> {
+    /// The buffer, if nobody else refers to it; what is left is empty.
+    pub(crate) fn take_buffer(&mut self) -> Option<Buffer> {
         let mut taken = ManuallyDrop::new(std::mem::take(self));
         match taken.shared.take() {
-            Some(shared) => Arc::into_inner(shared).map(Buffer::into_box),
-            None => Some(Buffer { start: taken.start, size: taken.size }.into_box()),
+            Some(shared) => Arc::into_inner(shared),
+            None => Some(Buffer { start: taken.start, size: taken.size }),
         }
     }
 }
@@ -231,7 +238,7 @@ impl fmt::Debug for Head {
 
 #[cfg(test)]
 mod tests {
-    use super::Head;
+    use super::{Buffer, Head};
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
@@ -250,7 +257,7 @@ mod tests {
             size in 0_usize..64,
             steps in prop::collection::vec((0_u8..5, 0_usize..80), 0..60),
         ) {
-            let mut head = Head::new(vec![0; size].into());
+            let mut head = Head::new(Buffer::new(size));
             let mut model = Model { front: 0, data: VecDeque::new(), back: size };
             for (index, (what, len)) in steps.into_iter().enumerate() {
                 let mark = index as u8 | 0x80;
@@ -302,7 +309,7 @@ mod tests {
                         prop_assert_eq!(clone.linear(), head.linear());
                         drop(clone);
                         let (from, len) = (head.data_offset(), head.len());
-                        head = Head::new(head.take_bytes().expect("the clone is gone"));
+                        head = Head::new(head.take_buffer().expect("the clone is gone"));
                         head.reserve(from);
                         prop_assert!(head.put(len).is_some());
                     }
@@ -318,15 +325,16 @@ mod tests {
 
     #[test]
     fn the_last_of_the_sharing_heads_has_the_buffer() {
-        let mut head = Head::new(vec![7; 8].into());
-        assert!(head.put(8).is_some());
+        let mut head = Head::new(Buffer::new(8));
+        head.put(8).expect("all of it").fill(7);
         let mut second = head.share();
         let third = second.share();
         assert_eq!(second.linear(), [7; 8]);
-        assert!(head.take_bytes().is_none(), "two others read it");
+        assert!(head.take_buffer().is_none(), "two others read it");
         assert_eq!(head.size(), 0);
         drop(third);
-        assert_eq!(second.take_bytes().as_deref(), Some(&[7; 8][..]));
+        let mut alone = Head::new(second.take_buffer().expect("the others are gone"));
+        assert_eq!(alone.put(8).as_deref(), Some(&[7; 8][..]));
     }
 
     #[test]
@@ -334,7 +342,7 @@ mod tests {
         let mut head = Head::default();
         assert!(head.put(1).is_none() && head.push(1).is_none() && !head.pull(1));
         assert_eq!(head.linear(), &[0_u8; 0]);
-        assert_eq!(head.take_bytes().map(|bytes| bytes.len()), Some(0));
+        assert_eq!(head.take_buffer().map(|buffer| buffer.len()), Some(0));
         drop(head.share());
     }
 }

@@ -3,7 +3,7 @@
 
 mod head;
 
-pub(crate) use head::Head;
+pub(crate) use head::{Buffer, Head};
 
 use super::SkBuff;
 use std::fmt;

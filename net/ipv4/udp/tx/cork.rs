@@ -4,8 +4,8 @@
 //! locked for the whole of a call.
 
 use super::{
-    Msg, Plan, Send4, Stop, check_way, dst_addr, iov_length, not_sent, prepare, send_datagram,
-    sock_alloc_send, sock_kmalloc, template,
+    Msg, Plan, Run, Send4, Stop, check_way, iov_length, make_datagram, prepare, sock_alloc_send,
+    sock_kmalloc, template,
 };
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
@@ -75,7 +75,7 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize,
     cx.local_bh_disable(|bh| {
         let (plan, dst) = route_datagram(bh, sk, pending.send, whole)?;
         if flags & MSG_CONFIRM != 0 {
-            dst_confirm_neigh(bh, &dst, dst_addr(&plan.send, &dst));
+            dst_confirm_neigh(bh, &dst, plan.daddr);
         }
         bh.cpu.routes.give_back(dst);
         Ok::<(), Errno>(())
@@ -116,19 +116,28 @@ pub(crate) fn udp_flush_pending_frames(sk: &Sock) {
 }
 
 fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    let (pending, recverr) = {
+    let pending = {
         let mut state = sk.state();
         sk.set_corked(state.udp.corkflag);
-        (state.udp.pending.take(), state.inet.recverr)
+        state.udp.pending.take()
     };
     let Some(Pending { send, payload }) = pending else { return Ok(()) };
     cx.local_bh_disable(|bh| {
+        let template = template(bh, sk);
         let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
-        let sent = send_datagram(bh, sk, dst, &plan, payload.len(), |to| {
+        let mut run = Run::new(bh, &template);
+        run.list.dst = Some(dst);
+        let made = make_datagram(bh, sk, &plan, payload.len(), |to| {
             to.copy_from_slice(&payload);
             Ok(())
         });
-        sent.or_else(|error| not_sent(error, recverr))
+        let sent = match made {
+            Ok(skb) => run.push(bh, sk, skb).and_then(|()| run.send(bh, sk)),
+            Err(Errno::ENOBUFS) if !template.recverr => Ok(()),
+            Err(error) => Err(error),
+        };
+        bh.free_skb_list(run.list);
+        sent
     })
 }
 
@@ -141,6 +150,11 @@ fn route_datagram(
 ) -> Result<(Plan, Arc<Dst>), Errno> {
     let dst = ip_route_output_ports(cx, &send.flow)?;
     let plan = Plan::by(cx, send, &dst);
-    let dst = check_way(cx, sk, &plan, dst, len)?;
-    Ok((plan, dst))
+    match check_way(cx, sk, &plan, len) {
+        Ok(()) => Ok((plan, dst)),
+        Err(error) => {
+            cx.cpu.routes.give_back(dst);
+            Err(error)
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a batch of packets shares: the sender's half of the ring, the byte limit, the doorbell.
 
 use super::*;
-use stack::net::core::dev::{dev_queue_xmit, tx::NetXmit};
+use stack::net::core::dev::{dev_queue_xmit_one, tx::NetXmit};
 use stack::net::core::skbuff::netdev_alloc_skb;
 
 /// A broadcast frame of `len` bytes.
@@ -106,7 +106,7 @@ fn senders_and_cleaner_on_two_threads_do_not_miss_each_other() {
                     let all = 0..40;
                     let sent = all.filter(|_| {
                         let skb = frame(bh, &dev, 60);
-                        dev_queue_xmit(bh, skb, &dev) == NetXmit::Success
+                        dev_queue_xmit_one(bh, skb, &dev) == NetXmit::Success
                     });
                     sent.count() as u64
                 });

@@ -1,0 +1,201 @@
+//! Packets that take the same way together: what holds for all of them is looked at once.
+//!
+//! linux: include/linux/skbuff.h (lists through `skb->next`), net/core/dev.c
+//! (`netif_receive_skb_list`). Key type: [`SkbList`]. Contexts: BH, within one stay on a CPU.
+//! Invariants: packets stay in their order; one that leaves the list has what the list held for all
+//! ([`SkbList::hand_out`]); lists come from the CPU and go back to it, so that none allocates after
+//! warm-up.
+
+use super::{SkBuff, Skb, kfree_skb};
+use crate::kernel::context::BhCx;
+use crate::kernel::trace::{WalkId, drop_reason::DropReason};
+use crate::net::core::dst::Dst;
+use crate::net::core::sock::ListCharge;
+use std::fmt;
+use std::sync::Arc;
+
+/// Packets in their order, with what they have in common.
+#[derive(Default)]
+pub struct SkbList {
+    pub(crate) packets: Vec<Skb>,
+    /// Empty: room to turn packets over in.
+    spare: Vec<Skb>,
+    /// Whatever bits the walk's ids of the packets have: one test tells that nobody is watched.
+    pub walk_id: WalkId,
+    /// Their route, in place of one in each.
+    pub(crate) dst: Option<Arc<Dst>>,
+    /// Who is charged for those that have no owner themselves.
+    pub(crate) charge: ListCharge,
+}
+
+impl SkbList {
+    /// The most packets that go together.
+    pub const MAX: usize = 64;
+
+    /// Packets.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// There is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Puts a packet behind the others.
+    #[inline(always)]
+    pub fn push(&mut self, skb: Skb) {
+        self.walk_id.0 |= skb.walk_id.0;
+        self.packets.push(skb);
+    }
+
+    /// The first packet.
+    #[inline]
+    pub fn first(&self) -> Option<&Skb> {
+        self.packets.first()
+    }
+
+    /// The packets in their order.
+    #[inline]
+    pub fn iter(&self) -> std::slice::Iter<'_, Skb> {
+        self.packets.iter()
+    }
+
+    /// The packets in their order, to change.
+    #[inline]
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Skb> {
+        self.packets.iter_mut()
+    }
+
+    /// Takes every packet through a station, which looks at it and may change it; those it finds
+    /// wrong end here, under its reason. How many did.
+    #[inline(always)]
+    pub fn pass(
+        &mut self,
+        cx: &mut BhCx<'_>,
+        mut station: impl FnMut(&mut BhCx<'_>, &mut Skb) -> Result<(), DropReason>,
+    ) -> u32 {
+        let (mut ended, mut at) = (0, 0);
+        while let Some(skb) = self.packets.get_mut(at) {
+            match station(cx, skb) {
+                Ok(()) => at += 1,
+                Err(reason) => {
+                    self.end(cx, at, reason);
+                    ended += 1;
+                }
+            }
+        }
+        ended
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end(&mut self, cx: &mut BhCx<'_>, at: usize, reason: DropReason) {
+        let mut skb = self.packets.remove(at);
+        endow(&mut skb, &self.dst, &mut self.charge);
+        kfree_skb(cx, skb, reason);
+    }
+
+    /// Hands the packets out one by one, each with all that is its own, until `take` gives one back:
+    /// that and those behind it stay.
+    #[inline(always)]
+    pub fn hand_out(&mut self, mut take: impl FnMut(Skb) -> Result<(), Skb>) {
+        let Self { packets, spare, dst, charge, .. } = self;
+        let mut handed = packets.drain(..);
+        while let Some(mut skb) = handed.next() {
+            endow(&mut skb, dst, charge);
+            if let Err(back) = take(skb) {
+                spare.push(back);
+                spare.extend(handed);
+                return std::mem::swap(packets, spare);
+            }
+        }
+    }
+
+    /// Takes over the packets of `other`, behind its own.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.walk_id.0 |= other.walk_id.0;
+        self.packets.append(&mut other.packets);
+    }
+
+    /// Takes the first packet out, with all that is its own.
+    pub(crate) fn pop_front(&mut self) -> Option<Skb> {
+        if self.packets.is_empty() {
+            return None;
+        }
+        let mut skb = self.packets.remove(0);
+        endow(&mut skb, &self.dst, &mut self.charge);
+        Some(skb)
+    }
+
+    /// The packets from `at` on go to `other`, each with all that is its own.
+    pub(crate) fn split_to(&mut self, at: usize, other: &mut Self) {
+        let Self { packets, dst, charge, .. } = self;
+        for mut skb in packets.drain(at..) {
+            endow(&mut skb, dst, charge);
+            other.push(skb);
+        }
+    }
+
+    /// For a station that the list passes: each packet that is watched.
+    #[cold]
+    #[inline(never)]
+    pub fn each_watched(&self, record: impl Fn(&SkBuff)) {
+        self.packets.iter().filter(|skb| skb.walk_id.watched()).for_each(|skb| record(skb));
+    }
+
+    /// Ends all packets, which did their work.
+    #[inline(always)]
+    pub fn consume(&mut self, cx: &mut BhCx<'_>) {
+        crate::walk!(cx, self, consume_skb);
+        for skb in self.packets.drain(..) {
+            cx.free_skb(skb);
+        }
+    }
+}
+
+/// Gives a packet that leaves its list what the list held for it.
+#[inline]
+fn endow(skb: &mut Skb, dst: &Option<Arc<Dst>>, charge: &mut ListCharge) {
+    if skb.dst.is_none() {
+        skb.dst.clone_from(dst);
+    }
+    charge.endow(skb);
+}
+
+impl BhCx<'_> {
+    /// An empty list.
+    #[inline(always)]
+    pub fn skb_list(&mut self) -> SkbList {
+        self.cpu.softnet.lists.pop().unwrap_or_default()
+    }
+
+    /// A list of one packet: its route is the list's.
+    #[inline(always)]
+    pub(crate) fn skb_list_of(&mut self, mut skb: Skb) -> SkbList {
+        let mut list = self.skb_list();
+        list.dst = skb.dst.take();
+        list.push(skb);
+        list
+    }
+
+    /// Takes a list back that is used up; what it held for its packets goes where it belongs.
+    #[inline(always)]
+    pub fn free_skb_list(&mut self, mut list: SkbList) {
+        debug_assert!(list.is_empty(), "the end of each packet is stated");
+        list.walk_id = WalkId::default();
+        if let Some(dst) = list.dst.take() {
+            self.cpu.routes.give_back(dst);
+        }
+        list.charge.release(self);
+        self.cpu.softnet.lists.push(list);
+    }
+}
+
+impl fmt::Debug for SkbList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SkbList({} packets)", self.len())
+    }
+}

@@ -332,8 +332,20 @@ impl<'a> Probe<'a> {
         self.ret(label, ret)
     }
 
+    /// A chosen port goes back to the host, which may choose it again for another socket: there
+    /// it is a port of its own.
+    fn forget_port(&mut self, fd: i32) {
+        let Ok(name) = self.calls.getsockname(fd) else { return };
+        if let Ok(addr) = SockaddrIn::from_bytes(&name) {
+            for known in self.ports.iter_mut().filter(|known| **known == addr.port) {
+                *known = 0;
+            }
+        }
+    }
+
     /// close(2)
     pub fn close(&mut self, label: &str, fd: i32) -> Ret {
+        self.forget_port(fd);
         let ret = self.calls.close(fd);
         self.ret(label, ret)
     }
@@ -341,6 +353,7 @@ impl<'a> Probe<'a> {
     /// Closes descriptors, not noted.
     pub fn drop_all(&mut self, fds: &[i32]) {
         for fd in fds {
+            self.forget_port(*fd);
             let _closed_or_never_open = self.calls.close(*fd);
         }
     }

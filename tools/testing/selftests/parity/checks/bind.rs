@@ -108,7 +108,7 @@ fn short_and_foreign_names(p: &mut Probe<'_>) {
         let ret = p.calls.bind(fd, name);
         let _ = p.ret(label, ret);
         p.names("names", fd);
-        let _ = p.calls.close(fd);
+        p.drop_all(&[fd]);
     }
 }
 

@@ -93,7 +93,7 @@ fn disconnecting_keeps_what_was_bound(p: &mut Probe<'_>) {
         let _ = p.bind("bound still?", fd, LO, 4600);
         let _ = p.connect("and again", fd, NET, 4501);
         p.names("names", fd);
-        let _ = p.calls.close(fd);
+        p.drop_all(&[fd]);
     }
     let bound = p.udp();
     let _ = p.connect("first", bound, LO, 4000);

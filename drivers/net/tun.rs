@@ -302,26 +302,28 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
         dev.netif_wake_subqueue(cx, 0);
     }
     let mut work = 0;
-    while work < budget {
+    let mut list = cx.skb_list();
+    let end = loop {
+        if work == budget {
+            break None;
+        }
         match tun_get_user(cx, tun, dev) {
-            Read::Frame(skb) => {
-                napi_gro_receive(cx, skb, dev);
-            }
+            Read::Frame(skb) => list.push(skb),
             Read::Dropped => {}
-            Read::Empty => {
-                if napi_complete(cx, napi) {
-                    tun.port.irq_unmask(tun.wants());
-                }
-                break;
-            }
-            Read::Dead => {
-                dev.set_carrier(Carrier::Off);
-                // Its descriptor would report the error again and again: the interrupt stays off.
-                let _polled_once_more_if_missed = napi_complete(cx, napi);
-                break;
-            }
+            end @ (Read::Empty | Read::Dead) => break Some(end),
         }
         work += 1;
+    };
+    napi_gro_receive(cx, &mut list, dev);
+    cx.free_skb_list(list);
+    match end {
+        Some(Read::Dead) => {
+            dev.set_carrier(Carrier::Off);
+            // Its descriptor would report the error again and again: the interrupt stays off.
+            let _polled_once_more_if_missed = napi_complete(cx, napi);
+        }
+        Some(_) if napi_complete(cx, napi) => tun.port.irq_unmask(tun.wants()),
+        _ => {}
     }
     work
 }

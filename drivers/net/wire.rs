@@ -13,7 +13,7 @@ use stack::kernel::machine::{free_irq, request_irq};
 use stack::kernel::trace::WalkId;
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
-    Carrier, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue,
+    Carrier, DevId, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue,
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
 };
 use stack::net::core::ethtool::{DrvInfo, EthtoolOps, LinkSettings};
@@ -170,22 +170,38 @@ impl Wire {
         }
     }
 
+    /// A packet with a frame's bytes; `None` without memory.
     #[inline(always)]
-    fn receive(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, frame: &[u8], meta: &FrameMeta) {
-        let skb = netdev_alloc_skb(cx, dev.ifindex, frame.len());
-        let Some(mut skb) = skb else { return add(&self.stats.rx_dropped, 1) };
+    fn fetch(&self, cx: &mut BhCx<'_>, dev: DevId, frame: &[u8], meta: &FrameMeta) -> Option<Skb> {
+        let mut skb = netdev_alloc_skb(cx, dev, frame.len())?;
         let Some(room) = skb.skb_put(frame.len()) else {
-            add(&self.stats.rx_dropped, 1);
-            return consume_skb(cx, skb);
+            consume_skb(cx, skb);
+            return None;
         };
         room.copy_from_slice(frame);
         skb.walk_id = WalkId(meta.packet_id);
         if let Some(vnet) = &meta.vnet {
             set_checksum_state(&mut skb, vnet);
         }
-        cx.link_span(&skb);
-        eth_type_trans(cx, &mut skb, dev);
-        napi_gro_receive(cx, skb, dev);
+        Some(skb)
+    }
+
+    /// Makes packets of the frames and hands them up.
+    fn receive(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, batch: &FrameBatch) {
+        let mut list = cx.skb_list();
+        for (frame, meta) in batch.iter() {
+            match self.fetch(cx, dev.ifindex, frame, meta) {
+                Some(skb) => list.push(skb),
+                None => add(&self.stats.rx_dropped, 1),
+            }
+        }
+        // By themselves: a header's fields read right behind the copy of its frame would wait for it.
+        list.visit(cx, |cx, skb| {
+            cx.link_span(skb);
+            eth_type_trans(cx, skb, dev);
+        });
+        napi_gro_receive(cx, &mut list, dev);
+        cx.free_skb_list(list);
     }
 }
 
@@ -234,9 +250,7 @@ impl NapiPoll for Poll {
         let taken = driver.port.receive(budget as usize, &mut batch) as u32;
         add(&driver.stats.rx_packets, batch.len() as u64);
         add(&driver.stats.rx_bytes, batch.bytes() as u64);
-        for (frame, meta) in batch.iter() {
-            driver.receive(cx, dev, frame, meta);
-        }
+        driver.receive(cx, dev, &batch);
         batch.clear();
         *driver.rx.lock() = batch;
         if taken < budget && napi_complete(cx, napi) {

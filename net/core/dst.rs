@@ -8,7 +8,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, tx::Lost};
 use crate::net::core::neighbour::{Kept, NeighKey, neigh_lookup};
-use crate::net::core::skbuff::{Skb, SkbList, kfree_skb};
+use crate::net::core::skbuff::SkbList;
 use crate::net::ipv4::route::Flow4;
 use std::fmt;
 use std::sync::OnceLock;
@@ -18,8 +18,8 @@ use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
 ///
 /// linux: include/net/dst.h:dst_entry
 pub struct Dst {
-    /// What takes a received packet on.
-    pub input: fn(&mut BhCx<'_>, Skb),
+    /// What takes received packets on that have this route together; none is left in the list.
+    pub input: fn(&mut BhCx<'_>, &mut SkbList),
     /// What takes packets towards the wire, those that have this route together.
     pub output: fn(&mut BhCx<'_>, &mut SkbList) -> Lost,
     /// The device it leaves by, or is delivered at.
@@ -97,15 +97,15 @@ pub fn dst_confirm_neigh(cx: &mut BhCx<'_>, dst: &Dst, daddr: u32) {
     }
 }
 
-/// Takes a received packet where its route says. A packet without a route is a bug and is dropped.
+/// Takes received packets where their route says. Packets without a route are a bug and are dropped.
 ///
 /// linux: include/net/dst.h:dst_input
 #[inline(always)]
-pub fn dst_input(cx: &mut BhCx<'_>, skb: Skb) {
-    walk!(cx, skb, dst_input);
-    match skb.dst.as_ref().map(|dst| dst.input) {
-        Some(input) => input(cx, skb),
-        None => dst_discard(cx, skb),
+pub fn dst_input(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, dst_input);
+    match list.dst.as_ref().map(|dst| dst.input) {
+        Some(input) => input(cx, list),
+        None => dst_discard(cx, list),
     }
 }
 
@@ -121,11 +121,11 @@ pub fn dst_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
     }
 }
 
-/// Drops a packet whose route leads nowhere.
+/// Drops packets whose route leads nowhere.
 ///
 /// linux: net/core/dst.c:dst_discard
-pub fn dst_discard(cx: &mut BhCx<'_>, skb: Skb) {
-    kfree_skb(cx, skb, DropReason::IpOutNoRoutes);
+pub fn dst_discard(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    list.pass(cx, |_, _| Err(DropReason::IpOutNoRoutes));
 }
 
 /// Output of an input-only route.

@@ -5,9 +5,9 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
-use crate::net::core::dev::gro::{GroResult, PacketOffload, dev_add_offload};
+use crate::net::core::dev::gro::{PacketOffload, dev_add_offload};
 use crate::net::core::dev::rx::dev_add_pack_boot;
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
 use crate::net::core::sock::{
     RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, sk_recvmsg, sock_no_accept, sock_no_listen,
 };
@@ -52,22 +52,26 @@ pub fn inet_init(m: &mut Machine) {
 fn ip_packet_offload() -> PacketOffload {
     PacketOffload {
         kind: ETH_P_IP,
-        station: Point::inet_gro_receive,
         gro_receive: inet_gro_receive,
         gro_complete: inet_gro_complete,
     }
 }
 
-/// Asks the transport protocol whether a packet continues one that GRO holds.
+/// Asks the transport protocols which packets continue ones that GRO holds.
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
-fn inet_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> (GroResult, Skb) {
+fn inet_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, inet_gro_receive);
     let t = cx.t;
-    let plain = skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45);
-    let Some(offload) = plain.and_then(|iph| t.net.inet_offloads.get(iph.protocol)) else {
-        return (GroResult::Normal, skb);
+    let plain = |skb: &SkBuff| {
+        skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45).map(|iph| iph.protocol)
     };
-    (offload.gro_receive)(cx, skb)
+    list.runs(cx, plain, |cx, run| {
+        let protocol = run.first().and_then(|skb| plain(skb));
+        if let Some(offload) = protocol.and_then(|protocol| t.net.inet_offloads.get(protocol)) {
+            (offload.gro_receive)(cx, run);
+        }
+    });
 }
 
 /// The length and sum of a packet into which others were merged, then what the transport protocol

@@ -12,7 +12,7 @@ use crate::net::core::neighbour::{
     __neigh_create, NeighKey, NeighOps, NeighUpdate, Neighbour, Solicit, neigh_connected_output,
     neigh_lookup, neigh_resolve_output, neigh_update,
 };
-use crate::net::core::skbuff::{Cb, PktType, Skb, alloc_skb, consume_skb, kfree_skb};
+use crate::net::core::skbuff::{Cb, PktType, Skb, SkbList, alloc_skb, kfree_skb};
 use crate::net::ethernet::eth::eth_header;
 use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
 use crate::net::ipv4::route::ip_route_input_noref;
@@ -151,8 +151,12 @@ fn arp_create(cx: &mut BhCx<'_>, dev: &NetDevice, message: &ArpMessage) -> Optio
 /// Receives an ARP message: learns from it and answers it.
 ///
 /// linux: net/ipv4/arp.c:arp_rcv
-pub fn arp_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, arp_rcv);
+pub fn arp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    walk!(cx, list, arp_rcv);
+    list.each_alone(cx, |cx, skb| arp_packet(cx, skb, dev));
+}
+
+fn arp_packet(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
     if dev.has_flag(IFF_NOARP) || matches!(skb.pkt_type, PktType::OtherHost | PktType::Loopback) {
         return kfree_skb(cx, skb, DropReason::OtherHost);
     }
@@ -162,20 +166,25 @@ pub fn arp_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
     let Some(&arp) = skb.front::<ArpIpv4>() else {
         return kfree_skb(cx, skb, DropReason::HdrTrunc);
     };
-    match arp_process(cx, &skb, dev, &arp) {
-        Ok(()) => consume_skb(cx, skb),
-        Err(reason) => kfree_skb(cx, skb, reason),
+    let solicited = arp.ar_op.get() == ARPOP_REPLY && skb.pkt_type == PktType::Host;
+    let mut alone = cx.skb_list_of(skb);
+    match arp_process(cx, &alone, dev, (&arp, solicited)) {
+        Ok(()) => alone.consume(cx),
+        Err(reason) => {
+            alone.pass(cx, |_, _| Err(reason));
+        }
     }
+    cx.free_skb_list(alone);
 }
 
 /// linux: net/ipv4/arp.c:arp_process
 fn arp_process(
     cx: &mut BhCx<'_>,
-    skb: &Skb,
+    packet: &SkbList,
     dev: &Arc<NetDevice>,
-    arp: &ArpIpv4,
+    (arp, solicited): (&ArpIpv4, bool),
 ) -> Result<(), DropReason> {
-    walk!(cx, skb, arp_process => u64::from(arp.ar_op.get()));
+    walk!(cx, packet, arp_process => u64::from(arp.ar_op.get()));
     let t = cx.t;
     let in_dev = t.net.in_dev(dev.ifindex).ok_or(DropReason::ArpIgnore)?;
     let hardware = arp.ar_hrd.get();
@@ -204,7 +213,7 @@ fn arp_process(
         return Err(DropReason::ArpIgnore);
     }
     let key = NeighKey { dev: dev.ifindex, addr: sip };
-    if op == ARPOP_REQUEST && wanted_here(cx, skb, (tip, sip), dev.ifindex) {
+    if op == ARPOP_REQUEST && wanted_here(cx, packet, (tip, sip), dev.ifindex) {
         if in_dev.arp_ignore(sip, tip) {
             return Err(DropReason::ArpIgnore);
         }
@@ -216,12 +225,12 @@ fn arp_process(
         arp_send(cx, dev, &answer);
         return Ok(());
     }
-    learn(cx, skb, key, arp)
+    learn(cx, key, arp, solicited)
 }
 
 /// The request is for an address of this machine.
-fn wanted_here(cx: &mut BhCx<'_>, skb: &Skb, ends: (u32, u32), dev: DevId) -> bool {
-    match ip_route_input_noref(cx, skb, ends, 0, dev) {
+fn wanted_here(cx: &mut BhCx<'_>, packet: &SkbList, ends: (u32, u32), dev: DevId) -> bool {
+    match ip_route_input_noref(cx, packet, ends, 0, dev) {
         Ok(dst) => {
             let local = dst.is_local() && dst.error.is_none();
             cx.cpu.routes.give_back(dst);
@@ -232,7 +241,12 @@ fn wanted_here(cx: &mut BhCx<'_>, skb: &Skb, ends: (u32, u32), dev: DevId) -> bo
 }
 
 /// Updates what is known of the sender; makes a new entry only where `arp_accept` says so.
-fn learn(cx: &mut BhCx<'_>, skb: &Skb, key: NeighKey, arp: &ArpIpv4) -> Result<(), DropReason> {
+fn learn(
+    cx: &mut BhCx<'_>,
+    key: NeighKey,
+    arp: &ArpIpv4,
+    solicited: bool,
+) -> Result<(), DropReason> {
     let t = cx.t;
     let (op, sip, tip) = (arp.ar_op.get(), arp.ar_sip.get(), arp.ar_tip.get());
     let unicast = inet_addr_type(t, sip) == RTN_UNICAST;
@@ -248,7 +262,6 @@ fn learn(cx: &mut BhCx<'_>, skb: &Skb, key: NeighKey, arp: &ArpIpv4) -> Result<(
     };
     let now = cx.now();
     let override_addr = gratuitous || neigh.settled(now, t.net.sysctl.neigh.locktime);
-    let solicited = op == ARPOP_REPLY && skb.pkt_type == PktType::Host;
     let state = if solicited { NUD_REACHABLE } else { NUD_STALE } as u8;
     let how = NeighUpdate { override_addr, admin: false };
     neigh_update(cx, &neigh, Some(arp.ar_sha), state, how);

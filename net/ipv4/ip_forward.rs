@@ -5,7 +5,7 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::dst_output;
-use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, kfree_skb, skb_cow_head};
+use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, SkbList, kfree_skb, skb_cow_head};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::netfilter::{NF_HOOK, NfInetHook};
 use klib::checksum::csum_replace2;
@@ -13,12 +13,16 @@ use uapi::icmp::{ICMP_EXC_TTL, ICMP_FRAG_NEEDED};
 use uapi::ip::IpHdr;
 use uapi::snmp::IpMib;
 
-/// Takes one from the time to live and sends the packet on; its sender is told if it is too old or
-/// too big.
+/// Takes one from the time to live and sends the packets on; the sender of one that is too old or
+/// too big is told.
 ///
 /// linux: net/ipv4/ip_forward.c:ip_forward
-pub(crate) fn ip_forward(cx: &mut BhCx<'_>, mut skb: Skb) {
-    walk!(cx, skb, ip_forward);
+pub(crate) fn ip_forward(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, ip_forward);
+    list.each_alone(cx, forward);
+}
+
+fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
     let (Some(iph), Some(dst)) = (skb.front::<IpHdr>(), skb.dst.as_ref()) else {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };

@@ -7,12 +7,12 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType};
-use crate::net::core::dst::dst_input;
-use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, kfree_skb};
+use crate::net::core::dst::{Dst, dst_input};
+use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, SkbList, kfree_skb};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::route::ip_route_input_noref;
-use crate::net::netfilter::{NF_HOOK, NfInetHook};
+use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
@@ -27,46 +27,94 @@ pub fn ip_packet_type() -> PacketType {
     PacketType { kind: ETH_P_IP, dev: None, func: PacketFunc::Protocol(ip_rcv) }
 }
 
-/// Receives an IPv4 datagram from the link layer, checks its header (RFC 1122 section 3.2.1.2) and
-/// passes it to `PRE_ROUTING`.
+/// Receives IPv4 datagrams from the link layer, checks their headers (RFC 1122 section 3.2.1.2) and
+/// passes them to `PRE_ROUTING`: together those that go the same way.
 ///
 /// linux: net/ipv4/ip_input.c:ip_rcv
-pub fn ip_rcv(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, ip_rcv);
-    if skb.pkt_type == PktType::OtherHost {
-        return kfree_skb(cx, skb, DropReason::OtherHost);
-    }
-    cx.count(IpMib::InReceives);
-    let octets = skb.len() as u64;
-    cx.cpu.mib.add(IpMib::InOctets.into(), octets);
-    match check_header(&mut skb) {
-        Ok(ihl) => {
-            skb.set_transport_header(ihl);
-            skb.cb = Cb::Inet(InetSkbParm {
-                iif: dev.ifindex.0,
-                ihl: ihl as u8,
-                optlen: (ihl - size_of::<IpHdr>()) as u8,
-                forwarded: false,
-                mc_loop: false,
-            });
-            let devs = |skb: &SkBuff| (skb.dev, None);
-            let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::PreRouting, skb, devs, |cx, skb| {
-                ip_rcv_finish(cx, skb, dev.ifindex);
-            });
+pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    walk!(cx, list, ip_rcv);
+    let (mut received, mut octets) = (0, 0);
+    let station = |_: &mut BhCx<'_>, skb: &mut Skb| {
+        if skb.pkt_type == PktType::OtherHost {
+            return Err((None, DropReason::OtherHost));
         }
-        Err((mib, reason)) => {
+        received += 1;
+        octets += u64::from(skb.len);
+        let ihl = check_header(skb)?;
+        skb.set_transport_header(ihl);
+        skb.cb = Cb::Inet(InetSkbParm {
+            iif: dev.ifindex.0,
+            ihl: ihl as u8,
+            optlen: (ihl - size_of::<IpHdr>()) as u8,
+            forwarded: false,
+            mc_loop: false,
+        });
+        Ok(())
+    };
+    list.sift(cx, station, |cx, skb, (mib, reason)| {
+        if let Some(mib) = mib {
             cx.count(mib);
-            kfree_skb(cx, skb, reason);
         }
+        kfree_skb(cx, skb, reason);
+    });
+    cx.cpu.mib.add(IpMib::InReceives.into(), received);
+    cx.cpu.mib.add(IpMib::InOctets.into(), octets);
+    if cx.t.net.nf.see_input() {
+        return list.each_alone(cx, |cx, skb| {
+            let mut alone = cx.skb_list_of(skb);
+            ip_rcv_alike(cx, &mut alone, dev.ifindex);
+            cx.free_skb_list(alone);
+        });
+    }
+    list.runs(cx, Way::of, |cx, run| ip_rcv_alike(cx, run, dev.ifindex));
+}
+
+/// What datagrams have alike that go the same way, to the same protocol.
+#[derive(PartialEq, Eq)]
+struct Way {
+    addrs: [u32; 2],
+    version_ihl: u8,
+    tos: u8,
+    protocol: u8,
+    fragment: bool,
+    /// Their route, where they have one.
+    dst: *const Dst,
+}
+
+impl Way {
+    #[inline(always)]
+    fn of(skb: &SkBuff) -> Option<Self> {
+        let iph = skb.front::<IpHdr>()?;
+        Some(Self {
+            addrs: [iph.saddr.get(), iph.daddr.get()],
+            version_ihl: iph.version_ihl,
+            tos: iph.tos,
+            protocol: iph.protocol,
+            fragment: iph.mf() || iph.offset() != 0,
+            dst: skb.dst.as_ref().map_or(std::ptr::null(), Arc::as_ptr),
+        })
     }
 }
 
+/// Takes datagrams that are alike through `PRE_ROUTING`.
+#[inline(always)]
+fn ip_rcv_alike(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
+    let _dropped_by_hooks = NF_HOOK_LIST(cx, NfInetHook::PreRouting, list, |_| (Some(dev), None));
+    if !list.is_empty() {
+        ip_rcv_finish(cx, list, dev);
+    }
+}
+
+/// What a datagram that goes no further counts as, and why it is dropped.
+type BadHeader = (Option<IpMib>, DropReason);
+
 /// Checks version, lengths and checksum, and cuts what the link padded. The header's length.
 #[inline(always)]
-fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
+fn check_header(skb: &mut Skb) -> Result<usize, BadHeader> {
     const FIXED: usize = size_of::<IpHdr>();
-    const TRUNCATED: (IpMib, DropReason) = (IpMib::InHdrErrors, DropReason::HdrTrunc);
-    const MALFORMED: (IpMib, DropReason) = (IpMib::InHdrErrors, DropReason::IpInHdr);
+    const TRUNCATED: BadHeader = (Some(IpMib::InHdrErrors), DropReason::HdrTrunc);
+    const MALFORMED: BadHeader = (Some(IpMib::InHdrErrors), DropReason::IpInHdr);
+    const BAD_SUM: BadHeader = (Some(IpMib::InCsumErrors), DropReason::IpCsum);
     if !skb.pskb_may_pull(FIXED) {
         return Err(TRUNCATED);
     }
@@ -75,7 +123,7 @@ fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
     let len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     let ihl = if fixed[0] == 0x45 {
         if ip_fast_csum(fixed) != 0 {
-            return Err((IpMib::InCsumErrors, DropReason::IpCsum));
+            return Err(BAD_SUM);
         }
         FIXED
     } else {
@@ -88,7 +136,7 @@ fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
         }
         let header = &skb.data()[..ihl];
         if ip_fast_csum(header) != 0 {
-            return Err((IpMib::InCsumErrors, DropReason::IpCsum));
+            return Err(BAD_SUM);
         }
         if !options_well_formed(&header[FIXED..]) {
             return Err(MALFORMED);
@@ -96,7 +144,7 @@ fn check_header(skb: &mut Skb) -> Result<usize, (IpMib, DropReason)> {
         ihl
     };
     if skb.len() < len {
-        return Err((IpMib::InTruncatedPkts, DropReason::PktTooSmall));
+        return Err((Some(IpMib::InTruncatedPkts), DropReason::PktTooSmall));
     }
     if len < ihl {
         return Err(MALFORMED);
@@ -125,70 +173,82 @@ fn options_well_formed(mut options: &[u8]) -> bool {
     true
 }
 
-/// Finds the way of a received packet and takes it there.
+/// Finds the way of received packets that have it in common, and takes them there.
 ///
 /// linux: net/ipv4/ip_input.c:ip_rcv_finish
 #[inline(always)]
-fn ip_rcv_finish(cx: &mut BhCx<'_>, mut skb: Skb, dev: DevId) {
-    walk!(cx, skb, ip_rcv_finish);
-    let Some(iph) = skb.front::<IpHdr>() else {
-        return kfree_skb(cx, skb, DropReason::IpInHdr);
-    };
-    let (daddr, saddr, tos) = (iph.daddr.get(), iph.saddr.get(), iph.tos);
-    let dst = match skb.dst.take() {
-        // What comes back over loopback has its way already.
-        Some(dst) => dst,
-        None => match ip_route_input_noref(cx, &skb, (daddr, saddr), tos & 0x1c, dev) {
-            Ok(dst) => dst,
-            Err(no_route) => return kfree_skb(cx, skb, no_route.0),
-        },
-    };
-    if dst.is_broadcast() {
-        cx.count(IpMib::InBcastPkts);
-    } else if dst.is_multicast() {
-        cx.count(IpMib::InMcastPkts);
+fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
+    walk!(cx, list, ip_rcv_finish);
+    // What comes back over loopback has its way already.
+    list.share_dst(cx);
+    if list.dst.is_none() {
+        match find_way(cx, list, dev) {
+            Ok(dst) => list.dst = Some(dst),
+            Err(reason) => {
+                list.pass(cx, |_, _| Err(reason));
+                return;
+            }
+        }
     }
-    skb.dst = Some(dst);
-    dst_input(cx, skb);
+    if let Some(dst) = list.dst.as_ref().filter(|dst| dst.is_broadcast() || dst.is_multicast()) {
+        let broadcast = dst.is_broadcast();
+        let mib = if broadcast { IpMib::InBcastPkts } else { IpMib::InMcastPkts };
+        cx.cpu.mib.add(mib.into(), list.len() as u64);
+    }
+    dst_input(cx, list);
 }
 
-/// Takes a packet for this machine to `LOCAL_IN`.
+#[inline(always)]
+fn find_way(cx: &mut BhCx<'_>, list: &SkbList, dev: DevId) -> Result<Arc<Dst>, DropReason> {
+    let iph = list.first().and_then(|skb| skb.front::<IpHdr>()).ok_or(DropReason::IpInHdr)?;
+    let addrs = (iph.daddr.get(), iph.saddr.get());
+    ip_route_input_noref(cx, list, addrs, iph.tos & 0x1c, dev).map_err(|no_route| no_route.0)
+}
+
+/// Takes packets for this machine to `LOCAL_IN`.
 ///
 /// linux: net/ipv4/ip_input.c:ip_local_deliver
-pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, skb: Skb) {
-    walk!(cx, skb, ip_local_deliver);
-    let Some(iph) = skb.front::<IpHdr>() else {
-        return kfree_skb(cx, skb, DropReason::IpInHdr);
-    };
-    if iph.mf() || iph.offset() != 0 {
-        cx.count(IpMib::ReasmReqds);
-        cx.count(IpMib::ReasmFails);
-        return kfree_skb(cx, skb, DropReason::IpFragment);
+pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, ip_local_deliver);
+    let iph = list.first().and_then(|skb| skb.front::<IpHdr>());
+    if iph.is_none_or(|iph| iph.mf() || iph.offset() != 0) {
+        return ip_defrag(cx, list);
     }
-    let devs = |skb: &SkBuff| (skb.dev, None);
-    let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::LocalIn, skb, devs, ip_local_deliver_finish);
+    let devs = |list: &SkbList| (list.first().and_then(|skb| skb.dev), None);
+    let _dropped_by_hooks = NF_HOOK_LIST(cx, NfInetHook::LocalIn, list, devs);
+    if !list.is_empty() {
+        ip_local_deliver_finish(cx, list);
+    }
 }
 
-/// Gives a packet to its transport protocol; its sender is told if there is none.
+/// Fragments end here, until there is reassembly.
+#[cold]
+fn ip_defrag(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    cx.cpu.mib.add(IpMib::ReasmReqds.into(), list.len() as u64);
+    cx.cpu.mib.add(IpMib::ReasmFails.into(), list.len() as u64);
+    list.pass(cx, |_, _| Err(DropReason::IpFragment));
+}
+
+/// Gives packets to their transport protocol; their sender is told if there is none.
 ///
 /// linux: net/ipv4/ip_input.c:ip_local_deliver_finish
 #[inline(always)]
-fn ip_local_deliver_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
-    walk!(cx, skb, ip_local_deliver_finish);
-    let Some(iph) = skb.front::<IpHdr>() else {
-        return kfree_skb(cx, skb, DropReason::IpInHdr);
-    };
-    let (ihl, protocol) = (iph.ihl(), iph.protocol);
+fn ip_local_deliver_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, ip_local_deliver_finish);
+    let iph = list.first().and_then(|skb| skb.front::<IpHdr>());
+    let (ihl, protocol) = iph.map_or((usize::MAX, 0), |iph| (iph.ihl(), iph.protocol));
     let t = cx.t;
-    match t.net.inet_protos.get(protocol) {
-        Some(proto) if skb.skb_pull(ihl) => {
-            cx.count(IpMib::InDelivers);
-            (proto.handler)(cx, skb);
-        }
-        _ => {
-            cx.count(IpMib::InUnknownProtos);
-            icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PROT_UNREACH), 0);
-            kfree_skb(cx, skb, DropReason::IpNoProto);
-        }
-    }
+    let Some(proto) = t.net.inet_protos.get(protocol) else {
+        return list.each_alone(cx, ip_unknown_proto);
+    };
+    list.pass(cx, |_, skb| skb.skb_pull(ihl).then_some(()).ok_or(DropReason::IpInHdr));
+    cx.cpu.mib.add(IpMib::InDelivers.into(), list.len() as u64);
+    (proto.handler)(cx, list);
+}
+
+#[cold]
+fn ip_unknown_proto(cx: &mut BhCx<'_>, mut skb: Skb) {
+    cx.count(IpMib::InUnknownProtos);
+    icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PROT_UNREACH), 0);
+    kfree_skb(cx, skb, DropReason::IpNoProto);
 }

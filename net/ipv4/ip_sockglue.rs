@@ -6,6 +6,7 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{Cb, SkBuff};
+use crate::net::core::dst::Dst;
 use crate::net::core::sock::{Sock, SockError, SockState};
 use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};
@@ -231,8 +232,8 @@ fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
 /// the way back suggests.
 ///
 /// linux: net/ipv4/fib_frontend.c:fib_compute_spec_dst
-pub(crate) fn fib_compute_spec_dst(t: &Tables, skb: &SkBuff) -> u32 {
-    let (Some(dst), Some(iph)) = (&skb.dst, skb.network::<IpHdr>()) else { return 0 };
+pub(crate) fn fib_compute_spec_dst(t: &Tables, skb: &SkBuff, dst: Option<&Dst>) -> u32 {
+    let (Some(dst), Some(iph)) = (dst, skb.network::<IpHdr>()) else { return 0 };
     if dst.is_local() {
         return iph.daddr.get();
     }

@@ -8,7 +8,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::gro::{GroComplete, GroReceive};
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::SkbList;
 use crate::net::ipv4::icmp::IcmpError;
 use std::fmt;
 
@@ -17,8 +17,9 @@ use std::fmt;
 /// linux: include/net/protocol.h:net_protocol
 #[derive(Clone, Copy)]
 pub struct NetProtocol {
-    /// A packet for this machine; the data begins with the transport header. Context: BH.
-    pub handler: fn(&mut BhCx<'_>, Skb),
+    /// Packets for this machine, with the same addresses; their data begin with the transport header.
+    /// It leaves none in the list. Context: BH.
+    pub handler: fn(&mut BhCx<'_>, &mut SkbList),
     /// An ICMP error quotes a packet of this protocol. Context: BH.
     pub err_handler: fn(&mut BhCx<'_>, &IcmpError<'_>),
 }

@@ -11,7 +11,7 @@ use crate::kernel::rcupdate::Tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice};
 use crate::net::core::dst::{Dst, dst_discard, dst_discard_out};
-use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
+use crate::net::core::skbuff::{Skb, SkbList, kfree_skb};
 use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
 use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
@@ -155,7 +155,7 @@ impl PartialEq for Flow4 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoute(pub DropReason);
 
-/// The decision for a received packet: from the cache, or made.
+/// The decision for received packets that have these addresses: from the cache, or made.
 ///
 /// # Errors
 /// The reason to drop it: a source or destination that can't be.
@@ -164,24 +164,28 @@ pub struct NoRoute(pub DropReason);
 #[inline(always)]
 pub fn ip_route_input_noref(
     cx: &mut BhCx<'_>,
-    skb: &SkBuff,
+    list: &SkbList,
     (daddr, saddr): (u32, u32),
     tos: u8,
     dev: DevId,
 ) -> Result<Arc<Dst>, NoRoute> {
-    walk!(cx, skb, ip_route_input_noref);
+    walk!(cx, list, ip_route_input_noref);
     let key = Flow4 { daddr, saddr, mark: 0, oif: dev.0, tos, dir: FlowDir::Input };
     match cx.cpu.routes.take(&key, cx.t.generation) {
         Some(dst) => Ok(dst),
-        None => ip_route_input_miss(cx, skb, &key),
+        None => ip_route_input_miss(cx, list, &key),
     }
 }
 
 #[inline(never)]
-fn ip_route_input_miss(cx: &mut BhCx<'_>, skb: &SkBuff, key: &Flow4) -> Result<Arc<Dst>, NoRoute> {
+fn ip_route_input_miss(
+    cx: &mut BhCx<'_>,
+    list: &SkbList,
+    key: &Flow4,
+) -> Result<Arc<Dst>, NoRoute> {
     let t = cx.t;
     let dev = t.net.dev(DevId(key.oif)).ok_or(NoRoute(DropReason::DevReady))?;
-    ip_route_input_slow(cx, skb, key, dev).map(Arc::new)
+    ip_route_input_slow(cx, list, key, dev).map(Arc::new)
 }
 
 /// Makes the decision for a received packet.
@@ -189,11 +193,11 @@ fn ip_route_input_miss(cx: &mut BhCx<'_>, skb: &SkBuff, key: &Flow4) -> Result<A
 /// linux: net/ipv4/route.c:ip_route_input_slow
 fn ip_route_input_slow(
     cx: &mut BhCx<'_>,
-    skb: &SkBuff,
+    list: &SkbList,
     key: &Flow4,
     dev: &Arc<NetDevice>,
 ) -> Result<Dst, NoRoute> {
-    walk!(cx, skb, ip_route_input_slow => u64::from(key.daddr));
+    walk!(cx, list, ip_route_input_slow => u64::from(key.daddr));
     let t = cx.t;
     let in_dev = t.net.in_dev(dev.ifindex).ok_or(NoRoute(DropReason::DevReady))?;
     let (daddr, saddr) = (key.daddr, key.saddr);
@@ -311,8 +315,12 @@ fn input_error(cx: &BhCx<'_>, key: &Flow4, dev: &NetDevice, error: Errno) -> Dst
 /// machine forwards.
 ///
 /// linux: net/ipv4/route.c:ip_error
-fn ip_error(cx: &mut BhCx<'_>, mut skb: Skb) {
-    walk!(cx, skb, ip_error);
+fn ip_error(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, ip_error);
+    list.each_alone(cx, refuse);
+}
+
+fn refuse(cx: &mut BhCx<'_>, mut skb: Skb) {
     let error = skb.dst.as_ref().and_then(|dst| dst.error);
     let t = cx.t;
     let forwards =

@@ -3,8 +3,7 @@
 //! linux: net/ipv4/udp_offload.c. Context: BH.
 
 use crate::kernel::context::BhCx;
-use crate::net::core::dev::GroResult;
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::{Skb, SkbList};
 use crate::net::ipv4::protocol::NetOffload;
 
 /// What UDP registers.
@@ -15,9 +14,8 @@ pub(crate) const UDPV4_OFFLOAD: NetOffload =
 /// each goes up by itself.
 ///
 /// linux: net/ipv4/udp_offload.c:udp4_gro_receive
-fn udp4_gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> (GroResult, Skb) {
-    walk!(cx, skb, udp4_gro_receive);
-    (GroResult::Normal, skb)
+fn udp4_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, udp4_gro_receive);
 }
 
 /// Nothing is merged, so nothing is to be put right.

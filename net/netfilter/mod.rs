@@ -203,6 +203,12 @@ fn nf_hook_slow_list(
 }
 
 impl NfHooks {
+    /// A point that packets for this machine pass has hooks.
+    #[inline]
+    pub(crate) fn see_input(&self) -> bool {
+        self.active & (1 << NfInetHook::PreRouting as u8 | 1 << NfInetHook::LocalIn as u8) != 0
+    }
+
     /// A point that packets pass on their way out has hooks.
     #[inline]
     pub(crate) fn see_output(&self) -> bool {

@@ -8,10 +8,10 @@
 
 use super::device::{NetDevice, NetdevFeatures};
 use super::rx::netif_receive_skb;
-use crate::kernel::context::{BhCx, Walker as _};
+use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
-use crate::kernel::trace::{COMPILED, drop_reason::DropReason, events::Point};
-use crate::net::core::skbuff::{Cb, Skb, consume_skb, kfree_skb};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{Cb, Skb, SkbList, consume_skb, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,9 +39,9 @@ pub enum GroResult {
     Drop,
 }
 
-/// Looks whether a packet continues one that is held ([`BhCx::gro_list`]), and moves its data there.
-/// It gives the packet back, whatever is left of it: lent, it would have to lie in memory.
-pub type GroReceive = fn(&mut BhCx<'_>, Skb) -> (GroResult, Skb);
+/// Looks at the packets of a list, which are of one protocol: those that it merges into held ones
+/// ([`BhCx::gro_list`]) or wants held leave it ([`gro_sift`]).
+pub type GroReceive = fn(&mut BhCx<'_>, &mut SkbList);
 /// Puts the headers of a packet right into which others were merged.
 pub type GroComplete = fn(&mut BhCx<'_>, &mut Skb);
 
@@ -52,9 +52,6 @@ pub type GroComplete = fn(&mut BhCx<'_>, &mut Skb);
 pub struct PacketOffload {
     /// The ethertype.
     pub kind: u16,
-    /// The station that `gro_receive` is. It is recorded here, before the call: a function that only
-    /// passes the packet on would have to save on every packet what a record leaves it without.
-    pub station: Point,
     /// Merges. Context: BH.
     pub gro_receive: GroReceive,
     /// Completes. Context: BH.
@@ -95,59 +92,65 @@ impl BhCx<'_> {
     }
 }
 
-/// A packet received at `dev`, for merging: what cannot be merged goes up at once.
+/// Packets received at `dev`, for merging: what cannot be merged goes up at once. The list is empty
+/// afterwards.
 ///
 /// linux: net/core/dev.c:napi_gro_receive
 #[inline(always)]
-pub fn napi_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, napi_gro_receive);
-    let (result, skb) = dev_gro_receive(cx, skb, dev);
-    napi_skb_finish(cx, result, skb, dev);
+pub fn napi_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    walk!(cx, list, napi_gro_receive);
+    dev_gro_receive(cx, list, dev);
+    napi_skb_finish(cx, list, dev);
 }
 
-/// Asks the protocols whether the packet continues one that is held.
+/// Asks the protocols which packets continue ones that are held.
 ///
 /// linux: net/core/dev.c:dev_gro_receive
 #[inline(always)]
-fn dev_gro_receive(cx: &mut BhCx<'_>, skb: Skb, dev: &NetDevice) -> (GroResult, Skb) {
-    walk!(cx, skb, dev_gro_receive);
+fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
+    walk!(cx, list, dev_gro_receive);
     if !dev.features().contains(NetdevFeatures::GRO) {
-        return (GroResult::Normal, skb);
+        return;
     }
     let t = cx.t;
-    let Some(offload) = offload_of(&t.net.offload_base, skb.protocol) else {
-        return (GroResult::Normal, skb);
-    };
-    if COMPILED && skb.walk_id.watched() {
-        cx.walk_packet(&skb, offload.station, 0);
-    }
-    (offload.gro_receive)(cx, skb)
+    list.runs(cx, |skb| skb.protocol, |cx, run| {
+        let kind = run.first().map_or(0, |skb| skb.protocol);
+        if let Some(offload) = offload_of(&t.net.offload_base, kind) {
+            (offload.gro_receive)(cx, run);
+        }
+    });
 }
 
-/// Does with the packet what GRO decided.
+/// What GRO left goes up.
 ///
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
-fn napi_skb_finish(cx: &mut BhCx<'_>, result: GroResult, skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, napi_skb_finish);
-    if result == GroResult::Normal {
-        netif_receive_skb(cx, skb, dev);
-    } else {
-        finish_other(cx, result, skb, dev);
-    }
+fn napi_skb_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    walk!(cx, list, napi_skb_finish);
+    netif_receive_skb(cx, list, dev);
 }
 
-#[inline(never)]
-fn finish_other(cx: &mut BhCx<'_>, result: GroResult, mut skb: Skb, dev: &Arc<NetDevice>) {
-    match result {
-        GroResult::Normal => netif_receive_skb(cx, skb, dev),
+/// For a protocol that merges: asks `receive` of each packet, and does with it what that says.
+pub fn gro_sift(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    mut receive: impl FnMut(&mut BhCx<'_>, &mut Skb) -> GroResult,
+) {
+    let station = |cx: &mut BhCx<'_>, skb: &mut Skb| match receive(cx, skb) {
+        GroResult::Normal => Ok(()),
         // A poll of many flows: the packet is none of those held, so it may go before them.
-        GroResult::Held if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => {
-            netif_receive_skb(cx, skb, dev);
-        }
+        GroResult::Held if cx.cpu.softnet.gro_list.len() >= MAX_GRO_SKBS => Ok(()),
+        other => Err(other),
+    };
+    list.sift(cx, station, finish_other);
+}
+
+fn finish_other(cx: &mut BhCx<'_>, mut skb: Skb, result: GroResult) {
+    walk!(cx, skb, napi_skb_finish);
+    match result {
         GroResult::Drop => kfree_skb(cx, skb, DropReason::NotSpecified),
         GroResult::MergedFree => consume_skb(cx, skb),
-        GroResult::Held => {
+        GroResult::Held | GroResult::Normal => {
             skb.cb = Cb::Gro(NapiGroCb { count: 1 });
             cx.cpu.softnet.gro_list.push(skb);
         }
@@ -186,8 +189,10 @@ fn napi_gro_complete(cx: &mut BhCx<'_>, mut skb: Skb) {
         (offload.gro_complete)(cx, &mut skb);
     }
     skb.cb = Cb::None;
-    match skb.dev.and_then(|dev| t.net.dev(dev)) {
-        Some(dev) => netif_receive_skb(cx, skb, dev),
-        None => kfree_skb(cx, skb, DropReason::DevReady),
-    }
+    let Some(dev) = skb.dev.and_then(|dev| t.net.dev(dev)) else {
+        return kfree_skb(cx, skb, DropReason::DevReady);
+    };
+    let mut list = cx.skb_list_of(skb);
+    netif_receive_skb(cx, &mut list, dev);
+    cx.free_skb_list(list);
 }

@@ -8,7 +8,7 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::{drop_reason::DropReason, events::Point};
-use crate::net::core::skbuff::{PktType, Skb, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{PktType, Skb, SkbList, kfree_skb, skb_clone};
 use std::fmt;
 use std::sync::Arc;
 use uapi::if_ether::ETH_P_ALL;
@@ -22,8 +22,8 @@ pub trait PacketTap: Send + Sync {
 /// What handles packets of a type.
 #[derive(Clone)]
 pub enum PacketFunc {
-    /// A protocol.
-    Protocol(fn(&mut BhCx<'_>, Skb, &Arc<NetDevice>)),
+    /// A protocol. It gets packets that came in one behind the other and leaves none.
+    Protocol(fn(&mut BhCx<'_>, &mut SkbList, &Arc<NetDevice>)),
     /// A tap.
     Tap(Arc<dyn PacketTap>),
 }
@@ -53,11 +53,19 @@ impl PacketType {
     }
 
     #[inline(always)]
-    fn deliver(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+    fn deliver(&self, cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
         match &self.func {
-            PacketFunc::Protocol(receive) => receive(cx, skb, dev),
-            PacketFunc::Tap(tap) => show(cx, &**tap, skb, dev),
+            PacketFunc::Protocol(receive) => receive(cx, list, dev),
+            PacketFunc::Tap(tap) => list.each_alone(cx, |cx, skb| show(cx, &**tap, skb, dev)),
         }
+    }
+
+    /// The same for one packet that leaves its list.
+    #[cold]
+    fn deliver_skb(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+        let mut list = cx.skb_list_of(skb);
+        self.deliver(cx, &mut list, dev);
+        cx.free_skb_list(list);
     }
 }
 
@@ -126,61 +134,77 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
     let Ok(()) = removed;
 }
 
-/// A packet enters the stack from its device.
+/// Packets enter the stack from their device; none is left in the list.
 ///
 /// linux: net/core/dev.c:netif_receive_skb
 #[inline(always)]
-pub fn netif_receive_skb(cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, netif_receive_skb);
-    __netif_receive_skb_core(cx, skb, dev);
+pub fn netif_receive_skb(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    walk!(cx, list, netif_receive_skb);
+    __netif_receive_skb_core(cx, list, dev);
 }
 
-/// Taps first, then the protocol; the last handler gets the packet itself, others clones.
+/// Taps first, then the protocol; the last handler gets the packets themselves, others clones.
 ///
 /// linux: net/core/dev.c:__netif_receive_skb_core
 #[inline(always)]
-fn __netif_receive_skb_core(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, __netif_receive_skb_core);
+fn __netif_receive_skb_core(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    walk!(cx, list, __netif_receive_skb_core);
     let t = cx.t;
-    cx.cpu.softnet.processed += 1;
-    skb.reset_network_header();
-    skb.reset_transport_header();
+    cx.cpu.softnet.processed += list.len() as u64;
+    for skb in list.iter_mut() {
+        skb.reset_network_header();
+        skb.reset_transport_header();
+    }
     if !t.net.ptype_all.is_empty() {
-        show_taps(cx, &mut skb, dev);
+        show_taps(cx, list, dev);
     }
-    match t.net.ptype_base.bucket(skb.protocol) {
-        [only] if only.kind == skb.protocol && only.dev.is_none() => only.deliver(cx, skb, dev),
-        bucket => deliver_among(cx, skb, dev, bucket),
-    }
+    list.runs(cx, |skb| skb.protocol, |cx, run| {
+        let kind = run.first().map_or(0, |skb| skb.protocol);
+        match t.net.ptype_base.bucket(kind) {
+            [only] if only.kind == kind && only.dev.is_none() => only.deliver(cx, run, dev),
+            bucket => deliver_among(cx, run, dev, bucket),
+        }
+    });
 }
 
 #[cold]
-fn show_taps(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &Arc<NetDevice>) {
+fn show_taps(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     let t = cx.t;
-    for tap in t.net.ptype_all.iter().filter(|tap| tap.wants(dev)) {
-        let Some(clone) = skb_clone(cx, skb) else { continue };
-        tap.deliver(cx, clone, dev);
+    for skb in list.iter_mut() {
+        for tap in t.net.ptype_all.iter().filter(|tap| tap.wants(dev)) {
+            let Some(clone) = skb_clone(cx, skb) else { continue };
+            tap.deliver_skb(cx, clone, dev);
+        }
     }
 }
 
-/// To those of several handlers that want it, if any does.
+/// To those of several handlers that want them, if any does.
 #[inline(never)]
-fn deliver_among(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>, bucket: &[PacketType]) {
-    let mut found: Option<&PacketType> = None;
-    for kind in bucket {
-        if kind.kind == skb.protocol
-            && kind.wants(dev)
-            && let Some(earlier) = found.replace(kind)
-            && let Some(clone) = skb_clone(cx, &mut skb)
-        {
-            earlier.deliver(cx, clone, dev);
+fn deliver_among(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    bucket: &[PacketType],
+) {
+    list.each_alone(cx, |cx, mut skb| {
+        let mut found: Option<&PacketType> = None;
+        for kind in bucket {
+            if kind.kind == skb.protocol
+                && kind.wants(dev)
+                && let Some(earlier) = found.replace(kind)
+                && let Some(clone) = skb_clone(cx, &mut skb)
+            {
+                earlier.deliver_skb(cx, clone, dev);
+            }
         }
-    }
-    match found {
-        Some(kind) => kind.deliver(cx, skb, dev),
-        None if skb.pkt_type == PktType::OtherHost => kfree_skb(cx, skb, DropReason::OtherHost),
-        None => kfree_skb(cx, skb, DropReason::UnhandledProto),
-    }
+        match found {
+            Some(kind) => kind.deliver_skb(cx, skb, dev),
+            None if skb.pkt_type == PktType::OtherHost => {
+                kfree_skb(cx, skb, DropReason::OtherHost);
+            }
+            None => kfree_skb(cx, skb, DropReason::UnhandledProto),
+        }
+    });
 }
 
 /// Queues a packet to this CPU's backlog, for a device without NAPI. False when the backlog is
@@ -225,18 +249,30 @@ impl NapiPoll for Backlog {
 fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
     walk!(cx, process_backlog);
     let mut work = 0;
+    let mut list = cx.skb_list();
     while work < budget {
-        let Some(skb) = cx.cpu.softnet.input_pkt_queue.pop_front() else {
+        // Up goes what came in at one device, one behind the other.
+        let queue = &mut cx.cpu.softnet.input_pkt_queue;
+        let Some(dev) = queue.front().map(|skb| skb.dev) else {
             // Only this CPU queues here, so nothing can come between the look and the end.
             let _polled_again_if_missed = super::napi::napi_complete(cx, napi);
             break;
         };
-        let t = cx.t;
-        match skb.dev.and_then(|dev| t.net.dev(dev)) {
-            Some(dev) => __netif_receive_skb_core(cx, skb, dev),
-            None => kfree_skb(cx, skb, DropReason::DevReady),
+        let same = |skb: &mut Skb| skb.dev == dev;
+        while work < budget
+            && let Some(skb) = queue.pop_front_if(same)
+        {
+            list.push(skb);
+            work += 1;
         }
-        work += 1;
+        let t = cx.t;
+        match dev.and_then(|dev| t.net.dev(dev)) {
+            Some(dev) => __netif_receive_skb_core(cx, &mut list, dev),
+            None => {
+                list.pass(cx, |_, _| Err(DropReason::DevReady));
+            }
+        }
     }
+    cx.free_skb_list(list);
     work
 }

@@ -69,33 +69,121 @@ impl SkbList {
         self.packets.iter_mut()
     }
 
-    /// Takes every packet through a station, which looks at it and may change it; those it finds
-    /// wrong end here, under its reason. How many did.
+    /// Takes every packet through a station that may begin to watch it.
+    #[inline(always)]
+    pub fn visit(
+        &mut self,
+        cx: &mut BhCx<'_>,
+        mut station: impl FnMut(&mut BhCx<'_>, &mut Skb),
+    ) {
+        let mut ids = 0;
+        for skb in &mut self.packets {
+            station(cx, skb);
+            ids |= skb.walk_id.0;
+        }
+        self.walk_id.0 |= ids;
+    }
+
+    /// Takes every packet through a station, which looks at it and may change it; those it turns
+    /// away leave the list and go to `turned_away`, each with all that is its own.
+    #[inline(always)]
+    pub fn sift<E>(
+        &mut self,
+        cx: &mut BhCx<'_>,
+        mut station: impl FnMut(&mut BhCx<'_>, &mut Skb) -> Result<(), E>,
+        mut turned_away: impl FnMut(&mut BhCx<'_>, Skb, E),
+    ) {
+        let mut at = 0;
+        while let Some(skb) = self.packets.get_mut(at) {
+            match station(cx, skb) {
+                Ok(()) => at += 1,
+                Err(why) => {
+                    let skb = self.take(at);
+                    turned_away(cx, skb, why);
+                }
+            }
+        }
+    }
+
+    /// The same where the packets that are turned away end, under the station's reason. How many
+    /// did.
     #[inline(always)]
     pub fn pass(
         &mut self,
         cx: &mut BhCx<'_>,
-        mut station: impl FnMut(&mut BhCx<'_>, &mut Skb) -> Result<(), DropReason>,
+        station: impl FnMut(&mut BhCx<'_>, &mut Skb) -> Result<(), DropReason>,
     ) -> u32 {
-        let (mut ended, mut at) = (0, 0);
-        while let Some(skb) = self.packets.get_mut(at) {
-            match station(cx, skb) {
-                Ok(()) => at += 1,
-                Err(reason) => {
-                    self.end(cx, at, reason);
-                    ended += 1;
-                }
-            }
-        }
-        ended
+        let before = self.len();
+        self.sift(cx, station, kfree_skb);
+        (before - self.len()) as u32
     }
 
     #[cold]
     #[inline(never)]
-    fn end(&mut self, cx: &mut BhCx<'_>, at: usize, reason: DropReason) {
+    fn take(&mut self, at: usize) -> Skb {
         let mut skb = self.packets.remove(at);
         endow(&mut skb, &self.dst, &mut self.charge);
-        kfree_skb(cx, skb, reason);
+        skb
+    }
+
+    /// Takes packets that `key` tells alike through a station together: all of them as a rule, else
+    /// those that follow one another, with the same route. What the station leaves stays in the list.
+    #[inline(always)]
+    pub(crate) fn runs<K: PartialEq>(
+        &mut self,
+        cx: &mut BhCx<'_>,
+        key: impl Fn(&SkBuff) -> K,
+        mut station: impl FnMut(&mut BhCx<'_>, &mut Self),
+    ) {
+        let mut left = None;
+        while let [first, others @ ..] = &self.packets[..] {
+            let first = key(first);
+            let more = others.iter().take_while(|skb| key(skb) == first).count();
+            if more == others.len() {
+                station(cx, self);
+                break;
+            }
+            let left = left.get_or_insert_with(|| cx.skb_list());
+            let mut run = self.split_run(cx, more + 1);
+            station(cx, &mut run);
+            left.append(&mut run);
+            cx.free_skb_list(run);
+        }
+        if let Some(mut left) = left {
+            left.append(self);
+            self.append(&mut left);
+            cx.free_skb_list(left);
+        }
+    }
+
+    /// The first packets, on the same route.
+    #[inline(never)]
+    fn split_run(&mut self, cx: &mut BhCx<'_>, len: usize) -> Self {
+        let mut run = cx.skb_list();
+        run.dst.clone_from(&self.dst);
+        for skb in self.packets.drain(..len) {
+            run.push(skb);
+        }
+        run
+    }
+
+    /// The packets have their route in common from here on: the first one's.
+    #[inline]
+    pub(crate) fn share_dst(&mut self, cx: &mut BhCx<'_>) {
+        if self.first().is_some_and(|skb| skb.dst.is_some()) {
+            self.take_dsts(cx);
+        }
+    }
+
+    #[inline(never)]
+    fn take_dsts(&mut self, cx: &mut BhCx<'_>) {
+        for skb in &mut self.packets {
+            if let Some(dst) = skb.dst.take()
+                && let Some(spare) = self.dst.replace(dst)
+            {
+                cx.cpu.routes.give_back(spare);
+            }
+        }
     }
 
     /// Hands the packets out one by one, each with all that is its own, until `take` gives one back:
@@ -112,6 +200,15 @@ impl SkbList {
                 return std::mem::swap(packets, spare);
             }
         }
+    }
+
+    /// Hands all packets out one by one, each with all that is its own.
+    #[inline(always)]
+    pub fn each_alone(&mut self, cx: &mut BhCx<'_>, mut take: impl FnMut(&mut BhCx<'_>, Skb)) {
+        self.hand_out(|skb| {
+            take(cx, skb);
+            Ok(())
+        });
     }
 
     /// Takes over the packets of `other`, behind its own.

@@ -4,7 +4,7 @@
 
 use super::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockError, SockState};
 use crate::kernel::context::BhCx;
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::{Skb, SkbList};
 use std::fmt;
 use std::task::Waker;
 use uapi::errno::Errno;
@@ -152,26 +152,30 @@ impl SockState {
         Ok(())
     }
 
-    /// Queues a packet for reading and wakes a reader; drops it when the receive buffer is full
-    /// (`rmem_default`, `rmem_max` and `SO_RCVBUF` decide).
+    /// Queues packets for reading and wakes a reader; those that come when the receive buffer is
+    /// full (`rmem_default`, `rmem_max` and `SO_RCVBUF` decide) stay in the list.
     ///
     /// linux: net/core/sock.c:sock_queue_rcv_skb
     #[inline(always)]
-    pub fn sock_queue_rcv_skb(&mut self, cx: &mut BhCx<'_>, mut skb: Skb) -> Result<(), Skb> {
-        walk!(cx, skb, sock_queue_rcv_skb);
-        if self.rmem_alloc > self.opts.rcvbuf as usize {
-            self.drops += 1;
-            return Err(skb);
-        }
-        self.rmem_alloc += skb.truesize as usize;
-        skb.dev = None;
+    pub fn sock_queue_rcv_skb(&mut self, cx: &mut BhCx<'_>, list: &mut SkbList) {
+        walk!(cx, list, sock_queue_rcv_skb);
         // The route leads here, it has done its work.
-        if let Some(dst) = skb.dst.take() {
+        if let Some(dst) = list.dst.take() {
             cx.cpu.routes.give_back(dst);
         }
-        self.receive_queue.skb_queue_tail(skb);
-        self.sk_data_ready(cx);
-        Ok(())
+        let before = list.len();
+        list.hand_out(|mut skb| {
+            if self.rmem_alloc > self.opts.rcvbuf as usize {
+                return Err(skb);
+            }
+            self.rmem_alloc += skb.truesize as usize;
+            skb.dev = None;
+            self.receive_queue.skb_queue_tail(skb);
+            Ok(())
+        });
+        if list.len() != before {
+            self.sk_data_ready(cx);
+        }
     }
 
     /// The packet that a peek sees, and from where on.

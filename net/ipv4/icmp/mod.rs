@@ -13,7 +13,7 @@ pub use send::{IcmpCode, icmp_send};
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, consume_skb, kfree_skb};
+use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
 use klib::checksum::csum_fold;
@@ -60,11 +60,15 @@ fn error(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
     kfree_skb(cx, skb, reason);
 }
 
-/// Receives an ICMP message for this machine: checks it and goes by its type.
+/// Receives ICMP messages for this machine: checks each and goes by its type.
 ///
 /// linux: net/ipv4/icmp.c:icmp_rcv
-pub(crate) fn icmp_rcv(cx: &mut BhCx<'_>, mut skb: Skb) {
-    walk!(cx, skb, icmp_rcv);
+pub(crate) fn icmp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, icmp_rcv);
+    list.each_alone(cx, icmp_message);
+}
+
+fn icmp_message(cx: &mut BhCx<'_>, mut skb: Skb) {
     cx.count(IcmpMib::InMsgs);
     let summed = matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial);
     if !summed && csum_fold(skb.skb_checksum(0, 0)) != 0 {

@@ -44,7 +44,7 @@ pub static UDP_PROT: Proto = Proto {
     disconnect: udp_disconnect,
     get_port: table::udp_v4_get_port,
     unhash: table::udp_lib_unhash,
-    backlog_rcv: rx::__udp_queue_rcv_skb,
+    backlog_rcv: rx::udp_backlog_rcv,
     setsockopt: options::udp_setsockopt,
     getsockopt: options::udp_getsockopt,
 };

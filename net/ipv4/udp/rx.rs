@@ -6,7 +6,8 @@ use super::table::{__udp4_lib_lookup_skb, UdpFlow, udp4_lib_lookup};
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{Cb, IpSummed, SkBuff, Skb, kfree_skb, skb_clone};
+use crate::net::core::dst::Dst;
+use crate::net::core::skbuff::{Cb, IpSummed, SkBuff, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
@@ -25,66 +26,82 @@ use uapi::snmp::{IcmpMib, UdpMib};
 use uapi::udp::UdpHdr;
 use zerocopy::FromBytes;
 
-/// Receives a UDP datagram for this machine: checks it, finds its socket and queues it there; where
-/// nobody listens, the sender is told.
+/// Receives UDP datagrams for this machine: checks them, finds their socket and queues them there;
+/// where nobody listens, the sender is told.
 ///
 /// linux: net/ipv4/udp.c:udp_rcv
 #[doc(alias = "__udp4_lib_rcv")]
-pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, mut skb: Skb) {
-    walk!(cx, skb, udp_rcv);
-    skb.reset_transport_header();
-    let (flow, to_many) = match check(&mut skb) {
-        Ok(checked) => checked,
-        Err(reason) => {
-            if reason == DropReason::UdpCsum {
-                cx.count(UdpMib::InCsumErrors);
-            }
-            cx.count(UdpMib::InErrors);
-            return kfree_skb(cx, skb, reason);
-        }
-    };
-    if to_many {
-        return __udp4_lib_mcast_deliver(cx, skb, &flow);
+pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, udp_rcv);
+    list.sift(cx, |_, skb| check(skb), bad_datagram);
+    list.runs(cx, ports, udp_rcv_flow);
+}
+
+#[cold]
+fn bad_datagram(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
+    if reason == DropReason::UdpCsum {
+        cx.count(UdpMib::InCsumErrors);
     }
-    match __udp4_lib_lookup_skb(cx, &skb, &flow) {
+    cx.count(UdpMib::InErrors);
+    kfree_skb(cx, skb, reason);
+}
+
+/// Source and destination port.
+#[inline(always)]
+fn ports(skb: &SkBuff) -> Option<(u16, u16)> {
+    skb.transport::<UdpHdr>().map(|udph| (udph.source.get(), udph.dest.get()))
+}
+
+/// Datagrams of one flow: their socket is looked for once.
+#[inline(always)]
+fn udp_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    let Some(flow) = list.first().and_then(|skb| flow_of(skb, list.dst.as_deref())) else {
+        return list.each_alone(cx, |cx, skb| bad_datagram(cx, skb, DropReason::HdrTrunc));
+    };
+    if list.dst.as_ref().is_some_and(|dst| dst.is_broadcast() || dst.is_multicast()) {
+        return list.each_alone(cx, |cx, skb| __udp4_lib_mcast_deliver(cx, skb, &flow));
+    }
+    match __udp4_lib_lookup_skb(cx, list, &flow) {
         Some(found) => {
-            udp_queue_rcv_skb(cx, &found.sk, skb);
+            udp_queue_rcv_skb(cx, &found.sk, list);
             cx.cpu.socks.give_back(&flow, found);
         }
-        None => {
-            cx.count(UdpMib::NoPorts);
-            // The error quotes the datagram from its IP header on, which still lies in front.
-            icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PORT_UNREACH), 0);
-            kfree_skb(cx, skb, DropReason::NoSocket);
-        }
+        None => list.each_alone(cx, no_socket),
     }
+}
+
+#[cold]
+fn no_socket(cx: &mut BhCx<'_>, mut skb: Skb) {
+    cx.count(UdpMib::NoPorts);
+    // The error quotes the datagram from its IP header on, which still lies in front.
+    icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PORT_UNREACH), 0);
+    kfree_skb(cx, skb, DropReason::NoSocket);
+}
+
+#[inline(always)]
+fn flow_of(skb: &SkBuff, dst: Option<&Dst>) -> Option<UdpFlow> {
+    let iph = skb.network::<IpHdr>()?;
+    let iif = inet_iif(skb, dst);
+    Some(UdpFlow::new(iph.saddr.get(), iph.daddr.get(), ports(skb)?, iif))
 }
 
 /// Checks length and checksum, cuts what is behind the datagram, and pulls the header.
 #[inline(always)]
-fn check(skb: &mut Skb) -> Result<(UdpFlow, bool), DropReason> {
+fn check(skb: &mut Skb) -> Result<(), DropReason> {
+    skb.reset_transport_header();
     if !skb.pskb_may_pull(size_of::<UdpHdr>()) {
         return Err(DropReason::HdrTrunc);
     }
-    let (Some(&udph), Some(&iph)) = (skb.front::<UdpHdr>(), skb.network::<IpHdr>()) else {
-        return Err(DropReason::HdrTrunc);
-    };
+    let Some(&udph) = skb.front::<UdpHdr>() else { return Err(DropReason::HdrTrunc) };
     let ulen = usize::from(udph.len.get());
     if ulen < size_of::<UdpHdr>() || ulen > skb.len() {
         return Err(DropReason::PktTooSmall);
     }
     skb.pskb_trim(ulen);
-    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
-    if udph.check.get() != 0 && !udp4_csum_ok(skb, saddr, daddr) {
+    if udph.check.get() != 0 && !udp4_csum_ok(skb) {
         return Err(DropReason::UdpCsum);
     }
-    let to_many = skb.dst.as_ref().is_some_and(|dst| dst.is_broadcast() || dst.is_multicast());
-    let ports = (udph.source.get(), udph.dest.get());
-    let flow = UdpFlow::new(saddr, daddr, ports, inet_iif(skb));
-    if !skb.skb_pull(size_of::<UdpHdr>()) {
-        return Err(DropReason::HdrTrunc);
-    }
-    Ok((flow, to_many))
+    if skb.skb_pull(size_of::<UdpHdr>()) { Ok(()) } else { Err(DropReason::HdrTrunc) }
 }
 
 /// Where a packet counts as having come in: what this machine sends to an address of a device, at
@@ -92,8 +109,8 @@ fn check(skb: &mut Skb) -> Result<(UdpFlow, bool), DropReason> {
 ///
 /// linux: include/net/route.h:inet_iif
 #[inline]
-fn inet_iif(skb: &SkBuff) -> u16 {
-    match &skb.dst {
+fn inet_iif(skb: &SkBuff, dst: Option<&Dst>) -> u16 {
+    match dst {
         Some(dst) if dst.rt_iif != 0 => dst.rt_iif,
         _ => skb.dev.map_or(0, |dev| dev.0),
     }
@@ -101,10 +118,14 @@ fn inet_iif(skb: &SkBuff) -> u16 {
 
 /// linux: net/ipv4/udp.c:udp4_csum_init
 #[inline(always)]
-fn udp4_csum_ok(skb: &mut Skb, saddr: u32, daddr: u32) -> bool {
-    if matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) {
-        return true;
-    }
+fn udp4_csum_ok(skb: &mut Skb) -> bool {
+    matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) || sum_ok(skb)
+}
+
+#[inline(never)]
+fn sum_ok(skb: &mut Skb) -> bool {
+    let Some(iph) = skb.network::<IpHdr>() else { return false };
+    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
     let pseudo = csum_tcpudp_nofold(saddr, daddr, skb.len() as u32, IPPROTO_UDP, 0);
     let good = csum_fold(skb.skb_checksum(0, pseudo)) == 0;
     if good {
@@ -124,7 +145,7 @@ fn __udp4_lib_mcast_deliver(cx: &mut BhCx<'_>, mut skb: Skb, flow: &UdpFlow) {
     };
     for sk in takers {
         match skb_clone(cx, &mut skb) {
-            Some(clone) => udp_queue_rcv_skb(cx, &sk, clone),
+            Some(clone) => udp_queue_rcv_alone(cx, &sk, clone),
             None => {
                 sk.state().drops += 1;
                 cx.count(UdpMib::RcvbufErrors);
@@ -132,72 +153,106 @@ fn __udp4_lib_mcast_deliver(cx: &mut BhCx<'_>, mut skb: Skb, flow: &UdpFlow) {
             }
         }
     }
-    udp_queue_rcv_skb(cx, &last, skb);
+    udp_queue_rcv_alone(cx, &last, skb);
 }
 
-/// Queues a datagram on its socket, or leaves it in the backlog while a task owns the socket.
+fn udp_queue_rcv_alone(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
+    let mut list = cx.skb_list_of(skb);
+    udp_queue_rcv_skb(cx, sk, &mut list);
+    cx.free_skb_list(list);
+}
+
+/// Queues datagrams on their socket, or leaves them in the backlog while a task owns the socket.
 ///
 /// linux: net/ipv4/udp.c:udp_queue_rcv_skb
 #[inline(always)]
-fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
-    walk!(cx, skb, udp_queue_rcv_skb);
+fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
+    walk!(cx, list, udp_queue_rcv_skb);
     let mut state = sk.state();
     if state.dead {
-        return udp_drop(cx, state, skb, DropReason::SocketClose);
+        return udp_drop(cx, state, list, DropReason::SocketClose);
     }
     if state.sock_owned_by_user() {
-        return backlog(cx, state, skb);
+        return backlog(cx, state, list);
     }
     // Nothing is in the backlog of a socket that nobody owns: the queue alone can be full.
-    __udp_queue_rcv_skb(cx, &mut state, skb);
-}
-
-#[cold]
-fn backlog(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, skb: Skb) {
-    if let Err(skb) = state.sk_add_backlog(cx, skb) {
-        udp_drop(cx, state, skb, DropReason::SocketBacklog);
+    __udp_queue_rcv_skb(cx, &mut state, list);
+    if !list.is_empty() {
+        udp_drop(cx, state, list, DropReason::SocketRcvbuff);
     }
 }
 
 #[cold]
-fn udp_drop(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, skb: Skb, reason: DropReason) {
-    state.drops += 1;
+fn backlog(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, list: &mut SkbList) {
+    list.hand_out(|skb| state.sk_add_backlog(cx, skb));
+    if !list.is_empty() {
+        udp_drop(cx, state, list, DropReason::SocketBacklog);
+    }
+}
+
+/// Drops what a socket does not take.
+#[cold]
+fn udp_drop(
+    cx: &mut BhCx<'_>,
+    mut state: SpinGuard<'_, SockState>,
+    list: &mut SkbList,
+    reason: DropReason,
+) {
+    let dropped = list.len() as u32;
+    state.drops += dropped;
     drop(state);
     if matches!(reason, DropReason::SocketRcvbuff | DropReason::SocketBacklog) {
-        cx.count(UdpMib::RcvbufErrors);
+        cx.cpu.mib.add(UdpMib::RcvbufErrors.into(), u64::from(dropped));
     }
-    cx.count(UdpMib::InErrors);
-    kfree_skb(cx, skb, reason);
+    cx.cpu.mib.add(UdpMib::InErrors.into(), u64::from(dropped));
+    list.pass(cx, |_, _| Err(reason));
 }
 
-/// Charges the receive buffer and queues.
+/// A datagram from the backlog of a socket that its task gives back.
+pub(super) fn udp_backlog_rcv(cx: &mut BhCx<'_>, state: &mut SockState, skb: Skb) {
+    let mut list = cx.skb_list_of(skb);
+    __udp_queue_rcv_skb(cx, state, &mut list);
+    let dropped = list.pass(cx, |_, _| Err(DropReason::SocketRcvbuff));
+    state.drops += dropped;
+    cx.cpu.mib.add(UdpMib::RcvbufErrors.into(), u64::from(dropped));
+    cx.cpu.mib.add(UdpMib::InErrors.into(), u64::from(dropped));
+    cx.free_skb_list(list);
+}
+
+/// Charges the receive buffer and queues. What the buffer has no room for stays in the list.
 ///
 /// linux: net/ipv4/udp.c:__udp_queue_rcv_skb
 #[inline(always)]
-pub(super) fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, mut skb: Skb) {
-    walk!(cx, skb, __udp_queue_rcv_skb);
-    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
-        skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
-    }
+fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, list: &mut SkbList) {
+    walk!(cx, list, __udp_queue_rcv_skb);
     if !state.inet.cmsg_flags.is_empty() {
-        ipv4_pktinfo_prepare(cx, state, &mut skb);
+        prepare_control(cx, state, list);
     }
-    if let Err(skb) = state.sock_queue_rcv_skb(cx, skb) {
-        cx.count(UdpMib::RcvbufErrors);
-        cx.count(UdpMib::InErrors);
-        kfree_skb(cx, skb, DropReason::SocketRcvbuff);
+    state.sock_queue_rcv_skb(cx, list);
+}
+
+/// What the reader asks to be told beside the data.
+#[cold]
+fn prepare_control(cx: &BhCx<'_>, state: &SockState, list: &mut SkbList) {
+    let timed = state.inet.cmsg_flags.intersects(CmsgFlags::TIMED);
+    let SkbList { packets, dst, .. } = list;
+    for skb in packets {
+        if timed {
+            skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
+        }
+        ipv4_pktinfo_prepare(cx, state, skb, dst.as_deref());
     }
 }
 
 /// Notes what the reader asks to know and the packet's route tells, before that is gone.
 ///
 /// linux: net/ipv4/ip_sockglue.c:ipv4_pktinfo_prepare
-fn ipv4_pktinfo_prepare(cx: &BhCx<'_>, state: &SockState, skb: &mut Skb) {
+fn ipv4_pktinfo_prepare(cx: &BhCx<'_>, state: &SockState, skb: &mut Skb, dst: Option<&Dst>) {
     let mut info = PktinfoSkbCb::default();
     let asked = state.inet.cmsg_flags;
     if asked.contains(CmsgFlags::PKTINFO) {
-        info.ifindex = inet_iif(skb);
-        info.spec_dst = fib_compute_spec_dst(cx.t, skb);
+        info.ifindex = inet_iif(skb, dst);
+        info.spec_dst = fib_compute_spec_dst(cx.t, skb, dst);
     }
     if asked.contains(CmsgFlags::RXQ_OVFL) {
         info.dropcount = state.drops;

@@ -7,7 +7,7 @@
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::net::core::skbuff::SkBuff;
+use crate::net::core::skbuff::SkbList;
 use crate::net::core::sock::Sock;
 use klib::siphash::SipKey;
 use std::fmt;
@@ -275,10 +275,10 @@ impl Entry {
 #[inline(always)]
 pub(crate) fn __udp4_lib_lookup_skb(
     cx: &mut BhCx<'_>,
-    skb: &SkBuff,
+    list: &SkbList,
     flow: &UdpFlow,
 ) -> Option<Found> {
-    walk!(cx, skb, __udp4_lib_lookup_skb);
+    walk!(cx, list, __udp4_lib_lookup_skb);
     udp4_lib_lookup(cx, flow)
 }
 

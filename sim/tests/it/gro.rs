@@ -11,9 +11,9 @@ use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::gro::MAX_GRO_SKBS;
 use stack::net::core::dev::{
     GroResult, NapiGroCb, NetDevice, NetdevFeatures, PacketFunc, PacketTap, PacketType,
-    dev_add_pack,
+    dev_add_pack, gro_sift,
 };
-use stack::net::core::skbuff::{Cb, Skb, SkbFrag, consume_skb};
+use stack::net::core::skbuff::{Cb, Skb, SkbFrag, SkbList, consume_skb};
 use stack::net::ipv4::protocol::{NetOffload, NetProtocol, inet_add_offload, inet_add_protocol};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -27,24 +27,28 @@ const FLOW: usize = 20;
 const COUNT: usize = 21;
 
 fn protocol(m: &mut Machine) {
-    let handlers = NetProtocol { handler: consume_skb, err_handler: |_, _| () };
+    let handlers = NetProtocol { handler: |cx, list| list.consume(cx), err_handler: |_, _| () };
     inet_add_protocol(m, PROTOCOL, handlers);
     inet_add_offload(m, PROTOCOL, NetOffload { gro_receive, gro_complete });
 }
 
 /// Appends the data to the held packet of the same flow, or asks to be held.
-fn gro_receive(cx: &mut BhCx<'_>, skb: Skb) -> (GroResult, Skb) {
+fn gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    gro_sift(cx, list, merge);
+}
+
+fn merge(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
     let data = skb.data();
-    let Some(payload) = data.get(FLOW + HEADER..) else { return (GroResult::Normal, skb) };
+    let Some(payload) = data.get(FLOW + HEADER..) else { return GroResult::Normal };
     let same = |held: &&mut Skb| held.data()[9] == PROTOCOL && held.data()[FLOW] == data[FLOW];
-    let Some(held) = cx.gro_list().iter_mut().find(same) else { return (GroResult::Held, skb) };
+    let Some(held) = cx.gro_list().iter_mut().find(same) else { return GroResult::Held };
     held.add_frag(SkbFrag { page: payload.into(), offset: 0, size: payload.len() as u32 });
     if let Cb::Gro(NapiGroCb { count }) = &mut held.cb {
         *count += 1;
     }
     let into = held.walk_id;
     stack::walk!(cx, skb, link_merge => into.0);
-    (GroResult::MergedFree, skb)
+    GroResult::MergedFree
 }
 
 fn gro_complete(_: &mut BhCx<'_>, skb: &mut Skb) {

@@ -10,7 +10,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::Operation;
 use stack::kernel::trace::drop_reason::DropReason;
-use stack::net::core::skbuff::{Skb, consume_skb};
+use stack::net::core::skbuff::{Skb, SkbList};
 use stack::net::core::sock::Sock;
 use stack::net::ipv4::protocol::{NetProtocol, inet_add_protocol};
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
@@ -30,9 +30,11 @@ const PROTOCOL: u8 = 253;
 
 /// A protocol that panics over a packet that says so.
 fn protocol(m: &mut Machine) {
-    let handler = |cx: &mut BhCx<'_>, skb: Skb| {
-        assert_ne!(skb.data(), b"panic", "told to panic");
-        consume_skb(cx, skb);
+    let handler = |cx: &mut BhCx<'_>, list: &mut SkbList| {
+        for skb in list.iter() {
+            assert_ne!(skb.data(), b"panic", "told to panic");
+        }
+        list.consume(cx);
     };
     inet_add_protocol(m, PROTOCOL, NetProtocol { handler, err_handler: |_, _| () });
 }

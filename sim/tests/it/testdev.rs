@@ -190,7 +190,10 @@ impl NapiPoll for Poll {
             };
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
             eth_type_trans(cx, &mut skb, &dev);
-            napi_gro_receive(cx, skb, &dev);
+            let mut list = cx.skb_list();
+            list.push(skb);
+            napi_gro_receive(cx, &mut list, &dev);
+            cx.free_skb_list(list);
             this.count_down();
         }
         if work < budget {

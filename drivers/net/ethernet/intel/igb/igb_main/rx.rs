@@ -56,6 +56,7 @@ pub(super) fn igb_clean_rx_irq(
 ) -> u32 {
     walk!(cx, igb_clean_rx_irq => u64::from(q.index));
     let IgbPollState { rx, rx_itr, .. } = state;
+    let mut list = cx.skb_list();
     let (mut packets, mut bytes) = (0, 0);
     let mut rounds = rx.desc.count() / IGB_RX_BUFFER_WRITE;
     let all_seen = loop {
@@ -73,9 +74,13 @@ pub(super) fn igb_clean_rx_irq(
         let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
         packets += 1;
         bytes += skb.len() as u32;
-        igb_process_skb_fields(cx, (q, dev), desc, &mut skb);
-        napi_gro_receive(cx, skb, dev);
+        igb_process_skb_fields(q, dev.features(), desc, &mut skb);
+        list.push(skb);
     };
+    // By themselves: a header's fields read right behind the copy of its frame would wait for it.
+    list.visit(cx, |cx, skb| eth_type_trans(cx, skb, dev));
+    napi_gro_receive(cx, &mut list, dev);
+    cx.free_skb_list(list);
     if rx.unused != 0 {
         igb_alloc_rx_buffers(cx, q, rx);
     }
@@ -206,17 +211,16 @@ fn new_frame(
     Some(skb)
 }
 
-/// What the device says of the frame: hash, checksum; and its queue and protocol.
+/// What the device says of the frame: hash, checksum; and its queue.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_process_skb_fields
 #[inline(always)]
 fn igb_process_skb_fields(
-    cx: &mut BhCx<'_>,
-    (q, dev): (&IgbQVector, &Arc<NetDevice>),
+    q: &IgbQVector,
+    features: NetdevFeatures,
     desc: RxDesc,
     skb: &mut Skb,
 ) {
-    let features = dev.features();
     if features.contains(NetdevFeatures::RXHASH) {
         igb_rx_hash(desc.hash, skb);
     }
@@ -224,7 +228,6 @@ fn igb_process_skb_fields(
         igb_rx_checksum(q, desc, skb);
     }
     skb.queue_mapping = q.index as u16 + 1;
-    eth_type_trans(cx, skb, dev);
 }
 
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_rx_hash

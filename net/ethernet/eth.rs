@@ -13,8 +13,8 @@ const ETH_P_802_3_MIN: u16 = 0x600;
 /// What an 802.3 frame counts as.
 const ETH_P_802_2: u16 = 4;
 
-/// Reads and pulls the Ethernet header: to whom the frame is, and what it carries. A frame shorter
-/// than the header stays whole with protocol 0, which nobody handles.
+/// Reads and pulls the Ethernet header: to whom the frame is, and what it carries. The network header
+/// begins behind it. A frame shorter than the header stays whole with protocol 0, which nobody handles.
 ///
 /// linux: net/ethernet/eth.c:eth_type_trans
 #[inline(always)]
@@ -23,6 +23,8 @@ pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
     skb.reset_mac_header();
     let Some(header) = skb.front::<EthHdr>() else {
         skb.protocol = 0;
+        skb.reset_network_header();
+        skb.reset_transport_header();
         return cx.watch(skb);
     };
     let h_proto = header.h_proto;
@@ -36,6 +38,7 @@ pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
     };
     let _pulled = skb.skb_pull(ETH_HLEN);
     skb.reset_network_header();
+    skb.reset_transport_header();
     cx.watch(skb);
     walk!(cx, skb, eth_type_trans);
 }

@@ -92,33 +92,31 @@ impl BhCx<'_> {
     }
 }
 
-/// Packets received at `dev`, for merging: what cannot be merged goes up at once. The list is empty
-/// afterwards.
+/// Packets received at `dev`, for merging: what cannot be merged goes up at once, together where it
+/// is of one protocol. The list is empty afterwards.
 ///
 /// linux: net/core/dev.c:napi_gro_receive
 #[inline(always)]
 pub fn napi_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     walk!(cx, list, napi_gro_receive);
-    dev_gro_receive(cx, list, dev);
-    napi_skb_finish(cx, list, dev);
+    list.runs(cx, |skb| skb.protocol, |cx, run| {
+        dev_gro_receive(cx, run, dev);
+        napi_skb_finish(cx, run, dev);
+    });
 }
 
-/// Asks the protocols which packets continue ones that are held.
+/// Asks the protocol which packets continue ones that are held.
 ///
 /// linux: net/core/dev.c:dev_gro_receive
 #[inline(always)]
 fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
     walk!(cx, list, dev_gro_receive);
-    if !dev.features().contains(NetdevFeatures::GRO) {
-        return;
-    }
     let t = cx.t;
-    list.runs(cx, |skb| skb.protocol, |cx, run| {
-        let kind = run.first().map_or(0, |skb| skb.protocol);
-        if let Some(offload) = offload_of(&t.net.offload_base, kind) {
-            (offload.gro_receive)(cx, run);
-        }
-    });
+    if dev.features().contains(NetdevFeatures::GRO)
+        && let Some(offload) = offload_of(&t.net.offload_base, list.protocol())
+    {
+        (offload.gro_receive)(cx, list);
+    }
 }
 
 /// What GRO left goes up.
@@ -127,7 +125,9 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
 #[inline(always)]
 fn napi_skb_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     walk!(cx, list, napi_skb_finish);
-    netif_receive_skb(cx, list, dev);
+    if !list.is_empty() {
+        netif_receive_skb(cx, list, dev);
+    }
 }
 
 /// For a protocol that merges: asks `receive` of each packet, and does with it what that says.

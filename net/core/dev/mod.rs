@@ -102,7 +102,8 @@ pub struct SoftnetData {
     /// GRO: packets of the present poll that may still grow.
     pub(crate) gro_list: Vec<Skb>,
     /// Lists that wait to be used, empty.
-    pub(crate) lists: Vec<SkbList>,
+    #[expect(clippy::vec_box, reason = "lists are handed on, at the price of a pointer")]
+    pub(crate) lists: Vec<Box<SkbList>>,
     /// Stopped or yielded qdiscs to run again.
     pub(crate) output_queue: VecDeque<Arc<Qdisc>>,
     /// Sent packets to free.

@@ -134,7 +134,8 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
     let Ok(()) = removed;
 }
 
-/// Packets enter the stack from their device; none is left in the list.
+/// Packets of one protocol enter the stack from their device, their data beginning with the network header
+/// ([`eth_type_trans`](crate::net::ethernet::eth::eth_type_trans)); none is left in the list.
 ///
 /// linux: net/core/dev.c:netif_receive_skb
 #[inline(always)]
@@ -151,20 +152,14 @@ fn __netif_receive_skb_core(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<Net
     walk!(cx, list, __netif_receive_skb_core);
     let t = cx.t;
     cx.cpu.softnet.processed += list.len() as u64;
-    for skb in list.iter_mut() {
-        skb.reset_network_header();
-        skb.reset_transport_header();
-    }
     if !t.net.ptype_all.is_empty() {
         show_taps(cx, list, dev);
     }
-    list.runs(cx, |skb| skb.protocol, |cx, run| {
-        let kind = run.first().map_or(0, |skb| skb.protocol);
-        match t.net.ptype_base.bucket(kind) {
-            [only] if only.kind == kind && only.dev.is_none() => only.deliver(cx, run, dev),
-            bucket => deliver_among(cx, run, dev, bucket),
-        }
-    });
+    let kind = list.protocol();
+    match t.net.ptype_base.bucket(kind) {
+        [only] if only.kind == kind && only.dev.is_none() => only.deliver(cx, list, dev),
+        bucket => deliver_among(cx, list, dev, bucket),
+    }
 }
 
 #[cold]
@@ -251,14 +246,14 @@ fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u3
     let mut work = 0;
     let mut list = cx.skb_list();
     while work < budget {
-        // Up goes what came in at one device, one behind the other.
+        // Up goes what came in at one device, of one protocol, one behind the other.
         let queue = &mut cx.cpu.softnet.input_pkt_queue;
-        let Some(dev) = queue.front().map(|skb| skb.dev) else {
+        let Some((dev, protocol)) = queue.front().map(|skb| (skb.dev, skb.protocol)) else {
             // Only this CPU queues here, so nothing can come between the look and the end.
             let _polled_again_if_missed = super::napi::napi_complete(cx, napi);
             break;
         };
-        let same = |skb: &mut Skb| skb.dev == dev;
+        let same = |skb: &mut Skb| (skb.dev, skb.protocol) == (dev, protocol);
         while work < budget
             && let Some(skb) = queue.pop_front_if(same)
         {

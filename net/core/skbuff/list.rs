@@ -57,6 +57,12 @@ impl SkbList {
         self.packets.first()
     }
 
+    /// The ethertype of the first packet, 0 if there is none.
+    #[inline]
+    pub fn protocol(&self) -> u16 {
+        self.first().map_or(0, |skb| skb.protocol)
+    }
+
     /// The packets in their order.
     #[inline]
     pub fn iter(&self) -> std::slice::Iter<'_, Skb> {
@@ -135,30 +141,37 @@ impl SkbList {
         key: impl Fn(&SkBuff) -> K,
         mut station: impl FnMut(&mut BhCx<'_>, &mut Self),
     ) {
-        let mut left = None;
-        while let [first, others @ ..] = &self.packets[..] {
-            let first = key(first);
-            let more = others.iter().take_while(|skb| key(skb) == first).count();
-            if more == others.len() {
-                station(cx, self);
+        let mut apart: Option<Runs> = None;
+        loop {
+            let len = match &self.packets[..] {
+                [] => break,
+                // One alone is not even looked at.
+                [_] => 1,
+                [first, others @ ..] => {
+                    let first = key(first);
+                    1 + others.iter().take_while(|skb| key(skb) == first).count()
+                }
+            };
+            let last = len == self.len();
+            let mut run = if last { None } else { Some(self.split_run(cx, len)) };
+            // The one place that calls it, so that it is inlined.
+            station(cx, run.as_deref_mut().unwrap_or(self));
+            if let Some(run) = run {
+                apart.get_or_insert_with(|| Runs(cx.skb_list())).add(cx, run);
+            }
+            if last {
                 break;
             }
-            let left = left.get_or_insert_with(|| cx.skb_list());
-            let mut run = self.split_run(cx, more + 1);
-            station(cx, &mut run);
-            left.append(&mut run);
-            cx.free_skb_list(run);
         }
-        if let Some(mut left) = left {
-            left.append(self);
-            self.append(&mut left);
-            cx.free_skb_list(left);
+        if let Some(apart) = apart {
+            apart.end(cx, self);
         }
     }
 
     /// The first packets, on the same route.
+    #[cold]
     #[inline(never)]
-    fn split_run(&mut self, cx: &mut BhCx<'_>, len: usize) -> Self {
+    fn split_run(&mut self, cx: &mut BhCx<'_>, len: usize) -> Box<Self> {
         let mut run = cx.skb_list();
         run.dst.clone_from(&self.dst);
         for skb in self.packets.drain(..len) {
@@ -211,6 +224,17 @@ impl SkbList {
         });
     }
 
+    /// The first packets go to the end of `to`. They need nothing of what the list holds for all: they
+    /// have arrived.
+    #[inline]
+    pub(crate) fn move_to(&mut self, count: usize, to: &mut Vec<Skb>) {
+        if count == self.len() {
+            to.append(&mut self.packets);
+        } else {
+            to.extend(self.packets.drain(..count));
+        }
+    }
+
     /// Takes over the packets of `other`, behind its own.
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.walk_id.0 |= other.walk_id.0;
@@ -253,6 +277,27 @@ impl SkbList {
     }
 }
 
+/// What stations left of runs.
+struct Runs(Box<SkbList>);
+
+impl Runs {
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, cx: &mut BhCx<'_>, mut run: Box<SkbList>) {
+        self.0.append(&mut run);
+        cx.free_skb_list(run);
+    }
+
+    /// It goes back to the list, in front of what the last run left there.
+    #[cold]
+    #[inline(never)]
+    fn end(mut self, cx: &mut BhCx<'_>, list: &mut SkbList) {
+        self.0.append(list);
+        list.append(&mut self.0);
+        cx.free_skb_list(self.0);
+    }
+}
+
 /// Gives a packet that leaves its list what the list held for it.
 #[inline]
 fn endow(skb: &mut Skb, dst: &Option<Arc<Dst>>, charge: &mut ListCharge) {
@@ -265,13 +310,13 @@ fn endow(skb: &mut Skb, dst: &Option<Arc<Dst>>, charge: &mut ListCharge) {
 impl BhCx<'_> {
     /// An empty list.
     #[inline(always)]
-    pub fn skb_list(&mut self) -> SkbList {
+    pub fn skb_list(&mut self) -> Box<SkbList> {
         self.cpu.softnet.lists.pop().unwrap_or_default()
     }
 
     /// A list of one packet: its route is the list's.
     #[inline(always)]
-    pub(crate) fn skb_list_of(&mut self, mut skb: Skb) -> SkbList {
+    pub(crate) fn skb_list_of(&mut self, mut skb: Skb) -> Box<SkbList> {
         let mut list = self.skb_list();
         list.dst = skb.dst.take();
         list.push(skb);
@@ -280,7 +325,7 @@ impl BhCx<'_> {
 
     /// Takes a list back that is used up; what it held for its packets goes where it belongs.
     #[inline(always)]
-    pub fn free_skb_list(&mut self, mut list: SkbList) {
+    pub fn free_skb_list(&mut self, mut list: Box<SkbList>) {
         debug_assert!(list.is_empty(), "the end of each packet is stated");
         list.walk_id = WalkId::default();
         if let Some(dst) = list.dst.take() {

@@ -53,6 +53,12 @@ impl SkBuffHead {
         self.rest.push(skb);
     }
 
+    /// Where packets go that come after all others.
+    #[inline]
+    pub(crate) fn tail(&mut self) -> &mut Vec<Skb> {
+        &mut self.rest
+    }
+
     /// Takes the oldest packet.
     ///
     /// linux: include/linux/skbuff.h:__skb_dequeue

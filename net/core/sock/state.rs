@@ -163,17 +163,17 @@ impl SockState {
         if let Some(dst) = list.dst.take() {
             cx.cpu.routes.give_back(dst);
         }
-        let before = list.len();
-        list.hand_out(|mut skb| {
-            if self.rmem_alloc > self.opts.rcvbuf as usize {
-                return Err(skb);
+        let (mut fit, room) = (0, self.opts.rcvbuf as usize);
+        for skb in list.iter_mut() {
+            if self.rmem_alloc > room {
+                break;
             }
             self.rmem_alloc += skb.truesize as usize;
             skb.dev = None;
-            self.receive_queue.skb_queue_tail(skb);
-            Ok(())
-        });
-        if list.len() != before {
+            fit += 1;
+        }
+        if fit != 0 {
+            list.move_to(fit, self.receive_queue.tail());
             self.sk_data_ready(cx);
         }
     }

@@ -148,7 +148,7 @@ fn udp_send_batch(
 /// Datagrams of a batch that have their plan in common, on their way together.
 struct Run {
     plan: Option<Plan>,
-    list: SkbList,
+    list: Box<SkbList>,
     /// Bytes they will be charged with.
     truesize: usize,
     /// So many go together: one, when each can bring an error of its own.

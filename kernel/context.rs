@@ -96,6 +96,8 @@ pub struct TaskCx {
 #[derive(Default)]
 struct Owed {
     freed: Vec<Skb>,
+    /// Empty: memory for packets that a call reads together.
+    received: Vec<Skb>,
     /// Something was counted.
     counted: bool,
     udp: [u64; UdpMib::COUNT],
@@ -340,6 +342,31 @@ impl TaskCx {
     pub fn flush(&mut self) {
         if self.owed.any() {
             self.local_bh_disable(|_| ());
+        }
+    }
+
+    /// Room for packets that a call reads together, lent until [`free_received`](Self::free_received).
+    #[inline]
+    pub(crate) fn received(&mut self) -> Vec<Skb> {
+        std::mem::take(&mut self.owed.received)
+    }
+
+    /// Frees packets that were read together, as [`consume_skb_task`] does one, and takes the room
+    /// back.
+    ///
+    /// [`consume_skb_task`]: crate::net::core::skbuff::consume_skb_task
+    #[inline]
+    pub(crate) fn free_received(&mut self, mut read: Vec<Skb>) {
+        for skb in &read {
+            crate::walk!(self, skb, consume_skb);
+        }
+        if self.owed.freed.len() + read.len() > Owed::PACKETS {
+            self.flush();
+        }
+        self.owed.freed.append(&mut read);
+        self.owed.received = read;
+        if self.owed.freed.len() >= Owed::PACKETS {
+            self.flush();
         }
     }
 

@@ -18,7 +18,7 @@ use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::UDPV4_OFFLOAD;
-use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait, put_user};
+use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait, put_user};
 use klib::checksum::csum_replace2;
 use std::sync::Arc;
 use std::task::Poll;
@@ -122,7 +122,7 @@ type InetIoctlFn = fn(&mut TaskCx, &Arc<Sock>, u32, &mut [u8]) -> Option<Result<
 
 type InetAcceptFn = fn(&mut TaskCx, &Arc<Sock>, &mut Wait) -> Poll<Result<Socket, Errno>>;
 type InetRecvFn =
-    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<(), Errno>>;
+    fn(&mut TaskCx, &Arc<Sock>, &mut RecvBatch<'_, '_>, &mut Wait) -> Poll<Result<(), Errno>>;
 
 /// Whose name `getname` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,11 +332,11 @@ fn inet_sendmsg(
 fn inet_recvmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    msg: &mut MsgRecv<'_>,
+    batch: &mut RecvBatch<'_, '_>,
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_recvmsg);
-    sk_recvmsg(cx, sk, msg, wait)
+    sk_recvmsg(cx, sk, batch, wait)
 }
 
 /// The family's number, for those who ask a socket.

@@ -172,7 +172,7 @@ impl Noted {
     pub(crate) fn new(flags: RecvFlags, skb: &SkBuff, iph: &IpHdr, dport: u16) -> Self {
         let info = if let Cb::Pktinfo(info) = skb.cb { info } else { PktinfoSkbCb::default() };
         let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
-        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp: skb.tstamp }
+        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp: skb.tstamp() }
     }
 }
 

@@ -7,7 +7,7 @@
 //! ESOCKTNOSUPPORT.
 
 use super::{
-    MmsgRecv, MsgRecv, MsgSend, Received, SOCKET_FILE_OPS, SendBatch, Sent, Socket, Wait,
+    MsgRecv, MsgSend, Received, RecvBatch, SOCKET_FILE_OPS, SendBatch, Sent, Socket, Wait,
     sockfd_lookup_light, sockfd_lookup_wait,
 };
 use crate::fs::{File, FileKind, fd_install};
@@ -221,18 +221,18 @@ fn sock_sendmsg(
     (socket.ops.sendmsg)(cx, &socket.sk, batch, wait)
 }
 
-/// Asks the socket's family for a message.
+/// Asks the socket's family for messages: it waits for the first and takes what more there is.
 ///
 /// linux: net/socket.c:sock_recvmsg
 #[inline]
 fn sock_recvmsg(
     cx: &mut TaskCx,
     socket: &Socket,
-    msg: &mut MsgRecv<'_>,
+    batch: &mut RecvBatch<'_, '_>,
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
     walk!(cx, sock_recvmsg);
-    (socket.ops.recvmsg)(cx, &socket.sk, msg, wait)
+    (socket.ops.recvmsg)(cx, &socket.sk, batch, wait)
 }
 
 /// Sends to an address (`None`: the peer).
@@ -343,9 +343,10 @@ pub fn sys_recvfrom(
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvfrom);
         let mut iov = [IoSliceMut::new(data)];
-        let mut msg = MsgRecv::new(&mut iov, &mut [], flags);
+        let mut msg = MsgRecv::new(&mut iov, &mut []);
         ready!(sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
-            sock_recvmsg(cx, socket, &mut msg, wait)
+            let msgs = std::slice::from_mut(&mut msg);
+            sock_recvmsg(cx, socket, &mut RecvBatch { msgs, flags, came: 0 }, wait)
         }))?;
         Poll::Ready(Ok((msg.received.len, msg.received.name.as_ref().copied())))
     })
@@ -381,43 +382,49 @@ fn recv_parts(
     flags: i32,
     wait: &mut Wait,
 ) -> Poll<Result<Received, Errno>> {
-    if iov.len() > UIO_MAXIOV {
-        return Poll::Ready(Err(Errno::EMSGSIZE));
-    }
-    let cloexec = flags & MSG_CMSG_CLOEXEC;
-    let flags = flags & !cloexec;
-    let (mut one, mut many);
-    let mut msg = match iov {
-        [part] => {
-            one = [IoSliceMut::new(part)];
-            MsgRecv::new(&mut one, control, flags)
-        }
-        parts => {
-            many = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect::<Vec<_>>();
-            MsgRecv::new(&mut many, control, flags)
-        }
-    };
-    ready!(sock_recvmsg(cx, socket, &mut msg, wait))?;
-    // Linux gives the flag back, whether or not a descriptor came.
-    msg.received.flags |= cloexec;
+    let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+    let mut msg = MsgRecv::new(&mut parts, control);
+    ready!(recv_rooms(cx, socket, std::slice::from_mut(&mut msg), flags, wait))?;
     Poll::Ready(Ok(msg.received))
 }
 
-/// Receives several messages, each into its own room; what each is. Waits for all of them, for
-/// the first with `MSG_WAITFORONE`, and no longer than `timeout`. An error after the first message
-/// is left for the next call.
+/// Receives messages into these rooms, as many as are there but at least one. How many came.
+fn recv_rooms(
+    cx: &mut TaskCx,
+    socket: &Socket,
+    rooms: &mut [MsgRecv<'_>],
+    flags: i32,
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    let fit = rooms.iter().take_while(|room| room.iov.len() <= UIO_MAXIOV).count();
+    if fit == 0 {
+        return Poll::Ready(Err(Errno::EMSGSIZE));
+    }
+    let cloexec = flags & MSG_CMSG_CLOEXEC;
+    let mut batch = RecvBatch { msgs: &mut rooms[..fit], flags: flags & !cloexec, came: 0 };
+    ready!(sock_recvmsg(cx, socket, &mut batch, wait))?;
+    // Linux gives the flag back, whether or not a descriptor came.
+    if cloexec != 0 {
+        batch.msgs[..batch.came].iter_mut().for_each(|msg| msg.received.flags |= cloexec);
+    }
+    Poll::Ready(Ok(batch.came))
+}
+
+/// Receives several messages, each into its own room, and says in the room what came; how many did.
+/// Waits for all of them, for the first with `MSG_WAITFORONE`, and no longer than `timeout`. An error
+/// after the first message is left for the next call.
 ///
 /// # Errors
 /// As [`sys_recvmsg`], if not even one came.
 ///
 /// linux: net/socket.c:sys_recvmmsg
-pub fn sys_recvmmsg<'a>(
+pub fn sys_recvmmsg<'r, 'a>(
     fd: i32,
-    rooms: &'a mut [MmsgRecv<'a>],
+    rooms: &'r mut [MsgRecv<'a>],
     flags: i32,
     timeout: Option<Duration>,
-) -> impl Operation<Output = Result<Vec<Received>, Errno>> + 'a {
-    let mut done: Vec<Received> = Vec::new();
+) -> impl Operation<Output = Result<usize, Errno>> + use<'r, 'a> {
+    let mut done = 0;
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvmmsg);
         let until = timeout.map(|timeout| {
@@ -433,21 +440,24 @@ pub fn sys_recvmmsg<'a>(
 fn recv_several(
     cx: &mut TaskCx,
     socket: &Socket,
-    (rooms, done): (&mut [MmsgRecv<'_>], &mut Vec<Received>),
+    (rooms, done): (&mut [MsgRecv<'_>], &mut usize),
     (flags, until): (i32, Option<Ktime>),
     wait: &mut Wait,
-) -> Poll<Result<Vec<Received>, Errno>> {
-    if done.is_empty() && flags & MSG_ERRQUEUE == 0 {
+) -> Poll<Result<usize, Errno>> {
+    if *done == 0 && flags & MSG_ERRQUEUE == 0 {
         // Even a call for no message meets the pending error.
         socket.sk.state().sock_error()?;
     }
-    while let Some(room) = rooms.get_mut(done.len()) {
-        let one = flags & MSG_WAITFORONE != 0 && !done.is_empty();
+    // The time is looked at behind each message.
+    let at_once = if until.is_some() { 1 } else { usize::MAX };
+    while *done < rooms.len() {
+        let one = flags & MSG_WAITFORONE != 0 && *done != 0;
         let flags = flags & !MSG_WAITFORONE | if one { MSG_DONTWAIT } else { 0 };
-        let room = (&mut *room.iov, &mut *room.control);
-        match ready!(recv_parts(cx, socket, room, flags, wait)) {
-            Ok(received) => done.push(received),
-            Err(error) if done.is_empty() => return Poll::Ready(Err(error)),
+        let (_, rooms) = rooms.split_at_mut(*done);
+        let most = rooms.len().min(at_once);
+        match ready!(recv_rooms(cx, socket, &mut rooms[..most], flags, wait)) {
+            Ok(came) => *done += came,
+            Err(error) if *done == 0 => return Poll::Ready(Err(error)),
             Err(error) => {
                 if error != Errno::EAGAIN {
                     socket.sk.state().err = Some(error);
@@ -479,8 +489,9 @@ pub(crate) fn sock_aio_read(
     }
     // Shorter lifetimes for the parts than the caller's.
     let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
-    let mut msg = MsgRecv::new(&mut parts, &mut [], 0);
-    ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut msg, wait))?;
+    let mut msg = MsgRecv::new(&mut parts, &mut []);
+    let mut batch = RecvBatch { msgs: std::slice::from_mut(&mut msg), flags: 0, came: 0 };
+    ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut batch, wait))?;
     Poll::Ready(Ok(msg.received.len))
 }
 

@@ -109,8 +109,6 @@ pub struct MsgRecv<'a> {
     pub iov: &'a mut [IoSliceMut<'a>],
     /// For control data.
     pub control: &'a mut [u8],
-    /// `MSG_*`.
-    pub flags: i32,
     /// Filled in by the protocol.
     pub received: Received,
 }
@@ -118,18 +116,20 @@ pub struct MsgRecv<'a> {
 impl<'a> MsgRecv<'a> {
     /// Room, and nothing received yet.
     #[inline]
-    pub fn new(iov: &'a mut [IoSliceMut<'a>], control: &'a mut [u8], flags: i32) -> Self {
-        Self { iov, control, flags, received: Received::default() }
+    pub fn new(iov: &'a mut [IoSliceMut<'a>], control: &'a mut [u8]) -> Self {
+        Self { iov, control, received: Received::default() }
     }
 }
 
-/// Room for one message of several ([`sys_recvmmsg`]).
+/// Room for one message or several, one behind the other.
 #[derive(Debug)]
-pub struct MmsgRecv<'a> {
-    /// For the data, in parts.
-    pub iov: &'a mut [&'a mut [u8]],
-    /// For control data.
-    pub control: &'a mut [u8],
+pub struct RecvBatch<'b, 'a> {
+    /// The rooms.
+    pub msgs: &'b mut [MsgRecv<'a>],
+    /// `MSG_*`, for all of them.
+    pub flags: i32,
+    /// Filled in by the protocol: how many messages came.
+    pub came: usize,
 }
 
 /// What was received.

@@ -113,8 +113,7 @@ impl SkBuff {
         }
         let linear = self.headlen();
         if len <= linear {
-            self.frags.clear();
-            self.data_len = 0;
+            self.clear_frags();
             self.head.truncate(len);
         } else {
             let mut left = (len - linear) as u32;
@@ -160,10 +159,21 @@ impl SkBuff {
         true
     }
 
-    /// Appends a piece of a shared page.
+    /// Lets go of the data that is not linear; `len` still counts it.
+    pub(super) fn clear_frags(&mut self) {
+        if self.data_len != 0 {
+            self.frags.clear();
+            self.data_len = 0;
+        }
+    }
+
+    /// Appends a piece of a shared page; an empty one is none.
     ///
     /// linux: include/linux/skbuff.h:skb_add_rx_frag
     pub fn add_frag(&mut self, frag: super::SkbFrag) {
+        if frag.size == 0 {
+            return;
+        }
         self.len += frag.size;
         self.data_len += frag.size;
         self.truesize += frag.size;
@@ -349,7 +359,7 @@ impl SkBuff {
     /// It has a route or data beside the linear part. One test of all, without a branch each.
     #[inline(always)]
     pub(super) fn has_more_than_bytes(&self) -> bool {
-        self.dst.is_some() | !self.frags.is_empty() | !self.frag_list.is_empty()
+        self.dst.is_some() | (self.data_len != 0)
     }
 
     /// Nothing but a head of its own of `size` bytes: no owner, no route, no data elsewhere.
@@ -377,7 +387,6 @@ impl SkBuff {
             l4_hash,
             dev,
             queue_mapping,
-            csum,
             csum_start,
             csum_offset,
             hash,
@@ -385,20 +394,22 @@ impl SkBuff {
             mark,
             truesize,
             gso,
-            tstamp,
+            stamped,
             owner: _,
             dst: _,
             cb,
             frags: _,
-            frag_list: _,
+            // Without meaning now that the fields which tell of them are as in a new packet.
+            csum: _,
+            tstamp: _,
             home: _,
         } = self;
         head.clear();
         (*len, *data_len) = (0, 0);
         (*mac_header, *network_header, *transport_header, *protocol) = (0, 0, 0, 0);
-        (*csum, *csum_start, *csum_offset, *queue_mapping) = (0, 0, 0, 0);
+        (*csum_start, *csum_offset, *queue_mapping) = (0, 0, 0);
         (*hash, *priority, *mark, *truesize) = (0, 0, 0, 0);
-        (*walk_id, *tstamp, *gso) = Default::default();
+        (*walk_id, *stamped, *gso) = Default::default();
         (*pkt_type, *ip_summed, *l4_hash, *dev, *cb) = Default::default();
     }
 
@@ -425,6 +436,7 @@ impl SkBuff {
             mark: other.mark,
             truesize: other.truesize,
             gso: other.gso,
+            stamped: other.stamped,
             tstamp: other.tstamp,
             dst: other.dst.clone(),
             cb: other.cb,

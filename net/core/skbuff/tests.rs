@@ -15,7 +15,7 @@ fn frag(bytes: &[u8], offset: usize, size: usize) -> SkbFrag {
 
 /// What a packet's end on a CPU does before its memory goes home.
 fn end(pool: &mut SkbPool, mut skb: Skb) {
-    skb.frags.clear();
+    skb.clear_frags();
     pool.free(skb);
 }
 
@@ -164,7 +164,7 @@ fn a_packet_from_the_magazine_is_as_new() {
     used.pkt_type = super::PktType::Outgoing;
     used.dev = Some(crate::net::core::dev::DevId(9));
     used.walk_id = crate::kernel::trace::WalkId(10);
-    used.tstamp = crate::kernel::time::Ktime(11);
+    used.set_tstamp(crate::kernel::time::Ktime(11));
     used.cb = super::Cb::Neigh;
     used.gso.size = 12;
     used.reset_mac_header();
@@ -176,5 +176,6 @@ fn a_packet_from_the_magazine_is_as_new() {
     assert_eq!(format!("{:?}", *again).replace(char::is_numeric, ""), as_new);
     assert!(!again.walk_id.watched() && again.hash == 0 && again.mark == 0);
     assert_eq!((again.len(), again.headroom(), again.csum_start), (0, 0, 0));
+    assert_eq!(again.tstamp(), crate::kernel::time::Ktime(0));
     pool.free(again);
 }

@@ -25,7 +25,7 @@ use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
-use crate::net::socket::{MsgRecv, SendBatch, Sent, Socket, Wait};
+use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub struct Proto {
 }
 
 type RecvMsgFn =
-    fn(&mut TaskCx, &Arc<Sock>, &mut MsgRecv<'_>, &mut Wait) -> Poll<Result<(), Errno>>;
+    fn(&mut TaskCx, &Arc<Sock>, &mut RecvBatch<'_, '_>, &mut Wait) -> Poll<Result<(), Errno>>;
 
 impl fmt::Debug for Proto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -480,10 +480,10 @@ impl Drop for SockGuard<'_> {
 pub(crate) fn sk_recvmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    msg: &mut MsgRecv<'_>,
+    batch: &mut RecvBatch<'_, '_>,
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
-    (sk.sk_prot.recvmsg)(cx, sk, msg, wait)
+    (sk.sk_prot.recvmsg)(cx, sk, batch, wait)
 }
 
 /// `listen` where nobody can connect.

@@ -75,6 +75,18 @@ impl SkBuffHead {
         }
     }
 
+    /// Moves the oldest packets, up to `most`, behind those that `to` has.
+    pub(crate) fn take_first(&mut self, most: usize, to: &mut Vec<Skb>) {
+        let older = self.first.len().min(most);
+        to.extend(self.first.drain(self.first.len() - older..).rev());
+        let newer = self.rest.len().min(most - older);
+        if newer == self.rest.len() {
+            to.append(&mut self.rest);
+        } else {
+            to.extend(self.rest.drain(..newer));
+        }
+    }
+
     #[cold]
     fn turn(&mut self) {
         std::mem::swap(&mut self.first, &mut self.rest);

@@ -219,6 +219,15 @@ impl SockState {
         self.rmem_alloc -= skb.truesize as usize;
         Some(skb)
     }
+
+    /// Takes up to `most` packets that are to be read, the oldest first.
+    pub(crate) fn dequeue_several(&mut self, most: usize, to: &mut Vec<Skb>) {
+        self.receive_queue.take_first(most, to);
+        for skb in to.iter() {
+            self.rmem_alloc -= skb.truesize as usize;
+            self.sk_peek_offset_bwd(skb.len());
+        }
+    }
 }
 
 impl fmt::Debug for SockState {

@@ -238,7 +238,7 @@ fn prepare_control(cx: &BhCx<'_>, state: &SockState, list: &mut SkbList) {
     let SkbList { packets, dst, .. } = list;
     for skb in packets {
         if timed {
-            skb.tstamp = crate::kernel::time::Ktime(cx.m.ktime_get_real());
+            skb.set_tstamp(crate::kernel::time::Ktime(cx.m.ktime_get_real()));
         }
         ipv4_pktinfo_prepare(cx, state, skb, dst.as_deref());
     }

@@ -18,9 +18,11 @@ use stack::kernel::time::Ktime;
 use stack::net::core::dev::{NetdevFeatures, dev_open};
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
-use stack::net::socket::{MsgSend, sys_bind, sys_recvfrom, sys_sendmmsg, sys_socket};
+use stack::net::socket::{
+    MsgRecv, MsgSend, sys_bind, sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_socket,
+};
 use std::hint::black_box;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,6 +142,15 @@ fn messages(to: [u8; 16]) -> &'static [MsgSend<'static>] {
     Vec::leak(vec![message; MAX_BATCH])
 }
 
+/// Room for a full batch, kept for good likewise.
+fn rooms() -> Vec<MsgRecv<'static>> {
+    let buffers: &'static mut [[u8; 2 * PAYLOAD]] = Vec::leak(vec![[0; _]; MAX_BATCH]);
+    let room = |buffer: &'static mut [u8; _]| {
+        MsgRecv::new(Box::leak(Box::new([IoSliceMut::new(buffer)])), &mut [])
+    };
+    buffers.iter_mut().map(room).collect()
+}
+
 /// The pair, with a socket on each.
 pub struct Pair {
     a: Host,
@@ -149,6 +160,7 @@ pub struct Pair {
     /// Made once, as a program does that sends as fast as it can: what the phases cost is the
     /// stack's.
     messages: &'static [MsgSend<'static>],
+    rooms: Vec<MsgRecv<'static>>,
     buffer: Box<[u8; 2048]>,
     /// The models' clock.
     now: u64,
@@ -169,7 +181,7 @@ impl Pair {
         let to = SockaddrIn::new(B.into(), 7).to_bytes();
         sys_bind(&mut b.task, server, &to).expect("bound");
         let (messages, buffer) = (messages(to), Box::new([0; 2048]));
-        let mut pair = Self { a, b, client, server, messages, buffer, now: 0 };
+        let mut pair = Self { a, b, client, server, messages, rooms: rooms(), buffer, now: 0 };
         // The link of a NIC comes up by interrupts.
         for _ in 0..16 {
             pair.time_passes();
@@ -200,7 +212,16 @@ impl Pair {
         black_box(self.b.machine.run_cpu(CpuId(0)));
     }
 
-    /// The receiver's calls.
+    /// The receiver's call, as of a program that receives as fast as it can.
+    #[inline(never)]
+    pub fn phase_recvmmsg(&mut self, batch: usize) {
+        let rooms = &mut self.rooms[..batch];
+        let came = ready(&mut self.b.task, sys_recvmmsg(self.server, rooms, MSG_DONTWAIT, None));
+        assert_eq!(came, Ok(batch), "a datagram for each sent");
+        assert!(self.rooms[..batch].iter().all(|room| room.received.len == PAYLOAD), "whole");
+    }
+
+    /// The receiver's calls, one for each datagram.
     #[inline(never)]
     pub fn phase_recv(&mut self, batch: usize) {
         for _ in 0..batch {
@@ -220,8 +241,17 @@ impl Pair {
         black_box(self.a.machine.run_cpu(CpuId(0)));
     }
 
-    /// One batch, all the way.
+    /// One batch, all the way, received as it was sent: by one call.
     pub fn round(&mut self, batch: usize) {
+        self.time_passes();
+        self.phase_send(batch);
+        self.phase_softirq();
+        self.phase_recvmmsg(batch);
+        self.phase_complete();
+    }
+
+    /// One batch, all the way, each datagram received by a call of its own.
+    pub fn round_each(&mut self, batch: usize) {
         self.time_passes();
         self.phase_send(batch);
         self.phase_softirq();

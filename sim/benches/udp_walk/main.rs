@@ -122,7 +122,7 @@ fn count(device: &str, rounds: &str, size: &str) -> Option<()> {
     let (device, rounds) = (Device::named(device)?, rounds.parse().ok()?);
     let (size, mut pair) = (batch(size)?, Pair::new(device));
     for _ in 0_usize..rounds {
-        pair.round(size);
+        pair.round_each(size);
     }
     Some(())
 }
@@ -146,7 +146,7 @@ fn phases(device: &str, rounds: &str, size: &str) -> Option<()> {
         let runs: [fn(&mut Pair, usize); 4] = [
             Pair::phase_send,
             |pair, _| pair.phase_softirq(),
-            Pair::phase_recv,
+            Pair::phase_recvmmsg,
             |pair, _| pair.phase_complete(),
         ];
         for (run, all) in runs.iter().zip(&mut all) {

@@ -12,11 +12,11 @@ use stack::fs::{
 };
 use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{
-    MmsgRecv, MsgSend, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_getsockopt,
+    MsgRecv, MsgSend, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_getsockopt,
     sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto,
     sys_setsockopt, sys_shutdown, sys_socket,
 };
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::{F_GETFL, F_SETFL, O_NONBLOCK};
@@ -94,12 +94,13 @@ fn several_messages_in_one_call() -> Digest {
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[..3], 0)), Ok(3));
     golden::check(&pair.world, "sendmmsg");
     let mut buffers = vec![[0_u8; 128]; 4];
-    let mut parts: Vec<[&mut [u8]; 1]> = buffers.iter_mut().map(|b| [&mut b[..]]).collect();
-    let mut rooms: Vec<MmsgRecv<'_>> =
-        parts.iter_mut().map(|iov| MmsgRecv { iov, control: &mut [] }).collect();
-    let got = pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, None)).expect("four");
+    let mut parts: Vec<[IoSliceMut<'_>; 1]> =
+        buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
+    let mut rooms: Vec<MsgRecv<'_>> =
+        parts.iter_mut().map(|iov| MsgRecv::new(iov, &mut [])).collect();
+    assert_eq!(pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, None)), Ok(4));
     golden::check(&pair.world, "recvmmsg");
-    assert_eq!(got.iter().map(|r| r.len).collect::<Vec<_>>(), [0, 0, 1, 2]);
+    assert_eq!(rooms.iter().map(|room| room.received.len).collect::<Vec<_>>(), [0, 0, 1, 2]);
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[3..50], 0)), Ok(47));
     // A receive buffer of 212,992 bytes takes 92 packets of 2,296 and one more.
     for n in 3..50 {
@@ -109,8 +110,8 @@ fn several_messages_in_one_call() -> Digest {
     }
     let limit = Some(Duration::from_millis(5));
     let mut buffer = [0_u8; 8];
-    let mut iov: [&mut [u8]; 1] = [&mut buffer];
-    let mut rooms = [MmsgRecv { iov: &mut iov, control: &mut [] }];
+    let mut iov = [IoSliceMut::new(&mut buffer)];
+    let mut rooms = [MsgRecv::new(&mut iov, &mut [])];
     let none = pair.run(&mut ends.b, sys_recvmmsg(server, &mut rooms, 0, limit));
     assert_eq!(none, Err(Errno::EAGAIN));
     finish(pair, ends)

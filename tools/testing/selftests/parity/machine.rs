@@ -14,9 +14,9 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::Operation;
 use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
-use stack::net::socket::{self as net, MmsgRecv, MsgSend, Received};
+use stack::net::socket::{self as net, MsgRecv, MsgSend, Received};
 use std::fmt;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,17 +206,18 @@ impl Calls for Machine {
         let parts = |room: &Room| room.parts.iter().map(|len| vec![0; *len]).collect();
         let mut all: Vec<Vec<Vec<u8>>> = rooms.iter().map(parts).collect();
         let mut controls: Vec<Vec<u8>> = rooms.iter().map(|room| vec![0; room.control]).collect();
-        let mut iovs: Vec<Vec<&mut [u8]>> = all
+        let mut iovs: Vec<Vec<IoSliceMut<'_>>> = all
             .iter_mut()
-            .map(|parts| parts.iter_mut().map(|part| &mut part[..]).collect())
+            .map(|parts| parts.iter_mut().map(|part| IoSliceMut::new(part)).collect())
             .collect();
-        let mut into: Vec<MmsgRecv<'_>> = iovs
+        let mut into: Vec<MsgRecv<'_>> = iovs
             .iter_mut()
             .zip(&mut controls)
-            .map(|(iov, control)| MmsgRecv { iov, control })
+            .map(|(iov, control)| MsgRecv::new(iov, control))
             .collect();
         let timeout = timeout_ms.map(Duration::from_millis);
-        let done = self.run(net::sys_recvmmsg(fd, &mut into, flags, timeout))?;
+        let came = self.run(net::sys_recvmmsg(fd, &mut into, flags, timeout))?;
+        let done: Vec<Received> = into[..came].iter().map(|msg| msg.received).collect();
         let filled = all.into_iter().zip(controls);
         let each = done.into_iter().zip(filled);
         Ok(each.map(|(received, (parts, control))| got(received, parts, control)).collect())

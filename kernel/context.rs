@@ -408,8 +408,9 @@ impl TaskCx {
 }
 
 impl Owed {
-    /// Packets that wait at most: what magazine and depot exchange at a time.
-    const PACKETS: usize = 64;
+    /// Packets that wait at most: few, for those that wait are out of the processor's cache when they come
+    /// back.
+    const PACKETS: usize = 32;
 
     #[inline]
     fn any(&self) -> bool {

@@ -112,21 +112,6 @@ fn csum_20(header: &[u8; 20]) -> u16 {
     !u16::from_be(sum)
 }
 
-/// The checksum of an IP header without options whose fields have just been written: it is read by
-/// fields, since a processor that reads wider than it has written a moment ago waits for the write
-/// to reach the cache.
-#[inline(always)]
-#[must_use]
-pub fn ip_fresh_csum(header: &[u8; 20]) -> u16 {
-    let (halves, _) = header.as_chunks::<2>();
-    let (words, _) = header.as_chunks::<4>();
-    let half = |at: usize| u64::from(u16::from_ne_bytes(halves[at]));
-    let word = |at: usize| u64::from(u32::from_ne_bytes(words[at]));
-    let sum = half(0) + half(1) + half(2) + half(3) + half(4) + half(5) + word(3) + word(4);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    !u16::from_be(fold(((sum >> 32) + (sum & 0xffff_ffff)) as u32))
-}
-
 /// Finishes a partial sum: the complement of its 16-bit fold, as stored in a packet.
 ///
 /// linux: `include/asm-generic/checksum.h:csum_fold`

@@ -15,7 +15,7 @@ use crate::net::core::skbuff::{
     Cb, IpSummed, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_clone,
 };
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
-use klib::checksum::{ip_fast_csum, ip_fresh_csum};
+use klib::checksum::{csum_add, csum_fold, csum_partial};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
@@ -31,10 +31,10 @@ pub(crate) const LL_RESERVED: usize = 16;
 /// What packets are made from: their headers, but for what differs from packet to packet.
 #[derive(Clone, Copy, Debug)]
 pub struct IpMakeSkb<T> {
-    /// The IP header: begin with [`IpMakeSkb::header`].
-    pub iph: IpHdr,
-    /// The transport header.
-    pub transport: T,
+    iph: IpHdr,
+    /// The sum over it.
+    sum: u32,
+    transport: T,
     /// The sender sets the identification itself.
     pub own_ident: bool,
     /// The MTU of the way.
@@ -42,8 +42,14 @@ pub struct IpMakeSkb<T> {
 }
 
 impl<T> IpMakeSkb<T> {
+    /// Packets with these headers; the IP header begins with [`header`](Self::header). By a way with
+    /// this MTU, and with an identification that [`ip_make_skb`] chooses where one is needed.
+    pub fn new(iph: IpHdr, transport: T, mtu: u32) -> Self {
+        Self { sum: csum_partial(iph.as_bytes(), 0), iph, transport, own_ident: false, mtu }
+    }
+
     /// An IP header without options that asks for nothing. Identification, length and checksum are
-    /// filled in for each packet, the last two by [`ip_local_out`].
+    /// filled in for each packet.
     pub fn header(saddr: u32, daddr: u32, protocol: u8) -> IpHdr {
         IpHdr {
             version_ihl: 0x45,
@@ -78,7 +84,7 @@ pub fn ip_make_skb<T>(
     cx: &mut BhCx<'_>,
     make: &IpMakeSkb<T>,
     length: usize,
-    getfrag: impl FnOnce(Parts<'_, T>) -> Result<(), Errno>,
+    getfrag: impl FnOnce(&mut Parts<'_, T>) -> Result<(), Errno>,
 ) -> Result<Skb, Errno>
 where
     T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
@@ -93,11 +99,13 @@ where
     skb.set_transport_header(size_of::<IpHdr>());
     skb.protocol = ETH_P_IP;
     let filled = match skb.skb_put(total).and_then(|room| parts(room, make)) {
-        Some(parts) => {
+        Some(mut parts) => {
             if !make.own_ident && !make.iph.df() {
                 parts.iph.id.set(ip_select_ident(cx, &make.iph));
             }
-            getfrag(parts)
+            let filled = getfrag(&mut parts);
+            ip_send_check(parts.iph, make.sum, total as u16);
+            filled
         }
         None => Err(Errno::ENOBUFS),
     };
@@ -155,7 +163,7 @@ fn count_discards(cx: &mut BhCx<'_>, lost: Lost) {
     cx.cpu.mib.add(IpMib::OutDiscards.into(), u64::from(lost.dropped + lost.refused));
 }
 
-/// Completes the headers of packets made here, passes `LOCAL_OUT`, and sends them by their route.
+/// Passes `LOCAL_OUT` with packets made here, and sends them by their route.
 ///
 /// linux: net/ipv4/ip_output.c:ip_local_out
 #[inline(always)]
@@ -165,37 +173,28 @@ pub fn ip_local_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
     refused + dst_output(cx, list)
 }
 
-/// Total length, checksum, hook.
+/// The hook. Total length and checksum have stood in the header since it was made.
 ///
 /// linux: net/ipv4/ip_output.c:__ip_local_out
 #[inline(always)]
 fn __ip_local_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
     walk!(cx, list, __ip_local_out);
     cx.cpu.mib.add(IpMib::OutRequests.into(), list.len() as u64);
-    for skb in list.iter_mut() {
-        let len = skb.len() as u16;
-        ip_send_check(skb, len);
-    }
     let devs = |list: &SkbList| (None, list.dst.as_ref().map(|dst| dst.dev));
     NF_HOOK_LIST(cx, NfInetHook::LocalOut, list, devs)
 }
 
+/// Fills in total length and checksum; `sum`: the sum over the header without the two and without
+/// the identification.
+// Added, not read from the header: a processor that reads wider than it has written a moment ago
+// waits for the write to reach the cache.
+///
 /// linux: net/ipv4/ip_output.c:ip_send_check
 #[inline(always)]
-fn ip_send_check(skb: &mut Skb, len: u16) {
-    let Some(iph) = skb.front_mut::<IpHdr>() else { return };
-    iph.tot_len.set(len);
-    iph.check.set(0);
-    if iph.ihl() == size_of::<IpHdr>() {
-        if let Some(header) = iph.as_bytes().first_chunk() {
-            iph.check.set(ip_fresh_csum(header));
-        }
-        return;
-    }
-    let ihl = iph.ihl();
-    let Some(header) = skb.data_mut().and_then(|data| data.get_mut(..ihl)) else { return };
-    let check = ip_fast_csum(header);
-    header[10..12].copy_from_slice(&check.to_be_bytes());
+fn ip_send_check(iph: &mut IpHdr, sum: u32, tot_len: u16) {
+    iph.tot_len.set(tot_len);
+    let sum = csum_add(csum_add(sum, tot_len.into()), iph.id.get().into());
+    iph.check.set(csum_fold(sum));
 }
 
 /// Passes `POST_ROUTING`.

@@ -203,16 +203,12 @@ fn icmp_push_reply(
     quote: &Quote<'_>,
 ) {
     let ttl = cx.t.net.sysctl.ip_default_ttl;
-    let make = IpMakeSkb {
-        iph: IpHdr {
-            tos,
-            ttl,
-            ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP)
-        },
-        transport: IcmpHdr { checksum: 0.into(), ..header },
-        own_ident: false,
-        mtu: dst.mtu,
+    let iph = IpHdr {
+        tos,
+        ttl,
+        ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP)
     };
+    let make = IpMakeSkb::new(iph, IcmpHdr { checksum: 0.into(), ..header }, dst.mtu);
     let made = ip_make_skb(cx, &make, quote.len, |parts| {
         quote.copy(parts.payload);
         let sum = csum_partial(parts.transport.as_bytes(), 0);

@@ -308,26 +308,25 @@ impl Plan {
             (false, false) => Csum::Software,
         };
         let (saddr, daddr) = (dst.saddr, dst_addr(&send, dst));
+        let iph = IpHdr {
+            tos: send.tos,
+            ttl: send.ttl,
+            frag_off: if send.df { IP_DF } else { 0 }.into(),
+            ..IpMakeSkb::<UdpHdr>::header(saddr, daddr, IPPROTO_UDP)
+        };
+        let udph = UdpHdr {
+            source: send.sport.into(),
+            dest: send.dport.into(),
+            ..UdpHdr::default()
+        };
+        let mut make = IpMakeSkb::new(iph, udph, dst.mtu);
+        make.own_ident = send.connected;
         Self {
             send,
             name: None,
             flags: 0,
             lasting: false,
-            make: IpMakeSkb {
-                iph: IpHdr {
-                    tos: send.tos,
-                    ttl: send.ttl,
-                    frag_off: if send.df { IP_DF } else { 0 }.into(),
-                    ..IpMakeSkb::<UdpHdr>::header(saddr, daddr, IPPROTO_UDP)
-                },
-                transport: UdpHdr {
-                    source: send.sport.into(),
-                    dest: send.dport.into(),
-                    ..UdpHdr::default()
-                },
-                own_ident: send.connected,
-                mtu: dst.mtu,
-            },
+            make,
             csum,
             pseudo: csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0),
             daddr,

@@ -139,12 +139,25 @@ impl SkbList {
         &mut self,
         cx: &mut BhCx<'_>,
         key: impl Fn(&SkBuff) -> K,
+        station: impl FnMut(&mut BhCx<'_>, &mut Self),
+    ) {
+        self.runs_unless(false, cx, key, station);
+    }
+
+    /// The same where it may be known that all of them are `alike`.
+    #[inline(always)]
+    pub(crate) fn runs_unless<K: PartialEq>(
+        &mut self,
+        alike: bool,
+        cx: &mut BhCx<'_>,
+        key: impl Fn(&SkBuff) -> K,
         mut station: impl FnMut(&mut BhCx<'_>, &mut Self),
     ) {
         let mut apart: Option<Runs> = None;
         loop {
             let len = match &self.packets[..] {
                 [] => break,
+                all if alike => all.len(),
                 // One alone is not even looked at.
                 [_] => 1,
                 [first, others @ ..] => {

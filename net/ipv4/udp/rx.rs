@@ -33,8 +33,15 @@ use zerocopy::FromBytes;
 #[doc(alias = "__udp4_lib_rcv")]
 pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, udp_rcv);
-    list.sift(cx, |_, skb| check(skb), bad_datagram);
-    list.runs(cx, ports, udp_rcv_flow);
+    let first = list.first().map_or(0, |skb| ports(skb));
+    let mut alike = true;
+    let station = |_: &mut BhCx<'_>, skb: &mut Skb| {
+        check(skb)?;
+        alike &= ports(skb) == first;
+        Ok(())
+    };
+    list.sift(cx, station, bad_datagram);
+    list.runs_unless(alike, cx, ports, udp_rcv_flow);
 }
 
 #[cold]
@@ -46,10 +53,12 @@ fn bad_datagram(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
     kfree_skb(cx, skb, reason);
 }
 
-/// Source and destination port.
+/// Source and destination port, as they stand in the header that [`check`] has seen.
 #[inline(always)]
-fn ports(skb: &SkBuff) -> Option<(u16, u16)> {
-    skb.transport::<UdpHdr>().map(|udph| (udph.source.get(), udph.dest.get()))
+fn ports(skb: &SkBuff) -> u32 {
+    skb.transport::<UdpHdr>().map_or(0, |udph| {
+        u32::from(udph.source.get()) << 16 | u32::from(udph.dest.get())
+    })
 }
 
 /// Datagrams of one flow: their socket is looked for once.
@@ -80,9 +89,9 @@ fn no_socket(cx: &mut BhCx<'_>, mut skb: Skb) {
 
 #[inline(always)]
 fn flow_of(skb: &SkBuff, dst: Option<&Dst>) -> Option<UdpFlow> {
-    let iph = skb.network::<IpHdr>()?;
-    let iif = inet_iif(skb, dst);
-    Some(UdpFlow::new(iph.saddr.get(), iph.daddr.get(), ports(skb)?, iif))
+    let (iph, udph) = (skb.network::<IpHdr>()?, skb.transport::<UdpHdr>()?);
+    let (iif, ports) = (inet_iif(skb, dst), (udph.source.get(), udph.dest.get()));
+    Some(UdpFlow::new(iph.saddr.get(), iph.daddr.get(), ports, iif))
 }
 
 /// Checks length and checksum, cuts what is behind the datagram, and pulls the header.

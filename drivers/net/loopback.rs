@@ -5,9 +5,9 @@
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
-    LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, dev_open, netif_rx, register_netdevice,
+    LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_open, netif_rx, register_netdevice,
 };
-use stack::net::core::skbuff::Skb;
+use stack::net::core::skbuff::{Skb, SkbList};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::walk;
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uapi::errno::Errno;
 use uapi::if_::IFF_LOOPBACK;
 use uapi::if_arp::ARPHRD_LOOPBACK;
+use uapi::if_ether::ETH_HLEN;
 
 /// A large MTU: nothing is ever cut on its way to this machine.
 const MTU: u32 = 65_536;
@@ -70,8 +71,21 @@ impl NetDeviceOps for Loopback {
         _queue: u16,
         skb: Skb,
     ) -> Result<(), Skb> {
-        self.loopback_xmit(cx, dev, skb);
+        let mut list = cx.skb_list();
+        list.push(skb);
+        self.loopback_xmit(cx, dev, &mut list);
+        cx.free_skb_list(list);
         Ok(())
+    }
+
+    fn ndo_start_xmit_list(
+        &self,
+        cx: &mut BhCx<'_>,
+        dev: &Arc<NetDevice>,
+        _txq: &NetdevQueue,
+        list: &mut SkbList,
+    ) {
+        self.loopback_xmit(cx, dev, list);
     }
 
     fn ndo_change_mtu(&self, _cx: &mut TaskCx, mtu: u32) -> Result<(), Errno> {
@@ -92,17 +106,22 @@ impl NetDeviceOps for Loopback {
 }
 
 impl Loopback {
-    /// Turns a packet round: from its sender's charge to this CPU's backlog.
+    /// Turns packets round: from their sender's charge to this CPU's backlog.
     ///
     /// linux: drivers/net/loopback.c:loopback_xmit
-    fn loopback_xmit(&self, cx: &mut BhCx<'_>, dev: &NetDevice, mut skb: Skb) {
-        walk!(cx, skb, loopback_xmit);
-        skb.skb_orphan(cx);
-        let len = skb.len() as u64;
-        eth_type_trans(cx, &mut skb, dev);
-        if netif_rx(cx, skb) {
-            self.packets.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(len, Ordering::Relaxed);
-        }
+    fn loopback_xmit(&self, cx: &mut BhCx<'_>, dev: &NetDevice, list: &mut SkbList) {
+        walk!(cx, list, loopback_xmit);
+        list.skb_orphan(cx);
+        eth_type_trans(cx, list, dev);
+        let (mut packets, mut bytes) = (0, 0);
+        list.each_alone(cx, |cx, skb| {
+            let len = skb.len() as u64 + ETH_HLEN as u64;
+            if netif_rx(cx, skb) {
+                packets += 1;
+                bytes += len;
+            }
+        });
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }

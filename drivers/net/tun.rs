@@ -314,6 +314,7 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
         }
         work += 1;
     };
+    eth_type_trans(cx, &mut list, dev);
     napi_gro_receive(cx, &mut list, dev);
     cx.free_skb_list(list);
     match end {
@@ -358,7 +359,6 @@ fn tun_get_user(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &Arc<NetDevice>) -> Rea
     }
     add(&tun.stats.rx_packets, 1);
     add(&tun.stats.rx_bytes, skb.len());
-    eth_type_trans(cx, &mut skb, dev);
     Read::Frame(skb)
 }
 

@@ -13,11 +13,11 @@ use stack::kernel::machine::{free_irq, request_irq};
 use stack::kernel::trace::WalkId;
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
-    Carrier, DevId, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue,
+    Carrier, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue,
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
 };
 use stack::net::core::ethtool::{DrvInfo, EthtoolOps, LinkSettings};
-use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, netdev_alloc_skb};
+use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, netdev_alloc_frame};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use std::fmt;
@@ -170,36 +170,25 @@ impl Wire {
         }
     }
 
-    /// A packet with a frame's bytes; `None` without memory.
-    #[inline(always)]
-    fn fetch(&self, cx: &mut BhCx<'_>, dev: DevId, frame: &[u8], meta: &FrameMeta) -> Option<Skb> {
-        let mut skb = netdev_alloc_skb(cx, dev, frame.len())?;
-        let Some(room) = skb.skb_put(frame.len()) else {
-            consume_skb(cx, skb);
-            return None;
-        };
-        room.copy_from_slice(frame);
-        skb.walk_id = WalkId(meta.packet_id);
-        if let Some(vnet) = &meta.vnet {
-            set_checksum_state(&mut skb, vnet);
-        }
-        Some(skb)
-    }
-
     /// Makes packets of the frames and hands them up.
     fn receive(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, batch: &FrameBatch) {
         let mut list = cx.skb_list();
         for (frame, meta) in batch.iter() {
-            match self.fetch(cx, dev.ifindex, frame, meta) {
-                Some(skb) => list.push(skb),
-                None => add(&self.stats.rx_dropped, 1),
+            let copy = |room: &mut [u8]| room.copy_from_slice(frame);
+            let Some(mut skb) = netdev_alloc_frame(cx, dev.ifindex, frame.len(), copy) else {
+                add(&self.stats.rx_dropped, 1);
+                continue;
+            };
+            skb.walk_id = WalkId(meta.packet_id);
+            if let Some(vnet) = &meta.vnet {
+                set_checksum_state(&mut skb, vnet);
             }
+            list.push(skb);
         }
-        // By themselves: a header's fields read right behind the copy of its frame would wait for it.
-        list.visit(cx, |cx, skb| {
-            cx.link_span(skb);
-            eth_type_trans(cx, skb, dev);
-        });
+        if list.walk_id.watched() {
+            list.visit(|skb| cx.link_span(skb));
+        }
+        eth_type_trans(cx, &mut list, dev);
         napi_gro_receive(cx, &mut list, dev);
         cx.free_skb_list(list);
     }

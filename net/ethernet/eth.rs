@@ -4,7 +4,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::NetDevice;
-use crate::net::core::skbuff::{PktType, SkBuff, Skb};
+use crate::net::core::skbuff::{PktType, SkBuff, Skb, SkbList};
 use uapi::if_ether::{ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -13,34 +13,42 @@ const ETH_P_802_3_MIN: u16 = 0x600;
 /// What an 802.3 frame counts as.
 const ETH_P_802_2: u16 = 4;
 
-/// Reads and pulls the Ethernet header: to whom the frame is, and what it carries. The network header
-/// begins behind it. A frame shorter than the header stays whole with protocol 0, which nobody handles.
+/// Reads and pulls the Ethernet headers of frames: to whom each is, and what it carries. The network
+/// header begins behind it. A frame shorter than the header stays whole with protocol 0, which nobody
+/// handles. A frame that somebody watches is marked here.
 ///
 /// linux: net/ethernet/eth.c:eth_type_trans
+// By itself, once the frames are all there: a header's fields read right behind the copy of its frame
+// would wait for it.
 #[inline(always)]
-pub fn eth_type_trans(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &NetDevice) {
+pub fn eth_type_trans(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
+    for skb in list.iter_mut() {
+        type_trans(skb, dev);
+    }
+    if cx.machine().tracer.on() {
+        list.visit(|skb| cx.watch(skb));
+    }
+    walk!(cx, list, eth_type_trans);
+}
+
+#[inline(always)]
+fn type_trans(skb: &mut Skb, dev: &NetDevice) {
     skb.dev = Some(dev.ifindex);
     skb.reset_mac_header();
-    let Some(header) = skb.front::<EthHdr>() else {
+    if let Some(header) = skb.front::<EthHdr>() {
+        let h_proto = header.h_proto.get();
+        // The first eight bytes at once; the two behind the address are shifted out.
+        let first = header.as_bytes().first_chunk::<8>();
+        let first = first.map_or(0, |first| u64::from_le_bytes(*first));
+        let ours = first << 16 == dev.packed_addr() << 16;
+        skb.pkt_type = if ours { PktType::Host } else { not_only_ours(first) };
+        skb.protocol = if h_proto >= ETH_P_802_3_MIN { h_proto } else { ETH_P_802_2 };
+        let _pulled = skb.skb_pull(ETH_HLEN);
+    } else {
         skb.protocol = 0;
-        skb.reset_network_header();
-        skb.reset_transport_header();
-        return cx.watch(skb);
-    };
-    let h_proto = header.h_proto;
-    // The first eight bytes at once; the two behind the address are shifted out.
-    let first = header.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
-    skb.pkt_type =
-        if first << 16 == dev.packed_addr() << 16 { PktType::Host } else { not_only_ours(first) };
-    skb.protocol = match h_proto.get() {
-        proto if proto >= ETH_P_802_3_MIN => proto,
-        _length => ETH_P_802_2,
-    };
-    let _pulled = skb.skb_pull(ETH_HLEN);
+    }
     skb.reset_network_header();
     skb.reset_transport_header();
-    cx.watch(skb);
-    walk!(cx, skb, eth_type_trans);
 }
 
 /// To whom a frame is that is not to this device alone; `first` are its first eight bytes.

@@ -242,12 +242,10 @@ fn ip_defrag(cx: &mut BhCx<'_>, list: &mut SkbList) {
 fn ip_local_deliver_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_local_deliver_finish);
     let iph = list.first().and_then(|skb| skb.front::<IpHdr>());
-    let (ihl, protocol) = iph.map_or((usize::MAX, 0), |iph| (iph.ihl(), iph.protocol));
     let t = cx.t;
-    let Some(proto) = t.net.inet_protos.get(protocol) else {
+    let Some(proto) = iph.and_then(|iph| t.net.inet_protos.get(iph.protocol)) else {
         return list.each_alone(cx, ip_unknown_proto);
     };
-    list.pass(cx, |_, skb| skb.skb_pull(ihl).then_some(()).ok_or(DropReason::IpInHdr));
     cx.cpu.mib.add(IpMib::InDelivers.into(), list.len() as u64);
     (proto.handler)(cx, list);
 }

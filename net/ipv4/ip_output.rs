@@ -94,11 +94,10 @@ where
         return Err(Errno::EMSGSIZE);
     }
     let Some(mut skb) = alloc_skb(cx, LL_RESERVED + total) else { return Err(Errno::ENOBUFS) };
-    skb.skb_reserve(LL_RESERVED);
-    skb.reset_network_header();
-    skb.set_transport_header(size_of::<IpHdr>());
+    skb.network_header = LL_RESERVED as u16;
+    skb.transport_header = (LL_RESERVED + size_of::<IpHdr>()) as u16;
     skb.protocol = ETH_P_IP;
-    let filled = match skb.skb_put(total).and_then(|room| parts(room, make)) {
+    let filled = match skb.skb_open(LL_RESERVED, total).and_then(|room| parts(room, make)) {
         Some(mut parts) => {
             if !make.own_ident && !make.iph.df() {
                 parts.iph.id.set(ip_select_ident(cx, &make.iph));

@@ -17,8 +17,8 @@ use std::fmt;
 /// linux: include/net/protocol.h:net_protocol
 #[derive(Clone, Copy)]
 pub struct NetProtocol {
-    /// Packets for this machine, with the same addresses; their data begin with the transport header.
-    /// It leaves none in the list. Context: BH.
+    /// Packets for this machine, with the same addresses. Their data begin with the IP header, which it
+    /// pulls; where the transport header begins is set. It leaves none in the list. Context: BH.
     pub handler: fn(&mut BhCx<'_>, &mut SkbList),
     /// An ICMP error quotes a packet of this protocol. Context: BH.
     pub err_handler: fn(&mut BhCx<'_>, &IcmpError<'_>),

@@ -56,6 +56,19 @@ impl SkBuff {
         self.head.reserve(len);
     }
 
+    /// Makes room of `front` bytes and lends `len` behind it, as the data of a new packet: `skb_reserve`
+    /// and `skb_put` in one. `None` when there is not so much room.
+    ///
+    /// # Panics
+    /// In debug builds, when the packet is not new.
+    #[inline]
+    #[must_use]
+    pub(crate) fn skb_open(&mut self, front: usize, len: usize) -> Option<&mut [u8]> {
+        let opened = self.head.open(front, len)?;
+        self.len = len as u32;
+        Some(opened)
+    }
+
     /// Adds `len` bytes in front and lends them; `None` when the head room is too small or the
     /// data is a clone's.
     ///
@@ -79,6 +92,17 @@ impl SkBuff {
             self.len -= len as u32;
         }
         pulled
+    }
+
+    /// Takes off what lies in front of the transport header, and the first `more` bytes of that; false
+    /// when it is not there.
+    #[inline]
+    #[must_use]
+    pub fn pull_to_transport(&mut self, more: usize) -> bool {
+        match usize::from(self.transport_header).checked_sub(self.headroom()) {
+            Some(front) => self.skb_pull(front + more),
+            None => false,
+        }
     }
 
     /// Adds `len` bytes behind the linear data and lends them; `None` when there is no room or the

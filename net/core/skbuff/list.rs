@@ -77,14 +77,10 @@ impl SkbList {
 
     /// Takes every packet through a station that may begin to watch it.
     #[inline(always)]
-    pub fn visit(
-        &mut self,
-        cx: &mut BhCx<'_>,
-        mut station: impl FnMut(&mut BhCx<'_>, &mut Skb),
-    ) {
+    pub fn visit(&mut self, mut station: impl FnMut(&mut Skb)) {
         let mut ids = 0;
         for skb in &mut self.packets {
-            station(cx, skb);
+            station(skb);
             ids |= skb.walk_id.0;
         }
         self.walk_id.0 |= ids;
@@ -235,6 +231,14 @@ impl SkbList {
             take(cx, skb);
             Ok(())
         });
+    }
+
+    /// Takes the packets off their owners' charge: they are on their way to somebody else.
+    ///
+    /// linux: include/linux/skbuff.h:skb_orphan
+    pub fn skb_orphan(&mut self, cx: &mut BhCx<'_>) {
+        self.charge.release(cx);
+        self.packets.iter_mut().for_each(|skb| skb.skb_orphan(cx));
     }
 
     /// The first packets go to the end of `to`. They need nothing of what the list holds for all: they

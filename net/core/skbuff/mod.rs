@@ -199,6 +199,23 @@ pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb
     Some(skb)
 }
 
+/// The same for a frame of just `len` bytes, which `fill` writes.
+#[inline(always)]
+pub fn netdev_alloc_frame(
+    cx: &mut BhCx<'_>,
+    dev: DevId,
+    len: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<Skb> {
+    let mut skb = alloc_skb(cx, NET_SKB_PAD + 2 + len)?;
+    match skb.skb_open(NET_SKB_PAD + 2, len) {
+        Some(room) => fill(room),
+        None => debug_assert!(false, "there is as much room as was asked for"),
+    }
+    skb.dev = Some(dev);
+    Some(skb)
+}
+
 /// Ends a packet that did its work.
 ///
 /// linux: net/core/skbuff.c:consume_skb

@@ -170,16 +170,17 @@ impl SkbPool {
     /// A packet with room for `size` bytes.
     #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
-        let list = if size <= SKB_SMALL_DATA_SIZE {
-            &mut self.store.ready[0]
+        let (list, room) = if size <= SKB_SMALL_DATA_SIZE {
+            (&mut self.store.ready[0], SKB_SMALL_DATA_SIZE)
         } else if size <= SKB_DATA_SIZE {
-            &mut self.store.ready[1]
+            (&mut self.store.ready[1], SKB_DATA_SIZE)
         } else {
             return self.alloc_large(size);
         };
         let Some(mut handle) = list.pop() else { return self.alloc_drawn(size) };
         self.live += 1;
-        handle.truesize = (handle.head.size() + HANDLE_SIZE) as u32;
+        debug_assert_eq!(handle.head.size(), room, "the magazine keeps packets by their size");
+        handle.truesize = (room + HANDLE_SIZE) as u32;
         Some(Skb::new(handle))
     }
 

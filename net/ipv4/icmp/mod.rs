@@ -70,6 +70,9 @@ pub(crate) fn icmp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
 
 fn icmp_message(cx: &mut BhCx<'_>, mut skb: Skb) {
     cx.count(IcmpMib::InMsgs);
+    if !skb.pull_to_transport(0) {
+        return error(cx, skb, DropReason::HdrTrunc);
+    }
     let summed = matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial);
     if !summed && csum_fold(skb.skb_checksum(0, 0)) != 0 {
         cx.count(IcmpMib::InCsumErrors);

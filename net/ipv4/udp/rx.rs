@@ -94,23 +94,23 @@ fn flow_of(skb: &SkBuff, dst: Option<&Dst>) -> Option<UdpFlow> {
     Some(UdpFlow::new(iph.saddr.get(), iph.daddr.get(), ports, iif))
 }
 
-/// Checks length and checksum, cuts what is behind the datagram, and pulls the header.
+/// Checks length and checksum, cuts what is behind the datagram, and pulls the headers.
 #[inline(always)]
 fn check(skb: &mut Skb) -> Result<(), DropReason> {
-    skb.reset_transport_header();
-    if !skb.pskb_may_pull(size_of::<UdpHdr>()) {
+    let Ok(ihl) = usize::try_from(skb.transport_offset()) else { return Err(DropReason::HdrTrunc) };
+    if !skb.pskb_may_pull(ihl + size_of::<UdpHdr>()) {
         return Err(DropReason::HdrTrunc);
     }
-    let Some(&udph) = skb.front::<UdpHdr>() else { return Err(DropReason::HdrTrunc) };
+    let Some(&udph) = skb.transport::<UdpHdr>() else { return Err(DropReason::HdrTrunc) };
     let ulen = usize::from(udph.len.get());
-    if ulen < size_of::<UdpHdr>() || ulen > skb.len() {
+    if ulen < size_of::<UdpHdr>() || ihl + ulen > skb.len() {
         return Err(DropReason::PktTooSmall);
     }
-    skb.pskb_trim(ulen);
-    if udph.check.get() != 0 && !udp4_csum_ok(skb) {
+    skb.pskb_trim(ihl + ulen);
+    if udph.check.get() != 0 && !udp4_csum_ok(skb, ihl) {
         return Err(DropReason::UdpCsum);
     }
-    if skb.skb_pull(size_of::<UdpHdr>()) { Ok(()) } else { Err(DropReason::HdrTrunc) }
+    if skb.skb_pull(ihl + size_of::<UdpHdr>()) { Ok(()) } else { Err(DropReason::HdrTrunc) }
 }
 
 /// Where a packet counts as having come in: what this machine sends to an address of a device, at
@@ -127,16 +127,16 @@ fn inet_iif(skb: &SkBuff, dst: Option<&Dst>) -> u16 {
 
 /// linux: net/ipv4/udp.c:udp4_csum_init
 #[inline(always)]
-fn udp4_csum_ok(skb: &mut Skb) -> bool {
-    matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) || sum_ok(skb)
+fn udp4_csum_ok(skb: &mut Skb, ihl: usize) -> bool {
+    matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) || sum_ok(skb, ihl)
 }
 
 #[inline(never)]
-fn sum_ok(skb: &mut Skb) -> bool {
+fn sum_ok(skb: &mut Skb, ihl: usize) -> bool {
     let Some(iph) = skb.network::<IpHdr>() else { return false };
     let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
-    let pseudo = csum_tcpudp_nofold(saddr, daddr, skb.len() as u32, IPPROTO_UDP, 0);
-    let good = csum_fold(skb.skb_checksum(0, pseudo)) == 0;
+    let pseudo = csum_tcpudp_nofold(saddr, daddr, (skb.len() - ihl) as u32, IPPROTO_UDP, 0);
+    let good = csum_fold(skb.skb_checksum(ihl, pseudo)) == 0;
     if good {
         skb.ip_summed = IpSummed::Unnecessary;
     }

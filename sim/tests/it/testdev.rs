@@ -189,9 +189,9 @@ impl NapiPoll for Poll {
                 continue;
             };
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
-            eth_type_trans(cx, &mut skb, &dev);
             let mut list = cx.skb_list();
             list.push(skb);
+            eth_type_trans(cx, &mut list, &dev);
             napi_gro_receive(cx, &mut list, &dev);
             cx.free_skb_list(list);
             this.count_down();

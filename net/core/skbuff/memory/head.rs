@@ -152,6 +152,18 @@ impl Head {
         }
     }
 
+    /// Lends `len` bytes, `front` behind the buffer's start, as the data of a head that has none yet.
+    #[inline]
+    pub(crate) fn open(&mut self, front: usize, len: usize) -> Option<&mut [u8]> {
+        debug_assert_eq!((self.data, self.tail), (0, 0), "opened twice");
+        let end = front.checked_add(len)?;
+        if end > self.size() || self.is_shared() {
+            return None;
+        }
+        (self.data, self.tail) = (front as u32, end as u32);
+        Some(self.window(self.data, self.tail))
+    }
+
     /// Adds `len` bytes in front of the data.
     #[inline]
     pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {

@@ -77,8 +77,7 @@ pub(super) fn igb_clean_rx_irq(
         igb_process_skb_fields(q, dev.features(), desc, &mut skb);
         list.push(skb);
     };
-    // By themselves: a header's fields read right behind the copy of its frame would wait for it.
-    list.visit(cx, |cx, skb| eth_type_trans(cx, skb, dev));
+    eth_type_trans(cx, &mut list, dev);
     napi_gro_receive(cx, &mut list, dev);
     cx.free_skb_list(list);
     if rx.unused != 0 {

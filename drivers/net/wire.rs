@@ -32,11 +32,15 @@ const TX_BATCH: usize = 64;
 
 /// The driver's state of one device.
 pub struct Wire {
-    port: Arc<dyn WirePort>,
-    this: OnceLock<Weak<Wire>>,
+    adapter: Arc<Adapter>,
     dev: OnceLock<Weak<NetDevice>>,
     napi: OnceLock<Arc<NapiStruct>>,
-    line: SpinLock<Option<IrqLine>, class::Irq>,
+}
+
+/// What the device and its poll share.
+struct Adapter {
+    port: Arc<dyn WirePort>,
+    line: SpinLock<Option<Arc<IrqLine>>, class::Irq>,
     /// Frames may raise the interrupt.
     irq_on: AtomicBool,
     tx: SpinLock<FrameBatch, class::Ring>,
@@ -75,17 +79,16 @@ pub fn wire_probe(
     addr: [u8; 6],
     port: Arc<dyn WirePort>,
 ) -> Result<Arc<NetDevice>, Errno> {
-    let driver = Arc::new(Wire {
+    let adapter = Arc::new(Adapter {
         port: Arc::clone(&port),
-        this: OnceLock::new(),
-        dev: OnceLock::new(),
-        napi: OnceLock::new(),
         line: SpinLock::new(None),
         irq_on: AtomicBool::new(false),
         tx: SpinLock::new(FrameBatch::new()),
         rx: SpinLock::new(FrameBatch::new()),
         stats: Stats::default(),
     });
+    let poll = Box::new(Poll(Arc::clone(&adapter)));
+    let driver = Arc::new(Wire { adapter, dev: OnceLock::new(), napi: OnceLock::new() });
     let spec = DeviceSpec {
         name: name.to_owned(),
         addr,
@@ -99,9 +102,7 @@ pub fn wire_probe(
     let ops = Arc::clone(&driver) as Arc<dyn NetDeviceOps>;
     let ethtool = Arc::clone(&driver) as Arc<dyn EthtoolOps>;
     let dev = register_netdevice(cx, NetDevice::new(spec, ops, Some(ethtool)))?;
-    let poll = Box::new(Poll(Arc::downgrade(&driver)));
     let napi = NapiStruct::netif_napi_add(dev.ifindex, poll, 64);
-    let _first = driver.this.set(Arc::downgrade(&driver));
     let _first = driver.napi.set(napi);
     let _first = driver.dev.set(Arc::downgrade(&dev));
     port.accept_vnet();
@@ -120,16 +121,19 @@ impl Wire {
     fn notify(&self, event: WireEvent) {
         match event {
             WireEvent::Carrier => self.set_carrier(),
-            WireEvent::Frames => self.raise(),
+            WireEvent::Frames => self.adapter.raise(),
         }
     }
 
     fn set_carrier(&self) {
         if let Some(dev) = self.dev.get().and_then(Weak::upgrade) {
-            dev.set_carrier(if self.port.carrier() { Carrier::On } else { Carrier::Off });
+            dev.set_carrier(if self.adapter.port.carrier() { Carrier::On } else { Carrier::Off });
         }
     }
 
+}
+
+impl Adapter {
     /// Raises the interrupt, if it is on; it is off then.
     fn raise(&self) {
         if self.irq_on.swap(false, Ordering::SeqCst) {
@@ -138,15 +142,6 @@ impl Wire {
                 line.raise();
             }
         }
-    }
-
-    /// The interrupt handler: schedules the poll.
-    fn interrupt(&self, cx: &mut HardirqCx<'_>) -> IrqReturn {
-        walk!(cx, wire_interrupt);
-        if let Some(napi) = self.napi.get() {
-            napi_schedule(cx, napi);
-        }
-        IrqReturn::Handled
     }
 
     /// Puts what is staged on the wire. The frames are taken out of their lock first: giving them
@@ -194,6 +189,13 @@ impl Wire {
     }
 }
 
+/// The interrupt handler: schedules the poll.
+fn interrupt(cx: &mut HardirqCx<'_>, napi: &Arc<NapiStruct>) -> IrqReturn {
+    walk!(cx, wire_interrupt);
+    napi_schedule(cx, napi);
+    IrqReturn::Handled
+}
+
 /// Copies a packet behind the frames that are staged.
 #[inline(always)]
 fn stage(tx: &mut FrameBatch, skb: &SkBuff) {
@@ -223,14 +225,14 @@ pub(crate) fn set_checksum_state(skb: &mut Skb, vnet: &VnetMeta) {
     }
 }
 
-struct Poll(Weak<Wire>);
+struct Poll(Arc<Adapter>);
 
 impl NapiPoll for Poll {
     fn poll(&self, cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
         walk!(cx, wire_poll);
         let t = cx.tables();
         let dev = napi.dev.and_then(|dev| t.net.dev(dev));
-        let (Some(driver), Some(dev)) = (self.0.upgrade(), dev) else {
+        let (driver, Some(dev)) = (&self.0, dev) else {
             let _gone = napi_complete(cx, napi);
             return 0;
         };
@@ -255,32 +257,29 @@ impl NapiPoll for Poll {
 
 impl NetDeviceOps for Wire {
     fn ndo_open(&self, cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
-        let (Some(napi), Some(this)) = (self.napi.get(), self.this.get()) else {
+        let (Some(napi), adapter) = (self.napi.get(), &self.adapter) else {
             return Err(Errno::ENODEV);
         };
-        let this = Weak::clone(this);
-        let handler = move |cx: &mut HardirqCx<'_>, _irq: Irq| match this.upgrade() {
-            Some(driver) => driver.interrupt(cx),
-            None => IrqReturn::None,
-        };
+        let scheduled = Arc::clone(napi);
+        let handler = move |cx: &mut HardirqCx<'_>, _irq: Irq| interrupt(cx, &scheduled);
         let line = request_irq(cx, &dev.name, Box::new(handler))?;
-        *self.line.lock() = Some(line);
-        if self.port.peer_accepts_vnet() {
+        *adapter.line.lock() = Some(Arc::new(line));
+        if adapter.port.peer_accepts_vnet() {
             dev.set_features(dev.features() | NetdevFeatures::HW_CSUM);
         }
         napi_enable(napi);
         dev.netif_start_subqueue(0);
-        self.irq_on.store(true, Ordering::SeqCst);
-        if self.port.pending() != 0 {
-            self.raise();
+        self.adapter.irq_on.store(true, Ordering::SeqCst);
+        if self.adapter.port.pending() != 0 {
+            self.adapter.raise();
         }
         Ok(())
     }
 
     fn ndo_stop(&self, cx: &mut TaskCx, _dev: &Arc<NetDevice>) {
-        self.irq_on.store(false, Ordering::SeqCst);
-        let line = self.line.lock().take();
-        if let Some(irq) = line.as_ref().and_then(IrqLine::desc).map(|desc| desc.irq) {
+        self.adapter.irq_on.store(false, Ordering::SeqCst);
+        let line = self.adapter.line.lock().take();
+        if let Some(irq) = line.as_ref().and_then(|line| line.desc()).map(|desc| desc.irq) {
             free_irq(cx, irq);
         }
         if let Some(napi) = self.napi.get() {
@@ -297,12 +296,12 @@ impl NetDeviceOps for Wire {
     ) -> Result<(), Skb> {
         walk!(cx, skb, wire_start_xmit);
         let staged = {
-            let mut tx = self.tx.lock();
+            let mut tx = self.adapter.tx.lock();
             stage(&mut tx, &skb);
             tx.len()
         };
         consume_skb(cx, skb);
-        self.send_if_full(staged);
+        self.adapter.send_if_full(staged);
         Ok(())
     }
 
@@ -315,29 +314,29 @@ impl NetDeviceOps for Wire {
     ) {
         walk!(cx, list, wire_start_xmit);
         let staged = {
-            let mut tx = self.tx.lock();
+            let mut tx = self.adapter.tx.lock();
             for skb in list.iter() {
                 stage(&mut tx, skb);
             }
             tx.len()
         };
         list.consume(cx);
-        self.send_if_full(staged);
+        self.adapter.send_if_full(staged);
     }
 
     fn ndo_xmit_flush(&self, _cx: &mut BhCx<'_>, _dev: &Arc<NetDevice>, _queue: u16) {
-        self.send_staged();
+        self.adapter.send_staged();
     }
 
     fn ndo_get_stats64(&self) -> LinkStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LinkStats {
-            rx_packets: read(&self.stats.rx_packets),
-            rx_bytes: read(&self.stats.rx_bytes),
-            rx_dropped: read(&self.stats.rx_dropped),
-            tx_packets: read(&self.stats.tx_packets),
-            tx_bytes: read(&self.stats.tx_bytes),
-            tx_dropped: read(&self.stats.tx_dropped),
+            rx_packets: read(&self.adapter.stats.rx_packets),
+            rx_bytes: read(&self.adapter.stats.rx_bytes),
+            rx_dropped: read(&self.adapter.stats.rx_dropped),
+            tx_packets: read(&self.adapter.stats.tx_packets),
+            tx_bytes: read(&self.adapter.stats.tx_bytes),
+            tx_dropped: read(&self.adapter.stats.tx_dropped),
             ..LinkStats::default()
         }
     }

@@ -69,8 +69,12 @@ impl Entry {
 }
 
 /// Frames in order, their bytes in one arena; a queue when popped at the front.
+// A pointer, so that batches change hands and places at the price of one.
 #[derive(Default)]
-pub struct FrameBatch {
+pub struct FrameBatch(Option<Box<Frames>>);
+
+#[derive(Default)]
+struct Frames {
     /// As long as it ever was, so that growing again writes no zeros.
     arena: Vec<u8>,
     used: usize,
@@ -87,6 +91,27 @@ fn grow(arena: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
     &mut arena[start..end]
 }
 
+impl Frames {
+    fn left(&self) -> &[Entry] {
+        &self.entries[self.front..]
+    }
+
+    /// Moves what is left to the front of the arena when more of it is dead than alive.
+    fn reclaim(&mut self) {
+        let Some(first) = self.left().first().map(|e| e.start) else {
+            return;
+        };
+        let at = first as usize;
+        if at > self.used - at {
+            self.arena.copy_within(at..self.used, 0);
+            self.used -= at;
+            for e in &mut self.entries[self.front..] {
+                e.start -= first;
+            }
+        }
+    }
+}
+
 impl FrameBatch {
     /// An empty batch.
     #[must_use]
@@ -98,7 +123,7 @@ impl FrameBatch {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.entries.len() - self.front
+        self.0.as_ref().map_or(0, |frames| frames.entries.len() - frames.front)
     }
 
     /// Whether there is no frame.
@@ -111,27 +136,28 @@ impl FrameBatch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         // They lie behind one another.
-        self.frames_left().first().map_or(0, |first| self.used - first.start as usize)
+        let bytes = |frames: &Frames| Some(frames.used - frames.left().first()?.start as usize);
+        self.0.as_deref().and_then(bytes).unwrap_or(0)
     }
 
     /// Forgets all frames, keeps the memory.
     pub fn clear(&mut self) {
-        self.entries.clear();
-        self.front = 0;
-        self.used = 0;
-        self.ids = 0;
+        if let Some(frames) = &mut self.0 {
+            frames.entries.clear();
+            (frames.front, frames.used, frames.ids) = (0, 0, 0);
+        }
     }
 
     /// Whether a frame with a packet id has been appended since the batch was last cleared: what lets a receiver skip
     /// tracing without looking at each frame.
     #[must_use]
     pub fn is_traced(&self) -> bool {
-        self.ids != 0
+        self.0.as_ref().is_some_and(|frames| frames.ids != 0)
     }
 
     /// Appends a frame of `len` bytes that `fill` writes; it sees what an earlier frame left there. Nothing is
     /// appended, and false returned, when it is too long or `fill` says false.
-    #[inline]
+    #[inline(always)]
     pub fn push_with(
         &mut self,
         len: usize,
@@ -141,23 +167,20 @@ impl FrameBatch {
         if len > MAX_FRAME_LEN {
             return false;
         }
-        let start = self.used;
+        let frames = self.0.get_or_insert_default();
+        let start = frames.used;
         let end = start + len;
-        let room = match self.arena.get_mut(start..end) {
+        let room = match frames.arena.get_mut(start..end) {
             Some(room) => room,
-            None => grow(&mut self.arena, start, end),
+            None => grow(&mut frames.arena, start, end),
         };
         if !fill(room) {
             return false;
         }
-        self.used = end;
-        self.ids |= meta.packet_id;
-        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
+        frames.used = end;
+        frames.ids |= meta.packet_id;
+        frames.entries.push(Entry { start: start as u32, len: len as u32, meta });
         true
-    }
-
-    fn frames_left(&self) -> &[Entry] {
-        &self.entries[self.front..]
     }
 
     /// Appends a frame; false when it is too long.
@@ -186,24 +209,30 @@ impl FrameBatch {
     /// Frame `n` from the front.
     #[must_use]
     pub fn get(&self, n: usize) -> Option<(&[u8], FrameMeta)> {
-        self.frames_left().get(n).map(|e| (&self.arena[e.range()], e.meta))
+        let frames = self.0.as_ref()?;
+        frames.left().get(n).map(|e| (&frames.arena[e.range()], e.meta))
     }
 
     /// The frames, from the front.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &FrameMeta)> {
-        self.frames_left().iter().map(|e| (&self.arena[e.range()], &e.meta))
+        let (entries, arena): (&[Entry], &[u8]) = match &self.0 {
+            Some(frames) => (frames.left(), &frames.arena),
+            None => (&[], &[]),
+        };
+        entries.iter().map(|e| (&arena[e.range()], &e.meta))
     }
 
     /// Drops `n` frames at the front.
     pub fn drop_front(&mut self, n: usize) {
         let n = n.min(self.len());
-        self.front += n;
-        if self.front > self.len() {
-            self.entries.drain(..self.front);
-            self.front = 0;
+        let Some(frames) = &mut self.0 else { return };
+        frames.front += n;
+        if frames.front > frames.left().len() {
+            frames.entries.drain(..frames.front);
+            frames.front = 0;
         }
-        if self.is_empty() {
-            self.used = 0;
+        if frames.left().is_empty() {
+            frames.used = 0;
         }
     }
 
@@ -212,9 +241,10 @@ impl FrameBatch {
         let before = self.len();
         while self.bytes() > max
             && !self.is_empty()
-            && let Some(e) = self.entries.pop()
+            && let Some(frames) = &mut self.0
+            && let Some(e) = frames.entries.pop()
         {
-            self.used = e.start as usize;
+            frames.used = e.start as usize;
         }
         before - self.len()
     }
@@ -237,18 +267,9 @@ impl FrameBatch {
         n
     }
 
-    /// Moves what is left to the front of the arena when more of it is dead than alive.
     fn reclaim(&mut self) {
-        let Some(first) = self.frames_left().first().map(|e| e.start) else {
-            return;
-        };
-        let at = first as usize;
-        if at > self.used - at {
-            self.arena.copy_within(at..self.used, 0);
-            self.used -= at;
-            for e in &mut self.entries[self.front..] {
-                e.start -= first;
-            }
+        if let Some(frames) = &mut self.0 {
+            frames.reclaim();
         }
     }
 }

@@ -29,7 +29,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(crate) const LL_RESERVED: usize = 16;
 
 /// What packets are made from: their headers, but for what differs from packet to packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct IpMakeSkb<T> {
     iph: IpHdr,
     /// The sum over it.
@@ -42,10 +42,11 @@ pub struct IpMakeSkb<T> {
 }
 
 impl<T> IpMakeSkb<T> {
-    /// Packets with these headers; the IP header begins with [`header`](Self::header). By a way with
-    /// this MTU, and with an identification that [`ip_make_skb`] chooses where one is needed.
-    pub fn new(iph: IpHdr, transport: T, mtu: u32) -> Self {
-        Self { sum: csum_partial(iph.as_bytes(), 0), iph, transport, own_ident: false, mtu }
+    /// Packets with these headers, by a way with this MTU; the IP header begins with
+    /// [`header`](Self::header).
+    pub fn set(&mut self, iph: IpHdr, transport: T, mtu: u32) {
+        self.sum = csum_partial(iph.as_bytes(), 0);
+        (self.iph, self.transport, self.mtu) = (iph, transport, mtu);
     }
 
     /// An IP header without options that asks for nothing. Identification, length and checksum are

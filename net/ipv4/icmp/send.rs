@@ -208,7 +208,8 @@ fn icmp_push_reply(
         ttl,
         ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP)
     };
-    let make = IpMakeSkb::new(iph, IcmpHdr { checksum: 0.into(), ..header }, dst.mtu);
+    let mut make = IpMakeSkb::default();
+    make.set(iph, IcmpHdr { checksum: 0.into(), ..header }, dst.mtu);
     let made = ip_make_skb(cx, &make, quote.len, |parts| {
         quote.copy(parts.payload);
         let sum = csum_partial(parts.transport.as_bytes(), 0);

@@ -147,7 +147,7 @@ fn udp_send_batch(
 
 /// Datagrams of a batch that have their plan in common, on their way together.
 struct Run {
-    plan: Option<Plan>,
+    plan: Plan,
     list: Box<SkbList>,
     /// Bytes they will be charged with.
     truesize: usize,
@@ -164,7 +164,8 @@ impl Run {
         let alone = template.recverr || net.nf.see_output() || !net.ptype_all.is_empty();
         let most = if alone { 1 } else { SkbList::MAX };
         let list = cx.skb_list();
-        Self { plan: None, list, truesize: 0, most, recverr: template.recverr }
+        let plan = Plan::new(template.send);
+        Self { plan, list, truesize: 0, most, recverr: template.recverr }
     }
 
     /// A datagram more, which is sent at once if it may not wait for others.
@@ -227,8 +228,10 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
 }
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
-fn prepare(template: &Template, (msg, flags): Msg<'_>) -> Result<Send4, Errno> {
-    let mut send = template.send;
+// In the place where it is used: a copy of what has just been put together field by field waits for
+// the fields to reach the cache.
+fn prepare(send: &mut Send4, template: &Template, (msg, flags): Msg<'_>) -> Result<(), Errno> {
+    *send = template.send;
     if flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -263,7 +266,7 @@ fn prepare(template: &Template, (msg, flags): Msg<'_>) -> Result<Send4, Errno> {
     if flags & MSG_DONTROUTE != 0 {
         send.flow.tos |= RTO_ONLINK;
     }
-    Ok(send)
+    Ok(())
 }
 
 /// Who fills in the UDP checksum.
@@ -297,17 +300,33 @@ struct Plan {
 }
 
 impl Plan {
-    /// By a way that was found.
-    fn by(cx: &BhCx<'_>, send: Send4, dst: &Dst) -> Self {
+    /// For nobody yet.
+    fn new(send: Send4) -> Self {
+        Self {
+            send,
+            name: None,
+            flags: 0,
+            lasting: false,
+            make: IpMakeSkb::default(),
+            csum: Csum::None,
+            pseudo: 0,
+            daddr: 0,
+            refused: false,
+        }
+    }
+
+    /// By a way that was found for `send`.
+    fn by(&mut self, cx: &BhCx<'_>, dst: &Dst) {
+        let send = &self.send;
         let offload = cx.t.net.dev(dst.dev).is_some_and(|dev| {
             dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
         });
-        let csum = match (send.no_check, offload) {
+        self.csum = match (send.no_check, offload) {
             (true, _) => Csum::None,
             (false, true) => Csum::Partial,
             (false, false) => Csum::Software,
         };
-        let (saddr, daddr) = (dst.saddr, dst_addr(&send, dst));
+        let (saddr, daddr) = (dst.saddr, dst_addr(send, dst));
         let iph = IpHdr {
             tos: send.tos,
             ttl: send.ttl,
@@ -319,19 +338,11 @@ impl Plan {
             dest: send.dport.into(),
             ..UdpHdr::default()
         };
-        let mut make = IpMakeSkb::new(iph, udph, dst.mtu);
-        make.own_ident = send.connected;
-        Self {
-            send,
-            name: None,
-            flags: 0,
-            lasting: false,
-            make,
-            csum,
-            pseudo: csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0),
-            daddr,
-            refused: dst.is_broadcast() && !send.broadcast,
-        }
+        self.pseudo = csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0);
+        self.refused = dst.is_broadcast() && !send.broadcast;
+        self.make.own_ident = send.connected;
+        self.make.set(iph, udph, dst.mtu);
+        self.daddr = daddr;
     }
 
     /// It is this message's, too: the same destination, and nothing special said of it.
@@ -358,37 +369,32 @@ fn udp_send_one(
     if len > 0xffff {
         return Err(Errno::EMSGSIZE.into());
     }
-    match &run.plan {
-        Some(plan) if plan.serves((msg, flags)) => {
-            if run.list.dst.is_some() {
-                route_as_before(cx, &plan.send.flow);
-            } else {
-                // Those before took it along.
-                run.list.dst = Some(ip_route_output_ports(cx, &plan.send.flow)?);
-            }
+    if run.plan.serves((msg, flags)) {
+        if run.list.dst.is_some() {
+            route_as_before(cx, &run.plan.send.flow);
+        } else {
+            // Those before took it along.
+            run.list.dst = Some(ip_route_output_ports(cx, &run.plan.send.flow)?);
         }
-        _ => {
-            if flags & MSG_MORE != 0 {
-                return Err(Stop::Cork);
-            }
-            if !msg.control.is_empty() {
-                sock_kmalloc(cx, msg.control.len())?;
-            }
-            if udp_plan(cx, sk, template, run, (msg, flags))? {
-                return Ok(len);
-            }
+    } else {
+        if flags & MSG_MORE != 0 {
+            return Err(Stop::Cork);
+        }
+        if !msg.control.is_empty() {
+            sock_kmalloc(cx, msg.control.len())?;
+        }
+        if udp_plan(cx, sk, template, run, (msg, flags))? {
+            return Ok(len);
         }
     }
-    let Some(plan) = &run.plan else { return Ok(len) };
-    check_way(cx, sk, plan, len)?;
+    check_way(cx, sk, &run.plan, len)?;
     if template.stopped {
         stopped(sk)?;
     }
     if !sk.sock_wspace(run.truesize) {
         make_room(cx, sk, run)?;
     }
-    let Some(plan) = &run.plan else { return Ok(len) };
-    let skb = make_datagram(cx, sk, plan, len, |to| copy_from_iter(msg.iov, to));
+    let skb = make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to));
     match skb {
         Ok(skb) => run.push(cx, sk, skb)?,
         // Out of memory is a drop on this machine like any other.
@@ -417,16 +423,19 @@ fn udp_plan(
 ) -> Result<bool, Stop> {
     // Without an error: the run would not have waited.
     let _none = run.send(cx, sk);
-    let send = prepare(template, (msg, flags))?;
-    let dst = ip_route_output_ports(cx, &send.flow)?;
-    if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &send, &dst, flags)? {
+    let plan = &mut run.plan;
+    plan.lasting = false;
+    prepare(&mut plan.send, template, (msg, flags))?;
+    let dst = ip_route_output_ports(cx, &plan.send.flow)?;
+    if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &plan.send, &dst, flags)? {
         cx.cpu.routes.give_back(dst);
         return Ok(true);
     }
-    let name = msg.name.and_then(|name| name.first_chunk::<16>().copied());
+    plan.by(cx, &dst);
+    plan.flags = flags;
+    plan.name = msg.name.and_then(|name| name.first_chunk::<16>().copied());
     // What control data asked for was for that message alone.
-    let lasting = msg.control.is_empty();
-    run.plan = Some(Plan { name, flags, lasting, ..Plan::by(cx, send, &dst) });
+    plan.lasting = msg.control.is_empty();
     if let Some(before) = run.list.dst.replace(dst) {
         cx.cpu.routes.give_back(before);
     }

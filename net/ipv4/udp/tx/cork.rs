@@ -64,7 +64,11 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize,
     let begins = begun.is_none();
     let mut pending = match begun {
         Some(begun) => begun,
-        None => Pending { send: prepare(&template, (msg, flags))?, payload: Vec::new() },
+        None => {
+            let mut send = template.send;
+            prepare(&mut send, &template, (msg, flags))?;
+            Pending { send, payload: Vec::new() }
+        }
     };
     // What can't be added takes what was corked before with it, as in Linux.
     let whole = pending.payload.len() + len;
@@ -149,7 +153,8 @@ fn route_datagram(
     len: usize,
 ) -> Result<(Plan, Arc<Dst>), Errno> {
     let dst = ip_route_output_ports(cx, &send.flow)?;
-    let plan = Plan::by(cx, send, &dst);
+    let mut plan = Plan::new(send);
+    plan.by(cx, &dst);
     match check_way(cx, sk, &plan, len) {
         Ok(()) => Ok((plan, dst)),
         Err(error) => {

@@ -357,8 +357,10 @@ impl TaskCx {
     /// [`consume_skb_task`]: crate::net::core::skbuff::consume_skb_task
     #[inline]
     pub(crate) fn free_received(&mut self, mut read: Vec<Skb>) {
-        for skb in &read {
-            crate::walk!(self, skb, consume_skb);
+        if self.m.tracer.on() {
+            for skb in &read {
+                crate::walk!(self, skb, consume_skb);
+            }
         }
         if self.owed.freed.len() + read.len() > Owed::PACKETS {
             self.flush();

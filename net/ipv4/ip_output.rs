@@ -12,21 +12,21 @@ use crate::net::core::neighbour::{
     __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{
-    Cb, IpSummed, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_clone,
+    Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_clone,
 };
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
 use klib::checksum::{csum_add, csum_fold, csum_partial};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
-use uapi::if_ether::ETH_P_IP;
+use uapi::if_ether::{ETH_HLEN, ETH_P_IP};
 use uapi::in_::INADDR_ALLHOSTS_GROUP;
 use uapi::ip::IpHdr;
 use uapi::snmp::IpMib;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Room for the link header, aligned as drivers like it.
-pub(crate) const LL_RESERVED: usize = 16;
+/// Room for the link header, and for aligning the data as of a received frame.
+pub(crate) const LL_RESERVED: usize = ETH_HLEN + NET_DATA_ALIGN;
 
 /// What packets are made from: their headers, but for what differs from packet to packet.
 #[derive(Clone, Copy, Debug, Default)]

@@ -62,16 +62,26 @@ fn ip_packet_offload() -> PacketOffload {
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
 fn inet_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, inet_gro_receive);
+    if list.alike(protocol_of) {
+        transport_gro_receive(cx, list);
+    } else {
+        list.in_runs(cx, protocol_of, transport_gro_receive);
+    }
+}
+
+/// What an IP header without options carries.
+#[inline(always)]
+fn protocol_of(skb: &SkBuff) -> Option<u8> {
+    skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45).map(|iph| iph.protocol)
+}
+
+#[inline(always)]
+fn transport_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
     let t = cx.t;
-    let plain = |skb: &SkBuff| {
-        skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45).map(|iph| iph.protocol)
-    };
-    list.runs(cx, plain, |cx, run| {
-        let protocol = run.first().and_then(|skb| plain(skb));
-        if let Some(offload) = protocol.and_then(|protocol| t.net.inet_offloads.get(protocol)) {
-            (offload.gro_receive)(cx, run);
-        }
-    });
+    let protocol = list.first().and_then(|skb| protocol_of(skb));
+    if let Some(offload) = protocol.and_then(|protocol| t.net.inet_offloads.get(protocol)) {
+        (offload.gro_receive)(cx, list);
+    }
 }
 
 /// The length and sum of a packet into which others were merged, then what the transport protocol

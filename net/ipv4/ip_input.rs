@@ -34,7 +34,8 @@ pub fn ip_packet_type() -> PacketType {
 pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     walk!(cx, list, ip_rcv);
     let (mut received, mut octets, mut alike) = (0, 0, true);
-    let first = list.first().map_or(Way::default(), |skb| Way::of(skb));
+    let several = list.len() > 1;
+    let first = list.first().filter(|_| several).map_or(Way::default(), |skb| Way::of(skb));
     let station = |_: &mut BhCx<'_>, skb: &mut Skb| {
         if skb.pkt_type == PktType::OtherHost {
             return Err((None, DropReason::OtherHost));
@@ -50,7 +51,7 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
             forwarded: false,
             mc_loop: false,
         });
-        alike &= Way::of(skb) == first;
+        alike &= !several || Way::of(skb) == first;
         Ok(())
     };
     list.sift(cx, station, |cx, skb, (mib, reason)| {
@@ -68,7 +69,11 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
             cx.free_skb_list(alone);
         });
     }
-    list.runs_unless(alike, cx, Way::of, |cx, run| ip_rcv_alike(cx, run, dev.ifindex));
+    if !alike {
+        list.in_runs(cx, Way::of, |cx, run| ip_rcv_alike(cx, run, dev.ifindex));
+    } else if !list.is_empty() {
+        ip_rcv_alike(cx, list, dev.ifindex);
+    }
 }
 
 /// What datagrams have alike that go the same way, to the same protocol.

@@ -11,7 +11,7 @@ use super::rx::netif_receive_skb;
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{Cb, Skb, SkbList, consume_skb, kfree_skb};
+use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,10 +99,18 @@ impl BhCx<'_> {
 #[inline(always)]
 pub fn napi_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     walk!(cx, list, napi_gro_receive);
-    list.runs(cx, |skb| skb.protocol, |cx, run| {
-        dev_gro_receive(cx, run, dev);
-        napi_skb_finish(cx, run, dev);
-    });
+    let protocol = |skb: &SkBuff| skb.protocol;
+    if list.alike(protocol) {
+        receive_alike(cx, list, dev);
+    } else {
+        list.in_runs(cx, protocol, |cx, run| receive_alike(cx, run, dev));
+    }
+}
+
+#[inline(always)]
+fn receive_alike(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+    dev_gro_receive(cx, list, dev);
+    napi_skb_finish(cx, list, dev);
 }
 
 /// Asks the protocol which packets continue ones that are held.

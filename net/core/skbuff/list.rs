@@ -128,58 +128,42 @@ impl SkbList {
         skb
     }
 
-    /// Takes packets that `key` tells alike through a station together: all of them as a rule, else
-    /// those that follow one another, with the same route. What the station leaves stays in the list.
+    /// Whether `key` tells all packets alike. One alone is not even looked at.
     #[inline(always)]
-    pub(crate) fn runs<K: PartialEq>(
-        &mut self,
-        cx: &mut BhCx<'_>,
-        key: impl Fn(&SkBuff) -> K,
-        station: impl FnMut(&mut BhCx<'_>, &mut Self),
-    ) {
-        self.runs_unless(false, cx, key, station);
+    pub(crate) fn alike<K: PartialEq>(&self, key: impl Fn(&SkBuff) -> K) -> bool {
+        match &self.packets[..] {
+            [] | [_] => true,
+            [first, others @ ..] => {
+                let first = key(first);
+                others.iter().all(|skb| key(skb) == first)
+            }
+        }
     }
 
-    /// The same where it may be known that all of them are `alike`.
-    #[inline(always)]
-    pub(crate) fn runs_unless<K: PartialEq>(
+    /// For packets that are not all alike: takes those through a station together that follow one
+    /// another and that `key` tells alike. What the station leaves stays in the list.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn in_runs<K: PartialEq>(
         &mut self,
-        alike: bool,
         cx: &mut BhCx<'_>,
         key: impl Fn(&SkBuff) -> K,
         mut station: impl FnMut(&mut BhCx<'_>, &mut Self),
     ) {
-        let mut apart: Option<Runs> = None;
-        loop {
-            let len = match &self.packets[..] {
-                [] => break,
-                all if alike => all.len(),
-                // One alone is not even looked at.
-                [_] => 1,
-                [first, others @ ..] => {
-                    let first = key(first);
-                    1 + others.iter().take_while(|skb| key(skb) == first).count()
-                }
-            };
-            let last = len == self.len();
-            let mut run = if last { None } else { Some(self.split_run(cx, len)) };
-            // The one place that calls it, so that it is inlined.
-            station(cx, run.as_deref_mut().unwrap_or(self));
-            if let Some(run) = run {
-                apart.get_or_insert_with(|| Runs(cx.skb_list())).add(cx, run);
-            }
-            if last {
-                break;
-            }
+        let mut left = cx.skb_list();
+        while let [first, others @ ..] = &self.packets[..] {
+            let first = key(first);
+            let more = others.iter().take_while(|skb| key(skb) == first).count();
+            let mut run = self.split_run(cx, more + 1);
+            station(cx, &mut run);
+            left.append(&mut run);
+            cx.free_skb_list(run);
         }
-        if let Some(apart) = apart {
-            apart.end(cx, self);
-        }
+        self.append(&mut left);
+        cx.free_skb_list(left);
     }
 
     /// The first packets, on the same route.
-    #[cold]
-    #[inline(never)]
     fn split_run(&mut self, cx: &mut BhCx<'_>, len: usize) -> Box<Self> {
         let mut run = cx.skb_list();
         run.dst.clone_from(&self.dst);
@@ -243,9 +227,14 @@ impl SkbList {
 
     /// The first packets go to the end of `to`. They need nothing of what the list holds for all: they
     /// have arrived.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn move_to(&mut self, count: usize, to: &mut Vec<Skb>) {
-        if count == self.len() {
+        if count == 1
+            && self.len() == 1
+            && let Some(skb) = self.packets.pop()
+        {
+            to.push(skb);
+        } else if count == self.len() {
             to.append(&mut self.packets);
         } else {
             to.extend(self.packets.drain(..count));
@@ -291,27 +280,6 @@ impl SkbList {
         for skb in self.packets.drain(..) {
             cx.free_skb(skb);
         }
-    }
-}
-
-/// What stations left of runs.
-struct Runs(Box<SkbList>);
-
-impl Runs {
-    #[cold]
-    #[inline(never)]
-    fn add(&mut self, cx: &mut BhCx<'_>, mut run: Box<SkbList>) {
-        self.0.append(&mut run);
-        cx.free_skb_list(run);
-    }
-
-    /// It goes back to the list, in front of what the last run left there.
-    #[cold]
-    #[inline(never)]
-    fn end(mut self, cx: &mut BhCx<'_>, list: &mut SkbList) {
-        self.0.append(list);
-        list.append(&mut self.0);
-        cx.free_skb_list(self.0);
     }
 }
 

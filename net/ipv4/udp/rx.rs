@@ -33,15 +33,20 @@ use zerocopy::FromBytes;
 #[doc(alias = "__udp4_lib_rcv")]
 pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, udp_rcv);
-    let first = list.first().map_or(0, |skb| ports(skb));
+    let several = list.len() > 1;
+    let first = if several { list.first().map_or(0, |skb| ports(skb)) } else { 0 };
     let mut alike = true;
     let station = |_: &mut BhCx<'_>, skb: &mut Skb| {
         check(skb)?;
-        alike &= ports(skb) == first;
+        alike &= !several || ports(skb) == first;
         Ok(())
     };
     list.sift(cx, station, bad_datagram);
-    list.runs_unless(alike, cx, ports, udp_rcv_flow);
+    if !alike {
+        list.in_runs(cx, ports, udp_rcv_flow);
+    } else if !list.is_empty() {
+        udp_rcv_flow(cx, list);
+    }
 }
 
 #[cold]
@@ -71,10 +76,7 @@ fn udp_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList) {
         return list.each_alone(cx, |cx, skb| __udp4_lib_mcast_deliver(cx, skb, &flow));
     }
     match __udp4_lib_lookup_skb(cx, list, &flow) {
-        Some(found) => {
-            udp_queue_rcv_skb(cx, &found.sk, list);
-            cx.cpu.socks.give_back(&flow, found);
-        }
+        Some(sk) => udp_queue_rcv_skb(cx, &sk, list),
         None => list.each_alone(cx, no_socket),
     }
 }
@@ -282,11 +284,10 @@ pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
     let (saddr, daddr) = (error.iph.saddr.get(), error.iph.daddr.get());
     // The quote went out: its destination is the one a datagram to the socket comes from.
     let flow = UdpFlow::new(daddr, saddr, (dest, source), error.iif);
-    let Some(found) = udp4_lib_lookup(cx, &flow) else {
+    let Some(sk) = udp4_lib_lookup(cx, &flow) else {
         return cx.count(IcmpMib::InErrors);
     };
-    report(cx, &found.sk, error, SockaddrIn::new(daddr, dest));
-    cx.cpu.socks.give_back(&flow, found);
+    report(cx, &sk, error, SockaddrIn::new(daddr, dest));
 }
 
 fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {

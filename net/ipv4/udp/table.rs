@@ -68,9 +68,9 @@ impl PartialEq for UdpFlow {
     }
 }
 
-/// What a CPU remembers of its last lookups, lent out like its routes.
+/// What a CPU remembers of its last lookups.
 pub struct SockCache {
-    /// Of the flow that came last, if not lent out: the next datagram is most often of the same.
+    /// Of the flow that came last: the next datagram is most often of the same.
     last: Option<Arc<Sock>>,
     flow: UdpFlow,
     generation: u64,
@@ -98,13 +98,6 @@ struct Kept {
     generation: u64,
 }
 
-/// A socket that a lookup found, to be given back to the CPU with its flow.
-pub(crate) struct Found {
-    pub sk: Arc<Sock>,
-    /// Of the table, when it was looked up.
-    generation: u64,
-}
-
 impl SockCache {
     fn slot(flow: &UdpFlow) -> usize {
         let mixed = flow.saddr ^ u32::from(flow.sport) << 16 ^ u32::from(flow.dport);
@@ -112,36 +105,30 @@ impl SockCache {
     }
 
     #[inline(always)]
-    fn take(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
-        if self.flow == *flow && self.generation == generation && self.last.is_some() {
-            return self.last.take();
+    fn get(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
+        match &self.last {
+            Some(sk) if self.flow == *flow && self.generation == generation => Some(Arc::clone(sk)),
+            _ => self.get_slot(flow, generation),
         }
-        self.take_slot(flow, generation)
     }
 
     #[inline(never)]
-    fn take_slot(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
+    fn get_slot(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
         let slot = &mut self.slots[Self::slot(flow)];
         match slot {
             Some(kept) if kept.generation == generation && kept.flow == *flow => {
-                slot.take().map(|kept| kept.sk)
+                let sk = slot.take().map(|kept| kept.sk)?;
+                self.keep(flow, generation, &sk);
+                Some(sk)
             }
             _ => None,
         }
     }
 
-    #[inline(always)]
-    pub(crate) fn give_back(&mut self, flow: &UdpFlow, found: Found) {
-        if *flow != self.flow || found.generation != self.generation {
-            self.change_last(flow, found.generation);
-        }
-        self.last = Some(found.sk);
-    }
-
-    /// Another flow is the last one now; the one before goes to its slot.
+    /// This is the last flow now; the one before goes to its slot.
     #[inline(never)]
-    fn change_last(&mut self, flow: &UdpFlow, generation: u64) {
-        if let Some(sk) = self.last.take() {
+    fn keep(&mut self, flow: &UdpFlow, generation: u64, sk: &Arc<Sock>) {
+        if let Some(sk) = self.last.replace(Arc::clone(sk)) {
             let before = Kept { sk, flow: self.flow, generation: self.generation };
             self.slots[Self::slot(&self.flow)] = Some(before);
         }
@@ -277,21 +264,22 @@ pub(crate) fn __udp4_lib_lookup_skb(
     cx: &mut BhCx<'_>,
     list: &SkbList,
     flow: &UdpFlow,
-) -> Option<Found> {
+) -> Option<Arc<Sock>> {
     walk!(cx, list, __udp4_lib_lookup_skb);
     udp4_lib_lookup(cx, flow)
 }
 
 /// The same, for an ICMP error's quote.
 #[inline(always)]
-pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: &UdpFlow) -> Option<Found> {
+pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: &UdpFlow) -> Option<Arc<Sock>> {
     let table = &cx.m.init_net.udp_table;
     let generation = table.generation.load(Ordering::Acquire);
-    let sk = match cx.cpu.socks.take(flow, generation) {
-        Some(kept) => Some(kept),
-        None => table.lookup(flow),
-    };
-    sk.map(|sk| Found { sk, generation })
+    if let Some(sk) = cx.cpu.socks.get(flow, generation) {
+        return Some(sk);
+    }
+    let sk = table.lookup(flow)?;
+    cx.cpu.socks.keep(flow, generation, &sk);
+    Some(sk)
 }
 
 /// Takes a port for a socket: the one asked for, or a free one of `ip_local_port_range`, tried from

@@ -5,7 +5,8 @@
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
-    LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_open, netif_rx, register_netdevice,
+    LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_open, netif_rx,
+    register_netdevice,
 };
 use stack::net::core::skbuff::{Skb, SkbList};
 use stack::net::ethernet::eth::eth_type_trans;

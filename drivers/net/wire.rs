@@ -130,7 +130,6 @@ impl Wire {
             dev.set_carrier(if self.adapter.port.carrier() { Carrier::On } else { Carrier::Off });
         }
     }
-
 }
 
 impl Adapter {

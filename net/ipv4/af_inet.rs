@@ -50,11 +50,7 @@ pub fn inet_init(m: &mut Machine) {
 
 /// IPv4's part of GRO.
 fn ip_packet_offload() -> PacketOffload {
-    PacketOffload {
-        kind: ETH_P_IP,
-        gro_receive: inet_gro_receive,
-        gro_complete: inet_gro_complete,
-    }
+    PacketOffload { kind: ETH_P_IP, gro_receive: inet_gro_receive, gro_complete: inet_gro_complete }
 }
 
 /// Asks the transport protocols which packets continue ones that GRO holds.

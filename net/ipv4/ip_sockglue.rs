@@ -5,8 +5,8 @@
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::time::Ktime;
-use crate::net::core::skbuff::{Cb, SkBuff};
 use crate::net::core::dst::Dst;
+use crate::net::core::skbuff::{Cb, SkBuff};
 use crate::net::core::sock::{Sock, SockError, SockState};
 use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};

@@ -18,7 +18,8 @@ pub use device::{
     dev_open, register_netdevice, unregister_netdevice,
 };
 pub use gro::{
-    GroResult, NapiGroCb, PacketOffload, dev_add_offload, gro_sift, napi_gro_flush, napi_gro_receive,
+    GroResult, NapiGroCb, PacketOffload, dev_add_offload, gro_sift, napi_gro_flush,
+    napi_gro_receive,
 };
 pub use napi::{
     NapiPoll, NapiStruct, PollList, napi_complete, napi_disable, napi_enable, napi_schedule,

@@ -326,3 +326,6 @@ impl fmt::Debug for SkbList {
         write!(f, "SkbList({} packets)", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,11 +203,8 @@ fn icmp_push_reply(
     quote: &Quote<'_>,
 ) {
     let ttl = cx.t.net.sysctl.ip_default_ttl;
-    let iph = IpHdr {
-        tos,
-        ttl,
-        ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP)
-    };
+    let iph =
+        IpHdr { tos, ttl, ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP) };
     let mut make = IpMakeSkb::default();
     make.set(iph, IcmpHdr { checksum: 0.into(), ..header }, dst.mtu);
     let made = ip_make_skb(cx, &make, quote.len, |parts| {

@@ -61,9 +61,8 @@ fn bad_datagram(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
 /// Source and destination port, as they stand in the header that [`check`] has seen.
 #[inline(always)]
 fn ports(skb: &SkBuff) -> u32 {
-    skb.transport::<UdpHdr>().map_or(0, |udph| {
-        u32::from(udph.source.get()) << 16 | u32::from(udph.dest.get())
-    })
+    skb.transport::<UdpHdr>()
+        .map_or(0, |udph| u32::from(udph.source.get()) << 16 | u32::from(udph.dest.get()))
 }
 
 /// Datagrams of one flow: their socket is looked for once.

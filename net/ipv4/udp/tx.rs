@@ -6,7 +6,9 @@
 //! not by the next message.
 
 pub(super) mod cork;
+mod prepare;
 
+use self::prepare::prepare;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dev::tx::{Lost, NetXmit};
@@ -15,7 +17,7 @@ use crate::net::core::skbuff::{Cb, IpSummed, Skb, SkbList};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
-use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
+use crate::net::ipv4::ip_sockglue::ip_local_error;
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::{csum_add, csum_fold, csum_partial, csum_tcpudp_nofold};
@@ -23,13 +25,11 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
-use uapi::in_::{
-    IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockaddrIn, ipv4_is_multicast,
-};
+use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, ipv4_is_multicast};
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{AF_UNSPEC, MSG_CONFIRM, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
+use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE};
 use uapi::udp::UdpHdr;
 use zerocopy::IntoBytes;
 
@@ -227,48 +227,6 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
     }
 }
 
-/// Where one message goes and by what: the socket's template, its own address and control data.
-// In the place where it is used: a copy of what has just been put together field by field waits for
-// the fields to reach the cache.
-fn prepare(send: &mut Send4, template: &Template, (msg, flags): Msg<'_>) -> Result<(), Errno> {
-    *send = template.send;
-    if flags & MSG_OOB != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    match msg.name {
-        Some(name) => {
-            let to = parse_name(name)?;
-            if to.port == 0 {
-                return Err(Errno::EINVAL);
-            }
-            (send.flow.daddr, send.dport) = (to.addr, to.port);
-        }
-        None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
-        None => send.connected = true,
-    }
-    let many = ipv4_is_multicast(send.flow.daddr);
-    send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
-    if !msg.control.is_empty() {
-        let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
-        ip_cmsg_send(msg.control, &mut ipc)?;
-        send.tos = ipc.tos;
-        send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
-        send.ttl = ipc.ttl.unwrap_or(send.ttl);
-        send.priority = ipc.priority.unwrap_or(send.priority);
-        send.flow.mark = ipc.mark.unwrap_or(send.flow.mark);
-        if ipc.addr != 0 {
-            send.flow.saddr = ipc.addr;
-        }
-        if ipc.oif != 0 {
-            send.flow.oif = ipc.oif;
-        }
-    }
-    if flags & MSG_DONTROUTE != 0 {
-        send.flow.tos |= RTO_ONLINK;
-    }
-    Ok(())
-}
-
 /// Who fills in the UDP checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Csum {
@@ -333,11 +291,8 @@ impl Plan {
             frag_off: if send.df { IP_DF } else { 0 }.into(),
             ..IpMakeSkb::<UdpHdr>::header(saddr, daddr, IPPROTO_UDP)
         };
-        let udph = UdpHdr {
-            source: send.sport.into(),
-            dest: send.dport.into(),
-            ..UdpHdr::default()
-        };
+        let udph =
+            UdpHdr { source: send.sport.into(), dest: send.dport.into(), ..UdpHdr::default() };
         self.pseudo = csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0);
         self.refused = dst.is_broadcast() && !send.broadcast;
         self.make.own_ident = send.connected;
@@ -505,29 +460,6 @@ fn make_room(cx: &mut BhCx<'_>, sk: &Arc<Sock>, run: &mut Run) -> Result<(), Sto
     let _none = run.send(cx, sk);
     settle_wmem(cx);
     if sk.sock_wspace(0) { Ok(()) } else { Err(Stop::NoRoom) }
-}
-
-/// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
-#[inline(always)]
-fn parse_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
-    const INET: [u8; 2] = (uapi::socket::AF_INET as u16).to_ne_bytes();
-    match name.first_chunk::<16>() {
-        Some(full) if full[..2] == INET => Ok(SockaddrIn {
-            addr: u32::from_be_bytes([full[4], full[5], full[6], full[7]]),
-            port: u16::from_be_bytes([full[2], full[3]]),
-        }),
-        _ => parse_odd_name(name),
-    }
-}
-
-fn parse_odd_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
-    let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
-    if family == Some(AF_UNSPEC as u16) && name.len() >= 16 {
-        let mut as_inet: [u8; 16] = name[..16].try_into().map_err(|_| Errno::EINVAL)?;
-        as_inet[..2].copy_from_slice(&(uapi::socket::AF_INET as u16).to_ne_bytes());
-        return SockaddrIn::from_bytes(&as_inet);
-    }
-    SockaddrIn::from_bytes(name)
 }
 
 /// Copies user data into the packet: exactly as much as there is.

@@ -214,12 +214,7 @@ fn new_frame(
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_process_skb_fields
 #[inline(always)]
-fn igb_process_skb_fields(
-    q: &IgbQVector,
-    features: NetdevFeatures,
-    desc: RxDesc,
-    skb: &mut Skb,
-) {
+fn igb_process_skb_fields(q: &IgbQVector, features: NetdevFeatures, desc: RxDesc, skb: &mut Skb) {
     if features.contains(NetdevFeatures::RXHASH) {
         igb_rx_hash(desc.hash, skb);
     }

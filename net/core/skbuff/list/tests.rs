@@ -1,0 +1,107 @@
+//! Lists: what stations turn away, what drivers give back, what is not alike.
+
+use super::SkbList;
+use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::cpu::CpuId;
+use crate::kernel::machine::{Machine, Platform};
+use crate::kernel::sched::TaskStruct;
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{alloc_skb, consume_skb};
+
+struct Still;
+
+impl Platform for Still {
+    fn ktime_get(&self) -> Ktime {
+        Ktime(1)
+    }
+    fn ktime_get_real(&self) -> u64 {
+        1
+    }
+    fn wake_cpu(&self, _: CpuId) {}
+    fn relax(&self, _: u32) {}
+}
+
+/// Runs `test` with a list of packets marked 0, 1, … and sees that none leaks.
+fn with_list(count: u32, test: impl FnOnce(&mut BhCx<'_>, &mut SkbList)) {
+    let machine = Machine::builder().boot(Box::new(Still)).expect("boots");
+    let mut cx = TaskCx::new(&machine, TaskStruct::new("test", CpuId(0)));
+    cx.local_bh_disable(|bh| {
+        let mut list = bh.skb_list();
+        for mark in 0..count {
+            let mut skb = alloc_skb(bh, 64).expect("fits");
+            skb.mark = mark;
+            list.push(skb);
+        }
+        test(bh, &mut list);
+        list.consume(bh);
+        bh.free_skb_list(list);
+    });
+    drop(cx);
+    assert_eq!(machine.live_skbs(), 0);
+}
+
+fn marks(list: &SkbList) -> Vec<u32> {
+    list.iter().map(|skb| skb.mark).collect()
+}
+
+#[test]
+fn a_station_turns_packets_away_and_the_others_stay_in_order() {
+    with_list(6, |bh, list| {
+        let odd = |skb: &super::Skb| skb.mark % 2 == 1;
+        let ended = list.pass(bh, |_, skb| if odd(skb) { Err(DropReason::NoMem) } else { Ok(()) });
+        assert_eq!((ended, marks(list)), (3, vec![0, 2, 4]));
+        let mut turned = Vec::new();
+        list.sift(
+            bh,
+            |_, skb| if skb.mark == 0 { Err("first") } else { Ok(()) },
+            |bh, skb, why| {
+                turned.push((skb.mark, why));
+                consume_skb(bh, skb);
+            },
+        );
+        assert_eq!((turned, marks(list)), (vec![(0, "first")], vec![2, 4]));
+    });
+}
+
+#[test]
+fn what_is_given_back_stays_with_those_behind_it() {
+    with_list(5, |bh, list| {
+        let mut taken = Vec::new();
+        list.hand_out(|skb| {
+            if skb.mark == 2 {
+                return Err(skb);
+            }
+            taken.push(skb.mark);
+            consume_skb(bh, skb);
+            Ok(())
+        });
+        assert_eq!((taken, marks(list)), (vec![0, 1], vec![2, 3, 4]));
+        assert_eq!(list.pop_front().map(|skb| (skb.mark, consume_skb(bh, skb)).0), Some(2));
+        let mut behind = bh.skb_list();
+        list.split_to(1, &mut behind);
+        assert_eq!((marks(list), marks(&behind)), (vec![3], vec![4]));
+        list.append(&mut behind);
+        bh.free_skb_list(behind);
+        let mut arrived = Vec::new();
+        list.move_to(1, &mut arrived);
+        assert_eq!((marks(list), arrived.len()), (vec![4], 1));
+        arrived.into_iter().for_each(|skb| consume_skb(bh, skb));
+    });
+}
+
+#[test]
+fn packets_that_are_not_alike_go_in_runs_and_what_is_left_keeps_its_order() {
+    with_list(7, |bh, list| {
+        let half = |skb: &super::SkBuff| skb.mark / 3;
+        assert!(!list.alike(half) && list.alike(|_| ()));
+        let mut seen = Vec::new();
+        list.in_runs(bh, half, |bh, run| {
+            seen.push(marks(run));
+            run.pass(bh, |_, skb| if skb.mark == 4 { Err(DropReason::NoMem) } else { Ok(()) });
+        });
+        assert_eq!(seen, [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
+        assert_eq!(marks(list), [0, 1, 2, 3, 5, 6]);
+    });
+    with_list(1, |_, list| assert!(list.alike(|_| -> u8 { panic!("one alone is not looked at") })));
+}

@@ -1,0 +1,80 @@
+//! What one message says of its way: its address, its control data, its flags. Context: BH or task.
+//!
+//! linux: net/ipv4/udp.c (`udp_sendmsg`, up to the route).
+
+use super::{Msg, Send4, Template};
+use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
+use crate::net::ipv4::route::RTO_ONLINK;
+use uapi::errno::Errno;
+use uapi::in_::{SockaddrIn, ipv4_is_multicast};
+use uapi::ip::INET_DSCP_MASK;
+use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_OOB};
+
+/// Where one message goes and by what: the socket's template, its own address and control data.
+// In the place where it is used: a copy of what has just been put together field by field waits for
+// the fields to reach the cache.
+pub(super) fn prepare(
+    send: &mut Send4,
+    template: &Template,
+    (msg, flags): Msg<'_>,
+) -> Result<(), Errno> {
+    *send = template.send;
+    if flags & MSG_OOB != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    match msg.name {
+        Some(name) => {
+            let to = parse_name(name)?;
+            if to.port == 0 {
+                return Err(Errno::EINVAL);
+            }
+            (send.flow.daddr, send.dport) = (to.addr, to.port);
+        }
+        None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
+        None => send.connected = true,
+    }
+    let many = ipv4_is_multicast(send.flow.daddr);
+    send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
+    if !msg.control.is_empty() {
+        let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
+        ip_cmsg_send(msg.control, &mut ipc)?;
+        send.tos = ipc.tos;
+        send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
+        send.ttl = ipc.ttl.unwrap_or(send.ttl);
+        send.priority = ipc.priority.unwrap_or(send.priority);
+        send.flow.mark = ipc.mark.unwrap_or(send.flow.mark);
+        if ipc.addr != 0 {
+            send.flow.saddr = ipc.addr;
+        }
+        if ipc.oif != 0 {
+            send.flow.oif = ipc.oif;
+        }
+    }
+    if flags & MSG_DONTROUTE != 0 {
+        send.flow.tos |= RTO_ONLINK;
+    }
+    Ok(())
+}
+
+/// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.
+#[inline(always)]
+fn parse_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
+    const INET: [u8; 2] = (uapi::socket::AF_INET as u16).to_ne_bytes();
+    match name.first_chunk::<16>() {
+        Some(full) if full[..2] == INET => Ok(SockaddrIn {
+            addr: u32::from_be_bytes([full[4], full[5], full[6], full[7]]),
+            port: u16::from_be_bytes([full[2], full[3]]),
+        }),
+        _ => parse_odd_name(name),
+    }
+}
+
+fn parse_odd_name(name: &[u8]) -> Result<SockaddrIn, Errno> {
+    let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
+    if family == Some(AF_UNSPEC as u16) && name.len() >= 16 {
+        let mut as_inet: [u8; 16] = name[..16].try_into().map_err(|_| Errno::EINVAL)?;
+        as_inet[..2].copy_from_slice(&(uapi::socket::AF_INET as u16).to_ne_bytes());
+        return SockaddrIn::from_bytes(&as_inet);
+    }
+    SockaddrIn::from_bytes(name)
+}

@@ -75,7 +75,7 @@ impl<const WORDS: usize> AtomicBitmap<WORDS> {
     ///
     /// Words that read zero are not written, so an idle bitmap stays shared in every cache.
     #[inline]
-    pub fn take_all(&self) -> TakeAll<'_> {
+    pub fn take_all(&self) -> TakeAll<'_, WORDS> {
         TakeAll { words: &self.words, behind: 0, bits: 0 }
     }
 }
@@ -87,22 +87,22 @@ fn any(words: &[AtomicU64]) -> bool {
 
 /// The bits of an [`AtomicBitmap`], taken; see [`AtomicBitmap::take_all`]. Dropped before its end, it
 /// forgets what is left of the word it was at.
-pub struct TakeAll<'a> {
-    words: &'a [AtomicU64],
+pub struct TakeAll<'a, const WORDS: usize> {
+    words: &'a [AtomicU64; WORDS],
     /// How many words were taken.
     behind: usize,
     /// What is left of the last of them.
     bits: u64,
 }
 
-impl Iterator for TakeAll<'_> {
+impl<const WORDS: usize> Iterator for TakeAll<'_, WORDS> {
     type Item = usize;
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
         while self.bits == 0 {
-            // Mostly one bit is set: seeing that no other is takes one look at all.
-            if !any(self.words) {
+            // Mostly one bit is set, in the first word: seeing that no other is takes one look at all.
+            if self.behind != 0 && !any(self.words) {
                 return None;
             }
             let word = self.words.get(self.behind)?;

@@ -113,7 +113,7 @@ impl Loopback {
     fn loopback_xmit(&self, cx: &mut BhCx<'_>, dev: &NetDevice, list: &mut SkbList) {
         walk!(cx, list, loopback_xmit);
         list.skb_orphan(cx);
-        eth_type_trans(cx, list, dev);
+        let _protocol = eth_type_trans(cx, list, dev);
         let (mut packets, mut bytes) = (0, 0);
         list.each_alone(cx, |cx, skb| {
             let len = skb.len() as u64 + ETH_HLEN as u64;

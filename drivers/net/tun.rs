@@ -314,8 +314,8 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
         }
         work += 1;
     };
-    eth_type_trans(cx, &mut list, dev);
-    napi_gro_receive(cx, &mut list, dev);
+    let protocol = eth_type_trans(cx, &mut list, dev);
+    napi_gro_receive(cx, &mut list, dev, protocol);
     cx.free_skb_list(list);
     match end {
         Some(Read::Dead) => {

@@ -169,7 +169,7 @@ impl Adapter {
         let mut list = cx.skb_list();
         for (frame, meta) in batch.iter() {
             let copy = |room: &mut [u8]| room.copy_from_slice(frame);
-            let Some(mut skb) = netdev_alloc_frame(cx, dev.ifindex, frame.len(), copy) else {
+            let Some(mut skb) = netdev_alloc_frame(cx, frame.len(), copy) else {
                 add(&self.stats.rx_dropped, 1);
                 continue;
             };
@@ -180,10 +180,13 @@ impl Adapter {
             list.push(skb);
         }
         if list.walk_id.watched() {
-            list.visit(|skb| cx.link_span(skb));
+            list.visit(|skb| {
+                skb.dev = Some(dev.ifindex);
+                cx.link_span(skb);
+            });
         }
-        eth_type_trans(cx, &mut list, dev);
-        napi_gro_receive(cx, &mut list, dev);
+        let protocol = eth_type_trans(cx, &mut list, dev);
+        napi_gro_receive(cx, &mut list, dev, protocol);
         cx.free_skb_list(list);
     }
 }

@@ -9,7 +9,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, tx::Lost};
 use crate::net::core::neighbour::{Kept, NeighKey, neigh_lookup};
 use crate::net::core::skbuff::SkbList;
-use crate::net::ipv4::route::Flow4;
+use crate::net::ipv4::route::RouteKey;
 use std::fmt;
 use std::sync::OnceLock;
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
@@ -40,7 +40,7 @@ pub struct Dst {
     /// linux: include/net/route.h:rt_iif
     pub rt_iif: u16,
     /// What it is found by.
-    pub key: Flow4,
+    pub key: RouteKey,
     /// Why an input route is refused; `None` for a good one.
     pub error: Option<uapi::errno::Errno>,
     /// The next hop's neighbour, while that is not dead.

@@ -4,7 +4,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::NetDevice;
-use crate::net::core::skbuff::{PktType, SkBuff, Skb, SkbList};
+use crate::net::core::skbuff::{Common, PktType, SkBuff, Skb, SkbList};
 use uapi::if_ether::{ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -15,40 +15,44 @@ const ETH_P_802_2: u16 = 4;
 
 /// Reads and pulls the Ethernet headers of frames: to whom each is, and what it carries. The network
 /// header begins behind it. A frame shorter than the header stays whole with protocol 0, which nobody
-/// handles. A frame that somebody watches is marked here.
+/// handles. A frame that somebody watches is marked here. What the frames carry, if it is the same.
 ///
 /// linux: net/ethernet/eth.c:eth_type_trans
 // By itself, once the frames are all there: a header's fields read right behind the copy of its frame
 // would wait for it.
 #[inline(always)]
-pub fn eth_type_trans(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
+pub fn eth_type_trans(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) -> Option<u16> {
+    let mut protocols = Common::new();
     for skb in list.iter_mut() {
-        type_trans(skb, dev);
+        protocols.see([u64::from(type_trans(skb, dev))]);
     }
     if cx.machine().tracer.on() {
         list.visit(|skb| cx.watch(skb));
     }
     walk!(cx, list, eth_type_trans);
+    protocols.all().map(|[protocol]| protocol as u16)
 }
 
 #[inline(always)]
-fn type_trans(skb: &mut Skb, dev: &NetDevice) {
+fn type_trans(skb: &mut Skb, dev: &NetDevice) -> u16 {
     skb.dev = Some(dev.ifindex);
     skb.reset_mac_header();
-    if let Some(header) = skb.front::<EthHdr>() {
+    let protocol = if let Some(header) = skb.front::<EthHdr>() {
         let h_proto = header.h_proto.get();
         // The first eight bytes at once; the two behind the address are shifted out.
         let first = header.as_bytes().first_chunk::<8>();
         let first = first.map_or(0, |first| u64::from_le_bytes(*first));
         let ours = first << 16 == dev.packed_addr() << 16;
         skb.pkt_type = if ours { PktType::Host } else { not_only_ours(first) };
-        skb.protocol = if h_proto >= ETH_P_802_3_MIN { h_proto } else { ETH_P_802_2 };
         let _pulled = skb.skb_pull(ETH_HLEN);
+        if h_proto >= ETH_P_802_3_MIN { h_proto } else { ETH_P_802_2 }
     } else {
-        skb.protocol = 0;
-    }
+        0
+    };
+    skb.protocol = protocol;
     skb.reset_network_header();
     skb.reset_transport_header();
+    protocol
 }
 
 /// To whom a frame is that is not to this device alone; `first` are its first eight bytes.

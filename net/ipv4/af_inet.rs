@@ -58,23 +58,23 @@ fn ip_packet_offload() -> PacketOffload {
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
 fn inet_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, inet_gro_receive);
-    if list.alike(protocol_of) {
-        transport_gro_receive(cx, list);
-    } else {
-        list.in_runs(cx, protocol_of, transport_gro_receive);
+    match list.common(|skb| [protocol_of(skb)]) {
+        Some([protocol]) => transport_gro_receive(cx, list, protocol),
+        None => list.in_runs(cx, protocol_of, transport_gro_receive),
     }
 }
 
-/// What an IP header without options carries.
+/// What an IP header without options carries; no protocol's number for any other.
 #[inline(always)]
-fn protocol_of(skb: &SkBuff) -> Option<u8> {
-    skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45).map(|iph| iph.protocol)
+fn protocol_of(skb: &SkBuff) -> u64 {
+    let plain = skb.front::<IpHdr>().filter(|iph| iph.version_ihl == 0x45);
+    plain.map_or(u64::MAX, |iph| u64::from(iph.protocol))
 }
 
 #[inline(always)]
-fn transport_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
+fn transport_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, protocol: u64) {
     let t = cx.t;
-    let protocol = list.first().and_then(|skb| protocol_of(skb));
+    let protocol = u8::try_from(protocol).ok();
     if let Some(offload) = protocol.and_then(|protocol| t.net.inet_offloads.get(protocol)) {
         (offload.gro_receive)(cx, list);
     }

@@ -15,7 +15,7 @@ use crate::net::core::neighbour::{
 use crate::net::core::skbuff::{Cb, PktType, Skb, SkbList, alloc_skb, kfree_skb};
 use crate::net::ethernet::eth::eth_header;
 use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
-use crate::net::ipv4::route::ip_route_input_noref;
+use crate::net::ipv4::route::{Flow4, FlowDir, RouteKey, ip_route_input_noref};
 use std::sync::Arc;
 use uapi::if_::IFF_NOARP;
 use uapi::if_arp::{ARPHRD_ETHER, ARPHRD_IEEE802, ARPOP_REPLY, ARPOP_REQUEST, ArpIpv4};
@@ -229,8 +229,14 @@ fn arp_process(
 }
 
 /// The request is for an address of this machine.
-fn wanted_here(cx: &mut BhCx<'_>, packet: &SkbList, ends: (u32, u32), dev: DevId) -> bool {
-    match ip_route_input_noref(cx, packet, ends, 0, dev) {
+fn wanted_here(
+    cx: &mut BhCx<'_>,
+    packet: &SkbList,
+    (daddr, saddr): (u32, u32),
+    dev: DevId,
+) -> bool {
+    let flow = Flow4 { daddr, saddr, oif: dev.0, dir: FlowDir::Input, ..Flow4::default() };
+    match ip_route_input_noref(cx, packet, RouteKey::from(&flow)) {
         Ok(dst) => {
             let local = dst.is_local() && dst.error.is_none();
             cx.cpu.routes.give_back(dst);

@@ -5,7 +5,7 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::dst_output;
-use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, SkbList, kfree_skb, skb_cow_head};
+use crate::net::core::skbuff::{PktType, SkBuff, Skb, SkbList, kfree_skb, skb_cow_head};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::netfilter::{NF_HOOK, NfInetHook};
 use klib::checksum::csum_replace2;
@@ -53,9 +53,6 @@ fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
     let new = u16::from_be_bytes([iph.ttl, iph.protocol]);
     let check = csum_replace2(iph.check.get(), old, new);
     iph.check.set(check);
-    if let Cb::Inet(parm) = &mut skb.cb {
-        parm.forwarded = true;
-    }
     let devs = |skb: &SkBuff| (skb.dev, Some(out));
     let _ended_by_a_hook = NF_HOOK(cx, NfInetHook::Forward, skb, devs, ip_forward_finish);
 }

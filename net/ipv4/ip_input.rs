@@ -7,17 +7,16 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType};
-use crate::net::core::dst::{Dst, dst_input};
-use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, SkbList, kfree_skb};
-use crate::net::ipv4::InetSkbParm;
+use crate::net::core::dst::dst_input;
+use crate::net::core::skbuff::{Cb, Common, Inspect, PktType, SkBuff, Skb, SkbList, kfree_skb};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
-use crate::net::ipv4::route::ip_route_input_noref;
+use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
 use uapi::if_ether::ETH_P_IP;
-use uapi::ip::{IP_DF, IpHdr};
+use uapi::ip::{IP_MF, IP_OFFSET, IpHdr};
 use uapi::snmp::IpMib;
 
 /// ETH_P_IP -> [`ip_rcv`].
@@ -33,77 +32,158 @@ pub fn ip_packet_type() -> PacketType {
 /// linux: net/ipv4/ip_input.c:ip_rcv
 pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     walk!(cx, list, ip_rcv);
-    let (mut received, mut octets, mut alike) = (0, 0, true);
-    let several = list.len() > 1;
-    let first = list.first().filter(|_| several).map_or(Way::default(), |skb| Way::of(skb));
-    let station = |_: &mut BhCx<'_>, skb: &mut Skb| {
-        if skb.pkt_type == PktType::OtherHost {
-            return Err((None, DropReason::OtherHost));
-        }
-        received += 1;
-        octets += u64::from(skb.len);
-        let ihl = check_header(skb)?;
-        skb.set_transport_header(ihl);
-        skb.cb = Cb::Inet(InetSkbParm {
-            iif: dev.ifindex.0,
-            ihl: ihl as u8,
-            optlen: (ihl - size_of::<IpHdr>()) as u8,
-            forwarded: false,
-            mc_loop: false,
-        });
-        alike &= !several || Way::of(skb) == first;
-        Ok(())
-    };
-    list.sift(cx, station, |cx, skb, (mib, reason)| {
-        if let Some(mib) = mib {
-            cx.count(mib);
-        }
-        kfree_skb(cx, skb, reason);
-    });
-    cx.cpu.mib.add(IpMib::InReceives.into(), received);
-    cx.cpu.mib.add(IpMib::InOctets.into(), octets);
+    let mut seen = Seen { ways: Common::new(), octets: 0, routed: false };
+    list.inspect(cx, &mut seen, bad_packet);
+    let mib = &mut cx.cpu.mib;
+    mib.add(IpMib::InReceives.into(), list.len() as u64);
+    mib.add(IpMib::InOctets.into(), seen.octets);
     if cx.t.net.nf.see_input() {
         return list.each_alone(cx, |cx, skb| {
             let mut alone = cx.skb_list_of(skb);
+            alone.look_again();
             ip_rcv_alike(cx, &mut alone, dev.ifindex);
             cx.free_skb_list(alone);
         });
     }
-    if !alike {
-        list.in_runs(cx, Way::of, |cx, run| ip_rcv_alike(cx, run, dev.ifindex));
-    } else if !list.is_empty() {
-        ip_rcv_alike(cx, list, dev.ifindex);
+    match seen.ways.all() {
+        Some(key) if !seen.routed || list.common(|skb| [dst_of(skb)]).is_some() => {
+            list.way = IpWay::from(key);
+            ip_rcv_alike(cx, list, dev.ifindex);
+        }
+        _ => list.in_runs(cx, key_and_dst, |cx, run, (key, _)| {
+            run.way = IpWay::from(key);
+            ip_rcv_alike(cx, run, dev.ifindex);
+        }),
     }
+}
+
+/// What [`ip_rcv`] sees of its packets.
+struct Seen {
+    /// What those have alike that go on.
+    ways: Common<2>,
+    /// As the link had them, padding and all.
+    octets: u64,
+    /// One brings its route along.
+    routed: bool,
+}
+
+impl Inspect for Seen {
+    type Bad = BadPacket;
+
+    #[inline(always)]
+    fn look_at(&mut self, skb: &mut Skb) -> Result<(), BadPacket> {
+        if skb.pkt_type == PktType::OtherHost {
+            return Err((None, DropReason::OtherHost));
+        }
+        self.octets += u64::from(skb.len);
+        let way = check_header(skb)?;
+        skb.set_transport_header(way.ihl());
+        skb.cb = Cb::None;
+        self.ways.see(way.key());
+        self.routed |= skb.dst.is_some();
+        Ok(())
+    }
+}
+
+/// One that goes no further was received all the same, if it was to this machine.
+#[cold]
+fn bad_packet(cx: &mut BhCx<'_>, skb: Skb, (mib, reason): BadPacket) {
+    if let Some(mib) = mib {
+        cx.count(IpMib::InReceives);
+        cx.count(mib);
+    }
+    kfree_skb(cx, skb, reason);
 }
 
 /// What datagrams have alike that go the same way, to the same protocol.
-#[derive(Clone, Copy, Default)]
-struct Way {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IpWay {
+    /// Source and destination, as they stand there.
     addrs: u64,
-    /// Version and header length, TOS, protocol, and whether it is a fragment.
+    /// From the lowest byte: version and header length, TOS, protocol; in the highest two what makes
+    /// it a fragment.
     other: u64,
-    /// Their route, where they have one.
-    dst: u64,
 }
 
-impl Way {
+impl IpWay {
     #[inline(always)]
-    fn of(skb: &SkBuff) -> Self {
-        let dst = skb.dst.as_ref().map_or(0, |dst| Arc::as_ptr(dst) as u64);
-        let Some(iph) = skb.front::<IpHdr>() else { return Self { dst, ..Self::default() } };
-        let [saddr, daddr] = [iph.saddr.get(), iph.daddr.get()].map(u64::from);
-        let fragment = iph.frag_off.get() & !IP_DF;
-        let kind = u32::from_le_bytes([iph.version_ihl, iph.tos, iph.protocol, 0]);
-        let other = u64::from(fragment != 0) << 32 | u64::from(kind);
-        Self { addrs: saddr << 32 | daddr, other, dst }
+    fn of(header: &[u8; size_of::<IpHdr>()]) -> Self {
+        const KEPT: u64 = u64::from_le_bytes([
+            !0,
+            !0,
+            0,
+            0,
+            0,
+            0,
+            ((IP_MF | IP_OFFSET) >> 8) as u8,
+            IP_OFFSET as u8,
+        ]);
+        let [first @ .., _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+        Self {
+            addrs: u64::from_ne_bytes([s0, s1, s2, s3, d0, d1, d2, d3]),
+            other: u64::from_le_bytes(first) & KEPT | u64::from(protocol) << 16,
+        }
+    }
+
+    /// The datagram's own, from its header.
+    fn of_skb(skb: &SkBuff) -> Self {
+        skb.data().first_chunk().map_or(Self::default(), Self::of)
+    }
+
+    #[inline(always)]
+    fn key(self) -> [u64; 2] {
+        [self.addrs, self.other]
+    }
+
+    /// Source and destination address, the source in the upper half.
+    #[inline(always)]
+    pub(crate) fn addrs(self) -> u64 {
+        u64::from_be(self.addrs)
+    }
+
+    /// Bytes of the header.
+    #[inline(always)]
+    pub(crate) fn ihl(self) -> usize {
+        (self.other & 15) as usize * 4
+    }
+
+    #[inline(always)]
+    pub(crate) fn tos(self) -> u8 {
+        (self.other >> 8) as u8
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u8 {
+        (self.other >> 16) as u8
+    }
+
+    #[inline(always)]
+    fn is_fragment(self) -> bool {
+        self.other >> 48 != 0
     }
 }
 
-// By all three at once: one test instead of three.
-impl PartialEq for Way {
+impl From<[u64; 2]> for IpWay {
     #[inline(always)]
-    fn eq(&self, other: &Self) -> bool {
-        (self.addrs ^ other.addrs) | (self.other ^ other.other) | (self.dst ^ other.dst) == 0
+    fn from([addrs, other]: [u64; 2]) -> Self {
+        Self { addrs, other }
+    }
+}
+
+/// The route that a packet brings along: over loopback it has the one it was sent by.
+fn dst_of(skb: &SkBuff) -> u64 {
+    skb.dst.as_ref().map_or(0, |dst| Arc::as_ptr(dst) as u64)
+}
+
+fn key_and_dst(skb: &SkBuff) -> ([u64; 2], u64) {
+    (IpWay::of_skb(skb).key(), dst_of(skb))
+}
+
+impl SkbList {
+    /// What the headers say now: somebody had the packets who may change them.
+    #[cold]
+    pub(crate) fn look_again(&mut self) {
+        self.way = self.first().map_or(IpWay::default(), |skb| IpWay::of_skb(skb));
     }
 }
 
@@ -116,21 +196,22 @@ fn ip_rcv_alike(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
     }
 }
 
-/// What a datagram that goes no further counts as, and why it is dropped.
-type BadHeader = (Option<IpMib>, DropReason);
+/// What a datagram that goes no further counts as, if it is to this machine, and why it is dropped.
+type BadPacket = (Option<IpMib>, DropReason);
 
-/// Checks version, lengths and checksum, and cuts what the link padded. The header's length.
+/// Checks version, lengths and checksum, and cuts what the link padded.
 #[inline(always)]
-fn check_header(skb: &mut Skb) -> Result<usize, BadHeader> {
+fn check_header(skb: &mut Skb) -> Result<IpWay, BadPacket> {
     const FIXED: usize = size_of::<IpHdr>();
-    const TRUNCATED: BadHeader = (Some(IpMib::InHdrErrors), DropReason::HdrTrunc);
-    const MALFORMED: BadHeader = (Some(IpMib::InHdrErrors), DropReason::IpInHdr);
-    const BAD_SUM: BadHeader = (Some(IpMib::InCsumErrors), DropReason::IpCsum);
+    const TRUNCATED: BadPacket = (Some(IpMib::InHdrErrors), DropReason::HdrTrunc);
+    const MALFORMED: BadPacket = (Some(IpMib::InHdrErrors), DropReason::IpInHdr);
+    const BAD_SUM: BadPacket = (Some(IpMib::InCsumErrors), DropReason::IpCsum);
     if !skb.pskb_may_pull(FIXED) {
         return Err(TRUNCATED);
     }
     // One look at the bytes for a header without options.
     let Some(fixed) = skb.data().first_chunk::<FIXED>() else { return Err(TRUNCATED) };
+    let way = IpWay::of(fixed);
     let len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     let ihl = if fixed[0] == 0x45 {
         if ip_fast_csum(fixed) != 0 {
@@ -161,7 +242,7 @@ fn check_header(skb: &mut Skb) -> Result<usize, BadHeader> {
         return Err(MALFORMED);
     }
     skb.pskb_trim(len);
-    Ok(ihl)
+    Ok(way)
 }
 
 /// Every option has a length that stays inside the header and moves on; no source routes, which
@@ -193,9 +274,9 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
     // What comes back over loopback has its way already.
     list.share_dst(cx);
     if list.dst.is_none() {
-        match find_way(cx, list, dev) {
+        match ip_route_input_noref(cx, list, RouteKey::input(list.way, dev)) {
             Ok(dst) => list.dst = Some(dst),
-            Err(reason) => {
+            Err(NoRoute(reason)) => {
                 list.pass(cx, |_, _| Err(reason));
                 return;
             }
@@ -209,20 +290,12 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
     dst_input(cx, list);
 }
 
-#[inline(always)]
-fn find_way(cx: &mut BhCx<'_>, list: &SkbList, dev: DevId) -> Result<Arc<Dst>, DropReason> {
-    let iph = list.first().and_then(|skb| skb.front::<IpHdr>()).ok_or(DropReason::IpInHdr)?;
-    let addrs = (iph.daddr.get(), iph.saddr.get());
-    ip_route_input_noref(cx, list, addrs, iph.tos & 0x1c, dev).map_err(|no_route| no_route.0)
-}
-
 /// Takes packets for this machine to `LOCAL_IN`.
 ///
 /// linux: net/ipv4/ip_input.c:ip_local_deliver
 pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_local_deliver);
-    let iph = list.first().and_then(|skb| skb.front::<IpHdr>());
-    if iph.is_none_or(|iph| iph.mf() || iph.offset() != 0) {
+    if list.way.is_fragment() {
         return ip_defrag(cx, list);
     }
     let devs = |list: &SkbList| (list.first().and_then(|skb| skb.dev), None);
@@ -234,6 +307,7 @@ pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, list: &mut SkbList) {
 
 /// Fragments end here, until there is reassembly.
 #[cold]
+#[inline(never)]
 fn ip_defrag(cx: &mut BhCx<'_>, list: &mut SkbList) {
     cx.cpu.mib.add(IpMib::ReasmReqds.into(), list.len() as u64);
     cx.cpu.mib.add(IpMib::ReasmFails.into(), list.len() as u64);
@@ -246,18 +320,20 @@ fn ip_defrag(cx: &mut BhCx<'_>, list: &mut SkbList) {
 #[inline(always)]
 fn ip_local_deliver_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_local_deliver_finish);
-    let iph = list.first().and_then(|skb| skb.front::<IpHdr>());
     let t = cx.t;
-    let Some(proto) = iph.and_then(|iph| t.net.inet_protos.get(iph.protocol)) else {
-        return list.each_alone(cx, ip_unknown_proto);
+    let Some(proto) = t.net.inet_protos.get(list.way.protocol()) else {
+        return ip_unknown_proto(cx, list);
     };
     cx.cpu.mib.add(IpMib::InDelivers.into(), list.len() as u64);
     (proto.handler)(cx, list);
 }
 
 #[cold]
-fn ip_unknown_proto(cx: &mut BhCx<'_>, mut skb: Skb) {
-    cx.count(IpMib::InUnknownProtos);
-    icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PROT_UNREACH), 0);
-    kfree_skb(cx, skb, DropReason::IpNoProto);
+#[inline(never)]
+fn ip_unknown_proto(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    list.each_alone(cx, |cx, mut skb| {
+        cx.count(IpMib::InUnknownProtos);
+        icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PROT_UNREACH), 0);
+        kfree_skb(cx, skb, DropReason::IpNoProto);
+    });
 }

@@ -21,14 +21,6 @@ pub mod udp_offload;
 /// linux: include/net/ip.h:inet_skb_parm
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InetSkbParm {
-    /// The device it came in at.
-    pub iif: u16,
-    /// It passed this machine from one link to another.
-    pub forwarded: bool,
     /// To a group: this machine's own members get a copy (`IP_MULTICAST_LOOP`).
     pub mc_loop: bool,
-    /// Bytes of IP options.
-    pub optlen: u8,
-    /// Bytes of the IP header.
-    pub ihl: u8,
 }

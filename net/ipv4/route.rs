@@ -16,7 +16,7 @@ use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
 use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::ip_forward::ip_forward;
-use crate::net::ipv4::ip_input::ip_local_deliver;
+use crate::net::ipv4::ip_input::{IpWay, ip_local_deliver};
 use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -66,24 +66,25 @@ impl fmt::Debug for RouteCache {
 impl RouteCache {
     // Not keyed: a collision costs its maker a lookup, as a miss does.
     #[inline]
-    fn slot(key: &Flow4) -> usize {
-        let mixed = key.daddr ^ key.saddr.rotate_left(16) ^ u32::from(key.oif).rotate_left(8);
-        ((mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.dir as usize) % SLOTS
+    fn slot(key: RouteKey) -> usize {
+        let addrs = key.addrs as u32 ^ ((key.addrs >> 32) as u32).rotate_left(16);
+        let mixed = addrs ^ (key.other >> 16) as u32;
+        ((mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.other as usize & 1) % SLOTS
     }
 
     #[inline(always)]
-    fn take(&mut self, key: &Flow4, generation: u64) -> Option<Arc<Dst>> {
+    fn take(&mut self, key: RouteKey, generation: u64) -> Option<Arc<Dst>> {
         match &self.last {
-            Some(dst) if dst.key == *key && dst.generation == generation => self.last.take(),
+            Some(dst) if dst.key == key && dst.generation == generation => self.last.take(),
             _ => self.take_slot(key, generation),
         }
     }
 
     #[inline(never)]
-    fn take_slot(&mut self, key: &Flow4, generation: u64) -> Option<Arc<Dst>> {
+    fn take_slot(&mut self, key: RouteKey, generation: u64) -> Option<Arc<Dst>> {
         let slot = &mut self.slots[Self::slot(key)];
         match slot {
-            Some(dst) if dst.key == *key && dst.generation == generation => slot.take(),
+            Some(dst) if dst.key == key && dst.generation == generation => slot.take(),
             _ => None,
         }
     }
@@ -98,7 +99,7 @@ impl RouteCache {
 
     #[inline(never)]
     fn put_away(&mut self, dst: Arc<Dst>) {
-        let slot = Self::slot(&dst.key);
+        let slot = Self::slot(dst.key);
         self.slots[slot] = Some(dst);
     }
 }
@@ -111,7 +112,7 @@ pub const RTO_ONLINK: u8 = 1;
 /// A flow, by which its way is looked up.
 ///
 /// linux: include/net/flow.h:flowi4
-#[derive(Clone, Copy, Debug, Default, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow4 {
     /// Destination.
     pub daddr: u32,
@@ -138,16 +139,56 @@ pub enum FlowDir {
     Input,
 }
 
-impl PartialEq for Flow4 {
-    /// One branch for all fields, and each compared where it is: put together in memory to be compared
-    /// as one, a flow just made would be read wider than it was written, for which the processor
-    /// waits longer than for all the rest of the lookup.
+/// A flow in two words, by which its decision is found.
+// In registers from the header on: put together in memory field by field to be compared as one, a key
+// just made would be read wider than it was written, for which the processor waits longer than for
+// all the rest of the lookup.
+#[derive(Clone, Copy, Debug, Eq)]
+pub struct RouteKey {
+    /// Source in the upper half, destination in the lower.
+    addrs: u64,
+    /// From the lowest byte: which way, TOS; two bytes of device, four of mark.
+    other: u64,
+}
+
+impl PartialEq for RouteKey {
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        let wide =
-            (self.daddr ^ other.daddr) | (self.saddr ^ other.saddr) | (self.mark ^ other.mark);
-        let narrow = (self.tos ^ other.tos) | (self.dir as u8 ^ other.dir as u8);
-        wide | u32::from(self.oif ^ other.oif) | u32::from(narrow) == 0
+        (self.addrs ^ other.addrs) | (self.other ^ other.other) == 0
+    }
+}
+
+impl From<&Flow4> for RouteKey {
+    #[inline(always)]
+    fn from(flow: &Flow4) -> Self {
+        Self {
+            addrs: u64::from(flow.saddr) << 32 | u64::from(flow.daddr),
+            other: u64::from(flow.mark) << 32
+                | u64::from(flow.oif) << 16
+                | u64::from(flow.tos) << 8
+                | flow.dir as u64,
+        }
+    }
+}
+
+impl RouteKey {
+    /// The key of datagrams that came in at `dev`.
+    #[inline(always)]
+    pub(crate) fn input(way: IpWay, dev: DevId) -> Self {
+        let tos = u64::from(way.tos() & 0x1c) << 8;
+        Self { addrs: way.addrs(), other: u64::from(dev.0) << 16 | tos | FlowDir::Input as u64 }
+    }
+
+    /// The flow that came in.
+    fn input_flow(self) -> Flow4 {
+        Flow4 {
+            daddr: self.addrs as u32,
+            saddr: (self.addrs >> 32) as u32,
+            mark: (self.other >> 32) as u32,
+            oif: (self.other >> 16) as u16,
+            tos: (self.other >> 8) as u8,
+            dir: FlowDir::Input,
+        }
     }
 }
 
@@ -155,7 +196,7 @@ impl PartialEq for Flow4 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoute(pub DropReason);
 
-/// The decision for received packets that have these addresses: from the cache, or made.
+/// The decision for received packets: from the cache, or made.
 ///
 /// # Errors
 /// The reason to drop it: a source or destination that can't be.
@@ -165,15 +206,12 @@ pub struct NoRoute(pub DropReason);
 pub fn ip_route_input_noref(
     cx: &mut BhCx<'_>,
     list: &SkbList,
-    (daddr, saddr): (u32, u32),
-    tos: u8,
-    dev: DevId,
+    key: RouteKey,
 ) -> Result<Arc<Dst>, NoRoute> {
     walk!(cx, list, ip_route_input_noref);
-    let key = Flow4 { daddr, saddr, mark: 0, oif: dev.0, tos, dir: FlowDir::Input };
-    match cx.cpu.routes.take(&key, cx.t.generation) {
+    match cx.cpu.routes.take(key, cx.t.generation) {
         Some(dst) => Ok(dst),
-        None => ip_route_input_miss(cx, list, &key),
+        None => ip_route_input_miss(cx, list, key),
     }
 }
 
@@ -181,11 +219,12 @@ pub fn ip_route_input_noref(
 fn ip_route_input_miss(
     cx: &mut BhCx<'_>,
     list: &SkbList,
-    key: &Flow4,
+    key: RouteKey,
 ) -> Result<Arc<Dst>, NoRoute> {
     let t = cx.t;
-    let dev = t.net.dev(DevId(key.oif)).ok_or(NoRoute(DropReason::DevReady))?;
-    ip_route_input_slow(cx, list, key, dev).map(Arc::new)
+    let flow = key.input_flow();
+    let dev = t.net.dev(DevId(flow.oif)).ok_or(NoRoute(DropReason::DevReady))?;
+    ip_route_input_slow(cx, list, &flow, dev).map(Arc::new)
 }
 
 /// Makes the decision for a received packet.
@@ -287,7 +326,7 @@ fn decision(cx: &BhCx<'_>, key: &Flow4, dev: DevId, rt_type: u8) -> Dst {
         saddr: key.saddr,
         mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32).min(IP_MAX_MTU),
         rt_iif: 0,
-        key: *key,
+        key: key.into(),
         error: None,
         neigh: OnceLock::new(),
     }
@@ -396,7 +435,7 @@ pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>
 #[inline(always)]
 pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
-    match cx.cpu.routes.take(flow, cx.t.generation) {
+    match cx.cpu.routes.take(flow.into(), cx.t.generation) {
         Some(dst) => Ok(dst),
         None => __ip_route_output_key(cx, flow).map(Arc::new),
     }

@@ -199,6 +199,7 @@ fn nf_hook_slow_list(
     });
     list.append(&mut passed);
     cx.free_skb_list(passed);
+    list.look_again();
     lost
 }
 

@@ -60,6 +60,14 @@ impl<const WORDS: usize> DmaRing<WORDS> {
         if next == self.count { 0 } else { next }
     }
 
+    /// The slot `n` slots behind `slot`, `n` being no more than there are.
+    #[inline]
+    #[must_use]
+    pub fn ahead(&self, slot: usize, n: usize) -> usize {
+        let next = slot + n;
+        if next >= self.count { next - self.count } else { next }
+    }
+
     /// The bus address of a slot.
     #[inline]
     #[must_use]

@@ -11,7 +11,7 @@ use super::rx::netif_receive_skb;
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
+use crate::net::core::skbuff::{Cb, Skb, SkbList, consume_skb, kfree_skb};
 use std::fmt;
 use std::sync::Arc;
 
@@ -93,35 +93,42 @@ impl BhCx<'_> {
 }
 
 /// Packets received at `dev`, for merging: what cannot be merged goes up at once, together where it
-/// is of one protocol. The list is empty afterwards.
+/// is of one protocol: of `protocol`, if all are. The list is empty afterwards.
 ///
 /// linux: net/core/dev.c:napi_gro_receive
 #[inline(always)]
-pub fn napi_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+pub fn napi_gro_receive(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    protocol: Option<u16>,
+) {
     walk!(cx, list, napi_gro_receive);
-    let protocol = |skb: &SkBuff| skb.protocol;
-    if list.alike(protocol) {
-        receive_alike(cx, list, dev);
-    } else {
-        list.in_runs(cx, protocol, |cx, run| receive_alike(cx, run, dev));
+    match protocol {
+        Some(protocol) => receive_alike(cx, list, dev, protocol),
+        None => list.in_runs(
+            cx,
+            |skb| skb.protocol,
+            |cx, run, protocol| receive_alike(cx, run, dev, protocol),
+        ),
     }
 }
 
 #[inline(always)]
-fn receive_alike(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
-    dev_gro_receive(cx, list, dev);
-    napi_skb_finish(cx, list, dev);
+fn receive_alike(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>, protocol: u16) {
+    dev_gro_receive(cx, list, dev, protocol);
+    napi_skb_finish(cx, list, dev, protocol);
 }
 
 /// Asks the protocol which packets continue ones that are held.
 ///
 /// linux: net/core/dev.c:dev_gro_receive
 #[inline(always)]
-fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
+fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice, protocol: u16) {
     walk!(cx, list, dev_gro_receive);
     let t = cx.t;
     if dev.features().contains(NetdevFeatures::GRO)
-        && let Some(offload) = offload_of(&t.net.offload_base, list.protocol())
+        && let Some(offload) = offload_of(&t.net.offload_base, protocol)
     {
         (offload.gro_receive)(cx, list);
     }
@@ -131,10 +138,10 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice) {
 ///
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
-fn napi_skb_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+fn napi_skb_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>, protocol: u16) {
     walk!(cx, list, napi_skb_finish);
     if !list.is_empty() {
-        netif_receive_skb(cx, list, dev);
+        netif_receive_skb(cx, list, dev, protocol);
     }
 }
 
@@ -200,7 +207,8 @@ fn napi_gro_complete(cx: &mut BhCx<'_>, mut skb: Skb) {
     let Some(dev) = skb.dev.and_then(|dev| t.net.dev(dev)) else {
         return kfree_skb(cx, skb, DropReason::DevReady);
     };
+    let protocol = skb.protocol;
     let mut list = cx.skb_list_of(skb);
-    netif_receive_skb(cx, &mut list, dev);
+    netif_receive_skb(cx, &mut list, dev, protocol);
     cx.free_skb_list(list);
 }

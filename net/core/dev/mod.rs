@@ -34,7 +34,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::softirq::{Softirq, open_softirq};
 use crate::kernel::trace::events::Point;
-use crate::net::core::skbuff::{Skb, SkbList};
+use crate::net::core::skbuff::{Skb, SpareLists};
 use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::devinet::InDevice;
 use crate::net::ipv4::fib::FibTables;
@@ -103,8 +103,7 @@ pub struct SoftnetData {
     /// GRO: packets of the present poll that may still grow.
     pub(crate) gro_list: Vec<Skb>,
     /// Lists that wait to be used, empty.
-    #[expect(clippy::vec_box, reason = "lists are handed on, at the price of a pointer")]
-    pub(crate) lists: Vec<Box<SkbList>>,
+    pub(crate) lists: SpareLists,
     /// Stopped or yielded qdiscs to run again.
     pub(crate) output_queue: VecDeque<Arc<Qdisc>>,
     /// Sent packets to free.
@@ -133,7 +132,7 @@ impl SoftnetData {
             input_pkt_queue: VecDeque::new(),
             backlog: NapiStruct::backlog(),
             gro_list: Vec::new(),
-            lists: Vec::new(),
+            lists: SpareLists::default(),
             output_queue: VecDeque::new(),
             completion_queue: Vec::new(),
             processed: 0,

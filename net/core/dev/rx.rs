@@ -134,30 +134,39 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
     let Ok(()) = removed;
 }
 
-/// Packets of one protocol enter the stack from their device, their data beginning with the network header
+/// Packets of one `protocol` enter the stack from their device, their data beginning with the network header
 /// ([`eth_type_trans`](crate::net::ethernet::eth::eth_type_trans)); none is left in the list.
 ///
 /// linux: net/core/dev.c:netif_receive_skb
 #[inline(always)]
-pub fn netif_receive_skb(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+pub fn netif_receive_skb(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    protocol: u16,
+) {
     walk!(cx, list, netif_receive_skb);
-    __netif_receive_skb_core(cx, list, dev);
+    __netif_receive_skb_core(cx, list, dev, protocol);
 }
 
 /// Taps first, then the protocol; the last handler gets the packets themselves, others clones.
 ///
 /// linux: net/core/dev.c:__netif_receive_skb_core
 #[inline(always)]
-fn __netif_receive_skb_core(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
+fn __netif_receive_skb_core(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    dev: &Arc<NetDevice>,
+    protocol: u16,
+) {
     walk!(cx, list, __netif_receive_skb_core);
     let t = cx.t;
     cx.cpu.softnet.processed += list.len() as u64;
     if !t.net.ptype_all.is_empty() {
         show_taps(cx, list, dev);
     }
-    let kind = list.protocol();
-    match t.net.ptype_base.bucket(kind) {
-        [only] if only.kind == kind && only.dev.is_none() => only.deliver(cx, list, dev),
+    match t.net.ptype_base.bucket(protocol) {
+        [only] if only.kind == protocol && only.dev.is_none() => only.deliver(cx, list, dev),
         bucket => deliver_among(cx, list, dev, bucket),
     }
 }
@@ -262,7 +271,7 @@ fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u3
         }
         let t = cx.t;
         match dev.and_then(|dev| t.net.dev(dev)) {
-            Some(dev) => __netif_receive_skb_core(cx, &mut list, dev),
+            Some(dev) => __netif_receive_skb_core(cx, &mut list, dev, protocol),
             None => {
                 list.pass(cx, |_, _| Err(DropReason::DevReady));
             }

@@ -11,8 +11,12 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::{WalkId, drop_reason::DropReason};
 use crate::net::core::dst::Dst;
 use crate::net::core::sock::ListCharge;
+use crate::net::ipv4::ip_input::IpWay;
+pub(crate) use common::Common;
 use std::fmt;
 use std::sync::Arc;
+
+mod common;
 
 /// Packets in their order, with what they have in common.
 #[derive(Default)]
@@ -26,6 +30,8 @@ pub struct SkbList {
     pub(crate) dst: Option<Arc<Dst>>,
     /// Who is charged for those that have no owner themselves.
     pub(crate) charge: ListCharge,
+    /// What their IP headers say alike, from `ip_rcv` on.
+    pub(crate) way: IpWay,
 }
 
 impl SkbList {
@@ -55,12 +61,6 @@ impl SkbList {
     #[inline]
     pub fn first(&self) -> Option<&Skb> {
         self.packets.first()
-    }
-
-    /// The ethertype of the first packet, 0 if there is none.
-    #[inline]
-    pub fn protocol(&self) -> u16 {
-        self.first().map_or(0, |skb| skb.protocol)
     }
 
     /// The packets in their order.
@@ -107,6 +107,25 @@ impl SkbList {
         }
     }
 
+    /// The same for a station that keeps what it sees. Compiled for a packet alone, too, which needs
+    /// nothing of what is there to compare several.
+    #[inline(always)]
+    pub(crate) fn inspect<I: Inspect>(
+        &mut self,
+        cx: &mut BhCx<'_>,
+        seen: &mut I,
+        mut turned_away: impl FnMut(&mut BhCx<'_>, Skb, I::Bad),
+    ) {
+        if let [only] = &mut self.packets[..] {
+            if let Err(why) = seen.look_at(only) {
+                let skb = self.take(0);
+                turned_away(cx, skb, why);
+            }
+        } else {
+            self.sift(cx, |_, skb| seen.look_at(skb), turned_away);
+        }
+    }
+
     /// The same where the packets that are turned away end, under the station's reason. How many
     /// did.
     #[inline(always)]
@@ -128,16 +147,18 @@ impl SkbList {
         skb
     }
 
-    /// Whether `key` tells all packets alike. One alone is not even looked at.
+    /// What `key` tells of all packets, if it is the same and there are any.
     #[inline(always)]
-    pub(crate) fn alike<K: PartialEq>(&self, key: impl Fn(&SkBuff) -> K) -> bool {
-        match &self.packets[..] {
-            [] | [_] => true,
-            [first, others @ ..] => {
-                let first = key(first);
-                others.iter().all(|skb| key(skb) == first)
-            }
+    pub(crate) fn common<const N: usize>(
+        &self,
+        key: impl Fn(&SkBuff) -> [u64; N],
+    ) -> Option<[u64; N]> {
+        if let [only] = &self.packets[..] {
+            return Some(key(only));
         }
+        let mut common = Common::new();
+        self.packets.iter().for_each(|skb| common.see(key(skb)));
+        common.all()
     }
 
     /// For packets that are not all alike: takes those through a station together that follow one
@@ -148,14 +169,14 @@ impl SkbList {
         &mut self,
         cx: &mut BhCx<'_>,
         key: impl Fn(&SkBuff) -> K,
-        mut station: impl FnMut(&mut BhCx<'_>, &mut Self),
+        mut station: impl FnMut(&mut BhCx<'_>, &mut Self, K),
     ) {
         let mut left = cx.skb_list();
         while let [first, others @ ..] = &self.packets[..] {
             let first = key(first);
             let more = others.iter().take_while(|skb| key(skb) == first).count();
             let mut run = self.split_run(cx, more + 1);
-            station(cx, &mut run);
+            station(cx, &mut run, first);
             left.append(&mut run);
             cx.free_skb_list(run);
         }
@@ -167,6 +188,7 @@ impl SkbList {
     fn split_run(&mut self, cx: &mut BhCx<'_>, len: usize) -> Box<Self> {
         let mut run = cx.skb_list();
         run.dst.clone_from(&self.dst);
+        run.way = self.way;
         for skb in self.packets.drain(..len) {
             run.push(skb);
         }
@@ -283,6 +305,19 @@ impl SkbList {
     }
 }
 
+/// A station that keeps what it sees of the packets that pass it.
+// Not a closure: the compiler does not always inline one that is called in two places.
+pub(crate) trait Inspect {
+    /// Why a packet is turned away.
+    type Bad;
+
+    /// Looks at a packet and may change it. To be inlined always.
+    ///
+    /// # Errors
+    /// It is to leave the list.
+    fn look_at(&mut self, skb: &mut Skb) -> Result<(), Self::Bad>;
+}
+
 /// Gives a packet that leaves its list what the list held for it.
 #[inline]
 fn endow(skb: &mut Skb, dst: &Option<Arc<Dst>>, charge: &mut ListCharge) {
@@ -296,7 +331,7 @@ impl BhCx<'_> {
     /// An empty list.
     #[inline(always)]
     pub fn skb_list(&mut self) -> Box<SkbList> {
-        self.cpu.softnet.lists.pop().unwrap_or_default()
+        self.cpu.softnet.lists.take()
     }
 
     /// A list of one packet: its route is the list's.
@@ -313,11 +348,49 @@ impl BhCx<'_> {
     pub fn free_skb_list(&mut self, mut list: Box<SkbList>) {
         debug_assert!(list.is_empty(), "the end of each packet is stated");
         list.walk_id = WalkId::default();
-        if let Some(dst) = list.dst.take() {
-            self.cpu.routes.give_back(dst);
+        if list.dst.is_some() | list.charge.is_some() {
+            if let Some(dst) = list.dst.take() {
+                self.cpu.routes.give_back(dst);
+            }
+            list.charge.release(self);
         }
-        list.charge.release(self);
-        self.cpu.softnet.lists.push(list);
+        self.cpu.softnet.lists.give_back(list);
+    }
+}
+
+/// Empty lists that wait to be used.
+#[derive(Debug, Default)]
+pub(crate) struct SpareLists {
+    /// The one that came back last: mostly one is in use at a time.
+    last: Option<Box<SkbList>>,
+    #[expect(clippy::vec_box, reason = "lists are handed on, at the price of a pointer")]
+    others: Vec<Box<SkbList>>,
+}
+
+impl SpareLists {
+    #[inline(always)]
+    fn take(&mut self) -> Box<SkbList> {
+        match self.last.take() {
+            Some(list) => list,
+            None => self.another(),
+        }
+    }
+
+    #[inline(never)]
+    fn another(&mut self) -> Box<SkbList> {
+        self.others.pop().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn give_back(&mut self, list: Box<SkbList>) {
+        if let Some(before) = self.last.replace(list) {
+            self.put_away(before);
+        }
+    }
+
+    #[inline(never)]
+    fn put_away(&mut self, list: Box<SkbList>) {
+        self.others.push(list);
     }
 }
 

@@ -12,6 +12,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use list::{Common, Inspect, SpareLists};
 pub use list::SkbList;
 pub use memory::Skb;
 pub(crate) use memory::{Buffer, Head};
@@ -203,11 +204,11 @@ pub fn netdev_alloc_skb(cx: &mut BhCx<'_>, dev: DevId, len: usize) -> Option<Skb
     Some(skb)
 }
 
-/// The same for a frame of just `len` bytes, which `fill` writes.
+/// The same for a frame of just `len` bytes, which `fill` writes. Its device is noted when its header is
+/// read ([`eth_type_trans`](crate::net::ethernet::eth::eth_type_trans)).
 #[inline(always)]
 pub fn netdev_alloc_frame(
     cx: &mut BhCx<'_>,
-    dev: DevId,
     len: usize,
     fill: impl FnOnce(&mut [u8]),
 ) -> Option<Skb> {
@@ -216,7 +217,6 @@ pub fn netdev_alloc_frame(
         Some(room) => fill(room),
         None => debug_assert!(false, "there is as much room as was asked for"),
     }
-    skb.dev = Some(dev);
     Some(skb)
 }
 

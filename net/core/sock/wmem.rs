@@ -73,6 +73,12 @@ impl WmemCharge {
 pub(crate) struct ListCharge(Option<WmemCharge>);
 
 impl ListCharge {
+    /// Somebody is charged.
+    #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A packet leaves the list: its part of the charge becomes its own.
     #[inline]
     pub(crate) fn endow(&mut self, skb: &mut SkBuff) {

@@ -7,7 +7,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::{Cb, IpSummed, SkBuff, Skb, SkbList, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{Cb, Common, Inspect, IpSummed, SkBuff, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
@@ -33,19 +33,29 @@ use zerocopy::FromBytes;
 #[doc(alias = "__udp4_lib_rcv")]
 pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, udp_rcv);
-    let several = list.len() > 1;
-    let first = if several { list.first().map_or(0, |skb| ports(skb)) } else { 0 };
-    let mut alike = true;
-    let station = |_: &mut BhCx<'_>, skb: &mut Skb| {
-        check(skb)?;
-        alike &= !several || ports(skb) == first;
+    let mut seen = Seen { ihl: list.way.ihl(), ports: Common::new() };
+    list.inspect(cx, &mut seen, bad_datagram);
+    match seen.ports.all() {
+        Some([ports]) => udp_rcv_flow(cx, list, ports as u32),
+        None => list.in_runs(cx, ports, udp_rcv_flow),
+    }
+}
+
+/// What [`udp_rcv`] sees of its datagrams.
+struct Seen {
+    /// Bytes of the IP headers in front of them.
+    ihl: usize,
+    /// The ports of those that are good.
+    ports: Common<1>,
+}
+
+impl Inspect for Seen {
+    type Bad = DropReason;
+
+    #[inline(always)]
+    fn look_at(&mut self, skb: &mut Skb) -> Result<(), DropReason> {
+        self.ports.see([u64::from(check(skb, self.ihl)?)]);
         Ok(())
-    };
-    list.sift(cx, station, bad_datagram);
-    if !alike {
-        list.in_runs(cx, ports, udp_rcv_flow);
-    } else if !list.is_empty() {
-        udp_rcv_flow(cx, list);
     }
 }
 
@@ -59,18 +69,15 @@ fn bad_datagram(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
 }
 
 /// Source and destination port, as they stand in the header that [`check`] has seen.
-#[inline(always)]
 fn ports(skb: &SkBuff) -> u32 {
-    skb.transport::<UdpHdr>()
-        .map_or(0, |udph| u32::from(udph.source.get()) << 16 | u32::from(udph.dest.get()))
+    skb.transport::<[u8; 4]>().map_or(0, |ports| u32::from_be_bytes(*ports))
 }
 
 /// Datagrams of one flow: their socket is looked for once.
 #[inline(always)]
-fn udp_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList) {
-    let Some(flow) = list.first().and_then(|skb| flow_of(skb, list.dst.as_deref())) else {
-        return list.each_alone(cx, |cx, skb| bad_datagram(cx, skb, DropReason::HdrTrunc));
-    };
+fn udp_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList, ports: u32) {
+    let iif = list.first().map_or(0, |skb| inet_iif(skb, list.dst.as_deref()));
+    let flow = UdpFlow::new(list.way.addrs(), ports, iif);
     if list.dst.as_ref().is_some_and(|dst| dst.is_broadcast() || dst.is_multicast()) {
         return list.each_alone(cx, |cx, skb| __udp4_lib_mcast_deliver(cx, skb, &flow));
     }
@@ -88,30 +95,27 @@ fn no_socket(cx: &mut BhCx<'_>, mut skb: Skb) {
     kfree_skb(cx, skb, DropReason::NoSocket);
 }
 
+/// Checks length and checksum, cuts what is behind the datagram, and pulls the headers. The ports,
+/// the source's in the upper half.
 #[inline(always)]
-fn flow_of(skb: &SkBuff, dst: Option<&Dst>) -> Option<UdpFlow> {
-    let (iph, udph) = (skb.network::<IpHdr>()?, skb.transport::<UdpHdr>()?);
-    let (iif, ports) = (inet_iif(skb, dst), (udph.source.get(), udph.dest.get()));
-    Some(UdpFlow::new(iph.saddr.get(), iph.daddr.get(), ports, iif))
-}
-
-/// Checks length and checksum, cuts what is behind the datagram, and pulls the headers.
-#[inline(always)]
-fn check(skb: &mut Skb) -> Result<(), DropReason> {
-    let Ok(ihl) = usize::try_from(skb.transport_offset()) else { return Err(DropReason::HdrTrunc) };
-    if !skb.pskb_may_pull(ihl + size_of::<UdpHdr>()) {
+fn check(skb: &mut Skb, ihl: usize) -> Result<u32, DropReason> {
+    const UDP_HLEN: usize = size_of::<UdpHdr>();
+    if !skb.pskb_may_pull(ihl + UDP_HLEN) {
         return Err(DropReason::HdrTrunc);
     }
-    let Some(&udph) = skb.transport::<UdpHdr>() else { return Err(DropReason::HdrTrunc) };
-    let ulen = usize::from(udph.len.get());
-    if ulen < size_of::<UdpHdr>() || ihl + ulen > skb.len() {
+    // The whole header in one look.
+    let udph = skb.data().get(ihl..).and_then(|udp| udp.first_chunk::<UDP_HLEN>());
+    let udph = u64::from_be_bytes(*udph.ok_or(DropReason::HdrTrunc)?);
+    let (ulen, sum) = ((udph >> 16) as u16, udph as u16);
+    let end = ihl + usize::from(ulen);
+    if usize::from(ulen) < UDP_HLEN || end > skb.len() {
         return Err(DropReason::PktTooSmall);
     }
-    skb.pskb_trim(ihl + ulen);
-    if udph.check.get() != 0 && !udp4_csum_ok(skb, ihl) {
+    skb.pskb_trim(end);
+    if sum != 0 && !udp4_csum_ok(skb, ihl) {
         return Err(DropReason::UdpCsum);
     }
-    if skb.skb_pull(ihl + size_of::<UdpHdr>()) { Ok(()) } else { Err(DropReason::HdrTrunc) }
+    if skb.skb_pull(ihl + UDP_HLEN) { Ok((udph >> 32) as u32) } else { Err(DropReason::HdrTrunc) }
 }
 
 /// Where a packet counts as having come in: what this machine sends to an address of a device, at
@@ -279,10 +283,12 @@ pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
     let Ok((udph, _)) = UdpHdr::read_from_prefix(error.transport) else {
         return cx.count(IcmpMib::InErrors);
     };
-    let (source, dest) = (udph.source.get(), udph.dest.get());
+    let dest = udph.dest.get();
     let (saddr, daddr) = (error.iph.saddr.get(), error.iph.daddr.get());
     // The quote went out: its destination is the one a datagram to the socket comes from.
-    let flow = UdpFlow::new(daddr, saddr, (dest, source), error.iif);
+    let addrs = u64::from(daddr) << 32 | u64::from(saddr);
+    let ports = u32::from(dest) << 16 | u32::from(udph.source.get());
+    let flow = UdpFlow::new(addrs, ports, error.iif);
     let Some(sk) = udp4_lib_lookup(cx, &flow) else {
         return cx.count(IcmpMib::InErrors);
     };

@@ -47,24 +47,52 @@ struct Entry {
     reuseport: bool,
 }
 
-/// Whose datagram it is: addresses and ports as the datagram has them.
+/// Whose datagram it is: addresses and ports as the datagram has them, and the device, in two words,
+/// since it is compared with every datagram that comes.
 #[derive(Clone, Copy, Debug, Default, Eq)]
 pub(crate) struct UdpFlow {
-    pub saddr: u32,
-    pub daddr: u32,
-    pub sport: u16,
-    pub dport: u16,
-    pub dif: u16,
+    /// Source address in the upper half, destination in the lower.
+    addrs: u64,
+    /// From the lowest byte: two bytes of destination port, of source port, of device.
+    other: u64,
 }
 
 impl PartialEq for UdpFlow {
-    /// One branch for all fields, each compared where it is, as for routes' flows.
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        let wide = (self.saddr ^ other.saddr) | (self.daddr ^ other.daddr);
-        let narrow =
-            (self.sport ^ other.sport) | (self.dport ^ other.dport) | (self.dif ^ other.dif);
-        wide | u32::from(narrow) == 0
+        (self.addrs ^ other.addrs) | (self.other ^ other.other) == 0
+    }
+}
+
+impl UdpFlow {
+    /// Addresses and ports with the source in the upper half.
+    #[inline(always)]
+    pub(super) fn new(addrs: u64, ports: u32, dif: u16) -> Self {
+        Self { addrs, other: u64::from(dif) << 32 | u64::from(ports) }
+    }
+
+    fn saddr(&self) -> u32 {
+        (self.addrs >> 32) as u32
+    }
+
+    fn daddr(&self) -> u32 {
+        self.addrs as u32
+    }
+
+    fn ports(&self) -> u32 {
+        self.other as u32
+    }
+
+    fn sport(&self) -> u16 {
+        (self.other >> 16) as u16
+    }
+
+    fn dport(&self) -> u16 {
+        self.other as u16
+    }
+
+    fn dif(&self) -> u16 {
+        (self.other >> 32) as u16
     }
 }
 
@@ -100,7 +128,7 @@ struct Kept {
 
 impl SockCache {
     fn slot(flow: &UdpFlow) -> usize {
-        let mixed = flow.saddr ^ u32::from(flow.sport) << 16 ^ u32::from(flow.dport);
+        let mixed = flow.saddr() ^ flow.ports();
         (mixed.wrapping_mul(0x9e37_79b1) >> 26) as usize % CACHED
     }
 
@@ -143,11 +171,11 @@ impl Entry {
     /// linux: net/ipv4/udp.c:compute_score
     fn compute_score(&self, flow: &UdpFlow) -> Option<(bool, u32)> {
         let fits = |own, theirs| own == 0 || own == theirs;
-        let matches = self.num == flow.dport
-            && fits(self.rcv_saddr, flow.daddr)
-            && fits(self.daddr, flow.saddr)
-            && (self.dport == 0 || self.dport == flow.sport)
-            && (self.bound_dev_if == 0 || self.bound_dev_if == flow.dif);
+        let matches = self.num == flow.dport()
+            && fits(self.rcv_saddr, flow.daddr())
+            && fits(self.daddr, flow.saddr())
+            && (self.dport == 0 || self.dport == flow.sport())
+            && (self.bound_dev_if == 0 || self.bound_dev_if == flow.dif());
         matches.then(|| {
             let closer = u32::from(self.daddr != 0)
                 + u32::from(self.dport != 0)
@@ -205,14 +233,13 @@ impl UdpTable {
     ///
     /// linux: net/ipv4/udp.c:__udp4_lib_lookup
     fn lookup(&self, flow: &UdpFlow) -> Option<Arc<Sock>> {
-        let bucket = self.bucket(flow.dport).lock();
+        let bucket = self.bucket(flow.dport()).lock();
         let scored = || bucket.iter().filter_map(|e| Some((e.compute_score(flow)?, e)));
         let best = scored().map(|(score, _)| score).max()?;
         let mut equals = scored().filter(|(score, _)| *score == best).map(|(_, entry)| entry);
         let group = equals.clone().filter(|entry| entry.in_group()).count() as u64;
         if group > 1 {
-            let ports = u32::from(flow.sport) << 16 | u32::from(flow.dport);
-            let hash = self.key.siphash_3u32(flow.saddr, flow.daddr, ports) & 0xffff_ffff;
+            let hash = self.key.siphash_3u32(flow.saddr(), flow.daddr(), flow.ports()) & 0xffff_ffff;
             let index = ((hash * group) >> 32) as usize;
             return equals.filter(|entry| entry.in_group()).nth(index).map(|e| Arc::clone(&e.sk));
         }
@@ -221,7 +248,7 @@ impl UdpTable {
 
     /// Every socket that takes a datagram to many.
     pub(super) fn all_matching(&self, flow: &UdpFlow) -> Vec<Arc<Sock>> {
-        let bucket = self.bucket(flow.dport).lock();
+        let bucket = self.bucket(flow.dport()).lock();
         let fits = bucket.iter().filter(|entry| entry.compute_score(flow).is_some());
         fits.map(|entry| Arc::clone(&entry.sk)).collect()
     }
@@ -347,10 +374,4 @@ pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
     table.bucket(num).lock().retain(|entry| !Arc::ptr_eq(&entry.sk, sk));
     sk.set_inet_num(&mut sk.state(), 0);
     table.changed();
-}
-
-impl UdpFlow {
-    pub(super) fn new(saddr: u32, daddr: u32, ports: (u16, u16), dif: u16) -> Self {
-        Self { saddr, daddr, sport: ports.0, dport: ports.1, dif }
-    }
 }

@@ -527,7 +527,7 @@ fn make_datagram(
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
     if ipv4_is_multicast(plan.daddr) {
-        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop, ..InetSkbParm::default() });
+        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop });
     }
     Ok(skb)
 }

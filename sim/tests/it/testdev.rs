@@ -191,8 +191,8 @@ impl NapiPoll for Poll {
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
             let mut list = cx.skb_list();
             list.push(skb);
-            eth_type_trans(cx, &mut list, &dev);
-            napi_gro_receive(cx, &mut list, &dev);
+            let protocol = eth_type_trans(cx, &mut list, &dev);
+            napi_gro_receive(cx, &mut list, &dev, protocol);
             cx.free_skb_list(list);
             this.count_down();
         }

@@ -96,7 +96,7 @@ fn packets_that_are_not_alike_go_in_runs_and_what_is_left_keeps_its_order() {
         let half = |skb: &super::SkBuff| skb.mark / 3;
         assert!(!list.alike(half) && list.alike(|_| ()));
         let mut seen = Vec::new();
-        list.in_runs(bh, half, |bh, run| {
+        list.in_runs(bh, half, |bh, run, _| {
             seen.push(marks(run));
             run.pass(bh, |_, skb| if skb.mark == 4 { Err(DropReason::NoMem) } else { Ok(()) });
         });

@@ -3,8 +3,8 @@
 //! linux: drivers/net/ethernet/intel/igb/igb.h. Key types: [`IgbAdapter`], [`IgbQVector`], [`IgbTxRing`],
 //! [`IgbPollState`] with [`IgbRxRing`], [`IgbOptions`].
 //! Contexts: see each function. Locks: `class::Ring`: where sender and cleaner of a transmit ring meet (perhaps on two
-//! CPUs), the slot in which the poll's state lies between polls, the hardware counters, the interrupt lines. None is
-//! held over a call upward, the end of a packet, or a doorbell.
+//! CPUs), the hardware counters, the interrupt lines. None is held over a call upward, the end of a packet, or a
+//! doorbell.
 //! Invariants: the receive ring and what is to be cleaned belong to whoever took them out of their slot, and SCHED makes
 //! that one; the sender's half of a transmit ring lies in its CPU's batch from the first packet to the doorbell, so that
 //! a packet takes no lock; buffers are mapped when the device goes up and stay; whatever descriptors and registers say,
@@ -13,6 +13,7 @@
 
 use super::e1000_regs::*;
 use crate::pci::{DmaRing, PciDev};
+use crossbeam_utils::atomic::AtomicCell;
 use stack::kernel::irq::IrqLine;
 use stack::kernel::locking::{SpinLock, lockdep::class};
 use stack::net::core::dev::{NapiStruct, NetDevice};
@@ -255,7 +256,7 @@ pub(super) struct IgbQVector {
     /// Where the cleaner is; only he writes it.
     pub(super) tx_clean: AtomicU32,
     /// `None` while the device is down, and while it is polled.
-    pub(super) poll: SpinLock<Option<Box<IgbPollState>>, class::Ring>,
+    pub(super) poll: AtomicCell<Option<Box<IgbPollState>>>,
     pub(super) stats: QueueStats,
 }
 
@@ -277,7 +278,7 @@ impl IgbQVector {
             tx_room: AtomicU32::new(0),
             tx_unbilled: AtomicU32::new(0),
             tx_clean: AtomicU32::new(0),
-            poll: SpinLock::new(None),
+            poll: AtomicCell::new(None),
             stats: QueueStats::default(),
         }
     }
@@ -303,7 +304,7 @@ impl IgbQVector {
 
     /// Takes the poll's state out of its slot for as long as the result lives.
     pub(super) fn take_poll(&self) -> TakenPoll<'_> {
-        TakenPoll { q: self, state: self.poll.lock().take() }
+        TakenPoll { q: self, state: self.poll.take() }
     }
 }
 
@@ -324,12 +325,17 @@ impl Drop for TakenPoll<'_> {
     #[inline]
     fn drop(&mut self) {
         let Some(state) = self.state.take() else { return };
-        let mut slot = self.q.poll.lock();
         // Only one at a time has what was in it.
-        if slot.is_none() {
-            *slot = Some(state);
+        if let Some(other) = self.q.poll.swap(Some(state)) {
+            forget(other);
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn forget(state: Box<IgbPollState>) {
+    drop(state);
 }
 
 /// What a poll works with.

@@ -452,22 +452,29 @@ fn choose_itr(q: &IgbQVector, state: &mut IgbPollState, old: u32) -> Option<u32>
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_update_itr
 #[inline]
 fn igb_update_itr(of: &mut IgbRingContainer) -> bool {
-    if of.total_packets == 0 {
+    let (packets, bytes) = (of.total_packets, of.total_bytes);
+    if packets == 0 {
+        return false;
+    }
+    (of.total_packets, of.total_bytes) = (0, 0);
+    // The usual answer, without a look at how they compare.
+    if of.itr == Latency::Lowest && bytes <= LOWEST_BYTES {
         return false;
     }
     let before = of.itr;
-    of.itr = latency(before, of.total_packets, of.total_bytes);
-    (of.total_packets, of.total_bytes) = (0, 0);
+    of.itr = latency(before, packets, bytes);
     of.itr != before
 }
 
-#[inline]
+/// So few bytes ask for an answer at once.
+const LOWEST_BYTES: u32 = 512;
+
 fn latency(class: Latency, packets: u32, bytes: u32) -> Latency {
     use Latency::{Bulk, Low, Lowest};
     // Frames longer than `size` on average.
     let longer = |size: u32| u64::from(bytes) >= u64::from(size + 1) * u64::from(packets);
     match class {
-        Lowest if bytes <= 512 => Lowest,
+        Lowest if bytes <= LOWEST_BYTES => Lowest,
         Lowest if longer(8000) => Bulk,
         Lowest if packets < 5 => Low,
         Low if bytes > 10_000 && (packets < 10 || longer(1200)) => Bulk,

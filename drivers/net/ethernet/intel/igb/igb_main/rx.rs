@@ -12,7 +12,7 @@ use super::super::igb::*;
 use stack::kernel::context::{BhCx, TaskCx, Walker};
 use stack::kernel::trace::{WalkId, drop_reason::DropReason};
 use stack::net::core::dev::{NetDevice, NetdevFeatures, napi_gro_receive};
-use stack::net::core::skbuff::{IpSummed, Skb, kfree_skb, netdev_alloc_skb};
+use stack::net::core::skbuff::{IpSummed, Skb, kfree_skb, netdev_alloc_frame, netdev_alloc_skb};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use std::sync::Arc;
@@ -57,28 +57,26 @@ pub(super) fn igb_clean_rx_irq(
     walk!(cx, igb_clean_rx_irq => u64::from(q.index));
     let IgbPollState { rx, rx_itr, .. } = state;
     let mut list = cx.skb_list();
-    let (mut packets, mut bytes) = (0, 0);
-    let mut rounds = rx.desc.count() / IGB_RX_BUFFER_WRITE;
-    let all_seen = loop {
-        if rx.unused >= IGB_RX_BUFFER_WRITE {
-            rounds -= 1;
-            if rounds == 0 {
-                break true;
+    let (mut bytes, mut left) = (0, rx.desc.count());
+    while let Some(desc) = next_done(rx)
+        && left != 0
+    {
+        left -= 1;
+        if let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) {
+            bytes += skb.len() as u32;
+            igb_process_skb_fields(q, dev.features(), desc, &mut skb);
+            list.push(skb);
+            if list.len() >= budget as usize {
+                break;
             }
+        }
+        if rx.unused >= IGB_RX_BUFFER_WRITE {
             igb_alloc_rx_buffers(cx, q, rx);
         }
-        if packets == budget {
-            break false;
-        }
-        let Some(desc) = next_done(rx) else { break false };
-        let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) else { continue };
-        packets += 1;
-        bytes += skb.len() as u32;
-        igb_process_skb_fields(q, dev.features(), desc, &mut skb);
-        list.push(skb);
-    };
-    eth_type_trans(cx, &mut list, dev);
-    napi_gro_receive(cx, &mut list, dev);
+    }
+    let packets = list.len() as u32;
+    let protocol = eth_type_trans(cx, &mut list, dev);
+    napi_gro_receive(cx, &mut list, dev, protocol);
     cx.free_skb_list(list);
     if rx.unused != 0 {
         igb_alloc_rx_buffers(cx, q, rx);
@@ -88,12 +86,10 @@ pub(super) fn igb_clean_rx_irq(
     rx_itr.total_packets += packets;
     rx_itr.total_bytes += bytes;
     // A ring full of rubbish is polled again rather than looked at without end.
-    if all_seen { budget } else { packets }
+    if left == 0 { budget } else { packets }
 }
 
 /// The next descriptor, if the device has written it back. One acquiring read of status and length.
-///
-/// It is the device's or was since it was filled last: fewer than [`IGB_RX_BUFFER_WRITE`] are unused when this is asked.
 #[inline]
 fn next_done(rx: &IgbRxRing) -> Option<RxDesc> {
     let (hash, word) = rx.desc.read_pair_acquire(rx.next_to_clean);
@@ -114,17 +110,24 @@ fn igb_fetch_rx_buffer(
     let index = rx.next_to_clean;
     rx.next_to_clean = rx.desc.after(index);
     rx.unused += 1;
+    // As it goes back: with its own buffer, whose bytes are there until the device is told, and not done.
+    rx.desc.write_pair(index, rx.data.bus_addr(index), 0);
     let good =
         desc.status() & (E1000_RXD_STAT_EOP | E1000_RXDEXT_STATERR_RXE) == E1000_RXD_STAT_EOP;
     if !good || desc.len() > IGB_BUFSZ || rx.begun {
         return fetch_part(cx, (q, dev), (rx, index), desc);
     }
     // The usual case: the whole frame, in one buffer.
-    let Some(mut skb) = new_frame(cx, (q, dev), (rx, index), desc.len()) else {
+    let mut copied = false;
+    let copy = |to: &mut [u8]| copied = rx.data.read_bytes(index, to).is_ok();
+    let Some(mut skb) = netdev_alloc_frame(cx, desc.len(), copy) else {
         q.stats.rx_drops.add(1);
         return None;
     };
-    if !take_bytes((rx, index), desc.len(), &mut skb) {
+    if cx.machine().tracer.on() {
+        watch(cx, (q, dev), (rx, index), &mut skb);
+    }
+    if !copied {
         q.stats.rx_length_errors.add(1);
         kfree_skb(cx, skb, DropReason::NotSpecified);
         return None;
@@ -180,7 +183,6 @@ fn add_part(
 }
 
 /// Copies `len` bytes of a descriptor's buffer behind what the packet has; false when there is no room.
-#[inline(always)]
 fn take_bytes((rx, index): (&IgbRxRing, usize), len: usize, skb: &mut Skb) -> bool {
     skb.skb_put(len).is_some_and(|to| rx.data.read_bytes(index, to).is_ok())
 }
@@ -194,8 +196,7 @@ fn igb_abandon(cx: &mut BhCx<'_>, rx: &mut IgbRxRing, last: bool) -> Option<Skb>
     None
 }
 
-/// A packet for a frame of up to `room` bytes, with the id that the walk knows it by.
-#[inline(always)]
+/// A packet for a frame in parts, of up to `room` bytes.
 fn new_frame(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
@@ -204,10 +205,22 @@ fn new_frame(
 ) -> Option<Skb> {
     let mut skb = netdev_alloc_skb(cx, dev.ifindex, room)?;
     if cx.machine().tracer.on() {
-        skb.walk_id = WalkId(q.hw.pdev.trace_rx(rx.data.bus_addr(index)));
-        cx.link_span(&skb);
+        watch(cx, (q, dev), (rx, index), &mut skb);
     }
     Some(skb)
+}
+
+/// Gives a packet the id that the walk knows its frame by.
+#[cold]
+fn watch(
+    cx: &BhCx<'_>,
+    (q, dev): (&IgbQVector, &NetDevice),
+    (rx, index): (&IgbRxRing, usize),
+    skb: &mut Skb,
+) {
+    skb.dev = Some(dev.ifindex);
+    skb.walk_id = WalkId(q.hw.pdev.trace_rx(rx.data.bus_addr(index)));
+    cx.link_span(skb);
 }
 
 /// What the device says of the frame: hash, checksum; and its queue.
@@ -251,28 +264,15 @@ fn igb_rx_checksum(q: &IgbQVector, desc: RxDesc, skb: &mut Skb) {
     }
 }
 
-/// Gives the device every descriptor that is free, with its own buffer, and tells it once.
+/// Gives the device every descriptor that is free and tells it once.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_alloc_rx_buffers
 #[inline]
 pub(super) fn igb_alloc_rx_buffers(cx: &impl Walker, q: &IgbQVector, rx: &mut IgbRxRing) {
     walk!(cx, igb_alloc_rx_buffers => rx.unused as u64);
-    let from = rx.next_to_use;
-    if rx.unused == 1 {
-        // What an interrupt for one frame leaves.
-        rx.desc.write_pair(from, rx.data.bus_addr(from), 0);
-        rx.next_to_use = rx.desc.after(from);
-    } else {
-        fill(rx);
-    }
+    rx.next_to_use = rx.desc.ahead(rx.next_to_use, rx.unused);
     rx.unused = 0;
     q.hw.wr32(q.rdt, rx.next_to_use as u32);
-}
-
-#[inline(never)]
-fn fill(rx: &mut IgbRxRing) {
-    rx.next_to_use =
-        rx.desc.write_pairs(rx.next_to_use, rx.unused, |slot| (rx.data.bus_addr(slot), 0));
 }
 
 /// Ends what a stopped ring still holds.

@@ -92,7 +92,7 @@ pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
             tx_itr: IgbRingContainer::default(),
             itr_wanted: 0,
         };
-        *vector.q.poll.lock() = Some(Box::new(state));
+        vector.q.poll.store(Some(Box::new(state)));
     }
     Ok(())
 }
@@ -103,7 +103,7 @@ pub(super) fn igb_setup_all_rx_resources(cx: &TaskCx, adapter: &IgbAdapter) -> R
 pub(super) fn igb_free_all_resources(adapter: &IgbAdapter) {
     for vector in adapter.q_vectors.get().into_iter().flatten() {
         let tx = vector.q.tx.lock().take();
-        let poll = vector.q.poll.lock().take();
+        let poll = vector.q.poll.take();
         drop((tx, poll));
     }
 }
@@ -228,9 +228,11 @@ fn igb_configure_rx_ring(cx: &impl Walker, q: &IgbQVector, adapter: &IgbAdapter)
     let drop_en = if adapter.vectors().len() > 1 { E1000_SRRCTL_DROP_EN } else { 0 };
     let kib = (IGB_BUFSZ / 1024) as u32;
     hw.wr32(E1000_SRRCTL(n), E1000_SRRCTL_DESCTYPE_ADV_ONEBUF | kib | drop_en);
+    let rx = &mut state.rx;
+    rx.desc.write_pairs(0, rx.desc.count(), |slot| (rx.data.bus_addr(slot), 0));
     let dctl = RX_THRESHOLDS | write_back_threshold(hw, 4) | E1000_RXDCTL_QUEUE_ENABLE;
     hw.wr32(E1000_RXDCTL(n), dctl);
-    igb_alloc_rx_buffers(cx, q, &mut state.rx);
+    igb_alloc_rx_buffers(cx, q, rx);
 }
 
 /// Programs the filters: everything, all groups, or the groups there are.

@@ -28,6 +28,8 @@ pub struct Dst {
     pub generation: u64,
     /// `RTN_*`.
     pub rt_type: u8,
+    /// That is, to all on a link or to a group.
+    pub to_many: bool,
     /// The next hop; zero: the destination itself is on the link.
     pub gateway: u32,
     /// The source address chosen (output), or the address to answer from (input).

@@ -168,7 +168,7 @@ fn arp_packet(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
     };
     let solicited = arp.ar_op.get() == ARPOP_REPLY && skb.pkt_type == PktType::Host;
     let mut alone = cx.skb_list_of(skb);
-    match arp_process(cx, &alone, dev, (&arp, solicited)) {
+    match arp_process(cx, &mut alone, dev, (&arp, solicited)) {
         Ok(()) => alone.consume(cx),
         Err(reason) => {
             alone.pass(cx, |_, _| Err(reason));
@@ -180,7 +180,7 @@ fn arp_packet(cx: &mut BhCx<'_>, mut skb: Skb, dev: &Arc<NetDevice>) {
 /// linux: net/ipv4/arp.c:arp_process
 fn arp_process(
     cx: &mut BhCx<'_>,
-    packet: &SkbList,
+    packet: &mut SkbList,
     dev: &Arc<NetDevice>,
     (arp, solicited): (&ArpIpv4, bool),
 ) -> Result<(), DropReason> {
@@ -231,19 +231,13 @@ fn arp_process(
 /// The request is for an address of this machine.
 fn wanted_here(
     cx: &mut BhCx<'_>,
-    packet: &SkbList,
+    packet: &mut SkbList,
     (daddr, saddr): (u32, u32),
     dev: DevId,
 ) -> bool {
     let flow = Flow4 { daddr, saddr, oif: dev.0, dir: FlowDir::Input, ..Flow4::default() };
-    match ip_route_input_noref(cx, packet, RouteKey::from(&flow)) {
-        Ok(dst) => {
-            let local = dst.is_local() && dst.error.is_none();
-            cx.cpu.routes.give_back(dst);
-            local
-        }
-        Err(_) => false,
-    }
+    ip_route_input_noref(cx, packet, RouteKey::from(&flow)).is_ok()
+        && packet.dst.as_ref().is_some_and(|dst| dst.is_local() && dst.error.is_none())
 }
 
 /// Updates what is known of the sender; makes a new entry only where `arp_accept` says so.

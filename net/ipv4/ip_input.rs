@@ -46,15 +46,22 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
         });
     }
     match seen.ways.all() {
-        Some(key) if !seen.routed || list.common(|skb| [dst_of(skb)]).is_some() => {
+        Some(key) if !seen.routed => {
             list.way = IpWay::from(key);
             ip_rcv_alike(cx, list, dev.ifindex);
         }
-        _ => list.in_runs(cx, key_and_dst, |cx, run, (key, _)| {
-            run.way = IpWay::from(key);
-            ip_rcv_alike(cx, run, dev.ifindex);
-        }),
+        _ => ip_rcv_runs(cx, list, dev.ifindex),
     }
+}
+
+/// For datagrams that are not alike, or bring routes along.
+#[inline(never)]
+fn ip_rcv_runs(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
+    list.in_runs(cx, key_and_dst, |cx, run, (key, _)| {
+        run.share_dst(cx);
+        run.way = IpWay::from(key);
+        ip_rcv_alike(cx, run, dev);
+    });
 }
 
 /// What [`ip_rcv`] sees of its packets.
@@ -272,19 +279,15 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
     walk!(cx, list, ip_rcv_finish);
     // What comes back over loopback has its way already.
-    list.share_dst(cx);
     if list.dst.is_none() {
-        match ip_route_input_noref(cx, list, RouteKey::input(list.way, dev)) {
-            Ok(dst) => list.dst = Some(dst),
-            Err(NoRoute(reason)) => {
-                list.pass(cx, |_, _| Err(reason));
-                return;
-            }
+        let key = RouteKey::input(list.way, dev);
+        if let Err(NoRoute(reason)) = ip_route_input_noref(cx, list, key) {
+            list.pass(cx, |_, _| Err(reason));
+            return;
         }
     }
-    if let Some(dst) = list.dst.as_ref().filter(|dst| dst.is_broadcast() || dst.is_multicast()) {
-        let broadcast = dst.is_broadcast();
-        let mib = if broadcast { IpMib::InBcastPkts } else { IpMib::InMcastPkts };
+    if let Some(dst) = list.dst.as_ref().filter(|dst| dst.to_many) {
+        let mib = if dst.is_broadcast() { IpMib::InBcastPkts } else { IpMib::InMcastPkts };
         cx.cpu.mib.add(mib.into(), list.len() as u64);
     }
     dst_input(cx, list);

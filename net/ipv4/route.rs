@@ -196,21 +196,24 @@ impl RouteKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoute(pub DropReason);
 
-/// The decision for received packets: from the cache, or made.
+/// Gives received packets their route, the list's from then on: from the cache, or made.
 ///
 /// # Errors
-/// The reason to drop it: a source or destination that can't be.
+/// The reason to drop them: a source or destination that can't be.
 ///
 /// linux: net/ipv4/route.c:ip_route_input_noref
 #[inline(always)]
 pub fn ip_route_input_noref(
     cx: &mut BhCx<'_>,
-    list: &SkbList,
+    list: &mut SkbList,
     key: RouteKey,
-) -> Result<Arc<Dst>, NoRoute> {
+) -> Result<(), NoRoute> {
     walk!(cx, list, ip_route_input_noref);
     match cx.cpu.routes.take(key, cx.t.generation) {
-        Some(dst) => Ok(dst),
+        Some(dst) => {
+            list.dst = Some(dst);
+            Ok(())
+        }
         None => ip_route_input_miss(cx, list, key),
     }
 }
@@ -218,13 +221,14 @@ pub fn ip_route_input_noref(
 #[inline(never)]
 fn ip_route_input_miss(
     cx: &mut BhCx<'_>,
-    list: &SkbList,
+    list: &mut SkbList,
     key: RouteKey,
-) -> Result<Arc<Dst>, NoRoute> {
+) -> Result<(), NoRoute> {
     let t = cx.t;
     let flow = key.input_flow();
     let dev = t.net.dev(DevId(flow.oif)).ok_or(NoRoute(DropReason::DevReady))?;
-    ip_route_input_slow(cx, list, &flow, dev).map(Arc::new)
+    list.dst = Some(Arc::new(ip_route_input_slow(cx, list, &flow, dev)?));
+    Ok(())
 }
 
 /// Makes the decision for a received packet.
@@ -322,6 +326,7 @@ fn decision(cx: &BhCx<'_>, key: &Flow4, dev: DevId, rt_type: u8) -> Dst {
         dev,
         generation: cx.t.generation,
         rt_type,
+        to_many: matches!(rt_type, RTN_BROADCAST | RTN_MULTICAST),
         gateway: 0,
         saddr: key.saddr,
         mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32).min(IP_MAX_MTU),
@@ -589,7 +594,7 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
     };
     let base = decision(cx, flow, dev.ifindex, rt_type);
     let mtu = if way.info.mtu != 0 { way.info.mtu.min(base.mtu) } else { base.mtu };
-    let to_many = matches!(rt_type, RTN_BROADCAST | RTN_MULTICAST);
+    let to_many = base.to_many;
     Ok(Dst {
         output: if to_many { ip_mc_output } else { ip_output },
         input: if rt_type == RTN_LOCAL || to_many { ip_local_deliver } else { dst_discard },

@@ -161,6 +161,27 @@ impl SkBuff {
         len <= self.headlen() || self.pull_tail(len)
     }
 
+    /// What lies `at` bytes behind the data's start, pulled from the fragments if need be; `None` when
+    /// the packet is shorter, or the head has no room for it.
+    ///
+    /// linux: include/linux/skbuff.h:skb_header_pointer
+    #[inline(always)]
+    pub(crate) fn header_at<const N: usize>(&mut self, at: usize) -> Option<[u8; N]> {
+        match self.data().get(at..at.checked_add(N)?) {
+            Some(header) => header.try_into().ok(),
+            None => self.pull_header(at),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pull_header<const N: usize>(&mut self, at: usize) -> Option<[u8; N]> {
+        if !self.pskb_may_pull(at + N) {
+            return None;
+        }
+        self.data().get(at..at + N)?.try_into().ok()
+    }
+
     /// linux: net/core/skbuff.c:__pskb_pull_tail
     #[cold]
     fn pull_tail(&mut self, len: usize) -> bool {

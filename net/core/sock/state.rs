@@ -163,15 +163,15 @@ impl SockState {
         if let Some(dst) = list.dst.take() {
             cx.cpu.routes.give_back(dst);
         }
-        let (mut fit, room) = (0, self.opts.rcvbuf as usize);
-        for skb in list.iter_mut() {
-            if self.rmem_alloc > room {
-                break;
-            }
-            self.rmem_alloc += skb.truesize as usize;
+        let (mut fit, mut charged, room) = (0, self.rmem_alloc, self.opts.rcvbuf as usize);
+        while charged <= room
+            && let Some(skb) = list.packets.get_mut(fit)
+        {
+            charged += skb.truesize as usize;
             skb.dev = None;
             fit += 1;
         }
+        self.rmem_alloc = charged;
         if fit != 0 {
             list.move_to(fit, self.receive_queue.tail());
             self.sk_data_ready(cx);

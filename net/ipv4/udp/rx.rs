@@ -78,21 +78,30 @@ fn ports(skb: &SkBuff) -> u32 {
 fn udp_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList, ports: u32) {
     let iif = list.first().map_or(0, |skb| inet_iif(skb, list.dst.as_deref()));
     let flow = UdpFlow::new(list.way.addrs(), ports, iif);
-    if list.dst.as_ref().is_some_and(|dst| dst.is_broadcast() || dst.is_multicast()) {
-        return list.each_alone(cx, |cx, skb| __udp4_lib_mcast_deliver(cx, skb, &flow));
+    if list.dst.as_ref().is_some_and(|dst| dst.to_many) {
+        return deliver_to_many(cx, list, flow);
     }
-    match __udp4_lib_lookup_skb(cx, list, &flow) {
+    match __udp4_lib_lookup_skb(cx, list, flow) {
         Some(sk) => udp_queue_rcv_skb(cx, &sk, list),
-        None => list.each_alone(cx, no_socket),
+        None => no_socket(cx, list),
     }
 }
 
 #[cold]
-fn no_socket(cx: &mut BhCx<'_>, mut skb: Skb) {
-    cx.count(UdpMib::NoPorts);
-    // The error quotes the datagram from its IP header on, which still lies in front.
-    icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PORT_UNREACH), 0);
-    kfree_skb(cx, skb, DropReason::NoSocket);
+#[inline(never)]
+fn deliver_to_many(cx: &mut BhCx<'_>, list: &mut SkbList, flow: UdpFlow) {
+    list.each_alone(cx, |cx, skb| __udp4_lib_mcast_deliver(cx, skb, &flow));
+}
+
+#[cold]
+#[inline(never)]
+fn no_socket(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    list.each_alone(cx, |cx, mut skb| {
+        cx.count(UdpMib::NoPorts);
+        // The error quotes the datagram from its IP header on, which still lies in front.
+        icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_PORT_UNREACH), 0);
+        kfree_skb(cx, skb, DropReason::NoSocket);
+    });
 }
 
 /// Checks length and checksum, cuts what is behind the datagram, and pulls the headers. The ports,
@@ -100,12 +109,8 @@ fn no_socket(cx: &mut BhCx<'_>, mut skb: Skb) {
 #[inline(always)]
 fn check(skb: &mut Skb, ihl: usize) -> Result<u32, DropReason> {
     const UDP_HLEN: usize = size_of::<UdpHdr>();
-    if !skb.pskb_may_pull(ihl + UDP_HLEN) {
-        return Err(DropReason::HdrTrunc);
-    }
     // The whole header in one look.
-    let udph = skb.data().get(ihl..).and_then(|udp| udp.first_chunk::<UDP_HLEN>());
-    let udph = u64::from_be_bytes(*udph.ok_or(DropReason::HdrTrunc)?);
+    let udph = u64::from_be_bytes(skb.header_at(ihl).ok_or(DropReason::HdrTrunc)?);
     let (ulen, sum) = ((udph >> 16) as u16, udph as u16);
     let end = ihl + usize::from(ulen);
     if usize::from(ulen) < UDP_HLEN || end > skb.len() {
@@ -289,7 +294,7 @@ pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
     let addrs = u64::from(daddr) << 32 | u64::from(saddr);
     let ports = u32::from(dest) << 16 | u32::from(udph.source.get());
     let flow = UdpFlow::new(addrs, ports, error.iif);
-    let Some(sk) = udp4_lib_lookup(cx, &flow) else {
+    let Some(sk) = udp4_lib_lookup(cx, flow) else {
         return cx.count(IcmpMib::InErrors);
     };
     report(cx, &sk, error, SockaddrIn::new(daddr, dest));

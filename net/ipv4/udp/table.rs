@@ -127,24 +127,24 @@ struct Kept {
 }
 
 impl SockCache {
-    fn slot(flow: &UdpFlow) -> usize {
+    fn slot(flow: UdpFlow) -> usize {
         let mixed = flow.saddr() ^ flow.ports();
         (mixed.wrapping_mul(0x9e37_79b1) >> 26) as usize % CACHED
     }
 
     #[inline(always)]
-    fn get(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
+    fn get(&mut self, flow: UdpFlow, generation: u64) -> Option<Arc<Sock>> {
         match &self.last {
-            Some(sk) if self.flow == *flow && self.generation == generation => Some(Arc::clone(sk)),
+            Some(sk) if self.flow == flow && self.generation == generation => Some(Arc::clone(sk)),
             _ => self.get_slot(flow, generation),
         }
     }
 
     #[inline(never)]
-    fn get_slot(&mut self, flow: &UdpFlow, generation: u64) -> Option<Arc<Sock>> {
+    fn get_slot(&mut self, flow: UdpFlow, generation: u64) -> Option<Arc<Sock>> {
         let slot = &mut self.slots[Self::slot(flow)];
         match slot {
-            Some(kept) if kept.generation == generation && kept.flow == *flow => {
+            Some(kept) if kept.generation == generation && kept.flow == flow => {
                 let sk = slot.take().map(|kept| kept.sk)?;
                 self.keep(flow, generation, &sk);
                 Some(sk)
@@ -155,12 +155,12 @@ impl SockCache {
 
     /// This is the last flow now; the one before goes to its slot.
     #[inline(never)]
-    fn keep(&mut self, flow: &UdpFlow, generation: u64, sk: &Arc<Sock>) {
+    fn keep(&mut self, flow: UdpFlow, generation: u64, sk: &Arc<Sock>) {
         if let Some(sk) = self.last.replace(Arc::clone(sk)) {
             let before = Kept { sk, flow: self.flow, generation: self.generation };
-            self.slots[Self::slot(&self.flow)] = Some(before);
+            self.slots[Self::slot(self.flow)] = Some(before);
         }
-        (self.flow, self.generation) = (*flow, generation);
+        (self.flow, self.generation) = (flow, generation);
     }
 }
 
@@ -290,7 +290,7 @@ impl Entry {
 pub(crate) fn __udp4_lib_lookup_skb(
     cx: &mut BhCx<'_>,
     list: &SkbList,
-    flow: &UdpFlow,
+    flow: UdpFlow,
 ) -> Option<Arc<Sock>> {
     walk!(cx, list, __udp4_lib_lookup_skb);
     udp4_lib_lookup(cx, flow)
@@ -298,13 +298,13 @@ pub(crate) fn __udp4_lib_lookup_skb(
 
 /// The same, for an ICMP error's quote.
 #[inline(always)]
-pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: &UdpFlow) -> Option<Arc<Sock>> {
+pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: UdpFlow) -> Option<Arc<Sock>> {
     let table = &cx.m.init_net.udp_table;
     let generation = table.generation.load(Ordering::Acquire);
     if let Some(sk) = cx.cpu.socks.get(flow, generation) {
         return Some(sk);
     }
-    let sk = table.lookup(flow)?;
+    let sk = table.lookup(&flow)?;
     cx.cpu.socks.keep(flow, generation, &sk);
     Some(sk)
 }

@@ -51,7 +51,6 @@ fn type_trans(skb: &mut Skb, dev: &NetDevice) -> u16 {
     };
     skb.protocol = protocol;
     skb.reset_network_header();
-    skb.reset_transport_header();
     protocol
 }
 

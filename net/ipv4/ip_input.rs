@@ -11,7 +11,7 @@ use crate::net::core::dst::dst_input;
 use crate::net::core::skbuff::{Cb, Common, Inspect, PktType, SkBuff, Skb, SkbList, kfree_skb};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
-use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
+use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook, nf_pass};
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
@@ -34,22 +34,14 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
     walk!(cx, list, ip_rcv);
     let mut seen = Seen { ways: Common::new(), octets: 0, routed: false };
     list.inspect(cx, &mut seen, bad_packet);
-    let mib = &mut cx.cpu.mib;
+    let mib = &mut *cx.cpu.mib;
     mib.add(IpMib::InReceives.into(), list.len() as u64);
     mib.add(IpMib::InOctets.into(), seen.octets);
     if cx.t.net.nf.see_input() {
-        return list.each_alone(cx, |cx, skb| {
-            let mut alone = cx.skb_list_of(skb);
-            alone.look_again();
-            ip_rcv_alike(cx, &mut alone, dev.ifindex);
-            cx.free_skb_list(alone);
-        });
+        return ip_rcv_hooked(cx, list, dev.ifindex);
     }
     match seen.ways.all() {
-        Some(key) if !seen.routed => {
-            list.way = IpWay::from(key);
-            ip_rcv_alike(cx, list, dev.ifindex);
-        }
+        Some(key) if !seen.routed => ip_rcv_alike(cx, list, IpWay::new(key, dev.ifindex)),
         _ => ip_rcv_runs(cx, list, dev.ifindex),
     }
 }
@@ -59,8 +51,23 @@ pub fn ip_rcv(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
 fn ip_rcv_runs(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
     list.in_runs(cx, key_and_dst, |cx, run, (key, _)| {
         run.share_dst(cx);
-        run.way = IpWay::from(key);
-        ip_rcv_alike(cx, run, dev);
+        ip_rcv_alike(cx, run, IpWay::new(key, dev));
+    });
+}
+
+/// Hooks see each datagram alone: what one of them does to it may be its own.
+#[cold]
+#[inline(never)]
+fn ip_rcv_hooked(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
+    list.each_alone(cx, |cx, skb| {
+        let mut alone = cx.skb_list_of(skb);
+        alone.look_again();
+        let devs = |_: &SkbList| (Some(dev), None);
+        let _dropped = NF_HOOK_LIST(cx, NfInetHook::PreRouting, &mut alone, devs);
+        if !alone.is_empty() {
+            ip_rcv_finish(cx, &mut alone);
+        }
+        cx.free_skb_list(alone);
     });
 }
 
@@ -107,8 +114,8 @@ fn bad_packet(cx: &mut BhCx<'_>, skb: Skb, (mib, reason): BadPacket) {
 pub(crate) struct IpWay {
     /// Source and destination, as they stand there.
     addrs: u64,
-    /// From the lowest byte: version and header length, TOS, protocol; in the highest two what makes
-    /// it a fragment.
+    /// From the lowest byte: version and header length, TOS, protocol; two bytes of the device they came
+    /// in at; in the highest two what makes a fragment.
     other: u64,
 }
 
@@ -137,9 +144,22 @@ impl IpWay {
         skb.data().first_chunk().map_or(Self::default(), Self::of)
     }
 
+    /// What a header says.
     #[inline(always)]
     fn key(self) -> [u64; 2] {
         [self.addrs, self.other]
+    }
+
+    /// What headers say that came in at `dev`.
+    #[inline(always)]
+    fn new([addrs, other]: [u64; 2], dev: DevId) -> Self {
+        Self { addrs, other: other | u64::from(dev.0) << 24 }
+    }
+
+    /// The device they came in at.
+    #[inline(always)]
+    pub(crate) fn iif(self) -> u16 {
+        (self.other >> 24) as u16
     }
 
     /// Source and destination address, the source in the upper half.
@@ -170,12 +190,6 @@ impl IpWay {
     }
 }
 
-impl From<[u64; 2]> for IpWay {
-    #[inline(always)]
-    fn from([addrs, other]: [u64; 2]) -> Self {
-        Self { addrs, other }
-    }
-}
 
 /// The route that a packet brings along: over loopback it has the one it was sent by.
 fn dst_of(skb: &SkBuff) -> u64 {
@@ -190,17 +204,17 @@ impl SkbList {
     /// What the headers say now: somebody had the packets who may change them.
     #[cold]
     pub(crate) fn look_again(&mut self) {
-        self.way = self.first().map_or(IpWay::default(), |skb| IpWay::of_skb(skb));
+        let now = |skb: &Skb| IpWay::new(IpWay::of_skb(skb).key(), skb.dev.unwrap_or(DevId(0)));
+        self.way = self.first().map_or(IpWay::default(), now);
     }
 }
 
-/// Takes datagrams that are alike through `PRE_ROUTING`.
+/// Takes datagrams that are alike through `PRE_ROUTING`, where nobody hooks in.
 #[inline(always)]
-fn ip_rcv_alike(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
-    let _dropped_by_hooks = NF_HOOK_LIST(cx, NfInetHook::PreRouting, list, |_| (Some(dev), None));
-    if !list.is_empty() {
-        ip_rcv_finish(cx, list, dev);
-    }
+fn ip_rcv_alike(cx: &mut BhCx<'_>, list: &mut SkbList, way: IpWay) {
+    list.way = way;
+    nf_pass(cx, NfInetHook::PreRouting, list);
+    ip_rcv_finish(cx, list);
 }
 
 /// What a datagram that goes no further counts as, if it is to this machine, and why it is dropped.
@@ -276,11 +290,11 @@ fn options_well_formed(mut options: &[u8]) -> bool {
 ///
 /// linux: net/ipv4/ip_input.c:ip_rcv_finish
 #[inline(always)]
-fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
+fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_rcv_finish);
     // What comes back over loopback has its way already.
     if list.dst.is_none() {
-        let key = RouteKey::input(list.way, dev);
+        let key = RouteKey::input(list.way);
         if let Err(NoRoute(reason)) = ip_route_input_noref(cx, list, key) {
             list.pass(cx, |_, _| Err(reason));
             return;
@@ -301,8 +315,18 @@ pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, list: &mut SkbList) {
     if list.way.is_fragment() {
         return ip_defrag(cx, list);
     }
+    if cx.t.net.nf.see(NfInetHook::LocalIn) {
+        return ip_local_deliver_hooked(cx, list);
+    }
+    nf_pass(cx, NfInetHook::LocalIn, list);
+    ip_local_deliver_finish(cx, list);
+}
+
+#[cold]
+#[inline(never)]
+fn ip_local_deliver_hooked(cx: &mut BhCx<'_>, list: &mut SkbList) {
     let devs = |list: &SkbList| (list.first().and_then(|skb| skb.dev), None);
-    let _dropped_by_hooks = NF_HOOK_LIST(cx, NfInetHook::LocalIn, list, devs);
+    let _dropped = NF_HOOK_LIST(cx, NfInetHook::LocalIn, list, devs);
     if !list.is_empty() {
         ip_local_deliver_finish(cx, list);
     }

@@ -172,11 +172,11 @@ impl From<&Flow4> for RouteKey {
 }
 
 impl RouteKey {
-    /// The key of datagrams that came in at `dev`.
+    /// The key of datagrams that came in.
     #[inline(always)]
-    pub(crate) fn input(way: IpWay, dev: DevId) -> Self {
-        let tos = u64::from(way.tos() & 0x1c) << 8;
-        Self { addrs: way.addrs(), other: u64::from(dev.0) << 16 | tos | FlowDir::Input as u64 }
+    pub(crate) fn input(way: IpWay) -> Self {
+        let (tos, iif) = (u64::from(way.tos() & 0x1c) << 8, u64::from(way.iif()) << 16);
+        Self { addrs: way.addrs(), other: iif | tos | FlowDir::Input as u64 }
     }
 
     /// The flow that came in.

@@ -173,6 +173,12 @@ pub fn NF_HOOK_LIST(
     nf_hook_slow_list(cx, hook, list, (indev, outdev))
 }
 
+/// A list passes a point that has no hooks, as its caller has seen ([`NfHooks`]).
+#[inline(always)]
+pub(crate) fn nf_pass(cx: &BhCx<'_>, hook: NfInetHook, list: &SkbList) {
+    walk!(cx, list, NF_HOOK => hook as u64);
+}
+
 #[cold]
 #[inline(never)]
 fn nf_hook_slow_list(
@@ -204,6 +210,12 @@ fn nf_hook_slow_list(
 }
 
 impl NfHooks {
+    /// A point has hooks.
+    #[inline]
+    pub(crate) fn see(&self, hook: NfInetHook) -> bool {
+        self.active & 1 << hook as u8 != 0
+    }
+
     /// A point that packets for this machine pass has hooks.
     #[inline]
     pub(crate) fn see_input(&self) -> bool {

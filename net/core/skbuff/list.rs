@@ -249,17 +249,19 @@ impl SkbList {
 
     /// The first packets go to the end of `to`. They need nothing of what the list holds for all: they
     /// have arrived.
-    #[inline(always)]
     pub(crate) fn move_to(&mut self, count: usize, to: &mut Vec<Skb>) {
-        if count == 1
-            && self.len() == 1
-            && let Some(skb) = self.packets.pop()
-        {
-            to.push(skb);
-        } else if count == self.len() {
+        if count == self.len() {
             to.append(&mut self.packets);
         } else {
             to.extend(self.packets.drain(..count));
+        }
+    }
+
+    /// The same for the last one.
+    #[inline(always)]
+    pub(crate) fn move_last(&mut self, to: &mut Vec<Skb>) {
+        if let Some(skb) = self.packets.pop() {
+            to.push(skb);
         }
     }
 

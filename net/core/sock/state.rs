@@ -4,6 +4,7 @@
 
 use super::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockError, SockState};
 use crate::kernel::context::BhCx;
+use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{Skb, SkbList};
 use std::fmt;
 use std::task::Waker;
@@ -163,15 +164,46 @@ impl SockState {
         if let Some(dst) = list.dst.take() {
             cx.cpu.routes.give_back(dst);
         }
-        let (mut fit, mut charged, room) = (0, self.rmem_alloc, self.opts.rcvbuf as usize);
-        while charged <= room
-            && let Some(skb) = list.packets.get_mut(fit)
+        // One that comes while there is room fits, however long it is.
+        if let [only] = &mut list.packets[..]
+            && self.rmem_alloc <= self.opts.rcvbuf as usize
         {
-            charged += skb.truesize as usize;
-            skb.dev = None;
-            fit += 1;
+            self.rmem_alloc += only.truesize as usize;
+            only.dev = None;
+            list.move_last(self.receive_queue.tail());
+            self.sk_data_ready(cx);
+        } else {
+            self.queue_several(cx, list);
+        }
+    }
+
+    #[inline(never)]
+    fn queue_several(&mut self, cx: &mut BhCx<'_>, list: &mut SkbList) {
+        let (mut before_last, mut charged) = (0, self.rmem_alloc);
+        let mut dev = None;
+        for skb in list.iter_mut() {
+            (before_last, charged) = (charged, charged + skb.truesize as usize);
+            dev = skb.dev.take();
+        }
+        if before_last > self.opts.rcvbuf as usize {
+            return self.queue_what_fits(cx, list, dev);
         }
         self.rmem_alloc = charged;
+        list.move_to(list.len(), self.receive_queue.tail());
+        self.sk_data_ready(cx);
+    }
+
+    #[cold]
+    fn queue_what_fits(&mut self, cx: &mut BhCx<'_>, list: &mut SkbList, dev: Option<DevId>) {
+        let mut fit = 0;
+        for skb in list.iter_mut() {
+            if self.rmem_alloc > self.opts.rcvbuf as usize {
+                skb.dev = dev;
+            } else {
+                self.rmem_alloc += skb.truesize as usize;
+                fit += 1;
+            }
+        }
         if fit != 0 {
             list.move_to(fit, self.receive_queue.tail());
             self.sk_data_ready(cx);

@@ -76,7 +76,7 @@ fn ports(skb: &SkBuff) -> u32 {
 /// Datagrams of one flow: their socket is looked for once.
 #[inline(always)]
 fn udp_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList, ports: u32) {
-    let iif = list.first().map_or(0, |skb| inet_iif(skb, list.dst.as_deref()));
+    let iif = inet_iif(list.way.iif(), list.dst.as_deref());
     let flow = UdpFlow::new(list.way.addrs(), ports, iif);
     if list.dst.as_ref().is_some_and(|dst| dst.to_many) {
         return deliver_to_many(cx, list, flow);
@@ -123,15 +123,15 @@ fn check(skb: &mut Skb, ihl: usize) -> Result<u32, DropReason> {
     if skb.skb_pull(ihl + UDP_HLEN) { Ok((udph >> 32) as u32) } else { Err(DropReason::HdrTrunc) }
 }
 
-/// Where a packet counts as having come in: what this machine sends to an address of a device, at
-/// that device.
+/// Where a packet counts as having come in that came in at `iif`: what this machine sends to an address
+/// of a device, at that device.
 ///
 /// linux: include/net/route.h:inet_iif
 #[inline]
-fn inet_iif(skb: &SkBuff, dst: Option<&Dst>) -> u16 {
+fn inet_iif(iif: u16, dst: Option<&Dst>) -> u16 {
     match dst {
         Some(dst) if dst.rt_iif != 0 => dst.rt_iif,
-        _ => skb.dev.map_or(0, |dev| dev.0),
+        _ => iif,
     }
 }
 
@@ -188,11 +188,8 @@ fn udp_queue_rcv_alone(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
 fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     walk!(cx, list, udp_queue_rcv_skb);
     let mut state = sk.state();
-    if state.dead {
-        return udp_drop(cx, state, list, DropReason::SocketClose);
-    }
-    if state.sock_owned_by_user() {
-        return backlog(cx, state, list);
+    if state.dead | state.sock_owned_by_user() {
+        return not_now(cx, state, list);
     }
     // Nothing is in the backlog of a socket that nobody owns: the queue alone can be full.
     __udp_queue_rcv_skb(cx, &mut state, list);
@@ -201,8 +198,13 @@ fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     }
 }
 
+/// For a socket that is closed, or that a task owns.
 #[cold]
-fn backlog(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, list: &mut SkbList) {
+#[inline(never)]
+fn not_now(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, list: &mut SkbList) {
+    if state.dead {
+        return udp_drop(cx, state, list, DropReason::SocketClose);
+    }
     list.hand_out(|skb| state.sk_add_backlog(cx, skb));
     if !list.is_empty() {
         udp_drop(cx, state, list, DropReason::SocketBacklog);
@@ -211,6 +213,7 @@ fn backlog(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, list: &mut Sk
 
 /// Drops what a socket does not take.
 #[cold]
+#[inline(never)]
 fn udp_drop(
     cx: &mut BhCx<'_>,
     mut state: SpinGuard<'_, SockState>,
@@ -270,7 +273,7 @@ fn ipv4_pktinfo_prepare(cx: &BhCx<'_>, state: &SockState, skb: &mut Skb, dst: Op
     let mut info = PktinfoSkbCb::default();
     let asked = state.inet.cmsg_flags;
     if asked.contains(CmsgFlags::PKTINFO) {
-        info.ifindex = inet_iif(skb, dst);
+        info.ifindex = inet_iif(skb.dev.map_or(0, |dev| dev.0), dst);
         info.spec_dst = fib_compute_spec_dst(cx.t, skb, dst);
     }
     if asked.contains(CmsgFlags::RXQ_OVFL) {

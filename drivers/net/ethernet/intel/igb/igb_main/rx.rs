@@ -3,7 +3,7 @@
 //! linux: drivers/net/ethernet/intel/igb/igb_main.c. Contexts: the poll, BH; filling and emptying the ring also in
 //! tasks, with the device down. No lock: the ring is on loan.
 //! Invariants: status and length of a descriptor are read once, together, after which its data are; a length beyond the
-//! buffer is an error, never an access; a poll looks at no more descriptors than the ring has.
+//! buffer is an error, never an access; a poll looks at no more descriptors than its budget.
 //! DIVERGES: a frame is copied out of its buffers, which stay mapped (Linux hands pages up). One that finds no memory is
 //! dropped (Linux leaves it in the ring).
 
@@ -45,7 +45,8 @@ impl RxDesc {
     }
 }
 
-/// Hands up to `budget` received frames up; how many there were. Errors count: they are work too.
+/// Hands received frames up, of up to `budget` descriptors; how many there were. Those of longer frames and of bad ones
+/// count each: they are work too.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_irq
 pub(super) fn igb_clean_rx_irq(
@@ -57,18 +58,15 @@ pub(super) fn igb_clean_rx_irq(
     walk!(cx, igb_clean_rx_irq => u64::from(q.index));
     let IgbPollState { rx, rx_itr, .. } = state;
     let mut list = cx.skb_list();
-    let (mut bytes, mut left) = (0, rx.desc.count());
-    while let Some(desc) = next_done(rx)
-        && left != 0
+    let (mut bytes, mut left) = (0, budget);
+    while left != 0
+        && let Some(desc) = next_done(rx)
     {
         left -= 1;
         if let Some(mut skb) = igb_fetch_rx_buffer(cx, (q, dev), rx, desc) {
             bytes += skb.len() as u32;
             igb_process_skb_fields(q, dev.features(), desc, &mut skb);
             list.push(skb);
-            if list.len() >= budget as usize {
-                break;
-            }
         }
         if rx.unused >= IGB_RX_BUFFER_WRITE {
             igb_alloc_rx_buffers(cx, q, rx);
@@ -85,8 +83,7 @@ pub(super) fn igb_clean_rx_irq(
     q.stats.rx_bytes.add(u64::from(bytes));
     rx_itr.total_packets += packets;
     rx_itr.total_bytes += bytes;
-    // A ring full of rubbish is polled again rather than looked at without end.
-    if left == 0 { budget } else { packets }
+    budget - left
 }
 
 /// The next descriptor, if the device has written it back. One acquiring read of status and length.

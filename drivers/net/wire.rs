@@ -5,7 +5,7 @@
 //! Invariants: the interrupt is off while a poll is scheduled; a frame that comes between the last
 //! look and turning it on is seen.
 
-use crate::net::wire_port::{FrameBatch, FrameMeta, VnetMeta, WireEvent, WirePort};
+use crate::net::wire_port::{FrameBatch, Frames, FrameMeta, VnetMeta, WireEvent, WirePort};
 use stack::kernel::context::{BhCx, HardirqCx, TaskCx};
 use stack::kernel::irq::{Irq, IrqLine, IrqReturn};
 use stack::kernel::locking::{SpinLock, lockdep::class};
@@ -200,7 +200,7 @@ fn interrupt(cx: &mut HardirqCx<'_>, napi: &Arc<NapiStruct>) -> IrqReturn {
 
 /// Copies a packet behind the frames that are staged.
 #[inline(always)]
-fn stage(tx: &mut FrameBatch, skb: &SkBuff) {
+fn stage(tx: &mut Frames, skb: &SkBuff) {
     let vnet = (skb.ip_summed == IpSummed::Partial).then(|| VnetMeta {
         csum_start: skb.csum_start_offset(),
         csum_offset: skb.csum_offset,
@@ -299,8 +299,9 @@ impl NetDeviceOps for Wire {
         walk!(cx, skb, wire_start_xmit);
         let staged = {
             let mut tx = self.adapter.tx.lock();
-            stage(&mut tx, &skb);
-            tx.len()
+            let frames = tx.frames();
+            stage(frames, &skb);
+            frames.len()
         };
         consume_skb(cx, skb);
         self.adapter.send_if_full(staged);
@@ -317,10 +318,9 @@ impl NetDeviceOps for Wire {
         walk!(cx, list, wire_start_xmit);
         let staged = {
             let mut tx = self.adapter.tx.lock();
-            for skb in list.iter() {
-                stage(&mut tx, skb);
-            }
-            tx.len()
+            let frames = tx.frames();
+            list.iter().for_each(|skb| stage(frames, skb));
+            frames.len()
         };
         list.consume(cx);
         self.adapter.send_if_full(staged);

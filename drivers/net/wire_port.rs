@@ -74,7 +74,7 @@ impl Entry {
 pub struct FrameBatch(Option<Box<Frames>>);
 
 #[derive(Default)]
-struct Frames {
+pub(crate) struct Frames {
     /// As long as it ever was, so that growing again writes no zeros.
     arena: Vec<u8>,
     used: usize,
@@ -94,6 +94,47 @@ fn grow(arena: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
 impl Frames {
     fn left(&self) -> &[Entry] {
         &self.entries[self.front..]
+    }
+
+    /// Appends a frame, as [`FrameBatch::push_with`].
+    #[inline(always)]
+    pub(crate) fn push_with(
+        &mut self,
+        len: usize,
+        meta: FrameMeta,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> bool {
+        if len > MAX_FRAME_LEN {
+            return false;
+        }
+        let (start, end) = (self.used, self.used + len);
+        // All that is known before the bytes are written, so that it need not be kept meanwhile.
+        self.entries.push(Entry { start: start as u32, len: len as u32, meta });
+        self.ids |= meta.packet_id;
+        self.used = end;
+        let room = match self.arena.get_mut(start..end) {
+            Some(room) => room,
+            None => grow(&mut self.arena, start, end),
+        };
+        let filled = fill(room);
+        if !filled {
+            self.take_back();
+        }
+        filled
+    }
+
+    /// Forgets the latest frame.
+    #[cold]
+    fn take_back(&mut self) {
+        if let Some(latest) = self.entries.pop() {
+            self.used = latest.start as usize;
+        }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - self.front
     }
 
     /// Moves what is left to the front of the arena when more of it is dead than alive.
@@ -123,7 +164,7 @@ impl FrameBatch {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |frames| frames.entries.len() - frames.front)
+        self.0.as_ref().map_or(0, |frames| frames.len())
     }
 
     /// Whether there is no frame.
@@ -164,23 +205,13 @@ impl FrameBatch {
         meta: FrameMeta,
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
-        if len > MAX_FRAME_LEN {
-            return false;
-        }
-        let frames = self.0.get_or_insert_default();
-        let start = frames.used;
-        let end = start + len;
-        let room = match frames.arena.get_mut(start..end) {
-            Some(room) => room,
-            None => grow(&mut frames.arena, start, end),
-        };
-        if !fill(room) {
-            return false;
-        }
-        frames.used = end;
-        frames.ids |= meta.packet_id;
-        frames.entries.push(Entry { start: start as u32, len: len as u32, meta });
-        true
+        self.frames().push_with(len, meta, fill)
+    }
+
+    /// What it is, to add several frames to.
+    #[inline(always)]
+    pub(crate) fn frames(&mut self) -> &mut Frames {
+        self.0.get_or_insert_default()
     }
 
     /// Appends a frame; false when it is too long.
@@ -242,9 +273,8 @@ impl FrameBatch {
         while self.bytes() > max
             && !self.is_empty()
             && let Some(frames) = &mut self.0
-            && let Some(e) = frames.entries.pop()
         {
-            frames.used = e.start as usize;
+            frames.take_back();
         }
         before - self.len()
     }

@@ -5,7 +5,7 @@
 //! Invariants: the interrupt is off while a poll is scheduled; a frame that comes between the last
 //! look and turning it on is seen.
 
-use crate::net::wire_port::{FrameBatch, Frames, FrameMeta, VnetMeta, WireEvent, WirePort};
+use crate::net::wire_port::{FrameBatch, FrameMeta, Frames, VnetMeta, WireEvent, WirePort};
 use stack::kernel::context::{BhCx, HardirqCx, TaskCx};
 use stack::kernel::irq::{Irq, IrqLine, IrqReturn};
 use stack::kernel::locking::{SpinLock, lockdep::class};

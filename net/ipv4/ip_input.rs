@@ -190,7 +190,6 @@ impl IpWay {
     }
 }
 
-
 /// The route that a packet brings along: over loopback it has the one it was sent by.
 fn dst_of(skb: &SkBuff) -> u64 {
     skb.dst.as_ref().map_or(0, |dst| Arc::as_ptr(dst) as u64)

@@ -12,8 +12,8 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use list::{Common, Inspect, SpareLists};
 pub use list::SkbList;
+pub(crate) use list::{Common, Inspect, SpareLists};
 pub use memory::Skb;
 pub(crate) use memory::{Buffer, Head};
 pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};

@@ -7,7 +7,9 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::{Cb, Common, Inspect, IpSummed, SkBuff, Skb, SkbList, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{
+    Cb, Common, Inspect, IpSummed, SkBuff, Skb, SkbList, kfree_skb, skb_clone,
+};
 use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;

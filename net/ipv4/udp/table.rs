@@ -239,7 +239,8 @@ impl UdpTable {
         let mut equals = scored().filter(|(score, _)| *score == best).map(|(_, entry)| entry);
         let group = equals.clone().filter(|entry| entry.in_group()).count() as u64;
         if group > 1 {
-            let hash = self.key.siphash_3u32(flow.saddr(), flow.daddr(), flow.ports()) & 0xffff_ffff;
+            let hash =
+                self.key.siphash_3u32(flow.saddr(), flow.daddr(), flow.ports()) & 0xffff_ffff;
             let index = ((hash * group) >> 32) as usize;
             return equals.filter(|entry| entry.in_group()).nth(index).map(|e| Arc::clone(&e.sk));
         }

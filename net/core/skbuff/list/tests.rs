@@ -94,14 +94,17 @@ fn what_is_given_back_stays_with_those_behind_it() {
 fn packets_that_are_not_alike_go_in_runs_and_what_is_left_keeps_its_order() {
     with_list(7, |bh, list| {
         let half = |skb: &super::SkBuff| skb.mark / 3;
-        assert!(!list.alike(half) && list.alike(|_| ()));
+        assert_eq!(list.common(|skb| [u64::from(half(skb))]), None);
+        assert_eq!(list.common(|_| [7]), Some([7]));
         let mut seen = Vec::new();
-        list.in_runs(bh, half, |bh, run, _| {
+        list.in_runs(bh, half, |bh, run, key| {
             seen.push(marks(run));
+            assert!(run.iter().all(|skb| half(skb) == key));
             run.pass(bh, |_, skb| if skb.mark == 4 { Err(DropReason::NoMem) } else { Ok(()) });
         });
         assert_eq!(seen, [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
         assert_eq!(marks(list), [0, 1, 2, 3, 5, 6]);
     });
-    with_list(1, |_, list| assert!(list.alike(|_| -> u8 { panic!("one alone is not looked at") })));
+    with_list(1, |_, list| assert_eq!(list.common(|_| [3]), Some([3])));
+    with_list(0, |_, list| assert_eq!(list.common(|_| [3]), None));
 }

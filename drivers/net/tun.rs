@@ -315,8 +315,7 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
         work += 1;
     };
     let protocol = eth_type_trans(cx, &mut list, dev);
-    napi_gro_receive(cx, &mut list, dev, protocol);
-    cx.free_skb_list(list);
+    napi_gro_receive(cx, list, dev, protocol);
     match end {
         Some(Read::Dead) => {
             dev.set_carrier(Carrier::Off);

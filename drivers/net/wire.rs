@@ -186,8 +186,7 @@ impl Adapter {
             });
         }
         let protocol = eth_type_trans(cx, &mut list, dev);
-        napi_gro_receive(cx, &mut list, dev, protocol);
-        cx.free_skb_list(list);
+        napi_gro_receive(cx, list, dev, protocol);
     }
 }
 

@@ -16,8 +16,11 @@ use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
 use uapi::if_ether::ETH_P_IP;
-use uapi::ip::{IP_MF, IP_OFFSET, IpHdr};
+use uapi::ip::IpHdr;
 use uapi::snmp::IpMib;
+pub(crate) use way::IpWay;
+
+mod way;
 
 /// ETH_P_IP -> [`ip_rcv`].
 ///
@@ -109,87 +112,6 @@ fn bad_packet(cx: &mut BhCx<'_>, skb: Skb, (mib, reason): BadPacket) {
     kfree_skb(cx, skb, reason);
 }
 
-/// What datagrams have alike that go the same way, to the same protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct IpWay {
-    /// Source and destination, as they stand there.
-    addrs: u64,
-    /// From the lowest byte: version and header length, TOS, protocol; two bytes of the device they came
-    /// in at; in the highest two what makes a fragment.
-    other: u64,
-}
-
-impl IpWay {
-    #[inline(always)]
-    fn of(header: &[u8; size_of::<IpHdr>()]) -> Self {
-        const KEPT: u64 = u64::from_le_bytes([
-            !0,
-            !0,
-            0,
-            0,
-            0,
-            0,
-            ((IP_MF | IP_OFFSET) >> 8) as u8,
-            IP_OFFSET as u8,
-        ]);
-        let [first @ .., _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-        Self {
-            addrs: u64::from_ne_bytes([s0, s1, s2, s3, d0, d1, d2, d3]),
-            other: u64::from_le_bytes(first) & KEPT | u64::from(protocol) << 16,
-        }
-    }
-
-    /// The datagram's own, from its header.
-    fn of_skb(skb: &SkBuff) -> Self {
-        skb.data().first_chunk().map_or(Self::default(), Self::of)
-    }
-
-    /// What a header says.
-    #[inline(always)]
-    fn key(self) -> [u64; 2] {
-        [self.addrs, self.other]
-    }
-
-    /// What headers say that came in at `dev`.
-    #[inline(always)]
-    fn new([addrs, other]: [u64; 2], dev: DevId) -> Self {
-        Self { addrs, other: other | u64::from(dev.0) << 24 }
-    }
-
-    /// The device they came in at.
-    #[inline(always)]
-    pub(crate) fn iif(self) -> u16 {
-        (self.other >> 24) as u16
-    }
-
-    /// Source and destination address, the source in the upper half.
-    #[inline(always)]
-    pub(crate) fn addrs(self) -> u64 {
-        u64::from_be(self.addrs)
-    }
-
-    /// Bytes of the header.
-    #[inline(always)]
-    pub(crate) fn ihl(self) -> usize {
-        (self.other & 15) as usize * 4
-    }
-
-    #[inline(always)]
-    pub(crate) fn tos(self) -> u8 {
-        (self.other >> 8) as u8
-    }
-
-    #[inline(always)]
-    fn protocol(self) -> u8 {
-        (self.other >> 16) as u8
-    }
-
-    #[inline(always)]
-    fn is_fragment(self) -> bool {
-        self.other >> 48 != 0
-    }
-}
-
 /// The route that a packet brings along: over loopback it has the one it was sent by.
 fn dst_of(skb: &SkBuff) -> u64 {
     skb.dst.as_ref().map_or(0, |dst| Arc::as_ptr(dst) as u64)
@@ -197,15 +119,6 @@ fn dst_of(skb: &SkBuff) -> u64 {
 
 fn key_and_dst(skb: &SkBuff) -> ([u64; 2], u64) {
     (IpWay::of_skb(skb).key(), dst_of(skb))
-}
-
-impl SkbList {
-    /// What the headers say now: somebody had the packets who may change them.
-    #[cold]
-    pub(crate) fn look_again(&mut self) {
-        let now = |skb: &Skb| IpWay::new(IpWay::of_skb(skb).key(), skb.dev.unwrap_or(DevId(0)));
-        self.way = self.first().map_or(IpWay::default(), now);
-    }
 }
 
 /// Takes datagrams that are alike through `PRE_ROUTING`, where nobody hooks in.

@@ -16,9 +16,9 @@ use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
 use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::ip_forward::ip_forward;
-use crate::net::ipv4::ip_input::{IpWay, ip_local_deliver};
+use crate::net::ipv4::ip_input::ip_local_deliver;
 use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
-use std::fmt;
+pub use cache::{RouteCache, RouteKey};
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
@@ -34,75 +34,12 @@ use uapi::rtnetlink::{
 };
 use uapi::snmp::{IpMib, LinuxMib};
 
+mod cache;
+
 /// The largest IP packet.
 ///
 /// linux: include/net/ip.h:IP_MAX_MTU
 const IP_MAX_MTU: u32 = 0xffff;
-
-/// Decisions a CPU keeps.
-const SLOTS: usize = 256;
-
-/// A CPU's routing decisions, lent out: who uses one takes it along and its packet's end brings it
-/// back, so that no count is touched.
-pub struct RouteCache {
-    /// The one that came back last, before it is put in its slot: the next packet is most often of
-    /// the same flow.
-    last: Option<Arc<Dst>>,
-    slots: Box<[Option<Arc<Dst>>; SLOTS]>,
-}
-
-impl Default for RouteCache {
-    fn default() -> Self {
-        Self { last: None, slots: Box::new([const { None }; SLOTS]) }
-    }
-}
-
-impl fmt::Debug for RouteCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RouteCache({} kept)", self.slots.iter().chain([&self.last]).flatten().count())
-    }
-}
-
-impl RouteCache {
-    // Not keyed: a collision costs its maker a lookup, as a miss does.
-    #[inline]
-    fn slot(key: RouteKey) -> usize {
-        let addrs = key.addrs as u32 ^ ((key.addrs >> 32) as u32).rotate_left(16);
-        let mixed = addrs ^ (key.other >> 16) as u32;
-        ((mixed.wrapping_mul(0x9e37_79b1) >> 24) as usize ^ key.other as usize & 1) % SLOTS
-    }
-
-    #[inline(always)]
-    fn take(&mut self, key: RouteKey, generation: u64) -> Option<Arc<Dst>> {
-        match &self.last {
-            Some(dst) if dst.key == key && dst.generation == generation => self.last.take(),
-            _ => self.take_slot(key, generation),
-        }
-    }
-
-    #[inline(never)]
-    fn take_slot(&mut self, key: RouteKey, generation: u64) -> Option<Arc<Dst>> {
-        let slot = &mut self.slots[Self::slot(key)];
-        match slot {
-            Some(dst) if dst.key == key && dst.generation == generation => slot.take(),
-            _ => None,
-        }
-    }
-
-    /// Takes a decision back.
-    #[inline(always)]
-    pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
-        if let Some(before) = self.last.replace(dst) {
-            self.put_away(before);
-        }
-    }
-
-    #[inline(never)]
-    fn put_away(&mut self, dst: Arc<Dst>) {
-        let slot = Self::slot(dst.key);
-        self.slots[slot] = Some(dst);
-    }
-}
 
 /// In a flow's `tos`: only destinations on a link will do (`SO_DONTROUTE`).
 ///
@@ -137,59 +74,6 @@ pub enum FlowDir {
     Output,
     /// To here, or through.
     Input,
-}
-
-/// A flow in two words, by which its decision is found.
-// In registers from the header on: put together in memory field by field to be compared as one, a key
-// just made would be read wider than it was written, for which the processor waits longer than for
-// all the rest of the lookup.
-#[derive(Clone, Copy, Debug, Eq)]
-pub struct RouteKey {
-    /// Source in the upper half, destination in the lower.
-    addrs: u64,
-    /// From the lowest byte: which way, TOS; two bytes of device, four of mark.
-    other: u64,
-}
-
-impl PartialEq for RouteKey {
-    #[inline(always)]
-    fn eq(&self, other: &Self) -> bool {
-        (self.addrs ^ other.addrs) | (self.other ^ other.other) == 0
-    }
-}
-
-impl From<&Flow4> for RouteKey {
-    #[inline(always)]
-    fn from(flow: &Flow4) -> Self {
-        Self {
-            addrs: u64::from(flow.saddr) << 32 | u64::from(flow.daddr),
-            other: u64::from(flow.mark) << 32
-                | u64::from(flow.oif) << 16
-                | u64::from(flow.tos) << 8
-                | flow.dir as u64,
-        }
-    }
-}
-
-impl RouteKey {
-    /// The key of datagrams that came in.
-    #[inline(always)]
-    pub(crate) fn input(way: IpWay) -> Self {
-        let (tos, iif) = (u64::from(way.tos() & 0x1c) << 8, u64::from(way.iif()) << 16);
-        Self { addrs: way.addrs(), other: iif | tos | FlowDir::Input as u64 }
-    }
-
-    /// The flow that came in.
-    fn input_flow(self) -> Flow4 {
-        Flow4 {
-            daddr: self.addrs as u32,
-            saddr: (self.addrs >> 32) as u32,
-            mark: (self.other >> 32) as u32,
-            oif: (self.other >> 16) as u16,
-            tos: (self.other >> 8) as u8,
-            dir: FlowDir::Input,
-        }
-    }
 }
 
 /// Why a received packet gets no route.

@@ -93,35 +93,6 @@ impl<const WORDS: usize> DmaRing<WORDS> {
         }
     }
 
-    /// Writes the first two words of `n` slots from `from` on, around the end: what `pair` says of each. The slot
-    /// behind them.
-    #[inline]
-    pub fn write_pairs(
-        &self,
-        from: usize,
-        n: usize,
-        mut pair: impl FnMut(usize) -> (u64, u64),
-    ) -> usize {
-        let (mut slot, mut left) = (from, n.min(self.count));
-        loop {
-            let rest = self.slots().get(slot..).unwrap_or(&[]);
-            for words in rest.iter().take(left) {
-                let (low, high) = pair(slot);
-                words[0].store(low.to_le(), Ordering::Relaxed);
-                words[1].store(high.to_le(), Ordering::Relaxed);
-                slot += 1;
-                left -= 1;
-            }
-            if slot < self.count {
-                return slot;
-            }
-            slot = 0;
-            if left == 0 {
-                return slot;
-            }
-        }
-    }
-
     /// Reads a slot's first two words: the second with acquire, then the first, which is as new at least.
     #[inline]
     #[must_use]

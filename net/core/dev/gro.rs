@@ -93,25 +93,26 @@ impl BhCx<'_> {
 }
 
 /// Packets received at `dev`, for merging: what cannot be merged goes up at once, together where it
-/// is of one protocol: of `protocol`, if all are. The list is empty afterwards.
+/// is of one protocol: of `protocol`, if all are.
 ///
 /// linux: net/core/dev.c:napi_gro_receive
 #[inline(always)]
 pub fn napi_gro_receive(
     cx: &mut BhCx<'_>,
-    list: &mut SkbList,
+    mut list: Box<SkbList>,
     dev: &Arc<NetDevice>,
     protocol: Option<u16>,
 ) {
     walk!(cx, list, napi_gro_receive);
     match protocol {
-        Some(protocol) => receive_alike(cx, list, dev, protocol),
+        Some(protocol) => receive_alike(cx, &mut list, dev, protocol),
         None => list.in_runs(
             cx,
             |skb| skb.protocol,
             |cx, run, protocol| receive_alike(cx, run, dev, protocol),
         ),
     }
+    cx.free_skb_list(list);
 }
 
 #[inline(always)]

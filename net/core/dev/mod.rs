@@ -25,9 +25,7 @@ pub use napi::{
     NapiPoll, NapiStruct, PollList, napi_complete, napi_disable, napi_enable, napi_schedule,
     net_rx_action,
 };
-pub use rx::{
-    PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_receive_skb, netif_rx,
-};
+pub use rx::{PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_rx};
 pub use tx::{dev_queue_xmit, dev_queue_xmit_one, net_tx_action};
 
 use crate::kernel::context::BhCx;

@@ -135,11 +135,12 @@ pub fn dev_remove_pack(cx: &mut TaskCx, tap: &Arc<dyn PacketTap>) {
 }
 
 /// Packets of one `protocol` enter the stack from their device, their data beginning with the network header
-/// ([`eth_type_trans`](crate::net::ethernet::eth::eth_type_trans)); none is left in the list.
+/// ([`eth_type_trans`](crate::net::ethernet::eth::eth_type_trans)); none is left in the list, which is
+/// used up.
 ///
 /// linux: net/core/dev.c:netif_receive_skb
 #[inline(always)]
-pub fn netif_receive_skb(
+pub(crate) fn netif_receive_skb(
     cx: &mut BhCx<'_>,
     list: &mut SkbList,
     dev: &Arc<NetDevice>,
@@ -253,7 +254,6 @@ impl NapiPoll for Backlog {
 fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
     walk!(cx, process_backlog);
     let mut work = 0;
-    let mut list = cx.skb_list();
     while work < budget {
         // Up goes what came in at one device, of one protocol, one behind the other.
         let queue = &mut cx.cpu.softnet.input_pkt_queue;
@@ -262,6 +262,8 @@ fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u3
             let _polled_again_if_missed = super::napi::napi_complete(cx, napi);
             break;
         };
+        let mut list = cx.skb_list();
+        let queue = &mut cx.cpu.softnet.input_pkt_queue;
         let same = |skb: &mut Skb| (skb.dev, skb.protocol) == (dev, protocol);
         while work < budget
             && let Some(skb) = queue.pop_front_if(same)
@@ -276,7 +278,7 @@ fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u3
                 list.pass(cx, |_, _| Err(DropReason::DevReady));
             }
         }
+        cx.free_skb_list(list);
     }
-    cx.free_skb_list(list);
     work
 }

@@ -316,12 +316,11 @@ impl SkbPool {
         let in_front = fresh.head.pull(kept);
         debug_assert!(in_front, "as much as was put there");
         let shift = front as i64 - skb.headroom() as i64;
-        let truesize = fresh.truesize;
         // The old head goes home with the handle that brought the new one.
         std::mem::swap(&mut skb.head, &mut fresh.head);
         self.free(fresh);
         skb.shift_headers(shift);
-        skb.truesize = skb.truesize.max(truesize);
+        // What it is charged with stays: somebody may have been charged for it.
         true
     }
 }

@@ -459,7 +459,14 @@ fn stopped(sk: &Sock) -> Result<(), Errno> {
 fn make_room(cx: &mut BhCx<'_>, sk: &Arc<Sock>, run: &mut Run) -> Result<(), Stop> {
     let _none = run.send(cx, sk);
     settle_wmem(cx);
-    if sk.sock_wspace(0) { Ok(()) } else { Err(Stop::NoRoom) }
+    if !sk.sock_wspace(0) {
+        return Err(Stop::NoRoom);
+    }
+    if run.list.dst.is_none() {
+        // They took the route along.
+        run.list.dst = Some(ip_route_output_ports(cx, &run.plan.send.flow)?);
+    }
+    Ok(())
 }
 
 /// Copies user data into the packet: exactly as much as there is.

@@ -4,6 +4,7 @@
 mod stepped;
 
 mod bad_input;
+mod batches;
 mod calls;
 mod drops;
 mod files;

@@ -10,7 +10,7 @@ use stack::net::core::dev::{
     LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, dev_open,
     napi_complete, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
 };
-use stack::net::core::skbuff::{Skb, consume_skb, netdev_alloc_skb};
+use stack::net::core::skbuff::{Skb, SkbList, consume_skb, netdev_alloc_skb};
 use stack::net::ethernet::eth::eth_type_trans;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -29,6 +29,8 @@ pub struct TestDev {
     pub tx: Mutex<Vec<Vec<u8>>>,
     /// The next transmissions find no room.
     pub busy: AtomicU32,
+    /// What a poll takes goes up in one list, not each frame by itself.
+    pub together: AtomicBool,
     /// Every poll delivers this frame, for ever.
     pub endless: Mutex<Option<Vec<u8>>>,
     /// The next poll raises the interrupt while it runs.
@@ -178,6 +180,8 @@ impl NapiPoll for Poll {
         }
         assert!(!this.panic_in_poll.swap(false, Ordering::Relaxed), "told to panic");
         let dev = this.dev();
+        let together = this.together.load(Ordering::Relaxed);
+        let mut list = cx.skb_list();
         let mut work = 0;
         while work < budget {
             let endless = this.endless.lock().expect("no panic under it").clone();
@@ -189,18 +193,24 @@ impl NapiPoll for Poll {
                 continue;
             };
             skb.skb_put(frame.len()).expect("room").copy_from_slice(&frame);
-            let mut list = cx.skb_list();
             list.push(skb);
-            let protocol = eth_type_trans(cx, &mut list, &dev);
-            napi_gro_receive(cx, &mut list, &dev, protocol);
-            cx.free_skb_list(list);
+            if !together {
+                let alone = std::mem::replace(&mut list, cx.skb_list());
+                hand_up(cx, alone, &dev);
+            }
             this.count_down();
         }
+        hand_up(cx, list, &dev);
         if work < budget {
             let _again_or_done = napi_complete(cx, napi);
         }
         work
     }
+}
+
+fn hand_up(cx: &mut BhCx<'_>, mut list: Box<SkbList>, dev: &Arc<NetDevice>) {
+    let protocol = eth_type_trans(cx, &mut list, dev);
+    napi_gro_receive(cx, list, dev, protocol);
 }
 
 /// Frames as a peer at 192.0.2.9 would send them.

@@ -53,25 +53,11 @@ fn a_slot_is_reached_and_no_other() {
 }
 
 #[test]
-fn pairs_are_written_around_the_end_and_no_further() {
-    for (from, n) in
-        [(0, 0), (0, 4), (1, 2), (2, 2), (3, 3), (3, 4), (0, 9), (2, 9), (4, 1), (9, 9)]
-    {
-        let ring = ring::<3>(24 * 5, 4).unwrap();
-        let behind = ring.write_pairs(from, n, |slot| (slot as u64 + 1, 9));
-        let written: Vec<u64> = (0..4).map(|slot| ring.read_pair_acquire(slot).0).collect();
-        let expected: Vec<u64> = (0..4)
-            .map(
-                |slot| {
-                    if (slot + 4 - from.min(4)) % 4 < n && from < 4 { slot as u64 + 1 } else { 0 }
-                },
-            )
-            .collect();
-        if from < 4 {
-            assert_eq!(written, expected, "{n} from {from}");
-            assert_eq!(behind, if n > 4 { from } else { (from + n) % 4 }, "{n} from {from}");
-        }
-        assert_eq!(ring.buf().read64(96), 0, "{n} from {from}: behind the last slot");
+fn slots_follow_one_another_around_the_end() {
+    let ring = ring::<3>(24 * 5, 5).unwrap();
+    for slot in 0..5 {
+        assert_eq!(ring.after(slot), (slot + 1) % 5);
+        (0..=5).for_each(|n| assert_eq!(ring.ahead(slot, n), (slot + n) % 5, "{n} behind {slot}"));
     }
 }
 

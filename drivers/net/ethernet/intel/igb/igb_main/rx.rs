@@ -74,8 +74,7 @@ pub(super) fn igb_clean_rx_irq(
     }
     let packets = list.len() as u32;
     let protocol = eth_type_trans(cx, &mut list, dev);
-    napi_gro_receive(cx, &mut list, dev, protocol);
-    cx.free_skb_list(list);
+    napi_gro_receive(cx, list, dev, protocol);
     if rx.unused != 0 {
         igb_alloc_rx_buffers(cx, q, rx);
     }

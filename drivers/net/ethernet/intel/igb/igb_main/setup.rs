@@ -229,7 +229,7 @@ fn igb_configure_rx_ring(cx: &impl Walker, q: &IgbQVector, adapter: &IgbAdapter)
     let kib = (IGB_BUFSZ / 1024) as u32;
     hw.wr32(E1000_SRRCTL(n), E1000_SRRCTL_DESCTYPE_ADV_ONEBUF | kib | drop_en);
     let rx = &mut state.rx;
-    rx.desc.write_pairs(0, rx.desc.count(), |slot| (rx.data.bus_addr(slot), 0));
+    (0..rx.desc.count()).for_each(|slot| rx.desc.write_pair(slot, rx.data.bus_addr(slot), 0));
     let dctl = RX_THRESHOLDS | write_back_threshold(hw, 4) | E1000_RXDCTL_QUEUE_ENABLE;
     hw.wr32(E1000_RXDCTL(n), dctl);
     igb_alloc_rx_buffers(cx, q, rx);

@@ -40,12 +40,19 @@ pub struct Wire {
 /// What the device and its poll share.
 struct Adapter {
     port: Arc<dyn WirePort>,
-    line: SpinLock<Option<Arc<IrqLine>>, class::Irq>,
-    /// Frames may raise the interrupt.
-    irq_on: AtomicBool,
+    irq: Arc<WireIrq>,
     tx: SpinLock<FrameBatch, class::Ring>,
     rx: SpinLock<FrameBatch, class::Ring>,
     stats: Stats,
+}
+
+/// The interrupt, by itself: the port's notification keeps it, and would keep the device from going if
+/// that kept the port.
+#[derive(Default)]
+struct WireIrq {
+    line: SpinLock<Option<Arc<IrqLine>>, class::Irq>,
+    /// Frames may raise it.
+    on: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,8 +88,7 @@ pub fn wire_probe(
 ) -> Result<Arc<NetDevice>, Errno> {
     let adapter = Arc::new(Adapter {
         port: Arc::clone(&port),
-        line: SpinLock::new(None),
-        irq_on: AtomicBool::new(false),
+        irq: Arc::default(),
         tx: SpinLock::new(FrameBatch::new()),
         rx: SpinLock::new(FrameBatch::new()),
         stats: Stats::default(),
@@ -106,10 +112,13 @@ pub fn wire_probe(
     let _first = driver.napi.set(napi);
     let _first = driver.dev.set(Arc::downgrade(&dev));
     port.accept_vnet();
-    let notified = Arc::downgrade(&driver);
-    let notify = move |event| {
-        if let Some(driver) = notified.upgrade() {
-            driver.notify(event);
+    let (irq, notified) = (Arc::clone(&driver.adapter.irq), Arc::downgrade(&driver));
+    let notify = move |event| match event {
+        WireEvent::Frames => irq.raise(),
+        WireEvent::Carrier => {
+            if let Some(driver) = notified.upgrade() {
+                driver.set_carrier();
+            }
         }
     };
     port.set_notify(Box::new(notify)).map_err(|_| Errno::EBUSY)?;
@@ -118,13 +127,6 @@ pub fn wire_probe(
 }
 
 impl Wire {
-    fn notify(&self, event: WireEvent) {
-        match event {
-            WireEvent::Carrier => self.set_carrier(),
-            WireEvent::Frames => self.adapter.raise(),
-        }
-    }
-
     fn set_carrier(&self) {
         if let Some(dev) = self.dev.get().and_then(Weak::upgrade) {
             dev.set_carrier(if self.adapter.port.carrier() { Carrier::On } else { Carrier::Off });
@@ -132,17 +134,19 @@ impl Wire {
     }
 }
 
-impl Adapter {
+impl WireIrq {
     /// Raises the interrupt, if it is on; it is off then.
     fn raise(&self) {
-        if self.irq_on.swap(false, Ordering::SeqCst) {
+        if self.on.swap(false, Ordering::SeqCst) {
             let line = self.line.lock().clone();
             if let Some(line) = line {
                 line.raise();
             }
         }
     }
+}
 
+impl Adapter {
     /// Puts what is staged on the wire. The frames are taken out of their lock first: giving them
     /// to the wire raises the peer's interrupt.
     fn send_staged(&self) {
@@ -246,9 +250,9 @@ impl NapiPoll for Poll {
         batch.clear();
         *driver.rx.lock() = batch;
         if taken < budget && napi_complete(cx, napi) {
-            driver.irq_on.store(true, Ordering::SeqCst);
+            driver.irq.on.store(true, Ordering::SeqCst);
             // A frame that came before the interrupt was on raised nothing.
-            if driver.port.pending() != 0 && driver.irq_on.swap(false, Ordering::SeqCst) {
+            if driver.port.pending() != 0 && driver.irq.on.swap(false, Ordering::SeqCst) {
                 napi_schedule(cx, napi);
             }
         }
@@ -264,22 +268,22 @@ impl NetDeviceOps for Wire {
         let scheduled = Arc::clone(napi);
         let handler = move |cx: &mut HardirqCx<'_>, _irq: Irq| interrupt(cx, &scheduled);
         let line = request_irq(cx, &dev.name, Box::new(handler))?;
-        *adapter.line.lock() = Some(Arc::new(line));
+        *adapter.irq.line.lock() = Some(Arc::new(line));
         if adapter.port.peer_accepts_vnet() {
             dev.set_features(dev.features() | NetdevFeatures::HW_CSUM);
         }
         napi_enable(napi);
         dev.netif_start_subqueue(0);
-        self.adapter.irq_on.store(true, Ordering::SeqCst);
+        self.adapter.irq.on.store(true, Ordering::SeqCst);
         if self.adapter.port.pending() != 0 {
-            self.adapter.raise();
+            self.adapter.irq.raise();
         }
         Ok(())
     }
 
     fn ndo_stop(&self, cx: &mut TaskCx, _dev: &Arc<NetDevice>) {
-        self.adapter.irq_on.store(false, Ordering::SeqCst);
-        let line = self.adapter.line.lock().take();
+        self.adapter.irq.on.store(false, Ordering::SeqCst);
+        let line = self.adapter.irq.line.lock().take();
         if let Some(irq) = line.as_ref().and_then(|line| line.desc()).map(|desc| desc.irq) {
             free_irq(cx, irq);
         }

@@ -5,7 +5,7 @@
 //! Invariants: status and length of a descriptor are read once, together, after which its data are; a length beyond the
 //! buffer is an error, never an access; a poll looks at no more descriptors than its budget.
 //! DIVERGES: a frame is copied out of its buffers, which stay mapped (Linux hands pages up). One that finds no memory is
-//! dropped (Linux leaves it in the ring).
+//! dropped (Linux leaves it in the ring). The budget is of descriptors, whatever is in them (Linux counts good frames).
 
 use super::super::e1000_regs::*;
 use super::super::igb::*;

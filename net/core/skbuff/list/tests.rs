@@ -108,3 +108,15 @@ fn packets_that_are_not_alike_go_in_runs_and_what_is_left_keeps_its_order() {
     with_list(1, |_, list| assert_eq!(list.common(|_| [3]), Some([3])));
     with_list(0, |_, list| assert_eq!(list.common(|_| [3]), None));
 }
+
+/// A bug of who had the list: it is said while the stack is developed, and is nobody else's otherwise.
+#[test]
+#[cfg_attr(debug_assertions, should_panic(expected = "the end of each packet is stated"))]
+fn what_a_list_still_holds_ends_with_it() {
+    with_list(1, |bh, list| {
+        let mut other = bh.skb_list();
+        list.split_to(0, &mut other);
+        bh.free_skb_list(other);
+        assert!(bh.skb_list().is_empty(), "the next one's list is as new");
+    });
+}

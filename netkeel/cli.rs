@@ -22,6 +22,8 @@ Examples:
   netkeel walk --stations         every station with its Linux file
   netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
                                   the stack on a TAP device, for the host to talk to
+  netkeel replay day.pcapng --addr 192.0.2.2/24
+                                  what would become of each frame of a capture
   netkeel completions bash        a completion script for the shell
 
 `netkeel COMMAND --help` has more.";
@@ -55,6 +57,7 @@ enum Command {
     /// Show the way of a packet through two machines, station by station.
     Walk(WalkArgs),
     Up(crate::up::UpArgs),
+    Replay(crate::replay::ReplayArgs),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -184,6 +187,7 @@ impl Cli {
             }
             Some(Command::Up(args)) => crate::up::run(args)
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
+            Some(Command::Replay(args)) => crate::replay::run(&args),
         }
     }
 }
@@ -192,7 +196,7 @@ impl WalkArgs {
     fn run(self) -> Result<(), Failure> {
         let mut bytes = Vec::new();
         let unwritten = |error| Failure::Other(format!("the walk can't be written: {error}"));
-        let file = self.out.as_deref().filter(|path| *path != Path::new("-"));
+        let file = file_of(self.out.as_deref());
         if self.stations {
             stations::write(&mut bytes).map_err(unwritten)?;
             return put(file, &bytes);
@@ -224,36 +228,47 @@ impl WalkArgs {
     }
 }
 
+/// The file that `--out` names; `None`: standard output.
+pub(crate) fn file_of(out: Option<&Path>) -> Option<&Path> {
+    out.filter(|path| *path != Path::new("-"))
+}
+
 /// Writes to a file, or to standard output.
 fn put(file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
-    match file {
-        None => print(bytes),
-        Some(path) => save(path, bytes),
-    }
+    let mut out = open_output(file)?;
+    end_output(file, out.write_all(bytes).and_then(|()| out.flush()))
 }
 
 /// Writes to standard output.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    quiet_if_closed(out.write_all(bytes).and_then(|()| out.flush())).map_err(|error| {
-        Failure::Other(format!("can't write to standard output: {error}; redirect it elsewhere"))
-    })
+    put(None, bytes)
 }
 
-fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = File::create(path).and_then(|mut file| file.write_all(bytes));
-    quiet_if_closed(written).map_err(|error| {
-        let path = path.display();
-        Failure::Other(format!("can't write {path}: {error}; name another file with --out"))
-    })
-}
-
-/// A reader that has seen enough is no error.
-fn quiet_if_closed(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+/// A file, emptied, or standard output.
+///
+/// # Errors
+/// With the cause and the way out.
+pub(crate) fn open_output(file: Option<&Path>) -> Result<Box<dyn Write>, Failure> {
+    let Some(path) = file else { return Ok(Box::new(io::stdout().lock())) };
+    match File::create(path) {
+        Ok(opened) => Ok(Box::new(opened)),
+        Err(error) => end_output(file, Err(error)).map(|()| Box::new(io::sink()) as _),
     }
+}
+
+/// How writing ended. A reader that has seen enough is no error.
+///
+/// # Errors
+/// With the cause and the way out.
+pub(crate) fn end_output(file: Option<&Path>, result: io::Result<()>) -> Result<(), Failure> {
+    let Err(error) = result else { return Ok(()) };
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    Err(Failure::Other(match file.map(Path::display) {
+        None => format!("can't write to standard output: {error}; redirect it elsewhere"),
+        Some(path) => format!("can't write {path}: {error}; name another file with --out"),
+    }))
 }
 
 #[cfg(test)]

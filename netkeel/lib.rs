@@ -1,6 +1,7 @@
 //! Netkeel: Linux's network stack as a library and a program.
 
 pub mod cli;
+pub mod replay;
 pub mod scenario;
 pub mod up;
 pub mod walk;

@@ -7,7 +7,7 @@
 //! Invariant: nothing of the host is configured; what the host has to do is printed.
 
 mod capture;
-mod plan;
+pub(crate) mod plan;
 mod report;
 mod services;
 mod sink;

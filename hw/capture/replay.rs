@@ -48,6 +48,18 @@ impl<R: Read> Replayer<R> {
         Ok(count)
     }
 
+    /// Takes the next frame out of the file, whatever its time, for the caller to do with as he likes; `None` when all
+    /// are out.
+    ///
+    /// # Errors
+    /// As [`Replayer::step`].
+    pub fn take_next(&mut self) -> Result<Option<Vec<u8>>, ReplayError> {
+        self.next_at()?;
+        let frame = self.held.get(0).map(|(frame, _)| frame.to_vec());
+        self.held.clear();
+        Ok(frame)
+    }
+
     /// When the next frame is due; `None` when all have gone.
     ///
     /// # Errors

@@ -156,6 +156,22 @@ fn a_full_disk_is_told_by_every_step_and_does_not_hold_up_the_device() {
 }
 
 #[test]
+fn frames_are_taken_out_of_a_file_by_hand() {
+    let (device, outside) = WireEnd::open(2);
+    let frames: Vec<_> = (0..3).map(|n| frame(n, 60)).collect();
+    let file = pcapng(&frames);
+    let start = Ktime::from_secs(3);
+    let mut replay = CaptureFile::replay(outside, file.as_slice(), start).unwrap();
+    assert_eq!(replay.take_next().unwrap().as_deref(), Some(&frames[0][..]));
+    assert_eq!(replay.next_at().unwrap(), Some(Ktime::from_millis(3001)));
+    assert_eq!(replay.step(Ktime::from_millis(3001)).unwrap(), 1, "the others go as before");
+    assert_eq!(received(&device), frames[1..2]);
+    assert_eq!(replay.take_next().unwrap().as_deref(), Some(&frames[2][..]));
+    assert_eq!((replay.take_next().unwrap(), replay.next_at().unwrap()), (None, None));
+    assert_eq!(replay.sent(), 1);
+}
+
+#[test]
 fn frames_go_in_their_time_and_wait_for_room() {
     let (device, outside) = WireEnd::open(2);
     let frames: Vec<_> = (0..5).map(|n| frame(n, 60)).collect();

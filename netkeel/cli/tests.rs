@@ -37,8 +37,8 @@ fn usage_is_two_and_the_rest_one() {
 
 #[test]
 fn a_closed_pipe_is_no_failure() {
-    assert!(quiet_if_closed(Err(ErrorKind::BrokenPipe.into())).is_ok());
-    assert!(quiet_if_closed(Err(ErrorKind::StorageFull.into())).is_err());
+    assert!(end_output(None, Err(ErrorKind::BrokenPipe.into())).is_ok());
+    assert!(end_output(None, Err(ErrorKind::StorageFull.into())).is_err());
 }
 
 #[test]

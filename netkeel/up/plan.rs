@@ -50,7 +50,8 @@ impl Plan {
     }
 }
 
-fn parse_addr(text: &str) -> Result<IfAddr, UpError> {
+/// An address of a host, with its network.
+pub(crate) fn parse_addr(text: &str) -> Result<IfAddr, UpError> {
     let form = || {
         usage(format!(
             "--addr {text:?} is no IPv4 address with a prefix length: write it as 192.0.2.2/24"
@@ -87,7 +88,8 @@ fn edge_of(ifa: &IfAddr, addr: u32) -> Option<&'static str> {
     }
 }
 
-fn parse_gw(text: &str, ifa: &IfAddr) -> Result<Ipv4Addr, UpError> {
+/// A gateway in that network.
+pub(crate) fn parse_gw(text: &str, ifa: &IfAddr) -> Result<Ipv4Addr, UpError> {
     let network = Ipv4Addr::from(ifa.local & mask(ifa.prefixlen));
     let link = format!("{network}/{}", ifa.prefixlen);
     let gw: Ipv4Addr = text.parse().map_err(|_| {

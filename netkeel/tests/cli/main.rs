@@ -1,5 +1,7 @@
 //! The binary, run as a user runs it.
 
+mod replay;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

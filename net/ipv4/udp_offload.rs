@@ -11,7 +11,7 @@ pub(crate) const UDPV4_OFFLOAD: NetOffload =
     NetOffload { gro_receive: udp4_gro_receive, gro_complete: udp4_gro_complete };
 
 /// Datagrams are merged only for a socket that asked for it (`UDP_GRO`), and none can here yet:
-/// each goes up by itself.
+/// all go up.
 ///
 /// linux: net/ipv4/udp_offload.c:udp4_gro_receive
 fn udp4_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {

@@ -1,12 +1,13 @@
 //! `netkeel replay`: what would become of each frame of a capture.
 //!
 //! Key type: [`ReplayArgs`]; `run` is the command. Parts: `frame` (what a frame is), `fate` (what
-//! became of it), `report` (the table and the lines).
+//! became of it), `hosts` (who answers ARP), `report` (the table and the lines).
 //! Contexts: the caller's thread; the machine is stepped, its clock virtual.
-//! Invariants: the same file and arguments give the same report; memory does not grow with the file.
+//! Invariants: the same file and arguments give the same report; memory is bounded whatever the file's length.
 
 mod fate;
 mod frame;
+mod hosts;
 mod report;
 
 use crate::cli::{self, Failure};
@@ -16,6 +17,7 @@ use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::{FrameBatch, FrameMeta};
 use fate::Fate;
 use frame::{Frame, Kind};
+use hosts::Hosts;
 use hw::capture::{CaptureFile, ReplayError, Replayer};
 use hw::wire::{Outside, WireEnd};
 use report::{Played, Report};
@@ -29,7 +31,6 @@ use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use stack::net::socket::{sys_bind, sys_recvfrom, sys_socket};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::net::Ipv4Addr;
@@ -37,11 +38,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::if_arp::{ARPHRD_ETHER, ARPOP_REPLY, ArpIpv4};
-use uapi::if_ether::{ETH_P_ARP, ETH_P_IP, EthHdr};
 use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
-use zerocopy::{FromZeros, IntoBytes};
 
 /// Shown below the options.
 const EXAMPLES: &str = "\
@@ -57,8 +55,6 @@ Examples:
 
 /// Frames that wait on the wire at most: one goes at a time, and its answers are taken at once.
 const WIRE: usize = 1024;
-/// Link addresses that are remembered of the capture's hosts.
-const MAX_HOSTS: usize = 4096;
 /// A longer pause between two frames is played as one of this length.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The machine waits so long for an answer that the capture does not have.
@@ -146,10 +142,14 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let mut out = BufWriter::new(cli::open_output(file)?);
     let played = player.play(args, &mut out);
     player.close();
-    match played.and_then(|()| Ok(out.flush()?)) {
+    let written = out.flush();
+    match played {
         Err(Ended::Out(error)) => cli::end_output(file, Err(error)),
-        Err(Ended::Capture(error)) => Err(unplayable(&args.file, &error)),
-        Ok(()) => Ok(()),
+        Err(Ended::Capture(error)) => {
+            cli::end_output(file, written)?;
+            Err(unplayable(&args.file, &error))
+        }
+        Ok(()) => cli::end_output(file, written),
     }
 }
 
@@ -215,10 +215,8 @@ struct Player {
     /// Frames of the file so far.
     taken: u64,
     sockets: Vec<i32>,
-    /// Link addresses of the capture's hosts, as far as it was played.
-    hosts: BTreeMap<Ipv4Addr, [u8; 6]>,
+    hosts: Hosts,
     mac: [u8; 6],
-    gw: Option<Ipv4Addr>,
     report: Report,
 }
 
@@ -240,12 +238,12 @@ impl Player {
         }
         let mut sockets = Vec::new();
         for port in &args.listen {
-            let what = format!("--listen {port}");
             let bound = sys_socket(&mut cx, AF_INET, SOCK_DGRAM, 0).and_then(|fd| {
                 sys_bind(&mut cx, fd, &SockaddrIn::new(0, *port).to_bytes()).map(|()| fd)
             });
-            let fd = bound
-                .map_err(|errno| Failure::Usage(format!("{what}: {errno}; name each port once")))?;
+            let fd = bound.map_err(|errno| {
+                Failure::Usage(format!("--listen {port}: {errno}; name each port once"))
+            })?;
             sockets.push(fd);
         }
         let start = world.clock().peek();
@@ -253,13 +251,28 @@ impl Player {
             .map_err(|error| unplayable(&args.file, &error))?;
         world.settle();
         world.watch(WalkFilter::default());
-        let (hosts, report) = (BTreeMap::new(), Report::default());
-        let Place { gw, mac, .. } = *place;
-        Ok(Self { world, cx, outside, replayer, taken: 0, sockets, hosts, mac, gw, report })
+        let (hosts, report) = (Hosts::new(place.addr, place.gw), Report::default());
+        Ok(Self { world, cx, outside, replayer, taken: 0, sockets, hosts, mac: place.mac, report })
+    }
+
+    /// Plays the file, as far as it can be, and writes what became of it.
+    fn play(&mut self, args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Ended> {
+        let played = self.play_frames(args, out);
+        if matches!(played, Err(Ended::Out(_))) {
+            return played;
+        }
+        self.world.run_for(AFTERWARDS);
+        self.report.unasked += self.answers().len() as u64;
+        self.report.skipped = self.replayer.skipped();
+        match args.format {
+            Format::Json => writeln!(out, "{}", self.report.json())?,
+            Format::Text => self.report.write(out)?,
+        }
+        played
     }
 
     /// Plays all frames, one after the other.
-    fn play(&mut self, args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Ended> {
+    fn play_frames(&mut self, args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Ended> {
         let mut time = Duration::ZERO;
         let mut before = self.replayer.next_at()?;
         while let Some(due) = self.replayer.next_at()? {
@@ -286,19 +299,12 @@ impl Player {
                 Format::Text => {}
             }
         }
-        self.world.run_for(AFTERWARDS);
-        self.report.unasked += self.answers().len() as u64;
-        self.report.skipped = self.replayer.skipped();
-        match args.format {
-            Format::Json => writeln!(out, "{}", self.report.json())?,
-            Format::Text => self.report.write(out)?,
-        }
         Ok(())
     }
 
     /// What becomes of a frame.
     fn one(&mut self, bytes: &[u8], frame: Frame, time: Duration) -> Played {
-        self.remember(&frame);
+        self.hosts.remember(&frame);
         self.outside.inject(bytes, FrameMeta::default());
         self.world.settle();
         let fate = Fate::of(&self.world.take_walk());
@@ -308,21 +314,6 @@ impl Player {
         Played { number, time, len: bytes.len(), frame, fate, answers }
     }
 
-    /// A host of the capture, by what it sends.
-    fn remember(&mut self, frame: &Frame) {
-        let Some((from, _)) = frame.addrs else { return };
-        let known = self.hosts.contains_key(&from);
-        if !from.is_unspecified() && (known || self.hosts.len() < MAX_HOSTS) {
-            self.hosts.insert(from, frame.from);
-        }
-        // Who is behind the gateway has its link address.
-        if let Some(gw) = self.gw
-            && !self.hosts.contains_key(&gw)
-        {
-            self.hosts.insert(gw, frame.from);
-        }
-    }
-
     /// What the machine has sent, and sends once its questions for link addresses are answered.
     fn answers(&mut self) -> Vec<Kind> {
         let (mut kinds, mut batch) = (Vec::new(), FrameBatch::new());
@@ -330,10 +321,7 @@ impl Player {
             for (bytes, _) in batch.iter() {
                 let frame = Frame::of(bytes);
                 kinds.push(frame.kind);
-                if let (Kind::ArpRequest, Some((asks, whom))) = (frame.kind, frame.addrs)
-                    && let Some(mac) = self.hosts.get(&whom)
-                {
-                    let reply = arp_reply((whom, *mac), (asks, self.mac));
+                if let Some(reply) = self.hosts.answer(&frame) {
                     self.outside.inject(&reply, FrameMeta::default());
                 }
             }
@@ -361,19 +349,4 @@ impl Player {
     fn close(&mut self) {
         exit_files(&mut self.cx);
     }
-}
-
-/// The answer of a host to who asks for its link address.
-fn arp_reply((host, mac): (Ipv4Addr, [u8; 6]), (to, to_mac): (Ipv4Addr, [u8; 6])) -> Vec<u8> {
-    let eth = EthHdr { h_dest: to_mac, h_source: mac, h_proto: ETH_P_ARP.into() };
-    let mut arp = ArpIpv4::new_zeroed();
-    arp.ar_hrd.set(ARPHRD_ETHER);
-    arp.ar_pro.set(ETH_P_IP);
-    (arp.ar_hln, arp.ar_pln) = (6, 4);
-    arp.ar_op.set(ARPOP_REPLY);
-    arp.ar_sha = mac;
-    arp.ar_sip.set(host.into());
-    arp.ar_tha = to_mac;
-    arp.ar_tip.set(to.into());
-    [eth.as_bytes(), arp.as_bytes()].concat()
 }

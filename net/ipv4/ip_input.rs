@@ -7,7 +7,7 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType};
-use crate::net::core::dst::dst_input;
+use crate::net::core::dst::{Dst, dst_input};
 use crate::net::core::skbuff::{Cb, Common, Inspect, PktType, SkBuff, Skb, SkbList, kfree_skb};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
@@ -112,13 +112,9 @@ fn bad_packet(cx: &mut BhCx<'_>, skb: Skb, (mib, reason): BadPacket) {
     kfree_skb(cx, skb, reason);
 }
 
-/// The route that a packet brings along: over loopback it has the one it was sent by.
-fn dst_of(skb: &SkBuff) -> u64 {
-    skb.dst.as_ref().map_or(0, |dst| Arc::as_ptr(dst) as u64)
-}
-
-fn key_and_dst(skb: &SkBuff) -> ([u64; 2], u64) {
-    (IpWay::of_skb(skb).key(), dst_of(skb))
+/// What the header says, and which route the packet brings along: over loopback the one it was sent by.
+fn key_and_dst(skb: &SkBuff) -> ([u64; 2], Option<*const Dst>) {
+    (IpWay::of_skb(skb).key(), skb.dst.as_ref().map(Arc::as_ptr))
 }
 
 /// Takes datagrams that are alike through `PRE_ROUTING`, where nobody hooks in.

@@ -2,6 +2,7 @@
 
 use super::fate::{Fate, What};
 use super::frame::{Frame, Kind};
+use crate::walk::json::{Number, Text};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// The version of the JSON lines.
 const VERSION: u32 = 1;
+
+/// Rows of the table at most; what is of no row any more is counted together.
+const MAX_ROWS: usize = 1000;
 
 /// A frame and what became of it.
 pub(super) struct Played {
@@ -58,7 +62,6 @@ impl Played {
 
     /// As a line of JSON: `v`, `frame`, `ns`, `len`, `kind`, `fate`, `point`, `file`, `drop`, `port`, `answers`.
     pub(super) fn json(&self) -> String {
-        let text = |text: Option<&str>| text.map_or("null".to_owned(), |text| format!("{text:?}"));
         let answers: Vec<_> = self.answers.iter().map(|kind| format!("\"{kind}\"")).collect();
         format!(
             concat!(
@@ -71,10 +74,10 @@ impl Played {
             self.len,
             self.frame.kind,
             self.fate.what.name(),
-            text(self.fate.at.map(|point| point.name())),
-            text(self.fate.at.map(|point| point.file())),
-            text(self.fate.what.reason().map(|reason| reason.name())),
-            self.port().map_or("null".to_owned(), |port| port.to_string()),
+            Text(self.fate.at.map(|point| point.name())),
+            Text(self.fate.at.map(|point| point.file())),
+            Text(self.fate.what.reason().map(|reason| reason.name())),
+            Number(self.port().map(u64::from)),
             answers.join(","),
         )
     }
@@ -85,6 +88,8 @@ impl Played {
 pub(super) struct Report {
     /// By kind, fate and answer: how many.
     rows: BTreeMap<(Kind, String, String), u64>,
+    /// Frames that found the table full.
+    others: u64,
     pub(super) frames: u64,
     pub(super) answers: u64,
     /// Packets of the file that were passed over.
@@ -100,7 +105,11 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn add(&mut self, played: &Played) {
         let row = (played.frame.kind, played.became(), played.answer());
-        *self.rows.entry(row).or_default() += 1;
+        if self.rows.len() < MAX_ROWS || self.rows.contains_key(&row) {
+            *self.rows.entry(row).or_default() += 1;
+        } else {
+            self.others += 1;
+        }
         self.frames += 1;
         self.answers += played.answers.len() as u64;
         self.time = played.time;
@@ -129,7 +138,10 @@ impl Report {
                 format!("{count:>8}  {kind:<kind_width$}  {became:<became_width$}  {answer}");
             writeln!(out, "{}", line.trim_end())?;
         }
-        let Self { frames, answers, own, skipped, unasked, time, .. } = self;
+        let Self { others, frames, answers, own, skipped, unasked, time, .. } = self;
+        if *others != 0 {
+            writeln!(out, "{others:>8}  of further kinds and fates")?;
+        }
         writeln!(
             out,
             "{frames} frames in {:.6} s, {answers} answered with; {unasked} sent unasked",

@@ -73,7 +73,8 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-struct Number(Option<u64>);
+/// A JSON number.
+pub(crate) struct Number(pub(crate) Option<u64>);
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,7 +86,7 @@ impl fmt::Display for Number {
 }
 
 /// A JSON string. Names of devices come from whoever made the device, so they are escaped.
-struct Text<'a>(Option<&'a str>);
+pub(crate) struct Text<'a>(pub(crate) Option<&'a str>);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

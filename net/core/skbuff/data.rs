@@ -162,9 +162,7 @@ impl SkBuff {
     }
 
     /// What lies `at` bytes behind the data's start, pulled from the fragments if need be; `None` when
-    /// the packet is shorter, or the head has no room for it.
-    ///
-    /// linux: include/linux/skbuff.h:skb_header_pointer
+    /// the packet is shorter, or the head has no room for it. [`SkBuff::pskb_may_pull`] and a look in one.
     #[inline(always)]
     pub(crate) fn header_at<const N: usize>(&mut self, at: usize) -> Option<[u8; N]> {
         match self.data().get(at..at.checked_add(N)?) {

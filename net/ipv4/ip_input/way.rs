@@ -21,16 +21,10 @@ impl IpWay {
     /// What a header says that has been checked.
     #[inline(always)]
     pub(super) fn of(header: &[u8; size_of::<IpHdr>()]) -> Self {
-        const KEPT: u64 = u64::from_le_bytes([
-            !0,
-            !0,
-            0,
-            0,
-            0,
-            0,
-            ((IP_MF | IP_OFFSET) >> 8) as u8,
-            IP_OFFSET as u8,
-        ]);
+        const KEPT: u64 = {
+            let [c, d] = (IP_MF | IP_OFFSET).to_be_bytes();
+            u64::from_le_bytes([!0, !0, 0, 0, 0, 0, c, d])
+        };
         let [first @ .., _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
         Self {
             addrs: u64::from_ne_bytes([s0, s1, s2, s3, d0, d1, d2, d3]),

@@ -200,6 +200,9 @@ fn a_broken_file_is_played_up_to_where_it_is_broken() {
     let output = run(&["replay", &path, "--addr", ADDR, "--frames"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("#1 "));
+    let table = run(&["replay", &path, "--addr", ADDR]);
+    assert_eq!(table.status.code(), Some(1));
+    assert!(String::from_utf8(table.stdout).unwrap().contains("\n1 frames in "));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("at octet") && said.lines().count() == 1, "{said}");
 }

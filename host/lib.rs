@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod entropy;
+mod idle;
 mod ifreq;
 mod ksoftirqd;
 pub mod park;

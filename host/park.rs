@@ -2,19 +2,16 @@
 //!
 //! Key type: [`Parker`]. Contexts: the thread that parks; wakers anywhere.
 //! Invariant: a wake-up given while nobody is parked is kept for the next [`Parker::park`];
-//! several count as one. A waker calls the system only when somebody is parked.
+//! several count as one. A waker calls the system only when somebody sleeps.
 
 use crate::clock::to_timespec;
+use crate::idle::CpuIdle;
+use crate::idle::words::{Bed, Call, SleepWord};
 use rustix::io::Errno;
 use rustix::thread::futex;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Wake, Waker};
-
-const EMPTY: u32 = 0;
-const WOKEN: u32 = 1;
-const PARKED: u32 = 2;
 
 /// How a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,25 +23,47 @@ pub enum Parked {
 }
 
 /// A place for one thread at a time to sleep.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Parker {
-    word: Arc<Word>,
+    sleeper: Arc<Sleeper>,
+    /// The address of what `Sleeper::leads` names: compared, never followed.
+    leads: usize,
 }
 
-#[derive(Debug, Default)]
-struct Word(AtomicU32);
+/// What a thread's wakers share with it.
+#[derive(Debug)]
+struct Sleeper {
+    word: SleepWord,
+    /// Where it sleeps when it leads. Not kept alive: a thread outlives the machines it was in.
+    leads: Mutex<Weak<CpuIdle>>,
+}
 
-impl Wake for Word {
+impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Release: what was done before the wake-up is seen by the thread woken.
-        if self.0.swap(WOKEN, Ordering::Release) == PARKED {
+        match self.word.wake() {
+            Call::Nobody => {}
             // The word lives as long as this Arc, and a wake can't fail on a valid word.
-            let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+            Call::Parked => {
+                let _ = futex::wake(self.word.parked().0, futex::Flags::PRIVATE, 1);
+            }
+            Call::Leader => {
+                let leads = self.leads.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                if let Some(idle) = leads {
+                    idle.waiter.wake();
+                }
+            }
         }
+    }
+}
+
+impl Default for Parker {
+    fn default() -> Self {
+        let sleeper = Sleeper { word: SleepWord::new(), leads: Mutex::default() };
+        Self { sleeper: Arc::new(sleeper), leads: 0 }
     }
 }
 
@@ -58,40 +77,49 @@ impl Parker {
     /// What wakes the thread parked here; good for any thread, as often as wanted.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.word))
+        Waker::from(Arc::clone(&self.sleeper))
+    }
+
+    /// The word, for the thread that leads this CPU: its wakers end its sleep there.
+    pub(crate) fn lead_at(&mut self, idle: &Arc<CpuIdle>) -> &SleepWord {
+        // The weak reference keeps the address from being given to another.
+        let addr = Arc::as_ptr(idle).addr();
+        if std::mem::replace(&mut self.leads, addr) != addr {
+            *self.sleeper.leads.lock().unwrap_or_else(PoisonError::into_inner) =
+                Arc::downgrade(idle);
+        }
+        &self.sleeper.word
     }
 
     /// Sleeps until woken, or until the monotonic clock ([`crate::clock::monotonic_ns`]) shows
     /// `deadline`. Signals do not end the sleep.
     pub fn park(&mut self, deadline: Option<u64>) -> Parked {
-        let word = &self.word.0;
-        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
-        if word.compare_exchange(EMPTY, PARKED, relaxed, relaxed).is_err() {
+        let word = &self.sleeper.word;
+        if !word.lie_down(Bed::Parked) {
             // Woken before: `&mut self` keeps any other thread from being parked here.
-            word.swap(EMPTY, acquire);
+            word.take_woken();
             return Parked::Woken;
         }
         let until = deadline.map(to_timespec);
+        let (futex, parked) = word.parked();
         loop {
             let slept = futex::wait_bitset(
-                word,
+                futex,
                 futex::Flags::PRIVATE,
-                PARKED,
+                parked,
                 until.as_ref(),
                 NonZeroU32::MAX,
             );
             match slept {
                 Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {
-                    if word.compare_exchange(WOKEN, EMPTY, acquire, relaxed).is_ok() {
+                    if word.take_woken() {
                         return Parked::Woken;
                     }
                 }
                 Err(Errno::TIMEDOUT) => {
+                    word.get_up();
                     // The wake-up may have come after the time-out.
-                    return match word.swap(EMPTY, acquire) {
-                        WOKEN => Parked::Woken,
-                        _ => Parked::TimedOut,
-                    };
+                    return if word.take_woken() { Parked::Woken } else { Parked::TimedOut };
                 }
                 Err(e) => panic!("futex refuses a valid word and a valid time: {e}"),
             }
@@ -103,7 +131,7 @@ impl Parker {
 mod tests {
     use super::*;
     use crate::clock::monotonic_ns;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
     #[test]

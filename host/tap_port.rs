@@ -4,7 +4,7 @@
 //! Invariant: the descriptor is armed one-shot, and only for a driver that asked: while its CPU
 //! has other work nothing is armed at all, so a busy TAP costs no system call but reads and writes.
 
-use crate::platform::{CpuIdle, IrqSource, token};
+use crate::idle::{CpuIdle, IrqSource, token};
 use crate::tap::{LinkWatch, Tap, is_gone, is_link_down};
 use crate::wait::{Interest, Trigger};
 use drivers::net::tun::{TapFault, TapPort, Wants};
@@ -51,6 +51,13 @@ impl HostTap {
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
 
+    fn interest(&self) -> Interest {
+        match self.room.load(Ordering::SeqCst) {
+            true => Interest::ReadOrWrite,
+            false => Interest::Read,
+        }
+    }
+
     /// Takes the descriptor out of the CPU's set.
     pub(crate) fn unregister(&self) {
         // Fails only for one that is out already.
@@ -72,12 +79,19 @@ impl IrqSource for HostTap {
 
     fn arm(&self) {
         let _one = self.arming.lock().unwrap_or_else(PoisonError::into_inner);
-        let interest = match self.room.load(Ordering::SeqCst) {
-            true => Interest::ReadOrWrite,
-            false => Interest::Read,
-        };
+        let interest = self.interest();
         // Fails only when unregistered meanwhile: then nobody listens.
         let _ = self.idle.waiter.rearm_for(&self.tap, token(self.slot), interest);
+    }
+
+    fn disarm(&self) {
+        let _one = self.arming.lock().unwrap_or_else(PoisonError::into_inner);
+        // As above.
+        let _ = self.idle.waiter.disarm(&self.tap, token(self.slot));
+    }
+
+    fn ready(&self) -> bool {
+        crate::wait::is_ready(&self.tap, self.interest())
     }
 }
 
@@ -128,6 +142,7 @@ impl TapPort for HostTap {
             self.room.store(true, Ordering::SeqCst);
         }
         if self.idle.request_arm(self.slot) {
+            self.idle.arm_now(self.slot);
             self.arm();
         }
     }

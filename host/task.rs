@@ -2,7 +2,9 @@
 //!
 //! Key types: [`block_on`], [`TaskHandle`]. Contexts: any thread, one task at a time.
 
+use crate::idle::lead::sleep;
 use crate::park::Parker;
+use crate::platform::HostPlatform;
 use stack::kernel::context::TaskCx;
 use stack::kernel::sched::{Operation, TaskStruct, poll_operation};
 use std::cell::Cell;
@@ -17,8 +19,9 @@ thread_local! {
     static PLACE: Cell<Option<(Parker, Waker)>> = const { Cell::new(None) };
 }
 
-/// Makes a call that may sleep, on this thread; its result. The machine must be a [`Runtime`]'s:
-/// deadlines are read on the system's monotonic clock, and somebody else runs the CPUs.
+/// Makes a call that may sleep, on this thread; its result. While it waits it runs its CPU's idle loop,
+/// unless another task does. The machine must be a [`Runtime`]'s: deadlines are read on the system's
+/// monotonic clock.
 ///
 /// [`Runtime`]: crate::Runtime
 pub fn block_on<O: Operation>(cx: &mut TaskCx, op: &mut O) -> O::Output {
@@ -31,11 +34,22 @@ pub fn block_on<O: Operation>(cx: &mut TaskCx, op: &mut O) -> O::Output {
         match poll_operation(cx, &waker, op) {
             Poll::Ready(output) => break output,
             // Woken for nothing, too late or by a call long past: the next poll looks for itself.
-            Poll::Pending => parker.park(cx.deadline().map(|at| at.as_nanos())),
-        };
+            Poll::Pending => wait(cx, &mut parker),
+        }
     };
     PLACE.set(Some((parker, waker)));
     output
+}
+
+fn wait(cx: &TaskCx, parker: &mut Parker) {
+    let deadline = cx.deadline().map(|at| at.as_nanos());
+    let (m, cpu) = (cx.machine(), cx.cpu());
+    match HostPlatform::idle(m, cpu) {
+        Some(idle) => sleep(m, cpu, idle, parker, deadline),
+        None => {
+            parker.park(deadline);
+        }
+    }
 }
 
 /// A task that runs on a thread of its own.

@@ -5,7 +5,7 @@
 //! one wake-up ends one wait; a descriptor added one-shot is silent from its report to its
 //! [`rearm`](Waiter::rearm).
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,17 @@ pub enum Interest {
     Read,
     /// Something to read, or room to write.
     ReadOrWrite,
+}
+
+/// Whether the descriptor would be reported for `interest` now, also when hung up or in error.
+pub(crate) fn is_ready(fd: impl AsFd, interest: Interest) -> bool {
+    let mut flags = PollFlags::IN;
+    if interest == Interest::ReadOrWrite {
+        flags |= PollFlags::OUT;
+    }
+    let mut fds = [PollFd::new(&fd, flags)];
+    // Fails only when interrupted: then it is looked at once more.
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 /// One epoll set and the eventfd that wakes whoever waits on it.

@@ -7,7 +7,7 @@
 
 use crate::kernel::context::{BhCx, HardirqCx};
 use crate::kernel::irq::{Irq, NR_IRQS, handle_irq};
-use crate::kernel::locking::cpu_cell::{CpuCell, CpuHeld};
+use crate::kernel::locking::cpu_cell::{CpuCell, CpuHeld, Left};
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::smpboot::{SmpHotplugThread, smpboot_thread_fn};
@@ -23,6 +23,7 @@ use crate::net::ipv4::udp::SockCache;
 use klib::bitmap::AtomicBitmap;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 /// A virtual CPU's number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,9 @@ impl CpuLocal {
     }
 }
 
+/// So long somebody who leaves stays out for one who waits: he may have lost his processor.
+const GIVE_WAY: Duration = Duration::from_micros(60);
+
 /// When a CPU wants to be run again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Next {
@@ -96,6 +100,8 @@ pub struct Next {
     pub pending: bool,
     /// ksoftirqd was woken and has not run since.
     pub ksoftirqd: bool,
+    /// Packets received on this CPU so far; wraps.
+    pub received: u64,
 }
 
 /// The stay of one runner on a CPU. [`Stay::leave`] ends it; an unwinding stay frees the CPU.
@@ -141,11 +147,6 @@ impl Machine {
     /// Word lies for a CPU on which nobody is.
     pub fn cpu_kicked(&self, cpu: CpuId) -> bool {
         self.cpus[usize::from(cpu.0)].local.kicked_idle()
-    }
-
-    /// Somebody waits to enter the CPU: its runner lets him in before it goes on.
-    pub fn cpu_wanted(&self, cpu: CpuId) -> bool {
-        self.cpus[usize::from(cpu.0)].local.wanted()
     }
 
     /// Leaves word for a CPU and wakes whoever sleeps for it.
@@ -268,7 +269,8 @@ impl<'m> Stay<'m> {
         held.tables = Some(tables);
         match held.leave() {
             Ok(()) => result,
-            Err((held, _)) => Self::leave_kicked(m, cpu, held, last),
+            Err(left) => Self::leave_noticed(m, cpu, left, Vec::new())
+                .map_or_else(|stay| stay.leave_with(last), |()| result),
         }
     }
 
@@ -284,24 +286,38 @@ impl<'m> Stay<'m> {
                 wakeups.into_iter().for_each(Waker::wake);
                 result
             }
-            Err((mut held, _)) => {
-                held.wakeups = wakeups;
-                Self::leave_kicked(m, cpu, held, last)
-            }
+            Err(left) => Self::leave_noticed(m, cpu, left, wakeups)
+                .map_or_else(|stay| stay.leave_with(last), |()| result),
         }
     }
 
+    /// Leaving was noticed from outside. A kick: its interrupts are handled, and the stay goes on, to
+    /// be left once more. Somebody waits: the wake-ups are fired, and he gets in before we return.
     #[cold]
-    fn leave_kicked<R>(
+    fn leave_noticed(
         m: &'m Machine,
         cpu: &'m Cpu,
-        mut held: CpuHeld<'m, CpuLocal>,
-        last: impl Fn(&mut CpuLocal) -> R,
-    ) -> R {
-        let tables = held.tables.take().unwrap_or_else(|| m.tables.load());
-        let mut stay = Self { m, cpu, held, tables };
-        stay.interrupts();
-        stay.leave_with(last)
+        left: Left<'m, CpuLocal>,
+        wakeups: Vec<Waker>,
+    ) -> Result<(), Self> {
+        match left {
+            Left::Kicked(mut held) => {
+                held.wakeups = wakeups;
+                let tables = held.tables.take().unwrap_or_else(|| m.tables.load());
+                let mut stay = Self { m, cpu, held, tables };
+                stay.interrupts();
+                Err(stay)
+            }
+            Left::Wanted => {
+                wakeups.into_iter().for_each(Waker::wake);
+                let until = m.platform.ktime_get() + GIVE_WAY;
+                cpu.local.give_way(|spins| {
+                    m.platform.relax(spins);
+                    m.platform.ktime_get() < until
+                });
+                Ok(())
+            }
+        }
     }
 }
 
@@ -311,6 +327,7 @@ impl Next {
             deadline: local.timers.tell(),
             pending: local.softirq.runnable() != 0,
             ksoftirqd: local.softirq.ksoftirqd_woken,
+            received: local.softnet.processed,
         }
     }
 }

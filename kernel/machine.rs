@@ -18,6 +18,7 @@ use crate::net::core::skbuff::{Depot, SkbPool};
 use crate::net::core::snmp::NetMib;
 use crate::net::net_namespace::Net;
 use klib::bitmap::AtomicBitmap;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use uapi::errno::Errno;
 
 /// What a machine asks of the world beneath it: a clock, and a way to wake whoever sleeps for a
 /// CPU. `host` implements it over the operating system, `sim` over a virtual clock.
-pub trait Platform: Send + Sync {
+pub trait Platform: Any + Send + Sync {
     /// Monotonic time, never zero.
     fn ktime_get(&self) -> Ktime;
 
@@ -229,6 +230,11 @@ impl Machine {
     /// The virtual CPUs' numbers.
     pub fn cpu_ids(&self) -> impl Iterator<Item = CpuId> + use<> {
         (0..self.cpus.len() as u8).map(CpuId)
+    }
+
+    /// What the machine stands on: whoever made it finds its own again.
+    pub fn platform(&self) -> &dyn Platform {
+        &*self.platform
     }
 
     /// Monotonic time.

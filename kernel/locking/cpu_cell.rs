@@ -1,24 +1,26 @@
 //! The cell behind a CPU's state word: whoever sets `HELD` has the contents to itself.
 //!
 //! Contexts: all. Key type: [`CpuCell`]. Invariants: one holder; leaving fails while a kick is
-//! set, so an interrupt that arrives during a stay is seen by the one who stays.
+//! set, so an interrupt that arrives during a stay is seen by the one who stays; a holder who
+//! leaves while somebody waits is told so, and gives way.
 #![allow(unsafe_code)]
 
+use super::atomic::{AtomicU32, Ordering};
 use super::lockdep::{Held, class};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Somebody is inside.
 const HELD: u32 = 1;
 /// Somebody outside left word (an interrupt, a remote packet) that the holder must look at.
 const KICK: u32 = 2;
+/// Somebody waits to enter. Entering takes it away; who still waits says it again.
+const WANT: u32 = 4;
 
 /// Exclusive contents under one state word: one locked instruction to enter, one to leave.
 pub struct CpuCell<T> {
     state: AtomicU32,
-    want: AtomicU32,
     value: UnsafeCell<T>,
 }
 
@@ -33,14 +35,18 @@ pub struct CpuHeld<'a, T> {
     _held: Held,
 }
 
-/// Leaving failed: a kick came in; look at what is pending, then try again.
-#[derive(Debug)]
-pub struct Kicked;
+/// How leaving can end otherwise than unnoticed.
+pub enum Left<'a, T> {
+    /// Not left: a kick came in and is taken. Look at what is pending, then leave again.
+    Kicked(CpuHeld<'a, T>),
+    /// Left, and somebody waits to enter: [`CpuCell::give_way`] before entering again.
+    Wanted,
+}
 
 impl<T> CpuCell<T> {
     /// An empty cell around `value`.
-    pub const fn new(value: T) -> Self {
-        Self { state: AtomicU32::new(0), want: AtomicU32::new(0), value: UnsafeCell::new(value) }
+    pub fn new(value: T) -> Self {
+        Self { state: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
     /// The contents, when nobody else can be inside.
@@ -78,11 +84,12 @@ impl<T> CpuCell<T> {
 
     #[cold]
     fn enter_contended(&self, mut relax: impl FnMut(u32)) -> CpuHeld<'_, T> {
-        self.want.fetch_add(1, Ordering::SeqCst);
         let mut spins = 0;
         loop {
+            if self.state.load(Ordering::Relaxed) & WANT == 0 {
+                self.state.fetch_or(WANT, Ordering::Relaxed);
+            }
             if let Some(held) = self.try_enter() {
-                self.want.fetch_sub(1, Ordering::SeqCst);
                 return held;
             }
             relax(spins);
@@ -93,39 +100,76 @@ impl<T> CpuCell<T> {
     /// Somebody waits to enter.
     #[inline]
     pub fn wanted(&self) -> bool {
-        self.want.load(Ordering::Relaxed) != 0
+        self.state.load(Ordering::Relaxed) & WANT != 0
+    }
+
+    /// Stays out until one of those who wait is in, as long as `relax`, called with a growing count,
+    /// says so. A holder who came back at once would take the CPU again before they see it free.
+    pub fn give_way(&self, mut relax: impl FnMut(u32) -> bool) {
+        let mut spins = 0;
+        while self.state.load(Ordering::Relaxed) & (HELD | WANT) == WANT && relax(spins) {
+            spins += 1;
+        }
     }
 
     /// Leaves word for the holder, or for the next one. True when nobody was inside and no word
     /// lay there yet: then somebody must be woken to look.
     #[inline]
     pub fn kick(&self) -> bool {
-        self.state.fetch_or(KICK, Ordering::AcqRel) == 0
+        self.state.fetch_or(KICK, Ordering::AcqRel) & (HELD | KICK) == 0
     }
 
     /// Word lies here and nobody is inside.
     pub fn kicked_idle(&self) -> bool {
-        self.state.load(Ordering::Acquire) == KICK
+        self.state.load(Ordering::Acquire) & (HELD | KICK) == KICK
     }
 }
 
-impl<T> CpuHeld<'_, T> {
+impl<'a, T> CpuHeld<'a, T> {
     /// Leaves, unless a kick came in; then the stay goes on with the kick taken.
     ///
     /// # Errors
-    /// [`Kicked`] with the stay, to look at what is pending.
+    /// [`Left`]: what there is to do before, or after.
     #[inline]
-    pub fn leave(self) -> Result<(), (Self, Kicked)> {
-        let state = &self.cell.state;
-        if state.compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
-            // The word is free already: the drop below must not free it for somebody else.
-            let this = std::mem::ManuallyDrop::new(self);
-            // SAFETY: `this` is never dropped, so `_held` is read out once and dropped here.
-            drop(unsafe { std::ptr::read(&this._held) });
-            return Ok(());
+    pub fn leave(self) -> Result<(), Left<'a, T>> {
+        match self.cell.state.compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => {
+                self.left();
+                Ok(())
+            }
+            Err(state) => Err(self.leave_noticed(state)),
         }
-        state.fetch_and(!KICK, Ordering::Acquire);
-        Err((self, Kicked))
+    }
+
+    #[cold]
+    fn leave_noticed(self, mut state: u32) -> Left<'a, T> {
+        loop {
+            if state & KICK != 0 {
+                self.cell.state.fetch_and(!KICK, Ordering::Acquire);
+                return Left::Kicked(self);
+            }
+            let left = state & !HELD;
+            match self.cell.state.compare_exchange(
+                state,
+                left,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    self.left();
+                    return Left::Wanted;
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// The word is free already: dropping must not free it for somebody else.
+    #[inline]
+    fn left(self) {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped, so `_held` is read out once and dropped here.
+        drop(unsafe { std::ptr::read(&this._held) });
     }
 }
 
@@ -162,7 +206,7 @@ impl<T> fmt::Debug for CpuCell<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::CpuCell;
+    use super::{CpuCell, Left};
     use std::sync::Arc;
 
     /// Would lose counts, and fail under any sanitizer, if two threads were ever inside.
@@ -178,7 +222,7 @@ mod tests {
                         let before = *held;
                         std::hint::black_box(&mut *held);
                         *held = before + 1;
-                        assert!(held.leave().is_ok());
+                        assert!(!matches!(held.leave(), Err(Left::Kicked(_))));
                     }
                 })
             })
@@ -194,12 +238,46 @@ mod tests {
         let cell = CpuCell::new(());
         let held = cell.enter(|_| ());
         assert!(!cell.kick(), "somebody is inside: nobody needs waking");
-        let (held, _) = held.leave().expect_err("the kick holds it in");
+        let Err(Left::Kicked(held)) = held.leave() else { panic!("the kick holds it in") };
         assert!(held.leave().is_ok());
         assert!(cell.kick(), "nobody inside: somebody must be woken");
         assert!(!cell.kick(), "word already lies there");
         assert!(cell.kicked_idle());
         assert!(cell.enter(|_| ()).leave().is_ok(), "entering takes the kick");
+    }
+
+    /// One thread comes back as soon as it has left; the other gets in all the same, and is waited for.
+    #[test]
+    fn who_leaves_gives_way_to_who_waits() {
+        let cell = Arc::new(CpuCell::new(0_u32));
+        let theirs = Arc::clone(&cell);
+        let waiter = std::thread::spawn(move || {
+            for _ in 0..100 {
+                let mut held = theirs.enter(|_| std::thread::yield_now());
+                *held += 1;
+                assert!(!matches!(held.leave(), Err(Left::Kicked(_))));
+            }
+        });
+        let mut gave_way = 0;
+        while !waiter.is_finished() {
+            let held = cell.enter(|_| std::thread::yield_now());
+            while !cell.wanted() && !waiter.is_finished() {
+                std::thread::yield_now();
+            }
+            let before = *held;
+            if let Err(Left::Wanted) = held.leave() {
+                cell.give_way(|_| {
+                    std::thread::yield_now();
+                    true
+                });
+                let held = cell.enter(|_| std::thread::yield_now());
+                assert!(*held > before, "the one who waited was let in");
+                assert!(!matches!(held.leave(), Err(Left::Kicked(_))));
+                gave_way += 1;
+            }
+        }
+        waiter.join().expect("no panic");
+        assert!(gave_way > 0);
     }
 
     #[test]

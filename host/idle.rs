@@ -20,7 +20,7 @@ use crate::clock::monotonic_ns;
 use crate::wait::{Events, Token, Waiter};
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use words::{IdleWord, Lead};
@@ -34,6 +34,9 @@ pub(crate) const HOT_PACKETS: u64 = 16;
 /// So long a hot CPU's thread has slept when it finds it cool.
 pub(crate) const COOL_NS: u64 = 200_000;
 
+/// After so many leads in a row ksoftirqd is asked to watch.
+const WATCH_AFTER: u32 = 32;
+
 /// A descriptor whose events are interrupts of a CPU.
 pub(crate) trait IrqSource: Send + Sync {
     /// It was reported: raise the interrupt. Context: who is awake for the CPU, on no CPU.
@@ -46,6 +49,20 @@ pub(crate) trait IrqSource: Send + Sync {
     fn ready(&self) -> bool {
         false
     }
+}
+
+/// Whether a leader that goes may leave the interrupts off.
+///
+/// Where tasks come back to lead within a moment, an interrupt between two leads only calls ksoftirqd,
+/// on the very processor of the task, for what the task would find a little later. So while leads come
+/// thick ksoftirqd looks every millisecond whether they still do, and who leaves arms nothing; the first
+/// millisecond without a lead ends it, and everything is armed. What arrives meanwhile may wait so long.
+///
+/// linux: Documentation/networking/napi.rst:irq-suspend-timeout
+#[derive(Debug, Default)]
+struct Watch {
+    wanted: AtomicBool,
+    on: AtomicBool,
 }
 
 /// Where those sleep who run one CPU, and what wakes them.
@@ -64,6 +81,9 @@ pub(crate) struct CpuIdle {
     waits: AtomicU64,
     /// When ksoftirqd comes back by itself; `u64::MAX`: not at all, or not known.
     until: AtomicU64,
+    /// Leads that have ended; wraps.
+    leads: AtomicU32,
+    watch: Watch,
     /// The processor that a task of this CPU last went to sleep on.
     pub(crate) core: AtomicU32,
     pub(crate) spin: lead::Spin,
@@ -81,6 +101,8 @@ impl CpuIdle {
             sources: Mutex::default(),
             waits: AtomicU64::new(0),
             until: AtomicU64::new(u64::MAX),
+            leads: AtomicU32::new(0),
+            watch: Watch::default(),
             core: AtomicU32::new(u32::MAX),
             spin: lead::Spin::new(busy_poll),
         })
@@ -127,7 +149,8 @@ impl CpuIdle {
         self.look(Some(Duration::ZERO))
     }
 
-    fn look(&self, timeout: Option<Duration>) -> Events {
+    /// Waits as [`wait`](Self::wait), without arming anything.
+    pub(crate) fn look(&self, timeout: Option<Duration>) -> Events {
         self.waits.fetch_add(1, Ordering::Relaxed);
         self.waiter.wait(timeout).expect("a valid set can be waited on")
     }
@@ -141,6 +164,43 @@ impl CpuIdle {
                 source.fire();
             }
         }
+    }
+
+    /// A leader has gone: arms what is wanted, unless ksoftirqd watches.
+    fn lead_ended(&self) {
+        let leads = self.leads.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if self.watch.on.load(Ordering::SeqCst) {
+            return;
+        }
+        self.arm_requested_at_rest();
+        if leads.is_multiple_of(WATCH_AFTER) {
+            self.watch_from_now_on();
+            self.waiter.wake();
+        }
+    }
+
+    /// ksoftirqd is to watch.
+    pub(crate) fn watch_from_now_on(&self) {
+        self.watch.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Leads that have ended; wraps.
+    pub(crate) fn leads(&self) -> u32 {
+        self.leads.load(Ordering::Relaxed)
+    }
+
+    /// Whether ksoftirqd watches from now on: it was asked to, or does.
+    pub(crate) fn watches(&self) -> bool {
+        if self.watch.wanted.swap(false, Ordering::Relaxed) {
+            self.watch.on.store(true, Ordering::SeqCst);
+        }
+        self.watch.on.load(Ordering::Relaxed)
+    }
+
+    /// ksoftirqd watches no longer. Whoever rests next arms what is wanted: who left without arming
+    /// made his wish before he saw that it watched.
+    pub(crate) fn watch_no_more(&self) {
+        self.watch.on.store(false, Ordering::SeqCst);
     }
 
     /// ksoftirqd is about to sleep until then.

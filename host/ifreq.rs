@@ -27,7 +27,6 @@ const _: () = assert!(align_of::<IfReq>() >= align_of::<libc::ifreq>());
 #[repr(u32)]
 pub(crate) enum IfRequest {
     GetFlags = SIOCGIFFLAGS,
-    #[cfg(any(test, feature = "testing"))]
     SetFlags = uapi::sockios::SIOCSIFFLAGS,
     GetHwAddr = SIOCGIFHWADDR,
     GetMtu = SIOCGIFMTU,

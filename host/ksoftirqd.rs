@@ -8,6 +8,7 @@
 
 use crate::clock::monotonic_ns;
 use crate::idle::{COOL_NS, CpuIdle, HOT_PACKETS, timeout};
+use crate::wait::Events;
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 use stack::kernel::cpu::{CpuId, Next};
 use stack::kernel::machine::Machine;
@@ -15,9 +16,22 @@ use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
+/// After so many small runs in a row, with sleeps between, a hot CPU is cool.
+const COOL_RUNS: u32 = 16;
+
+/// So often it looks whether tasks still lead, while it watches.
+const WATCH_NS: u64 = 1_000_000;
+
+/// After so many wake-ups in a row, each soon after the one before, it watches.
+const WATCH_AFTER: u32 = 32;
+
+/// 2 to this power is the most by which that grows where no task leads.
+const MOST_IN_VAIN: u32 = 10;
+
 /// Runs the CPU until told to stop. One was counted awake for this thread.
 pub(crate) fn cpu_idle_loop(m: &Machine, cpu: CpuId, idle: &CpuIdle) {
-    let mut thread = Ksoftirqd { m, cpu, idle, received: None, core: u32::MAX };
+    let mut thread =
+        Ksoftirqd { m, cpu, idle, small_runs: 0, leads: 0, calls: 0, in_vain: 0, core: u32::MAX };
     while !idle.lead.stopped() {
         match thread.run_cpu() {
             Some(deadline) if idle.word.rest() => thread.sleep(deadline),
@@ -32,8 +46,14 @@ struct Ksoftirqd<'a> {
     m: &'a Machine,
     cpu: CpuId,
     idle: &'a CpuIdle,
-    /// Packets received on this CPU when it was last run here.
-    received: Option<u64>,
+    /// Runs in a row that brought few packets.
+    small_runs: u32,
+    /// Leads that had ended when it last looked.
+    leads: u32,
+    /// Wake-ups in a row that came soon after the one before.
+    calls: u32,
+    /// Times in a row that it watched and no task led.
+    in_vain: u32,
     /// The processor this thread was bound to.
     core: u32,
 }
@@ -46,9 +66,14 @@ impl Ksoftirqd<'_> {
         // CPU is free again, and what was pending besides is still pending.
         let run = catch_unwind(AssertUnwindSafe(|| self.run_softirqs()));
         let Ok(Next { deadline, pending, ksoftirqd, received }) = run else { return None };
-        let before = self.received.replace(received).unwrap_or(received);
-        if received.wrapping_sub(before) >= HOT_PACKETS && self.idle.lead.try_heat() {
-            self.follow_task();
+        if received < HOT_PACKETS {
+            self.small_runs += 1;
+        } else {
+            self.small_runs = 0;
+            if self.idle.lead.try_heat() {
+                self.idle.watch_no_more();
+                self.follow_task();
+            }
         }
         (!pending && !ksoftirqd).then(|| deadline.map_or(u64::MAX, |at| at.as_nanos()))
     }
@@ -59,32 +84,70 @@ impl Ksoftirqd<'_> {
         if !next.pending && !next.ksoftirqd {
             return next;
         }
-        self.m.run_ksoftirqd(self.cpu)
+        let rest = self.m.run_ksoftirqd(self.cpu);
+        Next { received: next.received + rest.received, ..rest }
     }
 
     /// Sleeps until there is something to do here, and raises the interrupts that came.
     fn sleep(&mut self, deadline: u64) {
         let idle = self.idle;
-        let hot_since = idle.lead.hot().then(monotonic_ns);
+        let hot = idle.lead.hot();
+        let since = monotonic_ns();
         idle.sleeps_until(deadline);
-        let events = idle.wait(timeout(deadline));
+        let events = self.wait(deadline);
         idle.sleeps_no_more();
+        let slept = monotonic_ns() - since;
         if idle.lead.led() {
-            self.pass_on(events);
+            return self.pass_on(events);
+        }
+        if hot && (slept >= COOL_NS || self.small_runs >= COOL_RUNS) {
+            idle.lead.cool();
+        } else if hot {
+            self.follow_task();
+        } else if slept < WATCH_NS && !events.is_empty() {
+            self.called_often();
         } else {
-            idle.word.rouse();
-            idle.fire(events);
+            self.calls = 0;
         }
-        match hot_since {
-            Some(since) if monotonic_ns() - since >= COOL_NS => idle.lead.cool(),
-            Some(_) => self.follow_task(),
-            None => {}
+        idle.word.rouse();
+        idle.fire(events);
+    }
+
+    /// Called again within a moment, for little. Perhaps a task is about to ask for just this, and would
+    /// do it cheaper itself: then it is worth watching whether one does.
+    fn called_often(&mut self) {
+        self.calls += 1;
+        if self.calls >= WATCH_AFTER << self.in_vain {
+            self.calls = 0;
+            self.idle.watch_from_now_on();
         }
+    }
+
+    /// Waits for something to do, or for the deadline. While it watches it looks every now and then
+    /// whether tasks still lead.
+    fn wait(&mut self, deadline: u64) -> Events {
+        let idle = self.idle;
+        let first = idle.leads();
+        self.leads = first;
+        while idle.watches() {
+            let tick = monotonic_ns() + WATCH_NS;
+            let events = idle.look(timeout(deadline.min(tick)));
+            if !events.is_empty() || deadline <= tick {
+                return events;
+            }
+            let leads = idle.leads();
+            if std::mem::replace(&mut self.leads, leads) == leads {
+                self.in_vain =
+                    if leads == first { (self.in_vain + 1).min(MOST_IN_VAIN) } else { 0 };
+                idle.watch_no_more();
+            }
+        }
+        idle.wait(timeout(deadline))
     }
 
     /// A task leads, and what woke this thread is that task's. Gives it to it, and stays out of its
     /// way until it has gone.
-    fn pass_on(&self, events: crate::wait::Events) {
+    fn pass_on(&self, events: Events) {
         let idle = self.idle;
         let woken = events.woken();
         // All rest, as far as we are concerned: an interrupt raised here calls the leader.

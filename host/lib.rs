@@ -9,11 +9,13 @@
 
 #![allow(unsafe_code)]
 
+pub mod batch;
 pub mod clock;
 pub mod entropy;
 mod idle;
 mod ifreq;
 mod ksoftirqd;
+pub mod netns;
 pub mod park;
 pub mod platform;
 pub mod runtime;

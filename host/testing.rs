@@ -2,21 +2,16 @@
 //!
 //! Contexts: test threads. Invariant: nothing outside the namespaces made here is changed.
 
-use crate::ifreq::{IfReq, IfRequest};
+use crate::netns::{self, on_own_thread};
 use rustix::fs::{FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 use std::ffi::CStr;
 use std::io;
-use std::marker::PhantomData;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
-use std::panic::resume_unwind;
-use std::process::Command;
-use std::{env, fs, thread};
-use uapi::if_::IFF_UP;
+use std::{env, fs};
 use uapi::if_tun::TUN_PATH;
 
 /// What a test may need beyond a bare machine.
@@ -105,10 +100,7 @@ pub enum TunNode {
 /// A network namespace with a mount namespace of its own, seen from the thread that lives in it.
 /// Threads and programs started by that thread live in it too. It goes with the last of them.
 #[derive(Debug)]
-pub struct NetNs {
-    /// Not to be handed to a thread that may live elsewhere.
-    here: PhantomData<*const ()>,
-}
+pub struct NetNs(netns::NetNs);
 
 /// Runs `f` on a thread in a fresh network namespace, whose only device is `lo`, and up; needs
 /// [`Need::Root`].
@@ -119,30 +111,17 @@ pub fn in_fresh_netns<R: Send>(f: impl FnOnce(&NetNs) -> R + Send) -> R {
     on_own_thread(|| f(&NetNs::enter()))
 }
 
-fn on_own_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    let result = thread::scope(|scope| scope.spawn(f).join());
-    result.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
 impl NetNs {
     /// The calling thread never returns from it, so it has to be one made for this.
     fn enter() -> Self {
-        // SAFETY: the call is unsafe for UnshareFlags::FILES alone, which is not among these; so
-        // no descriptor of another thread is closed or opened.
-        unsafe {
-            rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
-                .expect("namespaces: needs root");
-        }
+        let here = netns::NetNs::enter(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
+            .expect("namespaces: needs root");
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).expect("private mounts");
         // A sysfs shows the network namespace it was mounted in.
         let none: Option<&CStr> = None;
         mount("sysfs", "/sys", "sysfs", MountFlags::empty(), none).expect("own /sys");
-        let socket = UnixDatagram::unbound().expect("socket");
-        let mut request = IfReq::new("lo");
-        request.set_flags(IFF_UP as u16);
-        request.ioctl(&socket, IfRequest::SetFlags).expect("lo up");
-        Self { here: PhantomData }
+        Self(here)
     }
 
     /// Runs the `ip` command with these words.
@@ -150,9 +129,7 @@ impl NetNs {
     /// # Panics
     /// When it fails, with what it said.
     pub fn ip(&self, words: &str) {
-        let output = Command::new("ip").args(words.split_whitespace()).output().expect("ip");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ip {words}: {said}");
+        self.0.ip(words).expect("ip");
     }
 
     /// Sends a frame out of a device of the namespace as it stands, 14 octets at least.

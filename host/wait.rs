@@ -256,6 +256,12 @@ impl Events {
         woken: false,
     };
 
+    /// Nothing was reported: the time is over, or a signal came.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether [`Waiter::wake`] ended the wait.
     #[must_use]
     pub fn woken(&self) -> bool {

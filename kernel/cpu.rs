@@ -100,7 +100,7 @@ pub struct Next {
     pub pending: bool,
     /// ksoftirqd was woken and has not run since.
     pub ksoftirqd: bool,
-    /// Packets received on this CPU so far; wraps.
+    /// Packets received in this run.
     pub received: u64,
 }
 
@@ -129,19 +129,21 @@ impl Machine {
     /// softirqs. Returns when it wants to be run again.
     pub fn run_cpu(&self, cpu: CpuId) -> Next {
         let mut stay = self.enter(cpu);
+        let before = stay.held.softnet.processed;
         let now = stay.interrupts();
         stay.tick(now);
-        stay.leave_with(Next::of)
+        stay.leave_with(|local| Next::of(local, before))
     }
 
     /// Runs the CPU's ksoftirqd once: one round of what it should run.
     pub fn run_ksoftirqd(&self, cpu: CpuId) -> Next {
         self.platform.charge_cpu();
         let mut stay = self.enter(cpu);
+        let before = stay.held.softnet.processed;
         stay.with_bh(Context::Ksoftirqd, true, |cx| {
             smpboot_thread_fn(cx);
         });
-        stay.leave_with(Next::of)
+        stay.leave_with(|local| Next::of(local, before))
     }
 
     /// Word lies for a CPU on which nobody is.
@@ -322,12 +324,13 @@ impl<'m> Stay<'m> {
 }
 
 impl Next {
-    fn of(local: &mut CpuLocal) -> Self {
+    /// After a run before which `before` packets had been received.
+    fn of(local: &mut CpuLocal, before: u64) -> Self {
         Self {
             deadline: local.timers.tell(),
             pending: local.softirq.runnable() != 0,
             ksoftirqd: local.softirq.ksoftirqd_woken,
-            received: local.softnet.processed,
+            received: local.softnet.processed.wrapping_sub(before),
         }
     }
 }

@@ -24,6 +24,7 @@ Examples:
                                   the stack on a TAP device, for the host to talk to
   netkeel replay day.pcapng --addr 192.0.2.2/24
                                   what would become of each frame of a capture
+  sudo netkeel bench udp          where it stands beside the host's kernel
   netkeel completions bash        a completion script for the shell
 
 `netkeel COMMAND --help` has more.";
@@ -58,6 +59,7 @@ enum Command {
     Walk(WalkArgs),
     Up(crate::up::UpArgs),
     Replay(crate::replay::ReplayArgs),
+    Bench(crate::bench::BenchArgs),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -188,6 +190,9 @@ impl Cli {
             Some(Command::Up(args)) => crate::up::run(args)
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Replay(args)) => crate::replay::run(&args),
+            Some(Command::Bench(args)) => {
+                crate::bench::run(&args).map_err(|error| Failure::Other(error.to_string()))
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Netkeel: Linux's network stack as a library and a program.
 
+pub mod bench;
 pub mod cli;
 pub mod replay;
 pub mod scenario;

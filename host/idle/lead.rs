@@ -108,9 +108,8 @@ impl Leader<'_> {
     /// Leads until woken, or until the deadline. True: until the CPU was hot, and is ksoftirqd's now.
     fn run(mut self, word: &SleepWord) -> bool {
         let idle = self.idle;
-        let mut received = None;
         loop {
-            let step = self.run_cpu(&mut received);
+            let step = self.run_cpu();
             if word.take_woken() {
                 return false;
             }
@@ -124,7 +123,7 @@ impl Leader<'_> {
                 return false;
             }
             let sleeps = step == Step::Idle && left != Some(Duration::ZERO);
-            if !sleeps || (idle.spin.pays() && self.spin(word)) || !idle.word.rest() {
+            if !sleeps || self.look(word) || !idle.word.rest() {
                 continue;
             }
             if word.lie_down(Bed::Leader) {
@@ -140,21 +139,24 @@ impl Leader<'_> {
 
     /// One round of the CPU. A panic there is the stack's, not this task's: the CPU is free again,
     /// and what was pending besides still is.
-    fn run_cpu(&mut self, received: &mut Option<u64>) -> Step {
+    fn run_cpu(&mut self) -> Step {
         self.idle.word.take_kick();
         let run = catch_unwind(AssertUnwindSafe(|| self.m.run_cpu(self.cpu)));
-        let Ok(Next { deadline, pending, ksoftirqd, received: now }) = run else {
-            return Step::Busy;
-        };
+        let Ok(Next { deadline, pending, ksoftirqd, received }) = run else { return Step::Busy };
         self.next = deadline.map_or(u64::MAX, |at| at.as_nanos());
-        let before = received.replace(now).unwrap_or(now);
-        if ksoftirqd || now.wrapping_sub(before) >= HOT_PACKETS {
+        if ksoftirqd || received >= HOT_PACKETS {
             Step::Hot
         } else if pending {
             Step::Busy
         } else {
             Step::Idle
         }
+    }
+
+    /// Looks before it sleeps: arming a source that is ready would call ksoftirqd, which lies in the set
+    /// already. True if there is something to run.
+    fn look(&self, word: &SleepWord) -> bool {
+        if self.idle.spin.pays() { self.spin(word) } else { self.idle.fire_ready() }
     }
 
     /// Looks for a while, without sleeping; true if there is something to run or the task was woken.
@@ -193,7 +195,7 @@ impl Drop for Leader<'_> {
             idle.wake_ksoftirqd_from_lead();
         }
         let word_left = idle.word.leave();
-        idle.arm_requested_at_rest();
+        idle.lead_ended();
         if word_left || idle.comes_late(self.next) {
             idle.waiter.wake();
         }

@@ -1,0 +1,197 @@
+//! The namespaces and devices of a measurement.
+//!
+//! Key type: [`Place`]. The host's side of the TAP and one end of the veth pair are in the calling
+//! thread's namespace, the other end in a second one, which lives as long as a thread that sleeps in it.
+
+use super::{
+    BenchError, Placement, Sample, Subject, UdpArgs, Work, kernel, refused, stack, system, tap,
+};
+use host::netns::{NetNs, bind_thread, in_own_netns, processors};
+use host::tap::{Tap, TapOptions};
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use uapi::if_tun::TUN_F_CSUM;
+
+pub(super) const TAP: &str = "nkbench";
+/// The host on the TAP, and what answers there.
+pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(super) const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// The two ends of the veth pair.
+pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// Where the host's peer listens; what it gets there it echoes, or counts.
+pub(super) const PORT: u16 = 7;
+
+type Job = Box<dyn FnOnce() -> Result<Sample, BenchError> + Send>;
+
+/// A thread in a namespace of its own that does what it is asked to.
+struct Far {
+    jobs: Option<SyncSender<Job>>,
+    results: Receiver<Result<Sample, BenchError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// See the module.
+pub(super) struct Place<'a> {
+    ns: &'a NetNs,
+    args: &'a UdpArgs,
+    far: Far,
+    /// Of the host's end, and of the measured end.
+    processors: (usize, usize),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn make(ns: &'a NetNs, args: &'a UdpArgs) -> Result<Self, BenchError> {
+        let far = Far::start(ns)?;
+        let all = processors();
+        let first = all.first().copied().unwrap_or(0);
+        let processors = (first, all.get(1).copied().unwrap_or(first));
+        Ok(Self { ns, args, far, processors })
+    }
+
+    /// There is a second processor.
+    pub(super) fn has_two(&self) -> bool {
+        self.processors.0 != self.processors.1
+    }
+
+    /// One run of one row by one of the three.
+    pub(super) fn measure(
+        &self,
+        subject: Subject,
+        work: Work,
+        size: u16,
+    ) -> Result<Sample, BenchError> {
+        let (there, here) = match work {
+            Work::RoundTrip(Placement::OneSleeping) => (self.processors.1, self.processors.1),
+            _ => self.processors,
+        };
+        let run = Run {
+            work,
+            size: usize::from(size),
+            time: Duration::from_millis(self.args.time),
+            trips: self.args.trips,
+            busy_poll: Duration::from_micros(self.args.busy_poll),
+            there,
+            here,
+        };
+        match subject {
+            Subject::Netkeel => stack::measure(&run, self.open_tap()?),
+            Subject::Tap => tap::measure(&run, &self.open_tap()?),
+            Subject::Kernel => self.far.run(Box::new(move || kernel::measure(&run)), &run),
+        }
+    }
+
+    /// A TAP with its host side up, addressed, and knowing us.
+    fn open_tap(&self) -> Result<Tap, BenchError> {
+        let options = TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() };
+        let tap = Tap::open(TAP, options)?;
+        let mac = OUR_MAC.map(|octet| format!("{octet:02x}")).join(":");
+        for words in [
+            format!("addr add {HOST}/24 dev {TAP}"),
+            format!("link set {TAP} up"),
+            format!("neigh replace {OURS} lladdr {mac} dev {TAP} nud permanent"),
+        ] {
+            self.ns.ip(&words).map_err(system("the host's side of the TAP"))?;
+        }
+        Ok(tap)
+    }
+}
+
+/// One run of one row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) work: Work,
+    pub(super) size: usize,
+    pub(super) time: Duration,
+    pub(super) trips: u32,
+    pub(super) busy_poll: Duration,
+    /// The processor of the host's end.
+    pub(super) there: usize,
+    /// The processor of the measured end.
+    pub(super) here: usize,
+}
+
+impl Run {
+    pub(super) fn spins(&self) -> bool {
+        matches!(self.work, Work::RoundTrip(Placement::TwoSpinning))
+    }
+
+    /// Puts the measured end on its processor.
+    pub(super) fn settle(&self) -> Result<(), BenchError> {
+        bind_thread(self.here).map_err(system("a processor for the measured end"))
+    }
+}
+
+impl Far {
+    fn start(ns: &NetNs) -> Result<Self, BenchError> {
+        let (jobs, todo) = sync_channel::<Job>(1);
+        let (done, results) = channel();
+        let (ready, id) = channel();
+        let failed = done.clone();
+        let thread = std::thread::spawn(move || {
+            let ended = in_own_netns(move |far| {
+                // Nobody waits for it any more: the place is gone.
+                let _ = ready.send(far.id());
+                let Ok(up) = todo.recv() else { return };
+                let configured = up().and_then(|nothing| {
+                    far.ip(&format!("addr add {FAR}/24 dev nkfar"))
+                        .and_then(|()| far.ip("link set nkfar up"))
+                        .map_err(system("the far end of the veth pair"))?;
+                    Ok(nothing)
+                });
+                let _ = done.send(configured);
+                while let Ok(job) = todo.recv() {
+                    let _ = done.send(job());
+                }
+            });
+            if let Err(e) = ended {
+                let _ = failed.send(Err(system("a network namespace")(e)));
+            }
+        });
+        let far = Self { jobs: Some(jobs), results, thread: Some(thread) };
+        let Ok(id) = id.recv() else { return Err(far.lost()) };
+        for words in [
+            format!("link add nknear type veth peer name nkfar netns {id}"),
+            format!("addr add {NEAR}/24 dev nknear"),
+            "link set nknear up".to_owned(),
+        ] {
+            ns.ip(&words).map_err(system("a veth pair"))?;
+        }
+        far.ask(Box::new(|| Ok(Sample { value: 0.0, p99: 0.0 })))?;
+        Ok(far)
+    }
+
+    /// Runs the host's end here and the measured end there.
+    fn run(&self, job: Job, run: &Run) -> Result<Sample, BenchError> {
+        let _peer = kernel::Peer::start(run, NEAR, FAR)?;
+        self.ask(job)
+    }
+
+    fn ask(&self, job: Job) -> Result<Sample, BenchError> {
+        let jobs = self.jobs.as_ref().expect("taken when dropped");
+        match jobs.send(job) {
+            Ok(()) => self.results.recv().unwrap_or_else(|_| Err(self.lost())),
+            Err(_) => Err(self.lost()),
+        }
+    }
+
+    fn lost(&self) -> BenchError {
+        match self.results.try_recv() {
+            Ok(Err(why)) => why,
+            _ => refused("the far end ended early")(uapi::errno::Errno::EIO),
+        }
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -323,4 +323,6 @@ impl fmt::Debug for Runtime {
 }
 
 #[cfg(test)]
+mod leading;
+#[cfg(test)]
 mod tests;

@@ -12,18 +12,18 @@ use uapi::socket::{AF_INET, SO_RCVTIMEO, SOCK_DGRAM, SOL_SOCKET};
 
 use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
 
-fn bound(cx: &mut TaskCx, port: u16) -> i32 {
+pub(super) fn bound(cx: &mut TaskCx, port: u16) -> i32 {
     let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0).unwrap();
     sys_bind(cx, fd, &SockaddrIn::new(0, port).to_bytes()).unwrap();
     fd
 }
 
-fn local(port: u16) -> [u8; 16] {
+pub(super) fn local(port: u16) -> [u8; 16] {
     SockaddrIn::new(Ipv4Addr::LOCALHOST.into(), port).to_bytes()
 }
 
 /// Answers every datagram until interrupted.
-fn echo(cx: &mut TaskCx, port: u16, ready: &mpsc::Sender<()>) {
+pub(super) fn echo(cx: &mut TaskCx, port: u16, ready: &mpsc::Sender<()>) {
     let fd = bound(cx, port);
     ready.send(()).unwrap();
     let mut buf = [0; 2048];
@@ -59,7 +59,7 @@ fn two_tasks_on_threads_talk_over_loopback() {
 }
 
 /// Takes the runtime down; no packet may be left.
-fn end(runtime: Runtime) {
+pub(super) fn end(runtime: Runtime) {
     let m = Arc::clone(runtime.machine());
     runtime.shutdown().unwrap();
     assert_eq!(m.live_skbs(), 0);

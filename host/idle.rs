@@ -247,9 +247,7 @@ impl CpuIdle {
     }
 
     fn arm_requested(&self) {
-        if self.to_arm.load(Ordering::SeqCst) == 0 {
-            return;
-        }
+        // A read-modify-write, also where nothing is wanted: it is what orders us with who asks.
         for slot in bits(self.to_arm.swap(0, Ordering::SeqCst)) {
             if let Some(source) = self.source(slot) {
                 self.arm_now(slot);

@@ -35,7 +35,7 @@ pub(crate) fn cpu_idle_loop(m: &Machine, cpu: CpuId, idle: &CpuIdle) {
     while !idle.lead.stopped() {
         match thread.run_cpu() {
             Some(deadline) if idle.word.rest() => thread.sleep(deadline),
-            _ => idle.fire(idle.look_busy()),
+            _ => thread.look(),
         }
     }
     // Nobody runs the CPU from here on but tasks that lead it.
@@ -88,6 +88,24 @@ impl Ksoftirqd<'_> {
         Next { received: next.received + rest.received, ..rest }
     }
 
+    /// Does not sleep, but hears of its descriptors: where no leader does.
+    fn look(&self) {
+        let idle = self.idle;
+        if idle.lead.led() {
+            return;
+        }
+        let events = idle.look_busy();
+        self.pass_on(&events);
+        idle.fire(events);
+    }
+
+    /// A wake-up that this thread has taken may be meant for a task that leads: then it is given again.
+    fn pass_on(&self, events: &Events) {
+        if events.woken() && self.idle.lead.led() {
+            self.idle.waiter.wake();
+        }
+    }
+
     /// Sleeps until there is something to do here, and raises the interrupts that came.
     fn sleep(&mut self, deadline: u64) {
         let idle = self.idle;
@@ -98,7 +116,7 @@ impl Ksoftirqd<'_> {
         idle.sleeps_no_more();
         let slept = monotonic_ns() - since;
         if idle.lead.led() {
-            return self.pass_on(events);
+            return self.stay_away(events);
         }
         if hot && (slept >= COOL_NS || self.small_runs >= COOL_RUNS) {
             idle.lead.cool();
@@ -147,14 +165,11 @@ impl Ksoftirqd<'_> {
 
     /// A task leads, and what woke this thread is that task's. Gives it to it, and stays out of its
     /// way until it has gone.
-    fn pass_on(&self, events: Events) {
+    fn stay_away(&self, events: Events) {
         let idle = self.idle;
-        let woken = events.woken();
+        self.pass_on(&events);
         // All rest, as far as we are concerned: an interrupt raised here calls the leader.
         idle.fire(events);
-        if woken {
-            idle.waiter.wake();
-        }
         while let Some(led) = idle.lead.await_leader() {
             let (word, forever) = (idle.lead.word(), None);
             // Woken, changed before, or interrupted: the word says which.

@@ -10,6 +10,7 @@ use super::{CpuIdle, HOT_PACKETS, timeout};
 use crate::clock::monotonic_ns;
 use crate::idle::words::{Bed, SleepWord};
 use crate::park::Parker;
+use rustix::thread::sched_getcpu;
 use stack::kernel::cpu::{CpuId, Next};
 use stack::kernel::machine::Machine;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,7 +69,7 @@ pub(crate) fn sleep(
     place: &mut Parker,
     deadline: Option<u64>,
 ) {
-    idle.core.store(rustix::thread::sched_getcpu() as u32, Ordering::Relaxed);
+    idle.core.store(sched_getcpu() as u32, Ordering::Relaxed);
     if idle.lead.try_lead() {
         idle.word.rouse();
         let deadline = deadline.unwrap_or(u64::MAX);
@@ -130,6 +131,11 @@ impl Leader<'_> {
                 let events = idle.wait(left);
                 word.get_up();
                 idle.word.rouse();
+                if events.woken() && idle.lead.stopped() {
+                    // It was ksoftirqd that was called, to end.
+                    idle.waiter.wake();
+                    return false;
+                }
                 idle.fire(events);
             } else {
                 idle.word.rouse();

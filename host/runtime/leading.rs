@@ -30,7 +30,8 @@ fn ring(tasks: u16, cpus: u8, rounds: u32, busy_poll: Duration) {
     let (timed_out, passed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(0)));
     let (ready, wait) = mpsc::channel();
     for n in 0..tasks {
-        let (ready, timed_out, passed) = (ready.clone(), Arc::clone(&timed_out), Arc::clone(&passed));
+        let (ready, timed_out, passed) =
+            (ready.clone(), Arc::clone(&timed_out), Arc::clone(&passed));
         let body = move |cx: &mut TaskCx| {
             let fd = bound(cx, 4000 + n);
             if n % 2 == 1 {
@@ -253,7 +254,8 @@ fn eight_threads_with_a_thousand_sockets_each() {
                     // 7 and 1,000 have no common divisor: each socket gets one.
                     for (s, fd) in (0..SOCKETS).zip(&fds) {
                         let mut buf = [0; 8];
-                        let (len, _) = block_on(&mut cx, &mut sys_recvfrom(*fd, &mut buf, 0)).unwrap();
+                        let (len, _) =
+                            block_on(&mut cx, &mut sys_recvfrom(*fd, &mut buf, 0)).unwrap();
                         assert_eq!(buf[..len], [round, s].map(u16::to_ne_bytes).concat());
                     }
                 }

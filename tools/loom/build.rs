@@ -1,0 +1,167 @@
+//! Makes of the stack's own source files what `lib.rs` compiles: the same lines, with the paths of a
+//! module instead of a crate, once as they are and once for each mistake that the models have to catch.
+//!
+//! A mistake is a replacement in one file. Its text has to stand there exactly once: when the source has
+//! changed so that it does not, the build says so, and the mistake is to be made anew.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Source files, and the modules they become.
+const FILES: &[(&str, &str)] = &[
+    ("kernel/locking/cpu_cell.rs", "cpu_cell.rs"),
+    ("kernel/sched/wait.rs", "wait_queue.rs"),
+    ("host/idle.rs", "idle.rs"),
+    ("host/idle/words.rs", "words.rs"),
+    ("host/idle/lead.rs", "lead.rs"),
+    ("host/ksoftirqd.rs", "ksoftirqd.rs"),
+    ("host/park.rs", "park.rs"),
+    ("tools/loom/models/world.rs", "world.rs"),
+    ("tools/loom/models/models.rs", "models.rs"),
+];
+
+struct Mistake {
+    name: &'static str,
+    file: &'static str,
+    right: &'static str,
+    wrong: &'static str,
+}
+
+const MISTAKES: &[Mistake] = &[
+    // Unlocked with a plain store, a kick that came in during the stay is gone.
+    Mistake {
+        name: "leaves_by_a_store",
+        file: "kernel/locking/cpu_cell.rs",
+        right: "match self.cell.state.compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed) {",
+        wrong: "self.cell.state.store(0, Ordering::Release); match Ok::<u32, u32>(0) {",
+    },
+    // Two are inside.
+    Mistake {
+        name: "enters_without_looking",
+        file: "kernel/locking/cpu_cell.rs",
+        right: "while seen & HELD == 0 {",
+        wrong: "while seen & HELD == 0 || seen == HELD {",
+    },
+    // Rests although there is word.
+    Mistake {
+        name: "rests_over_a_kick",
+        file: "host/idle/words.rs",
+        right: "while seen & KICKED == 0 {",
+        wrong: "while seen & KICKED == 0 || seen >= AWAKE {",
+    },
+    // Sleeps without a last look at its own word.
+    Mistake {
+        name: "lies_down_woken",
+        file: "host/idle/words.rs",
+        right: "self.0.compare_exchange(RUNNING, asleep, Ordering::SeqCst, Ordering::SeqCst).is_ok()",
+        wrong: "{ self.0.store(asleep, Ordering::SeqCst); true }",
+    },
+    // The leader goes, and leaves the word it was the last to see to nobody.
+    Mistake {
+        name: "goes_over_a_kick",
+        file: "host/idle/lead.rs",
+        right: "if word_left || idle.comes_late(self.next) {",
+        wrong: "let _ = word_left; if idle.comes_late(self.next) {",
+    },
+    // ksoftirqd keeps to itself what woke it and was meant for the leader.
+    Mistake {
+        name: "passes_nothing_on",
+        file: "host/ksoftirqd.rs",
+        right: "if events.woken() && self.idle.lead.led() {",
+        wrong: "if events.woken() && self.idle.lead.led() && false {",
+    },
+    // The leader goes and does not tell ksoftirqd, which waits for that.
+    Mistake {
+        name: "goes_in_silence",
+        file: "host/idle/lead.rs",
+        right: "if self.leads && idle.lead.unlead() {",
+        wrong: "if self.leads && idle.lead.unlead() && false {",
+    },
+    // Looks for requests before it rests: one that comes in between is nobody's.
+    Mistake {
+        name: "arms_too_early",
+        file: "host/idle.rs",
+        right: "self.word.all_rest() && self.to_arm.fetch_and(!bit, Ordering::SeqCst) & bit != 0",
+        wrong: "false && bit != 0",
+    },
+    // Woken for what nobody waits for any more, it forgets the others.
+    Mistake {
+        name: "wakes_nobody",
+        file: "kernel/sched/wait.rs",
+        right: "if waiter.events & events == 0 {",
+        wrong: "if waiter.events & events != 0 {",
+    },
+];
+
+fn main() {
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../..");
+    let out = PathBuf::from(env::var("OUT_DIR").expect("set by cargo"));
+    for (file, _) in FILES {
+        println!("cargo::rerun-if-changed={}", root.join(file).display());
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    let mut modules = variant(&root, &out, "good", None);
+    for mistake in MISTAKES {
+        modules += &variant(&root, &out, mistake.name, Some(mistake));
+    }
+    fs::write(out.join("variants.rs"), modules).expect("the folder is cargo's for us");
+}
+
+/// Writes one variant's files; the module that declares them.
+fn variant(root: &Path, out: &Path, name: &str, mistake: Option<&Mistake>) -> String {
+    let folder = out.join(name);
+    fs::create_dir_all(&folder).expect("the folder is cargo's for us");
+    for (file, module) in FILES {
+        let mut text = fs::read_to_string(root.join(file)).expect("a file of the stack");
+        if let Some(mistake) = mistake.filter(|mistake| mistake.file == *file) {
+            let found = text.matches(mistake.right).count();
+            assert_eq!(found, 1, "{name}: {file} has {found} times: {}", mistake.right);
+            text = text.replace(mistake.right, mistake.wrong);
+        }
+        fs::write(folder.join(module), rewritten(&text, name))
+            .expect("the folder is cargo's for us");
+    }
+    let path = |module: &str| folder.join(module).display().to_string();
+    format!(
+        "#[doc = \"The stack's files as they are, or with the mistake of this name.\"]\n\
+         pub mod {name} {{\n\
+         pub mod kernel {{ pub mod locking {{\n\
+             pub use crate::shims::{{atomic, lockdep}};\n\
+             #[path = \"{}\"] pub mod cpu_cell;\n\
+         }} }}\n\
+         pub mod rustix {{ pub use crate::shims::rustix::*; }}\n\
+         pub mod clock {{ pub use crate::shims::clock::*; }}\n\
+         pub mod wait {{ pub use crate::shims::wait::*; }}\n\
+         #[path = \"{}\"] pub mod wait_queue;\n\
+         #[path = \"{}\"] pub(crate) mod idle;\n\
+         #[path = \"{}\"] pub(crate) mod ksoftirqd;\n\
+         #[path = \"{}\"] pub mod park;\n\
+         #[path = \"{}\"] pub(crate) mod world;\n\
+         #[path = \"{}\"] pub mod models;\n\
+         }}\n",
+        path("cpu_cell.rs"),
+        path("wait_queue.rs"),
+        path("idle.rs"),
+        path("ksoftirqd.rs"),
+        path("park.rs"),
+        path("world.rs"),
+        path("models.rs"),
+    )
+}
+
+/// The text with the paths it has inside a module of that name, and without its unit tests.
+fn rewritten(text: &str, name: &str) -> String {
+    let text = match text.find("#[cfg(test)]\nmod tests") {
+        Some(at) => &text[..at],
+        None => text,
+    };
+    text.replace("use crate::kernel::sched", &format!("use crate::{name}::world::sched"))
+        .replace("crate::", &format!("crate::{name}::"))
+        .replace("use super::atomic::", "use crate::shims::atomic::")
+        .replace("use stack::kernel::locking::", &format!("use crate::{name}::kernel::locking::"))
+        .replace("use stack::kernel::cpu::", &format!("use crate::{name}::world::"))
+        .replace("use stack::kernel::machine::", &format!("use crate::{name}::world::"))
+        .replace("use rustix::", &format!("use crate::{name}::rustix::"))
+        .replace("use std::sync::atomic::", "use crate::shims::atomic::")
+        .replace("use loom_shims::", "use crate::shims::")
+}

@@ -14,8 +14,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Interrupt numbers a machine has.
+/// Interrupt numbers a machine has; the last one is that of CPUs among themselves.
 pub const NR_IRQS: usize = 256;
+
+/// The interrupt by which a CPU tells another that it has left something there.
+const CALL_FUNCTION_VECTOR: usize = NR_IRQS - 1;
 
 /// An interrupt's number in its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,7 +179,9 @@ impl fmt::Debug for IrqLine {
 /// linux: kernel/irq/handle.c:handle_irq_event
 pub(crate) fn handle_irq(cx: &mut HardirqCx<'_>, irq: Irq) {
     let t = cx.t;
-    let Some(desc) = t.irqs.get(usize::from(irq.0)).and_then(Option::as_ref) else { return };
+    let Some(desc) = t.irqs.get(usize::from(irq.0)).and_then(Option::as_ref) else {
+        return no_device(cx, irq);
+    };
     walk!(cx, irq_enter => u64::from(irq.0));
     if let Some(count) = desc.counts.get(usize::from(cx.cpu.id.0)) {
         // This CPU alone writes its count.
@@ -184,4 +189,26 @@ pub(crate) fn handle_irq(cx: &mut HardirqCx<'_>, irq: Irq) {
     }
     desc.handler.handle(cx, irq);
     walk!(cx, irq_exit => u64::from(irq.0));
+}
+
+/// Another CPU's interrupt, or one whose device is gone.
+#[cold]
+fn no_device(cx: &mut HardirqCx<'_>, irq: Irq) {
+    if usize::from(irq.0) == CALL_FUNCTION_VECTOR {
+        (cx.m.call_function)(cx);
+    }
+}
+
+impl Machine {
+    /// Interrupts another CPU, which then calls the function that was registered at boot. Whoever
+    /// called before it took the interrupt is served by the same call.
+    ///
+    /// linux: kernel/smp.c:smp_call_function_single_async
+    pub(crate) fn smp_call_function_single_async(&self, cpu: CpuId) {
+        if let Some(remote) = self.cpus.get(usize::from(cpu.0))
+            && !remote.irqs_pending.set(CALL_FUNCTION_VECTOR)
+        {
+            self.kick(cpu);
+        }
+    }
 }

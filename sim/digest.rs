@@ -98,7 +98,7 @@ impl Diary {
         for machine in machines {
             machine.softirq_runs().hash(hasher);
             for stat in machine.softnet_stat() {
-                (stat.processed, stat.dropped, stat.time_squeeze).hash(hasher);
+                (stat.processed, stat.dropped, stat.time_squeeze, stat.received_rps).hash(hasher);
             }
             let mib = machine.mib();
             mib.nonzero().hash(hasher);

@@ -4,6 +4,7 @@
 //! Key types: [`SpinLock`], [`lockdep::LockClass`], [`cpu_cell::CpuCell`].
 //! Invariant: no lock is held over an upward call, a wake-up or I/O.
 
+pub mod atomic;
 pub mod cpu_cell;
 pub mod lockdep;
 mod raw;

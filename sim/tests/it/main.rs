@@ -18,6 +18,7 @@ mod neigh;
 mod panics;
 mod queues;
 mod routed;
+mod rps;
 mod seed;
 mod settings;
 mod sockets;

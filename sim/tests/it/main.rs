@@ -3,6 +3,7 @@
 #[macro_use]
 mod stepped;
 
+mod affinity;
 mod bad_input;
 mod batches;
 mod calls;

@@ -27,7 +27,7 @@ pub use napi::{
     net_rx_action,
 };
 pub use rps::{
-    RpsTables, SockFlowTable, flush_all_backlogs, rps_sock_flow_sysctl,
+    RpsTables, SockFlowTable, flush_all_backlogs, receive_here, rps_sock_flow_sysctl,
     show_rps_dev_flow_table_cnt, show_rps_map, store_rps_dev_flow_table_cnt, store_rps_map,
 };
 pub use rx::{PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_rx};
@@ -109,6 +109,8 @@ pub struct SoftnetData {
     pub(crate) taken_over: u64,
     /// What steering packets to other CPUs works with.
     pub(crate) steering: rps::Steering,
+    /// What comes now is not steered.
+    pub(crate) receive_here: bool,
     /// Interrupts from CPUs that put packets into the backlog (tenth column).
     pub(crate) received_rps: u64,
     /// The NAPI that works them off.
@@ -146,6 +148,7 @@ impl SoftnetData {
             process_queue: VecDeque::new(),
             taken_over: 0,
             steering: rps::Steering::default(),
+            receive_here: false,
             received_rps: 0,
             backlog: NapiStruct::backlog(),
             gro_list: Vec::new(),

@@ -26,6 +26,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Skb, SkbList, kfree_skb};
 use flows::{FlowTable, Last, RPS_FLOWS};
 use klib::bitmap::CpuMask;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use uapi::errno::Errno;
 
@@ -223,6 +224,15 @@ pub(crate) struct Steering {
     touched: Vec<(u32, CpuId)>,
 }
 
+/// Has what `receive` receives go up on this CPU, whatever the maps say: for a driver that empties its
+/// queues in an order of its own, with no poll running and no backlog filled.
+pub fn receive_here<R>(cx: &mut BhCx<'_>, receive: impl FnOnce(&mut BhCx<'_>) -> R) -> R {
+    cx.cpu.softnet.receive_here = true;
+    let received = catch_unwind(AssertUnwindSafe(|| receive(cx)));
+    cx.cpu.softnet.receive_here = false;
+    received.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// Packets of one list, which a queue's poll has brought: those that other CPUs are to take go there,
 /// the rest goes up here. None is left.
 ///
@@ -238,7 +248,9 @@ pub(super) fn receive_steered(
     let t = cx.t;
     // Of one poll, so of one queue.
     let recorded = list.first().map_or(0, |skb| skb.queue_mapping);
-    if let Some(queue) = t.net.rps.queue(dev.ifindex, recorded.saturating_sub(1)) {
+    if !cx.cpu.softnet.receive_here
+        && let Some(queue) = t.net.rps.queue(dev.ifindex, recorded.saturating_sub(1))
+    {
         let mut steering = std::mem::take(&mut cx.cpu.softnet.steering);
         steering.steer(cx, list, queue);
         cx.cpu.softnet.steering = steering;

@@ -429,6 +429,7 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
             *slot = None;
         }
         t.net.rps.forget(id);
+        t.net.xps.forget(id);
         t.net.fib.flush_dev(id);
         Ok(())
     });

@@ -13,6 +13,7 @@ pub mod napi;
 pub mod rps;
 pub mod rx;
 pub mod tx;
+pub mod xps;
 
 pub use device::{
     Carrier, DevId, LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_close,
@@ -32,6 +33,7 @@ pub use rps::{
 };
 pub use rx::{PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_rx};
 pub use tx::{dev_queue_xmit, dev_queue_xmit_one, net_tx_action};
+pub use xps::{XpsTables, netif_set_xps_queue, xps_cpus_show};
 
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
@@ -71,6 +73,8 @@ pub struct NetTables {
     pub nf: NfHooks,
     /// Steering of received packets to other CPUs.
     pub rps: RpsTables,
+    /// Which transmit queues the CPUs' packets leave by.
+    pub xps: XpsTables,
     /// Settings.
     pub sysctl: Arc<Sysctls>,
 }

@@ -8,7 +8,7 @@
 use super::Sock;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::cpu::CpuId;
-use crate::kernel::locking::atomic::{AtomicU32, Ordering};
+use crate::kernel::locking::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{SkBuff, SkbList};
 
@@ -28,7 +28,14 @@ pub struct SockFlow {
     incoming_cpu: AtomicU32,
     /// The id of the NAPI context that brought what came first.
     napi_id: AtomicU32,
+    /// The queue that packets leave by, of which device; or that none was chosen yet. Zero: not connected.
+    tx_queue: AtomicU64,
 }
+
+/// A connected socket that has no queue yet.
+const NO_QUEUE: u64 = 1 << 32;
+/// A queue stands in the low half: the device, then the queue.
+const QUEUE: u64 = 1 << 33;
 
 /// The id of the NAPI context that a packet came by; zero: of none.
 fn napi_id(cx: &BhCx<'_>, skb: &SkBuff) -> u32 {
@@ -81,6 +88,33 @@ impl Sock {
     /// Asks for packets that a CPU handles (`SO_INCOMING_CPU`): whatever number, as in Linux.
     pub(crate) fn set_incoming_cpu(&self, cpu: i32) {
         self.flow.incoming_cpu.store((cpu as u32).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The queue of a device that the socket's packets leave by, if it has one.
+    ///
+    /// linux: include/net/sock.h:sk_tx_queue_get
+    pub(crate) fn sk_tx_queue_get(&self, dev: DevId) -> Option<u16> {
+        let word = self.flow.tx_queue.load(Ordering::Relaxed);
+        (word & !0xffff == QUEUE | u64::from(dev.0) << 16).then_some(word as u16)
+    }
+
+    /// A queue was chosen: a connected socket's packets stay there, so that those a task sends from
+    /// another CPU don't overtake them.
+    ///
+    /// linux: include/net/sock.h:sk_tx_queue_set
+    pub(crate) fn sk_tx_queue_set(&self, dev: DevId, queue: u16) {
+        if self.flow.tx_queue.load(Ordering::Relaxed) != 0 {
+            let word = QUEUE | u64::from(dev.0) << 16 | u64::from(queue);
+            self.flow.tx_queue.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The socket was connected, or is no longer: its next packet chooses.
+    ///
+    /// linux: include/net/sock.h:sk_tx_queue_clear
+    pub(crate) fn sk_tx_queue_clear(&self, connected: bool) {
+        let word = if connected { NO_QUEUE } else { 0 };
+        self.flow.tx_queue.store(word, Ordering::Relaxed);
     }
 
     /// The id of the NAPI context that brought the socket's packets; zero: unknown.

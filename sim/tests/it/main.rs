@@ -23,6 +23,7 @@ mod rps;
 mod seed;
 mod settings;
 mod sockets;
+mod steering;
 mod testdev;
 mod udp;
 mod util;

@@ -113,8 +113,9 @@ impl SockFlowTable {
         if entries != 0 {
             let table =
                 self.table.get_or_init(|| (0..RPS_FLOWS_MAX).map(|_| AtomicU32::new(0)).collect());
-            table.iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
-            self.entries.store(entries.min(table.len()), Ordering::Relaxed);
+            let entries = entries.min(table.len());
+            table[..entries].iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
+            self.entries.store(entries, Ordering::Relaxed);
         }
     }
 

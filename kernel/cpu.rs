@@ -10,13 +10,14 @@ use crate::kernel::irq::{Irq, NR_IRQS, handle_irq};
 use crate::kernel::locking::cpu_cell::{CpuCell, CpuHeld, Left};
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::Tables;
+use crate::kernel::remote_queue::RemoteQueue;
 use crate::kernel::smpboot::{SmpHotplugThread, smpboot_thread_fn};
 use crate::kernel::softirq::{__do_softirq, Softirq, SoftirqState};
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::TimerBase;
 use crate::kernel::trace::{Context, WalkId};
 use crate::net::core::dev::SoftnetData;
-use crate::net::core::skbuff::SkbPool;
+use crate::net::core::skbuff::{Skb, SkbPool};
 use crate::net::core::snmp::NetMib;
 use crate::net::ipv4::route::RouteCache;
 use crate::net::ipv4::udp::SockCache;
@@ -35,6 +36,8 @@ pub struct Cpu {
     pub(crate) local: CpuCellOf,
     /// Interrupts raised and not yet handled here.
     pub(crate) irqs_pending: AtomicBitmap<{ NR_IRQS / 64 }>,
+    /// Packets that other CPUs leave to this one.
+    pub(crate) backlog: RemoteQueue<Skb>,
 }
 
 /// The cell of a CPU's exclusive part.
@@ -60,6 +63,15 @@ pub struct CpuLocal {
     pub(crate) wakeups: Vec<Waker>,
     /// The tables as last read; lent to the context during a stay.
     tables: Option<Arc<Tables>>,
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        // The machine goes away whole, and what was under way with it.
+        for skb in self.backlog.get_mut().drain(..) {
+            skb.forget_at_exit();
+        }
+    }
 }
 
 impl CpuLocal {

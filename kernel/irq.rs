@@ -5,8 +5,11 @@
 //! Invariants: an interrupt is handled on the CPU its affinity names when it is raised, and the
 //! softirqs it raises run there; raising never runs the handler.
 
+mod proc;
+
 use crate::kernel::context::HardirqCx;
 use crate::kernel::cpu::CpuId;
+use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::machine::Machine;
 use crate::walk;
 use klib::bitmap::CpuMask;
@@ -14,8 +17,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Interrupt numbers a machine has.
+/// Interrupt numbers a machine has; the last one is that of CPUs among themselves.
 pub const NR_IRQS: usize = 256;
+
+/// The interrupt by which a CPU tells another that it has left something there.
+const CALL_FUNCTION_VECTOR: usize = NR_IRQS - 1;
 
 /// An interrupt's number in its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +50,11 @@ impl<F: Fn(&mut HardirqCx<'_>, Irq) -> IrqReturn + Send + Sync> IrqHandler for F
     }
 }
 
+/// Told, in a task, on which CPU an interrupt is taken from now on.
+///
+/// linux: include/linux/interrupt.h:irq_affinity_notify
+pub type AffinityNotify = Arc<dyn Fn(CpuId) + Send + Sync>;
+
 /// A requested interrupt: its name as `/proc/interrupts` shows it, its handler and its affinity.
 pub struct IrqDesc {
     /// Number.
@@ -52,6 +63,7 @@ pub struct IrqDesc {
     pub name: String,
     pub(crate) handler: Box<dyn IrqHandler>,
     affinity: AtomicU64,
+    notify: SpinLock<Option<AffinityNotify>, class::Irq>,
     counts: Box<[AtomicU64]>,
 }
 
@@ -69,6 +81,7 @@ impl IrqDesc {
             name,
             handler,
             affinity: AtomicU64::new(all),
+            notify: SpinLock::new(None),
             counts: (0..cpus).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -80,7 +93,8 @@ impl IrqDesc {
         CpuMask::from_bits(self.affinity.load(Ordering::Relaxed))
     }
 
-    /// Names the CPUs that may take it; the next interrupt goes by it.
+    /// Names the CPUs that may take it; the next interrupt goes by it. A poll that is scheduled already
+    /// ends where it was begun. Context: task, no lock held.
     ///
     /// # Errors
     /// The mask names no CPU of this machine (Linux: EINVAL).
@@ -90,7 +104,19 @@ impl IrqDesc {
             return Err(NoSuchCpu);
         }
         self.affinity.store(usable, Ordering::Relaxed);
+        let notify = self.notify.lock().clone();
+        if let Some(notify) = notify {
+            notify(self.effective_affinity());
+        }
         Ok(())
+    }
+
+    /// Has somebody told when the affinity is set; in place of who was told before.
+    ///
+    /// linux: kernel/irq/manage.c:irq_set_affinity_notifier
+    pub fn irq_set_affinity_notifier(&self, notify: AffinityNotify) {
+        let before = self.notify.lock().replace(notify);
+        drop(before);
     }
 
     /// Interrupts taken, by CPU.
@@ -98,7 +124,11 @@ impl IrqDesc {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
-    fn target(&self) -> CpuId {
+    /// The CPU that takes the next one.
+    ///
+    /// linux: include/linux/irq.h:irq_data_get_effective_affinity_mask
+    #[inline]
+    pub fn effective_affinity(&self) -> CpuId {
         CpuId(self.affinity.load(Ordering::Relaxed).trailing_zeros() as u8)
     }
 }
@@ -143,7 +173,7 @@ impl IrqLine {
             Line::Function(raise) => raise(),
             Line::Machine(m, desc) => {
                 if let Some(m) = m.upgrade() {
-                    let cpu = desc.target();
+                    let cpu = desc.effective_affinity();
                     if let Some(remote) = m.cpus.get(usize::from(cpu.0)) {
                         remote.irqs_pending.set(usize::from(desc.irq.0));
                         m.kick(cpu);
@@ -176,7 +206,9 @@ impl fmt::Debug for IrqLine {
 /// linux: kernel/irq/handle.c:handle_irq_event
 pub(crate) fn handle_irq(cx: &mut HardirqCx<'_>, irq: Irq) {
     let t = cx.t;
-    let Some(desc) = t.irqs.get(usize::from(irq.0)).and_then(Option::as_ref) else { return };
+    let Some(desc) = t.irqs.get(usize::from(irq.0)).and_then(Option::as_ref) else {
+        return no_device(cx, irq);
+    };
     walk!(cx, irq_enter => u64::from(irq.0));
     if let Some(count) = desc.counts.get(usize::from(cx.cpu.id.0)) {
         // This CPU alone writes its count.
@@ -184,4 +216,26 @@ pub(crate) fn handle_irq(cx: &mut HardirqCx<'_>, irq: Irq) {
     }
     desc.handler.handle(cx, irq);
     walk!(cx, irq_exit => u64::from(irq.0));
+}
+
+/// Another CPU's interrupt, or one whose device is gone.
+#[cold]
+fn no_device(cx: &mut HardirqCx<'_>, irq: Irq) {
+    if usize::from(irq.0) == CALL_FUNCTION_VECTOR {
+        (cx.m.call_function)(cx);
+    }
+}
+
+impl Machine {
+    /// Interrupts another CPU, which then calls the function that was registered at boot. Whoever
+    /// called before it took the interrupt is served by the same call.
+    ///
+    /// linux: kernel/smp.c:smp_call_function_single_async
+    pub(crate) fn smp_call_function_single_async(&self, cpu: CpuId) {
+        if let Some(remote) = self.cpus.get(usize::from(cpu.0))
+            && !remote.irqs_pending.set(CALL_FUNCTION_VECTOR)
+        {
+            self.kick(cpu);
+        }
+    }
 }

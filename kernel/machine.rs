@@ -3,12 +3,13 @@
 //! linux: init/main.c:start_kernel. Key types: [`Machine`], [`Builder`], [`Platform`].
 //! Contexts: building in none; the rest by the contexts it lends.
 
-use crate::kernel::context::TaskCx;
+use crate::kernel::context::{HardirqCx, TaskCx};
 use crate::kernel::cpu::{Cpu, CpuId, CpuLocal};
 use crate::kernel::initcall::{EARLY, FS, Initcall, ModuleInit, SUBSYS};
 use crate::kernel::irq::{Irq, IrqDesc, IrqHandler, IrqLine, NR_IRQS};
 use crate::kernel::locking::{SpinLock, cpu_cell::CpuCell, lockdep::class};
 use crate::kernel::rcupdate::{Publisher, Tables, update_tables};
+use crate::kernel::remote_queue::RemoteQueue;
 use crate::kernel::sched::TaskStruct;
 use crate::kernel::softirq::{NR_SOFTIRQS, Softirq, SoftirqAction, open_softirq};
 use crate::kernel::time::Ktime;
@@ -53,6 +54,8 @@ pub struct Machine {
     pub(crate) platform: Box<dyn Platform>,
     pub(crate) cpus: Box<[Cpu]>,
     pub(crate) softirq_vec: [Option<SoftirqAction>; NR_SOFTIRQS],
+    /// What an interrupt from another CPU calls here.
+    pub(crate) call_function: fn(&mut HardirqCx<'_>),
     pub(crate) tables: Publisher,
     pub(crate) rtnl: SpinLock<(), class::Rtnl>,
     pub(crate) tables_writer: SpinLock<(), class::Tables>,
@@ -185,6 +188,7 @@ impl Machine {
             .map(|cpu| Cpu {
                 local: CpuCell::new(local(cpu, seed())),
                 irqs_pending: AtomicBitmap::new(),
+                backlog: RemoteQueue::default(),
             })
             .collect();
         Self {
@@ -192,6 +196,7 @@ impl Machine {
             platform,
             cpus,
             softirq_vec: [None; NR_SOFTIRQS],
+            call_function: |_| (),
             tracer: Tracer::new(builder.id + 1, usize::from(builder.cpus), builder.trace_ring),
             tables,
             rtnl: SpinLock::new(()),
@@ -321,7 +326,7 @@ pub fn request_irq(
     let cpus = m.cpus.len();
     let desc = update_tables(cx, |t| {
         let free = t.irqs.iter().position(Option::is_none).unwrap_or(t.irqs.len());
-        if free >= NR_IRQS {
+        if free >= NR_IRQS - 1 {
             return Err(Errno::ENOSPC);
         }
         let desc = Arc::new(IrqDesc::new(Irq(free as u8), name.to_owned(), cpus, handler));

@@ -10,6 +10,7 @@ pub mod irq;
 pub mod locking;
 pub mod machine;
 pub mod rcupdate;
+pub mod remote_queue;
 pub mod sched;
 pub mod smpboot;
 pub mod softirq;

@@ -210,6 +210,17 @@ impl CpuMask {
         Ok(Self(bits))
     }
 
+    /// Prints the mask with all digits that so many processors need, in groups of 32 bits.
+    ///
+    /// linux: `lib/vsprintf.c:bitmap_string`
+    pub fn to_mask(self, cpus: usize) -> String {
+        let digits = |bits: usize| bits.div_ceil(4);
+        if cpus <= 32 {
+            return format!("{:0width$x}", self.0, width = digits(cpus));
+        }
+        format!("{:0width$x},{:08x}", self.0 >> 32, self.0 as u32, width = digits(cpus - 32))
+    }
+
     /// Prints the mask as a list such as `0-2,5`; the empty mask is the empty text.
     pub fn to_list(self) -> String {
         let mut out = String::new();
@@ -256,8 +267,11 @@ impl FromStr for CpuMask {
             if group.is_empty() {
                 return Err(CpuMaskError::Empty(text.to_owned()));
             }
-            if group.len() > 8 || !group.bytes().all(|b| b.is_ascii_hexdigit()) {
+            if !group.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Err(CpuMaskError::BadGroup(group.to_owned()));
+            }
+            if group.len() > 8 {
+                return Err(CpuMaskError::TooBig(group.to_owned()));
             }
             let value = u32::from_str_radix(group, 16)
                 .map_err(|_| CpuMaskError::BadGroup(group.to_owned()))?;

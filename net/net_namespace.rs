@@ -2,6 +2,7 @@
 //!
 //! linux: net/core/net_namespace.c, include/net/netns/ipv4.h. Key type: [`Net`].
 
+use crate::net::core::dev::SockFlowTable;
 use crate::net::core::neighbour::NeighTable;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::udp::UdpTable;
@@ -18,6 +19,8 @@ pub struct Net {
     pub arp_tbl: Arc<NeighTable>,
     /// UDP sockets by port.
     pub udp_table: UdpTable,
+    /// Where the readers of flows are.
+    pub rps_sock_flow_table: SockFlowTable,
     /// ICMP's rate limits.
     pub(crate) icmp: IcmpLimits,
     /// Keys the flow hash.
@@ -40,6 +43,7 @@ impl Net {
         Self {
             arp_tbl: NeighTable::new(),
             udp_table: UdpTable::new(key()),
+            rps_sock_flow_table: SockFlowTable::default(),
             icmp: IcmpLimits::new(key()),
             flow_key,
             ident_key,

@@ -70,9 +70,15 @@ impl Diary {
     pub(crate) fn note(&self, walk: &[(u16, Record)]) {
         let hasher = &mut *self.hasher.borrow_mut();
         for (machine, record) in walk {
-            let what = (record.time.0, record.id.0, record.arg, record.len, record.dev);
-            let place = (record.point as u16, record.cpu, record.context as u8);
-            (*machine, what, place).hash(hasher);
+            // In few words: a hasher takes its time for each.
+            let place = u64::from(record.point as u16) << 16
+                | u64::from(record.cpu) << 8
+                | u64::from(record.context as u8);
+            let what = u64::from(record.len) << 48 | u64::from(record.dev) << 32 | place;
+            let id = record.id.0 ^ u64::from(*machine).rotate_right(8);
+            for word in [record.time.0, id, record.arg, what] {
+                hasher.write_u64(word);
+            }
         }
         self.records.set(self.records.get() + walk.len() as u64);
     }
@@ -98,7 +104,7 @@ impl Diary {
         for machine in machines {
             machine.softirq_runs().hash(hasher);
             for stat in machine.softnet_stat() {
-                (stat.processed, stat.dropped, stat.time_squeeze).hash(hasher);
+                (stat.processed, stat.dropped, stat.time_squeeze, stat.received_rps).hash(hasher);
             }
             let mib = machine.mib();
             mib.nonzero().hash(hasher);

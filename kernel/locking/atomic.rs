@@ -4,4 +4,4 @@
 //! a model checker's atomics in this module's place (`tools/loom`): so what is proved there is what
 //! runs here. Such a file may not want a constant constructor, which a model's atomics lack.
 
-pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

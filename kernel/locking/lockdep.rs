@@ -43,6 +43,7 @@ lock_classes! {
     50 Qdisc "A queueing discipline's queue (`qdisc_lock`).";
     55 TxQueue "A device's transmit queue (`HARD_TX_LOCK`).";
     60 Napi "What a NAPI context parks between polls.";
+    62 Backlog "The queue by which packets reach another CPU's backlog (`rps_lock`).";
     65 Ring "A device ring or the driver's private state.";
     70 EpollReady "The ready list of an epoll instance.";
     75 WaitQueue "A wait queue outside a socket.";

@@ -40,6 +40,7 @@ points! {
         __netif_receive_skb_core enqueue_to_backlog process_backlog netif_rx dev_queue_xmit
         dev_queue_xmit_nit __dev_xmit_skb __netif_schedule __netif_reschedule net_tx_action
         dev_hard_start_xmit netif_skb_features dev_open dev_close dev_kfree_skb_irq
+        get_rps_cpu rps_trigger_softirq net_rps_action_and_irq_enable
     }
     "include/linux/netdevice.h" { napi_schedule }
     "net/core/flow_dissector.c" { netdev_pick_tx }

@@ -59,7 +59,11 @@ fn mask_hex() {
     assert_eq!(CpuMask::default().to_string(), "0");
     let refused = |s: &str| s.parse::<CpuMask>().unwrap_err().to_string();
     assert_eq!(refused("f,xyz"), "`xyz` is not a group of 1 to 8 hexadecimal digits");
-    assert_eq!(refused("123456789"), "`123456789` is not a group of 1 to 8 hexadecimal digits");
+    assert_eq!(refused("123456789"), "`123456789` names a processor above 63");
+    assert_eq!(CpuMask::from_bits(1).to_mask(2), "1");
+    assert_eq!(CpuMask::from_bits(1).to_mask(32), "00000001");
+    assert_eq!(CpuMask::from_bits(1).to_mask(33), "0,00000001");
+    assert_eq!(CpuMask::from_bits(u64::MAX).to_mask(64), "ffffffff,ffffffff");
     assert_eq!(refused("f,,1"), "empty part in `f,,1`");
     assert_eq!(refused(""), "empty part in ``");
     assert_eq!(refused("1,0,0"), "`1,0,0` names a processor above 63");

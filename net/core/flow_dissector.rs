@@ -7,14 +7,15 @@ use crate::net::core::skbuff::SkBuff;
 use uapi::if_ether::ETH_P_IP;
 
 impl SkBuff {
-    /// The flow's hash: the device's, or one of addresses, protocol and ports under the machine's
-    /// key. Never zero.
+    /// The flow's hash: the device's if it covers the ports, else one of addresses, protocol and ports
+    /// under the machine's key. Never zero.
     ///
     /// linux: net/core/flow_dissector.c:__skb_get_rxhash
     #[inline]
     pub fn skb_get_hash(&mut self, cx: &BhCx<'_>) -> u32 {
-        if self.hash == 0 {
+        if self.hash == 0 || !self.l4_hash {
             self.hash = self.flow_hash(cx).max(1);
+            self.l4_hash = true;
         }
         self.hash
     }

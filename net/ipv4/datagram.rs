@@ -55,6 +55,7 @@ pub(crate) fn ip4_datagram_connect(
         inet.dport = to.port;
         inet.has_dst = true;
     });
+    sk.sk_tx_queue_clear(true);
     Ok(())
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn udp_disconnect(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errn
             inet.rcv_saddr = 0;
         }
     });
+    sk.sk_tx_queue_clear(false);
     let keeps_port = sk.state().inet.port_bound;
     if !keeps_port {
         (sk.sk_prot.unhash)(cx, sk);

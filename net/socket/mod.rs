@@ -286,7 +286,9 @@ pub static SOCKET_FILE_OPS: FileOperations = FileOperations {
 /// linux: net/socket.c:sock_poll
 fn sock_poll(cx: &mut TaskCx, file: &File) -> u32 {
     walk!(cx, sock_poll);
-    file.socket().map_or(0, |socket| (socket.ops.poll)(&socket.sk))
+    let Some(socket) = file.socket() else { return 0 };
+    socket.sk.sock_rps_record_flow(cx);
+    (socket.ops.poll)(&socket.sk)
 }
 
 /// Writes an answer to where user space wants it.

@@ -16,10 +16,10 @@ use uapi::errno::Errno;
 use uapi::if_::IFNAMSIZ;
 use uapi::socket::{
     AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_COOKIE, SO_DOMAIN,
-    SO_DONTROUTE, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_NO_CHECK, SO_OOBINLINE,
-    SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO,
-    SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO,
-    SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET, SOL_UDP,
+    SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK,
+    SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
+    SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE,
+    SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -78,7 +78,9 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         SO_SNDBUFFORCE => sk.set_sndbuf(forced(val).max(SOCK_MIN_SNDBUF)),
         SO_RCVBUF => sk.state().opts.rcvbuf = within(sysctl.rmem_max, SOCK_MIN_RCVBUF),
         SO_RCVBUFFORCE => sk.state().opts.rcvbuf = forced(val).max(SOCK_MIN_RCVBUF),
-        SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX => return set_compared(sk, name, val),
+        SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX | SO_INCOMING_CPU => {
+            return set_compared(sk, name, val);
+        }
         _ => return set_plain(&mut sk.state(), name, (val, value)),
     }
     Ok(())
@@ -90,6 +92,11 @@ fn set_compared(sk: &Arc<Sock>, name: i32, val: i32) -> Result<(), Errno> {
     match name {
         SO_REUSEADDR => table.rehash(sk, |state| state.opts.reuse = val != 0),
         SO_REUSEPORT => table.rehash(sk, |state| state.opts.reuseport = val != 0),
+        SO_INCOMING_CPU => {
+            sk.set_incoming_cpu(val);
+            // No lookup from before is remembered.
+            table.rehash(sk, |_| ());
+        }
         _ => {
             // Whether there is such a device shows when it is used.
             let index = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
@@ -258,6 +265,8 @@ fn sock_getsockopt(
         SO_OOBINLINE => i32::from(opts.urginline),
         SO_PEEK_OFF => opts.peek_off,
         SO_BINDTOIFINDEX => i32::from(opts.bound_dev_if),
+        SO_INCOMING_CPU => sk.incoming_cpu_option(),
+        SO_INCOMING_NAPI_ID => sk.napi_id() as i32,
         SO_TIMESTAMP => asked(CmsgFlags::TIMESTAMP),
         SO_TIMESTAMPNS => asked(CmsgFlags::TIMESTAMPNS),
         SO_RXQ_OVFL => asked(CmsgFlags::RXQ_OVFL),

@@ -428,6 +428,8 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
         if let Some(slot) = t.net.in_devs.get_mut(usize::from(id.0)) {
             *slot = None;
         }
+        t.net.rps.forget(id);
+        t.net.xps.forget(id);
         t.net.fib.flush_dev(id);
         Ok(())
     });

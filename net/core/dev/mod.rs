@@ -10,8 +10,10 @@
 pub mod device;
 pub mod gro;
 pub mod napi;
+pub mod rps;
 pub mod rx;
 pub mod tx;
+pub mod xps;
 
 pub use device::{
     Carrier, DevId, LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_close,
@@ -25,8 +27,13 @@ pub use napi::{
     NapiPoll, NapiStruct, PollList, napi_complete, napi_disable, napi_enable, napi_schedule,
     net_rx_action,
 };
+pub use rps::{
+    RpsTables, SockFlowTable, flush_all_backlogs, receive_here, rps_sock_flow_sysctl,
+    show_rps_dev_flow_table_cnt, show_rps_map, store_rps_dev_flow_table_cnt, store_rps_map,
+};
 pub use rx::{PacketFunc, PacketTap, PacketType, PtypeBase, dev_add_pack, netif_rx};
 pub use tx::{dev_queue_xmit, dev_queue_xmit_one, net_tx_action};
+pub use xps::{XpsTables, netif_set_xps_queue, xps_cpus_show};
 
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
@@ -64,6 +71,10 @@ pub struct NetTables {
     pub fib: FibTables,
     /// Netfilter hooks.
     pub nf: NfHooks,
+    /// Steering of received packets to other CPUs.
+    pub rps: RpsTables,
+    /// Which transmit queues the CPUs' packets leave by.
+    pub xps: XpsTables,
     /// Settings.
     pub sysctl: Arc<Sysctls>,
 }
@@ -96,6 +107,16 @@ pub struct SoftnetData {
     pub(crate) poll_list: PollList,
     /// Packets queued to this CPU (loopback, `netif_rx`).
     pub(crate) input_pkt_queue: VecDeque<Skb>,
+    /// Packets of other CPUs' devices that this one has taken over and not ended.
+    pub(crate) process_queue: VecDeque<Skb>,
+    /// How many it ever took over.
+    pub(crate) taken_over: u64,
+    /// What steering packets to other CPUs works with.
+    pub(crate) steering: rps::Steering,
+    /// What comes now is not steered.
+    pub(crate) receive_here: bool,
+    /// Interrupts from CPUs that put packets into the backlog (tenth column).
+    pub(crate) received_rps: u64,
     /// The NAPI that works them off.
     pub(crate) backlog: Arc<NapiStruct>,
     /// GRO: packets of the present poll that may still grow.
@@ -128,6 +149,11 @@ impl SoftnetData {
         Self {
             poll_list: PollList::new(),
             input_pkt_queue: VecDeque::new(),
+            process_queue: VecDeque::new(),
+            taken_over: 0,
+            steering: rps::Steering::default(),
+            receive_here: false,
+            received_rps: 0,
             backlog: NapiStruct::backlog(),
             gro_list: Vec::new(),
             lists: SpareLists::default(),
@@ -153,7 +179,8 @@ impl Default for SoftnetData {
 impl Drop for SoftnetData {
     fn drop(&mut self) {
         // The machine goes away whole, and what was under way with it.
-        let queued = self.input_pkt_queue.drain(..).chain(self.completion_queue.drain(..));
+        let received = self.input_pkt_queue.drain(..).chain(self.process_queue.drain(..));
+        let queued = received.chain(self.completion_queue.drain(..));
         for skb in queued.chain(self.gro_list.drain(..)) {
             skb.forget_at_exit();
         }
@@ -179,6 +206,8 @@ pub struct SoftnetStat {
     pub dropped: u64,
     /// Runs of `net_rx_action` that ended with work left.
     pub time_squeeze: u64,
+    /// Interrupts from CPUs that left packets here.
+    pub received_rps: u64,
 }
 
 impl Machine {
@@ -186,8 +215,9 @@ impl Machine {
     pub fn softnet_stat(&self) -> Vec<SoftnetStat> {
         self.for_each_cpu(|local| SoftnetStat {
             processed: local.softnet.processed,
-            dropped: local.softnet.dropped,
+            dropped: local.softnet.dropped + self.cpus[usize::from(local.id.0)].backlog.dropped(),
             time_squeeze: local.softnet.time_squeeze,
+            received_rps: local.softnet.received_rps,
         })
     }
 
@@ -208,6 +238,7 @@ impl Machine {
 /// linux: net/core/dev.c:net_dev_init
 pub fn net_dev_init(m: &mut Machine) {
     m.boot_log(Point::net_dev_init);
+    m.call_function = rps::rps_trigger_softirq;
     open_softirq(m, Softirq::NetTx, net_tx_action);
     open_softirq(m, Softirq::NetRx, net_rx_action);
 }

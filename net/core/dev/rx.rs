@@ -2,6 +2,7 @@
 //!
 //! linux: net/core/dev.c. Context: BH.
 
+use super::SoftnetData;
 use super::device::{DevId, NetDevice};
 use super::napi::{NapiPoll, NapiStruct, napi_schedule};
 use crate::kernel::context::{BhCx, TaskCx};
@@ -9,6 +10,7 @@ use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::{drop_reason::DropReason, events::Point};
 use crate::net::core::skbuff::{PktType, Skb, SkbList, kfree_skb, skb_clone};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use uapi::if_ether::ETH_P_ALL;
@@ -147,6 +149,9 @@ pub(crate) fn netif_receive_skb(
     protocol: u16,
 ) {
     walk!(cx, list, netif_receive_skb);
+    if cx.t.net.rps.needed {
+        return super::rps::receive_steered(cx, list, dev, protocol);
+    }
     __netif_receive_skb_core(cx, list, dev, protocol);
 }
 
@@ -154,7 +159,7 @@ pub(crate) fn netif_receive_skb(
 ///
 /// linux: net/core/dev.c:__netif_receive_skb_core
 #[inline(always)]
-fn __netif_receive_skb_core(
+pub(super) fn __netif_receive_skb_core(
     cx: &mut BhCx<'_>,
     list: &mut SkbList,
     dev: &Arc<NetDevice>,
@@ -246,39 +251,96 @@ impl NapiPoll for Backlog {
     fn poll(&self, cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
         process_backlog(cx, napi, budget)
     }
+
+    /// What the panic took away has ended, too.
+    fn reset(&self, cx: &mut BhCx<'_>) {
+        tell_ended(cx);
+    }
 }
 
-/// Works off this CPU's backlog.
+/// Works off this CPU's backlog: what other CPUs left to it, and what was queued here; while there is
+/// both, half and half.
 ///
 /// linux: net/core/dev.c:process_backlog
 fn process_backlog(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
     walk!(cx, process_backlog);
     let mut work = 0;
     while work < budget {
-        // Up goes what came in at one device, of one protocol, one behind the other.
-        let queue = &mut cx.cpu.softnet.input_pkt_queue;
-        let Some((dev, protocol)) = queue.front().map(|skb| (skb.dev, skb.protocol)) else {
-            // Only this CPU queues here, so nothing can come between the look and the end.
+        let left = budget - work;
+        let looped = !cx.cpu.softnet.input_pkt_queue.is_empty();
+        let steered = process_steered(cx, if looped { left.div_ceil(2) } else { left });
+        let done = steered + process_looped(cx, left - steered);
+        if done == 0 {
+            // Only this CPU queues its own; another that queues now interrupts afterwards.
             let _polled_again_if_missed = super::napi::napi_complete(cx, napi);
             break;
-        };
-        let mut list = cx.skb_list();
-        let queue = &mut cx.cpu.softnet.input_pkt_queue;
-        let same = |skb: &mut Skb| (skb.dev, skb.protocol) == (dev, protocol);
-        while work < budget
-            && let Some(skb) = queue.pop_front_if(same)
-        {
-            list.push(skb);
-            work += 1;
         }
-        let t = cx.t;
-        match dev.and_then(|dev| t.net.dev(dev)) {
-            Some(dev) => __netif_receive_skb_core(cx, &mut list, dev, protocol),
-            None => {
-                list.pass(cx, |_, _| Err(DropReason::DevReady));
-            }
-        }
-        cx.free_skb_list(list);
+        work += done;
     }
     work
+}
+
+/// Up to `budget` packets that other CPUs left to this one; how many there were.
+fn process_steered(cx: &mut BhCx<'_>, budget: u32) -> u32 {
+    let mut work = 0;
+    while work < budget {
+        let softnet = &mut cx.cpu.softnet;
+        if softnet.process_queue.is_empty() {
+            let backlog = &cx.m.cpus[usize::from(cx.cpu.id.0)].backlog;
+            if !backlog.take(&mut softnet.process_queue) {
+                break;
+            }
+            softnet.taken_over += softnet.process_queue.len() as u64;
+        }
+        work += process_run(cx, budget - work, |softnet| &mut softnet.process_queue);
+        tell_ended(cx);
+    }
+    work
+}
+
+/// What this CPU took over has ended, but for what waits.
+fn tell_ended(cx: &mut BhCx<'_>) {
+    let softnet = &cx.cpu.softnet;
+    let backlog = &cx.m.cpus[usize::from(cx.cpu.id.0)].backlog;
+    backlog.end_all_but(softnet.taken_over, softnet.process_queue.len());
+}
+
+/// Up to `budget` packets that were queued on this CPU; how many there were.
+fn process_looped(cx: &mut BhCx<'_>, budget: u32) -> u32 {
+    let mut work = 0;
+    while work < budget && !cx.cpu.softnet.input_pkt_queue.is_empty() {
+        work += process_run(cx, budget - work, |softnet| &mut softnet.input_pkt_queue);
+    }
+    work
+}
+
+/// Up go, from a queue that is not empty, those that came in at one device, of one protocol, one behind
+/// the other; at most `most`. How many they were.
+fn process_run(
+    cx: &mut BhCx<'_>,
+    most: u32,
+    of: impl Fn(&mut SoftnetData) -> &mut VecDeque<Skb>,
+) -> u32 {
+    let mut list = cx.skb_list();
+    let queue = of(&mut cx.cpu.softnet);
+    let Some((dev, protocol)) = queue.front().map(|skb| (skb.dev, skb.protocol)) else {
+        cx.free_skb_list(list);
+        return 0;
+    };
+    let same = |skb: &mut Skb| (skb.dev, skb.protocol) == (dev, protocol);
+    while (list.len() as u32) < most
+        && let Some(skb) = queue.pop_front_if(same)
+    {
+        list.push(skb);
+    }
+    let taken = list.len() as u32;
+    let t = cx.t;
+    match dev.and_then(|dev| t.net.dev(dev)) {
+        Some(dev) => __netif_receive_skb_core(cx, &mut list, dev, protocol),
+        None => {
+            list.pass(cx, |_, _| Err(DropReason::DevReady));
+        }
+    }
+    cx.free_skb_list(list);
+    taken
 }

@@ -4,12 +4,14 @@
 //! linux: net/core/dev.c, net/core/flow_dissector.c. Context: BH.
 
 use super::device::{NetDevice, NetdevFeatures, NetdevQueue};
+use super::xps::get_xps_queue;
 use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{
     IpSummed, PktType, Skb, SkbList, consume_skb, skb_clone, skb_cow_head,
 };
+use crate::net::core::sock::ListCharge;
 use crate::net::sched::{Qdisc, sch_generic};
 use std::ops::{Add, AddAssign};
 use std::sync::Arc;
@@ -176,9 +178,9 @@ fn xmit_without_queue(
     Lost { dropped: list.pass(cx, |_, _| Err(DropReason::FullRing)), refused: 0 }
 }
 
-/// Picks the transmit queue: the driver's choice, else the CPU's where each can have one, else the
-/// flow's hash. Linux also remembers a socket's choice and the queue a forwarded flow came in by.
-/// `None` when it is not one queue for all.
+/// Picks the transmit queue: the driver's choice, else a connected socket's earlier one, else one that
+/// names the CPU, else the CPU's where each can have one, else by the flow's hash. `None` when it is not
+/// one queue for all.
 ///
 /// linux: net/core/flow_dissector.c:netdev_pick_tx
 #[inline(always)]
@@ -191,21 +193,39 @@ fn netdev_pick_tx<'a>(
     let queues = &dev.tx_queues;
     let many = queues.len() as u16;
     let (mut picked, mut other) = (None, false);
-    for skb in list.iter_mut() {
+    let SkbList { packets, charge, .. } = list;
+    for skb in packets {
         debug_assert_eq!(skb.dev, Some(dev.ifindex));
         skb.reset_mac_header();
-        let queue = if many == 1 { 0 } else { pick_among(cx, dev, skb, many) };
+        let queue = if many == 1 { 0 } else { pick_among(cx, dev, (skb, charge), many) };
         skb.queue_mapping = queue;
         other |= *picked.get_or_insert(queue) != queue;
     }
     picked.filter(|_| !other).and_then(|queue| queues.get(usize::from(queue)))
 }
 
-fn pick_among(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, skb: &mut Skb, queues: u16) -> u16 {
+fn pick_among(
+    cx: &mut BhCx<'_>,
+    dev: &Arc<NetDevice>,
+    (skb, charge): (&mut Skb, &ListCharge),
+    queues: u16,
+) -> u16 {
     if let Some(queue) = dev.ops.ndo_select_queue(cx, skb) {
         return queue.min(queues - 1);
     }
-    // XPS: one queue a CPU, while there are enough.
+    let before = charge.sock_of(skb).and_then(|sk| sk.sk_tx_queue_get(dev.ifindex));
+    if let Some(queue) = before.filter(|queue| *queue < queues) {
+        return queue;
+    }
+    let queue = get_xps_queue(cx, dev, skb).unwrap_or_else(|| queue_of_cpu(cx, skb, queues));
+    if let Some(sk) = charge.sock_of(skb) {
+        sk.sk_tx_queue_set(dev.ifindex, queue);
+    }
+    queue
+}
+
+/// One queue a CPU, while there are enough.
+fn queue_of_cpu(cx: &BhCx<'_>, skb: &mut Skb, queues: u16) -> u16 {
     let cpu = u16::from(cx.cpu.id.0);
     if usize::from(queues) >= cx.m.cpus.len() {
         return cpu % queues;

@@ -138,7 +138,7 @@ pub struct SkBuff {
     pub pkt_type: PktType,
     /// What is known of the checksum.
     pub ip_summed: IpSummed,
-    /// The device's hash covers the ports.
+    /// The hash covers the ports, or is the machine's own (`l4_hash`, `sw_hash`): it stays.
     pub l4_hash: bool,
     /// `tstamp` says something.
     stamped: bool,

@@ -6,11 +6,13 @@
 //! Invariants: a packet for an owned socket waits in the backlog and comes out at
 //! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
 
+mod flow;
 mod queue;
 mod stamp;
 mod state;
 mod wmem;
 
+pub use flow::{MIN_NAPI_ID, SockFlow};
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
@@ -107,6 +109,8 @@ pub struct Sock {
     corked: AtomicBool,
     /// The next IP ID of a connected socket.
     inet_id: AtomicU32,
+    /// Where its packets come from.
+    flow: SockFlow,
 }
 
 /// Options of the socket level.
@@ -254,6 +258,7 @@ impl Sock {
             num: AtomicU16::new(0),
             corked: AtomicBool::new(false),
             inet_id: AtomicU32::new(inet_id),
+            flow: SockFlow::default(),
         })
     }
 

@@ -79,6 +79,11 @@ impl ListCharge {
         self.0.is_some()
     }
 
+    /// Whose a packet of the list is.
+    pub(crate) fn sock_of<'a>(&'a self, skb: &'a SkBuff) -> Option<&'a Arc<Sock>> {
+        skb.owner.0.as_ref().or_else(|| self.0.as_ref().map(|charge| &charge.sk))
+    }
+
     /// A packet leaves the list: its part of the charge becomes its own.
     #[inline]
     pub(crate) fn endow(&mut self, skb: &mut SkBuff) {

@@ -6,6 +6,7 @@
 //! come, gone or changed since ([`UdpTable::generation`]).
 
 use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::cpu::CpuId;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::net::core::skbuff::SkbList;
 use crate::net::core::sock::Sock;
@@ -166,10 +167,11 @@ impl SockCache {
 
 impl Entry {
     /// How well the socket fits, `None`: not at all. One bound to the address wins over any that is
-    /// not, which Linux does not even look at then; else the one bound or connected more closely.
+    /// not, which Linux does not even look at then; else the one bound or connected more closely, and
+    /// last the one whose packets this CPU handles.
     ///
     /// linux: net/ipv4/udp.c:compute_score
-    fn compute_score(&self, flow: &UdpFlow) -> Option<(bool, u32)> {
+    fn compute_score(&self, flow: &UdpFlow, cpu: CpuId) -> Option<(bool, u32)> {
         let fits = |own, theirs| own == 0 || own == theirs;
         let matches = self.num == flow.dport()
             && fits(self.rcv_saddr, flow.daddr())
@@ -180,7 +182,8 @@ impl Entry {
             let closer = u32::from(self.daddr != 0)
                 + u32::from(self.dport != 0)
                 + u32::from(self.bound_dev_if != 0);
-            (self.rcv_saddr != 0, closer)
+            let here = u32::from(self.sk.incoming_cpu() == Some(cpu));
+            (self.rcv_saddr != 0, 4 * closer + here)
         })
     }
 
@@ -232,9 +235,9 @@ impl UdpTable {
     /// decides, else the one bound last.
     ///
     /// linux: net/ipv4/udp.c:__udp4_lib_lookup
-    fn lookup(&self, flow: &UdpFlow) -> Option<Arc<Sock>> {
+    fn lookup(&self, flow: &UdpFlow, cpu: CpuId) -> Option<Arc<Sock>> {
         let bucket = self.bucket(flow.dport()).lock();
-        let scored = || bucket.iter().filter_map(|e| Some((e.compute_score(flow)?, e)));
+        let scored = || bucket.iter().filter_map(|e| Some((e.compute_score(flow, cpu)?, e)));
         let best = scored().map(|(score, _)| score).max()?;
         let mut equals = scored().filter(|(score, _)| *score == best).map(|(_, entry)| entry);
         let group = equals.clone().filter(|entry| entry.in_group()).count() as u64;
@@ -250,7 +253,7 @@ impl UdpTable {
     /// Every socket that takes a datagram to many.
     pub(super) fn all_matching(&self, flow: &UdpFlow) -> Vec<Arc<Sock>> {
         let bucket = self.bucket(flow.dport()).lock();
-        let fits = bucket.iter().filter(|entry| entry.compute_score(flow).is_some());
+        let fits = bucket.iter().filter(|entry| entry.compute_score(flow, CpuId(0)).is_some());
         fits.map(|entry| Arc::clone(&entry.sk)).collect()
     }
 
@@ -305,7 +308,7 @@ pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: UdpFlow) -> Option<Arc<So
     if let Some(sk) = cx.cpu.socks.get(flow, generation) {
         return Some(sk);
     }
-    let sk = table.lookup(&flow)?;
+    let sk = table.lookup(&flow, cx.cpu.id)?;
     cx.cpu.socks.keep(flow, generation, &sk);
     Some(sk)
 }

@@ -3,6 +3,7 @@
 #[macro_use]
 mod stepped;
 
+mod affinity;
 mod bad_input;
 mod batches;
 mod calls;
@@ -18,9 +19,11 @@ mod neigh;
 mod panics;
 mod queues;
 mod routed;
+mod rps;
 mod seed;
 mod settings;
 mod sockets;
+mod steering;
 mod testdev;
 mod udp;
 mod util;

@@ -73,7 +73,7 @@ pub struct IgbOptions {
     pub tx_ring: u32,
     /// Interrupt throttling as ethtool's `rx-usecs`: 0 off, 1 adaptive, 3 adaptive and conservative, else microseconds.
     pub itr: u32,
-    /// The RSS key; who knows it can aim flows at a queue.
+    /// The RSS key to begin with; who knows it can aim flows at a queue.
     pub rss_key: [u8; E1000_RSSRK_BYTES],
     /// Packets each transmit queue's qdisc holds, at least one.
     pub tx_queue_len: u32,
@@ -527,6 +527,8 @@ pub(super) struct IgbAdapter {
     pub(super) tx_ring_count: AtomicU32,
     /// The longest frame received, with CRC and tag.
     pub(super) max_frame_size: AtomicU32,
+    /// How received flows are spread; changed under `rtnl_lock`.
+    pub(super) rss: SpinLock<super::igb_main::rss::IgbRss, class::Ring>,
     pub(super) lines: SpinLock<Vec<IrqLine>, class::Ring>,
     pub(super) hw_stats: SpinLock<super::igb_main::stats::HwStats, class::Ring>,
 }

@@ -4,9 +4,12 @@
 
 use super::e1000_regs::*;
 use super::igb::*;
+use super::igb_main::rss::igb_change_rss;
 use super::igb_main::{igb_change_rings, itr_setting, itr_valid, stats::igb_update_stats};
 use stack::kernel::context::TaskCx;
-use stack::net::core::ethtool::{Channels, Coalesce, DrvInfo, EthtoolOps, LinkSettings, RingParam};
+use stack::net::core::ethtool::{
+    Channels, Coalesce, DrvInfo, EthtoolOps, LinkSettings, RingParam, Rxfh, RxfhFields,
+};
 use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 
@@ -86,6 +89,36 @@ impl EthtoolOps for IgbAdapter {
     /// linux: drivers/net/ethernet/intel/igb/igb_ethtool.c:igb_get_channels
     fn get_channels(&self) -> Result<Channels, Errno> {
         Ok(Channels { combined: (self.max_queues as u32, self.vectors().len() as u32) })
+    }
+
+    /// linux: drivers/net/ethernet/intel/igb/igb_ethtool.c:igb_get_rxfh
+    fn get_rxfh(&self) -> Result<Rxfh, Errno> {
+        let rss = *self.rss.lock();
+        let indir = rss.table(self.vectors().len()).iter().map(|queue| u32::from(*queue)).collect();
+        Ok(Rxfh { indir, key: rss.key.to_vec() })
+    }
+
+    /// linux: drivers/net/ethernet/intel/igb/igb_ethtool.c:igb_set_rxfh
+    fn set_rxfh(&self, cx: &mut TaskCx, rxfh: Rxfh) -> Result<(), Errno> {
+        let key = rxfh.key.try_into().map_err(|_| Errno::EINVAL)?;
+        let queues = self.vectors().len() as u32;
+        if rxfh.indir.len() != E1000_RETA_ENTRIES || rxfh.indir.iter().any(|q| *q >= queues) {
+            return Err(Errno::EINVAL);
+        }
+        let table = std::array::from_fn(|n| rxfh.indir[n] as u8);
+        igb_change_rss(cx, self, |rss| (rss.table, rss.key) = (Some(table), key));
+        Ok(())
+    }
+
+    /// linux: drivers/net/ethernet/intel/igb/igb_ethtool.c:igb_get_rxfh_fields
+    fn get_rxfh_fields(&self) -> Result<RxfhFields, Errno> {
+        Ok(RxfhFields { udp4_ports: self.rss.lock().udp_ports })
+    }
+
+    /// linux: drivers/net/ethernet/intel/igb/igb_ethtool.c:igb_set_rxfh_fields
+    fn set_rxfh_fields(&self, cx: &mut TaskCx, fields: RxfhFields) -> Result<(), Errno> {
+        igb_change_rss(cx, self, |rss| rss.udp_ports = fields.udp4_ports);
+        Ok(())
     }
 
     /// linux: drivers/net/ethernet/intel/igb/igb_ethtool.c:igb_get_coalesce

@@ -10,6 +10,7 @@
 //! its vectors exist, because a NAPI context names its device.
 
 pub(super) mod irq;
+pub(super) mod rss;
 mod rx;
 mod setup;
 pub(super) mod stats;
@@ -139,6 +140,7 @@ fn igb_sw_init(hw: &Arc<IgbHw>, options: IgbOptions, queues: usize) -> Arc<IgbAd
         rx_ring_count: AtomicU32::new(options.rx_ring),
         tx_ring_count: AtomicU32::new(options.tx_ring),
         max_frame_size: AtomicU32::new(1500 + FRAME_OVERHEAD),
+        rss: SpinLock::new(rss::IgbRss::new(options.rss_key)),
         lines: SpinLock::new(Vec::new()),
         hw_stats: SpinLock::new(stats::HwStats::default()),
     })

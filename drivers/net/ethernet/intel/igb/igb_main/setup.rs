@@ -6,6 +6,7 @@
 use super::super::e1000_mac::{igb_rar_set, igb_update_mc_addr_list};
 use super::super::e1000_regs::*;
 use super::super::igb::*;
+use super::rss::igb_setup_mrqc;
 use super::rx::igb_alloc_rx_buffers;
 use crate::pci::{DmaBuf, DmaError};
 use stack::kernel::context::{TaskCx, Walker};
@@ -142,36 +143,6 @@ fn igb_setup_tctl(hw: &IgbHw) {
     // Queue 0 is enabled after a reset: until it is configured it must not be.
     hw.wr32(E1000_TXDCTL(0), 0);
     hw.wr32(E1000_TCTL, hw.rd32(E1000_TCTL) | E1000_TCTL_PSP | E1000_TCTL_EN);
-}
-
-/// Spreads received flows over the queues, by addresses, and by ports for TCP only: the fragments of a UDP datagram
-/// have no ports and would overtake it.
-///
-/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_setup_mrqc
-fn igb_setup_mrqc(adapter: &IgbAdapter) {
-    let hw = &*adapter.hw;
-    for (n, bytes) in adapter.options.rss_key.chunks_exact(4).enumerate() {
-        let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        hw.wr32(E1000_RSSRK(n as u32), word);
-    }
-    let queues = adapter.vectors().len().max(1);
-    for register in 0..E1000_RETA_ENTRIES / 4 {
-        let entries =
-            std::array::from_fn(|n| ((register * 4 + n) * queues / E1000_RETA_ENTRIES) as u8);
-        hw.wr32(E1000_RETA(register as u32), u32::from_le_bytes(entries));
-    }
-    // The hash takes the place of the packet's checksum in the descriptor.
-    let rxcsum = E1000_RXCSUM_PCSD | E1000_RXCSUM_IPOFL | E1000_RXCSUM_TUOFL;
-    hw.wr32(E1000_RXCSUM, hw.rd32(E1000_RXCSUM) | rxcsum);
-    hw.wr32(
-        E1000_MRQC,
-        E1000_MRQC_ENABLE_RSS_4Q
-            | E1000_MRQC_RSS_FIELD_IPV4
-            | E1000_MRQC_RSS_FIELD_IPV4_TCP
-            | E1000_MRQC_RSS_FIELD_IPV6
-            | E1000_MRQC_RSS_FIELD_IPV6_TCP
-            | E1000_MRQC_RSS_FIELD_IPV6_TCP_EX,
-    );
 }
 
 /// Receiving is on: broadcast, no CRC in memory, frames up to the MTU's length.

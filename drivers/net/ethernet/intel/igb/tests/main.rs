@@ -20,6 +20,7 @@ mod hostile;
 mod interrupts;
 mod link;
 mod queues;
+mod rss;
 mod traffic;
 
 use bus::Bus;

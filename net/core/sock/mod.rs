@@ -6,11 +6,13 @@
 //! Invariants: a packet for an owned socket waits in the backlog and comes out at
 //! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
 
+mod meminfo;
 mod queue;
 mod stamp;
 mod state;
 mod wmem;
 
+pub use meminfo::MemInfo;
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;

@@ -15,6 +15,7 @@ mod ifreq;
 mod ksoftirqd;
 pub mod park;
 pub mod platform;
+pub mod private_socket;
 pub mod runtime;
 pub mod signal;
 pub mod tap;

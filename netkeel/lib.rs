@@ -1,6 +1,8 @@
 //! Netkeel: Linux's network stack as a library and a program.
 
+pub mod ask;
 pub mod cli;
+pub mod control;
 pub mod replay;
 pub mod scenario;
 pub mod up;

@@ -138,6 +138,8 @@ impl NetNs {
         // A sysfs shows the network namespace it was mounted in.
         let none: Option<&CStr> = None;
         mount("sysfs", "/sys", "sysfs", MountFlags::empty(), none).expect("own /sys");
+        // Sockets that programs put there are this namespace's own.
+        mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), none).expect("own /run");
         let socket = UnixDatagram::unbound().expect("socket");
         let mut request = IfReq::new("lo");
         request.set_flags(IFF_UP as u16);

@@ -174,6 +174,10 @@ impl RouteArgs {
                 checked(parse_destination(&dst))?;
                 let [via, dev, metric] = words.values(["via", "dev", "metric"])?;
                 via.map(|via| checked(parse_ip(via))).transpose()?;
+                if verb == "add" && via.is_none() && dev.is_none() {
+                    let text = "name the way behind it, as via 192.0.2.1 or dev nk0";
+                    return Err(usage(format!("route add {dst}: {text}")));
+                }
                 let metric = metric.map(|text| number("metric", text)).transpose()?;
                 let (via, dev) = (owned(via), owned(dev));
                 self.asking.order(&match verb {

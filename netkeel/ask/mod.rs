@@ -97,7 +97,7 @@ impl<'a> Words<'a> {
 
     /// The next word, which must be there.
     fn need(&mut self, what: &str) -> Result<&'a str, Failure> {
-        self.next().ok_or_else(|| usage(format!("netkeel {}: {what} is missing", self.command)))
+        self.next().ok_or_else(|| usage(format!("{}: {what} is missing", self.command)))
     }
 
     /// The values of these names, as many as are there; nothing else may be.
@@ -109,7 +109,7 @@ impl<'a> Words<'a> {
             };
             let value = self.need(&format!("what follows {name}"))?;
             if values[at].replace(value).is_some() {
-                return Err(usage(format!("netkeel {}: {name} is there twice", self.command)));
+                return Err(usage(format!("{}: {name} is there twice", self.command)));
             }
         }
         Ok(values)
@@ -117,9 +117,9 @@ impl<'a> Words<'a> {
 
     fn unknown(&self, word: &str, known: &[&str]) -> Failure {
         usage(format!(
-            "netkeel {}: {word:?} is not understood here: write one of {}",
+            "{}: {word:?} is not understood here: write {}",
             self.command,
-            known.join(", ")
+            known.join(" or ")
         ))
     }
 }

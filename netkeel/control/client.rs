@@ -91,7 +91,7 @@ impl Connection {
     }
 }
 
-const START: &str = "start one with `netkeel up --tap nk0 --addr 192.0.2.2/24`";
+const START: &str = "start one with netkeel up --tap nk0 --addr 192.0.2.2/24";
 
 /// The socket of the only machine that runs.
 fn only_machine() -> Result<PathBuf, Failure> {

@@ -25,7 +25,7 @@ const TURN: usize = 16 << 10;
 /// Connections accepted before others have their turn.
 const ACCEPTS: usize = 64;
 /// A watcher that takes nothing for so long is cut off.
-const STALL_NS: u64 = 10_000_000_000;
+const STALL_NS: u64 = 5_000_000_000;
 /// So long after one could not be accepted the next is tried.
 const RETRY: Duration = Duration::from_millis(100);
 /// Room that answers need beside events.

@@ -102,6 +102,16 @@ impl Knob<'_> {
         }
     }
 
+    fn expects(&self) -> String {
+        match self {
+            U8(_, least, most) => format!("{least} to {most}"),
+            U32(_, least, most) => format!("{least} to {most}"),
+            Flag(_) => "0 or 1".to_owned(),
+            Time(..) => format!("0 to {MOST}"),
+            Ports(_) => "two ports, the lower first".to_owned(),
+        }
+    }
+
     fn store(self, text: &str) -> Result<(), Errno> {
         fn number<T: std::str::FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
             text.parse().ok().filter(|value| (&least..=&most).contains(&value))
@@ -144,6 +154,20 @@ pub fn sysctl_all(t: &Tables) -> Vec<(String, String)> {
     }
     all.sort();
     all
+}
+
+/// What a setting can be, in words; `None`: there is none of that name.
+pub fn sysctl_expects(t: &Tables, name: &str) -> Option<String> {
+    let (mut sysctls, mut cnf) = (Sysctls::clone(&t.net.sysctl), Ipv4DevConf::default());
+    let conf = name.strip_prefix("net.ipv4.conf.").and_then(|conf| conf.rsplit_once('.'));
+    let find = |table: Vec<(&'static str, Knob<'_>)>, name: &str| {
+        table.iter().find(|(known, _)| *known == name).map(|(_, knob)| knob.expects())
+    };
+    match conf {
+        Some((_, name)) => find(devinet_sysctl(&mut cnf), name),
+        None => find(net_core_table(&mut sysctls), name)
+            .or_else(|| find(ipv4_net_table(&mut sysctls), name)),
+    }
 }
 
 /// Sets a setting; what is sent from now on goes by it.

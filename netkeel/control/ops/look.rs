@@ -8,7 +8,7 @@ use stack::kernel::irq::{IrqDesc, proc::show_interrupts};
 use stack::kernel::machine::Machine;
 use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
 use stack::net::core::sock::Sock;
-use stack::net::core::sysctl::names::{sysctl_all, sysctl_write};
+use stack::net::core::sysctl::names::{sysctl_all, sysctl_expects, sysctl_write};
 use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
@@ -70,7 +70,9 @@ impl Target<'_> {
             return Err(Refusal::new(Errno::ENOENT, text));
         };
         let mask: CpuMask = affinity.parse().map_err(|e| invalid(format!("{e}")))?;
-        desc.set_affinity(mask).map_err(|e| invalid(format!("{affinity}: {e}")))?;
+        let cpus = self.m().cpu_ids().count() - 1;
+        let why = |e| invalid(format!("interrupt {irq}, {affinity}: {e}: it has CPUs 0 to {cpus}"));
+        desc.set_affinity(mask).map_err(why)?;
         value(irq_of(desc))
     }
 
@@ -95,7 +97,10 @@ impl Target<'_> {
     pub(super) fn set(&self, name: &str, text: &str) -> Done<Vec<Setting>> {
         sysctl_write(&mut self.task(), name, text).map_err(|errno| match errno {
             Errno::ENOENT => no_setting(name),
-            errno => Refusal::new(errno, format!("{name} can't be {text:?}")),
+            errno => {
+                let expected = sysctl_expects(&self.m().tables(), name).unwrap_or_default();
+                Refusal::new(errno, format!("{name} can't be {text:?}: write {expected}"))
+            }
         })?;
         self.settings(Some(name))
     }

@@ -118,7 +118,7 @@ fn settings_are_listed_read_and_set() {
         let set = |value| format!(r#"{{"op":"sysctl.set","name":"{ttl}","value":"{value}"}}"#);
         ok::<Value>(target, &set("9"));
         assert_eq!(target.m().tables().net.sysctl.ip_default_ttl, 9);
-        assert_eq!(refusal(target, &set("0")).1, format!("{ttl} can't be \"0\""));
+        assert_eq!(refusal(target, &set("0")).1, format!("{ttl} can't be \"0\": write 1 to 255"));
         let below: Vec<Value> = ok(target, r#"{"op":"sysctl.get","name":"net.ipv4.neigh"}"#);
         assert_eq!(below.len(), 11);
         assert_eq!(refusal(target, r#"{"op":"sysctl.get","name":"net.ipv4.ne"}"#).0, "ENOENT");

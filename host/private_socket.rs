@@ -55,6 +55,9 @@ fn system(path: &Path) -> impl Fn(io::Error) -> SocketError {
     move |source| SocketError::System { path: path.clone(), source }
 }
 
+/// Root's folder of sockets.
+pub const ROOT_FOLDER: &str = "/run/netkeel";
+
 /// The folder where a user's sockets of this program are: in `XDG_RUNTIME_DIR` if that is the user's,
 /// else under `/run` for root, under `/tmp` for others.
 #[must_use]
@@ -64,7 +67,7 @@ pub fn runtime_folder() -> PathBuf {
     let own = |path: &PathBuf| fs::metadata(path).is_ok_and(|there| there.uid() == uid);
     match xdg.filter(|path| path.is_absolute()).filter(own) {
         Some(folder) => folder.join("netkeel"),
-        None if uid == 0 => PathBuf::from("/run/netkeel"),
+        None if uid == 0 => PathBuf::from(ROOT_FOLDER),
         None => PathBuf::from(format!("/tmp/netkeel-{uid}")),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! linux: net/ipv4/proc.c. Contexts: task, on no CPU: the counters of each are added up.
 //! DIVERGES: only counters that something here counts are listed: no `Tcp:` and `UdpLite:` lines, of
-//! `TcpExt:` those that are not about TCP. Who reads by the header line, as tools do, misses nothing.
+//! `TcpExt:` those that are not about TCP; who reads by the header line, as tools do, misses nothing.
+//! `OutTransmits` and the counters of ECN stay at zero.
 
 use crate::kernel::machine::Machine;
 use crate::net::core::snmp::{Mib, NetMib};

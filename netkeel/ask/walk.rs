@@ -41,6 +41,8 @@ pub fn attach(asking: &Asking, filter: &str, shape: Shape) -> Result<(), Failure
             return end_output(None, written);
         }
     }
+    // Nobody may read standard error; there is nowhere else to say so.
+    let _unheard = writeln!(io::stderr(), "walk: the machine has ended, or let go of us: too slow");
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 use super::VERSION;
 use super::wire::{Hello, Op, parse_answer, to_line};
 use crate::cli::Failure;
-use host::private_socket::runtime_folder;
+use host::private_socket::{ROOT_FOLDER, runtime_folder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs;
@@ -107,10 +107,16 @@ fn only_machine() -> Result<PathBuf, Failure> {
     live.sort();
     match &live[..] {
         [only] => Ok(only.clone()),
-        [] => Err(other(format!(
-            "no machine of yours runs (none in {}): {START}, or name its socket with --machine PATH",
-            folder.display()
-        ))),
+        [] => {
+            let roots = Path::new(ROOT_FOLDER);
+            let hint =
+                if roots != folder && roots.exists() { "; root may have one: sudo" } else { "" };
+            Err(other(format!(
+                "no machine of yours runs (none in {}): {START}, or name its socket with --machine \
+                 PATH{hint}",
+                folder.display()
+            )))
+        }
         several => {
             let names = several
                 .iter()

@@ -189,12 +189,11 @@ impl Server {
     fn turn(&mut self, number: usize, by: &mut dyn Served) {
         let Some(client) = &mut self.clients[number] else { return };
         let mut fate = client.read();
-        while let Some(line) = client.next_line() {
-            // Blank lines are nothing to answer.
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let (id, op) = parse_request(&line);
+        let lines = client.take_lines();
+        // Blank lines are nothing to answer.
+        let blank = |line: &&[u8]| line.iter().all(u8::is_ascii_whitespace);
+        for line in lines.split(|octet| *octet == b'\n').filter(|line| !blank(line)) {
+            let (id, op) = parse_request(line);
             client.put(&answer(id, &op.and_then(|op| by.serve(number, op))));
             if client.flush() == Fate::Closed {
                 fate = Fate::Closed;
@@ -285,12 +284,10 @@ impl Client {
         }
     }
 
-    /// Takes the next whole line, without its newline.
-    fn next_line(&mut self) -> Option<Vec<u8>> {
-        let end = self.input.iter().position(|octet| *octet == b'\n')?;
-        let mut line: Vec<u8> = self.input.drain(..=end).collect();
-        line.pop();
-        Some(line)
+    /// Takes the lines that are whole.
+    fn take_lines(&mut self) -> Vec<u8> {
+        let end = self.input.iter().rposition(|octet| *octet == b'\n');
+        end.map(|end| self.input.drain(..=end).collect()).unwrap_or_default()
     }
 
     /// Writes as much as goes.

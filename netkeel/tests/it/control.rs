@@ -2,11 +2,15 @@
 
 use crate::up::{CONTROL, HANG, Up, args, socket_to, tool, with_up};
 use host::testing::{Need, NetNs, need, recv};
+use netkeel::control::client::Connection;
+use netkeel::control::wire::Op;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A command that asks the machine of this namespace.
@@ -255,7 +259,7 @@ impl Watcher {
         Self(child, out)
     }
 
-    /// Reads on to a line with this text, pinging until there is one.
+    /// Reads on to a line with this text.
     fn sees(&mut self, text: &str) -> String {
         let mut line = String::new();
         while !line.contains(text) {
@@ -281,12 +285,17 @@ fn traffic_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Somebody is watching: another is told so, and has to be told before anything is recorded.
+/// Somebody is watching: another is told so.
 fn is_watched() -> bool {
     let mut client = Client::new();
     client.say(b"{\"op\":\"walk.attach\"}\n");
-    let answer = client.line();
-    answer["error"]["errno"] == "EBUSY"
+    if client.line()["error"]["errno"] == "EBUSY" {
+        return true;
+    }
+    // Not before this is answered is the place free again.
+    client.say(b"{\"op\":\"walk.detach\"}\n");
+    client.line();
+    false
 }
 
 #[test]
@@ -297,13 +306,13 @@ fn walks_are_watched_by_one_at_a_time_and_a_killed_watcher_is_detached() {
             ("walk --attach udp,7 --format json", "\"point\":\"udp_rcv\""),
         ] {
             let mut watcher = Watcher::start(words);
-            traffic_until(is_watched);
-            let mut sent = 0;
-            traffic_until(|| {
-                sent += 1;
-                sent > 3
+            let seen = AtomicBool::new(false);
+            let line = thread::scope(|scope| {
+                scope.spawn(|| traffic_until(|| seen.load(Ordering::SeqCst)));
+                let line = watcher.sees(text);
+                seen.store(true, Ordering::SeqCst);
+                line
             });
-            let line = watcher.sees(text);
             assert!(line.contains("nk0"), "{line}");
             let (code, said) = refusal("walk --attach");
             assert_eq!(
@@ -444,5 +453,54 @@ fn several_cpus_share_the_services() {
         assert_eq!(softnet.as_array().unwrap().len(), 3);
         assert!(softnet[0]["processed"].as_u64().unwrap() >= 100);
         up.stop().unwrap();
+    });
+}
+
+#[test]
+fn another_user_is_kept_out_by_the_file_and_by_the_machine() {
+    in_netns(|ns| {
+        let up = Up::start(args(|_| ()));
+        let asked = || {
+            ns.as_nobody(|| {
+                let asked = Connection::open(Some(CONTROL))
+                    .and_then(|mut machine| machine.ask::<serde_json::Value>(&Op::Sockets {}));
+                asked.unwrap_err().to_string()
+            })
+        };
+        let kept_out =
+            "no right to ask /run/nk0.sock: it belongs to user 0; ask as that user, or as root";
+        assert_eq!(asked(), kept_out);
+        std::fs::set_permissions(CONTROL, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let refused = "this machine is another user's: ask as that user, or as root";
+        assert_eq!(asked(), refused);
+        assert!(
+            up.stop().unwrap().contains("control socket: 0 cut off for not reading, 1 turned away")
+        );
+    });
+}
+
+#[test]
+fn a_machine_that_prints_walks_itself_is_not_attached_to() {
+    in_netns(|_| {
+        let up = Up::start(args(|args| args.walk = Some(String::new())));
+        let (code, said) = refusal("walk --attach");
+        let text = "this machine prints walks itself: start it without --walk to attach";
+        assert_eq!((code, said.as_str()), (1, text));
+        up.stop().unwrap();
+    });
+}
+
+#[test]
+fn where_no_socket_can_be_the_machine_runs_without_and_says_so() {
+    in_netns(|_| {
+        // In the place of the user's folder there is something else.
+        std::fs::write(host::private_socket::ROOT_FOLDER, "").unwrap();
+        if host::private_socket::runtime_folder().as_os_str() != host::private_socket::ROOT_FOLDER {
+            // The tester has a runtime folder, which other tests share.
+            return;
+        }
+        let up = Up::start(args(|args| args.control = None));
+        let text = up.stop().unwrap();
+        assert!(text.contains("no control socket: /run/netkeel is no folder: remove it"), "{text}");
     });
 }

@@ -105,6 +105,15 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Of this connection: as of when it was made, or for who connects, when the other end listened.
+    ///
+    /// # Errors
+    /// What the system says; none that a connected socket could cause.
+    pub fn of(stream: &UnixStream) -> io::Result<Self> {
+        let peer = rustix::net::sockopt::socket_peercred(stream)?;
+        Ok(Self { uid: peer.uid.as_raw(), pid: peer.pid.as_raw_nonzero().get() })
+    }
+
     /// It may do here what we may: the same user, or root.
     #[must_use]
     pub fn is_trusted(&self) -> bool {
@@ -152,9 +161,8 @@ impl PrivateListener {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(true)?;
-                    let peer = rustix::net::sockopt::socket_peercred(&stream)?;
-                    let (uid, pid) = (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get());
-                    return Ok(Some((stream, Peer { uid, pid })));
+                    let peer = Peer::of(&stream)?;
+                    return Ok(Some((stream, peer)));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => (),

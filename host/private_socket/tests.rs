@@ -25,7 +25,8 @@ fn the_file_is_the_owners_alone_and_goes_with_its_listener() {
     let path = scratch.0.join("s");
     let listener = PrivateListener::bind(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-    let _client = UnixStream::connect(&path).unwrap();
+    let client = UnixStream::connect(&path).unwrap();
+    assert_eq!(Peer::of(&client).unwrap().uid, geteuid().as_raw());
     let (_stream, peer) = listener.accept().unwrap().unwrap();
     assert_eq!((peer.uid, peer.is_trusted()), (geteuid().as_raw(), true));
     assert_eq!(peer.pid, std::process::id() as i32);

@@ -30,6 +30,7 @@ pub fn attach(asking: &Asking, filter: &str, shape: Shape) -> Result<(), Failure
     parse_filter("--attach", filter).map_err(|e| Failure::Usage(e.to_string()))?;
     let mut connection = asking.connect()?;
     let Attached { start } = connection.ask(&Op::WalkAttach { filter: Some(filter.to_owned()) })?;
+    connection.be_patient()?;
     let mut out = io::stdout().lock();
     while let Some(line) = connection.line()? {
         let Ok(event) = serde_json::from_str(&line) else {

@@ -5,7 +5,7 @@
 use super::VERSION;
 use super::wire::{Hello, Op, parse_answer, to_line};
 use crate::cli::Failure;
-use host::private_socket::{ROOT_FOLDER, runtime_folder};
+use host::private_socket::{Peer, ROOT_FOLDER, runtime_folder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs;
@@ -13,9 +13,13 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Octets of a line at most: an answer is not longer, and a stranger shall not fill the memory.
 const MAX_ANSWER: u64 = 8 << 20;
+
+/// So long a machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to a machine.
 #[derive(Debug)]
@@ -40,7 +44,14 @@ impl Connection {
             Some(name) => runtime_folder().join(format!("{name}.sock")),
             None => only_machine()?,
         };
-        let stream = UnixStream::connect(&path).map_err(|e| unconnected(&path, machine, &e))?;
+        let unconnected = |e| unconnected(&path, machine, &e);
+        let stream = UnixStream::connect(&path).map_err(unconnected)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(unconnected)?;
+        let named = machine.is_some_and(|machine| machine.contains('/'));
+        // Where the system's folder for all is searched, anybody may have put something.
+        if !named && !Peer::of(&stream).map_err(unconnected)?.is_trusted() {
+            return Err(other(format!("{} is another user's: not asked", path.display())));
+        }
         let mut connection = Self { stream: BufReader::new(stream), path };
         connection.greet()?;
         Ok(connection)
@@ -76,6 +87,14 @@ impl Connection {
         parse_answer(&line).map_err(other)
     }
 
+    /// Waits for lines however long they take.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn be_patient(&mut self) -> Result<(), Failure> {
+        self.stream.get_mut().set_read_timeout(None).map_err(|e| other(e.to_string()))
+    }
+
     /// The next line; `None`: the machine has ended.
     ///
     /// # Errors
@@ -86,6 +105,10 @@ impl Connection {
             Ok(_) if line.ends_with(b"\n") => Ok(Some(String::from_utf8_lossy(&line).into_owned())),
             Ok(_) => Ok(None),
             Err(e) if e.kind() == ErrorKind::ConnectionReset => Ok(None),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Err(other(format!(
+                "the machine at {} does not answer: is it stopped, or its output held up?",
+                self.path.display()
+            ))),
             Err(e) => Err(other(format!("reading from {}: {e}", self.path.display()))),
         }
     }

@@ -1,7 +1,7 @@
 //! Settings by name, as `sysctl` reads and writes them.
 //!
 //! linux: net/core/sysctl_net_core.c, net/ipv4/sysctl_net_ipv4.c, net/ipv4/devinet.c. Key types:
-//! [`Knob`]. Contexts: task. Invariant: a value that is refused changes nothing.
+//! `Knob`. Contexts: task. Invariant: a value that is refused changes nothing.
 //! DIVERGES: of the settings of a device (`net.ipv4.conf.DEV.…`) there are no `all` and `default`:
 //! each is kept as the two together make it.
 

@@ -93,6 +93,15 @@ fn another_protocol_and_another_program_are_told_apart() {
 }
 
 #[test]
+fn a_machine_that_does_not_answer_is_not_waited_for() {
+    let runtime = Runtime::new("silent");
+    let _listening = runtime.listen("nk0.sock");
+    let (code, said) = runtime.refusal("addr");
+    assert_eq!(code, 1);
+    assert!(said.contains("does not answer: is it stopped, or its output held up?"), "{said}");
+}
+
+#[test]
 fn mistakes_of_usage_are_seen_without_a_machine() {
     let runtime = Runtime::new("usage");
     for (words, part) in [

@@ -1,7 +1,7 @@
 //! The commands that ask a running machine: `addr`, `link`, `route`, `neigh`, `ss`, `irq`, `stat`,
 //! `sysctl`, `walk --attach`.
 //!
-//! Key types: [`Asking`] (what they all take), [`Words`] (the words behind a command, as `ip` takes
+//! Key types: [`Asking`] (what they all take), `Words` (the words behind a command, as `ip` takes
 //! them). Contexts: the program's main thread. What they print looks as the tools people know.
 
 pub mod ip;

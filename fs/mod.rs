@@ -8,6 +8,7 @@
 
 pub mod eventpoll;
 pub mod fcntl;
+pub mod proc;
 pub mod read_write;
 pub mod select;
 

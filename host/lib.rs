@@ -3,7 +3,8 @@
 //!
 //! Nothing else in Netkeel calls the system. Key types: [`Runtime`] (a machine on threads),
 //! [`block_on`] (a call that may sleep, on this thread), [`tap::Tap`], [`tap_wire::TapWire`],
-//! [`wait::Waiter`], [`park::Parker`], [`signal::StopSignal`]. Contexts: any thread.
+//! [`private_socket::PrivateListener`], [`wait::Waiter`], [`park::Parker`],
+//! [`signal::StopSignal`]. Contexts: any thread.
 //! Invariant: every `unsafe` block of the workspace that reaches the system stands here, with the
 //! reason why it is sound and a test that would notice were it not.
 
@@ -18,6 +19,7 @@ mod ksoftirqd;
 pub mod netns;
 pub mod park;
 pub mod platform;
+pub mod private_socket;
 pub mod runtime;
 pub mod signal;
 pub mod tap;

@@ -121,6 +121,8 @@ impl NetNs {
         // A sysfs shows the network namespace it was mounted in.
         let none: Option<&CStr> = None;
         mount("sysfs", "/sys", "sysfs", MountFlags::empty(), none).expect("own /sys");
+        // Sockets that programs put there are this namespace's own.
+        mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), none).expect("own /run");
         Self(here)
     }
 

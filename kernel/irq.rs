@@ -5,7 +5,7 @@
 //! Invariants: an interrupt is handled on the CPU its affinity names when it is raised, and the
 //! softirqs it raises run there; raising never runs the handler.
 
-mod proc;
+pub mod proc;
 
 use crate::kernel::context::HardirqCx;
 use crate::kernel::cpu::CpuId;

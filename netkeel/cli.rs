@@ -4,6 +4,7 @@
 //! Invariants: what is wrong is said in one line on standard error; usage is exit code 2, anything
 //! else 1; a reader that closes its pipe is no failure.
 
+use crate::ask::{self, Asking, walk::Shape};
 use crate::scenario::{self, Nic, ScenarioError, Setup, Subject};
 use crate::walk::{self, Format, stations, text};
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -25,6 +26,9 @@ Examples:
   netkeel replay day.pcapng --addr 192.0.2.2/24
                                   what would become of each frame of a capture
   sudo netkeel bench udp          where it stands beside the host's kernel
+  netkeel addr, link, route, neigh, ss, irq, stat, sysctl
+                                  ask a machine that runs, and change it
+  netkeel walk --attach           the packets of a machine that runs
   netkeel completions bash        a completion script for the shell
 
 `netkeel COMMAND --help` has more.";
@@ -37,6 +41,8 @@ Examples:
   netkeel walk --format json | jq .point           one object a line
   netkeel walk --format pcapng --out walk.pcapng   for Wireshark: the walk is the comment
   netkeel walk --format perfetto --out walk.pftrace   for ui.perfetto.dev
+  netkeel walk --attach udp,7                      the packets of a machine that runs
+  netkeel walk --attach --format json --machine nk0 | jq -c '[.point, .drop]'
   netkeel walk --stations                          every station with its Linux file";
 
 const COMPLETIONS_EXAMPLES: &str = "\
@@ -60,6 +66,16 @@ enum Command {
     Up(crate::up::UpArgs),
     Replay(crate::replay::ReplayArgs),
     Bench(crate::bench::BenchArgs),
+    #[command(alias = "address")]
+    Addr(ask::ip::AddrArgs),
+    Link(ask::ip::LinkArgs),
+    Route(ask::ip::RouteArgs),
+    #[command(aliases = ["neighbour", "neighbor"])]
+    Neigh(ask::ip::NeighArgs),
+    Ss(ask::ss::SsArgs),
+    Irq(ask::irq::IrqArgs),
+    Stat(ask::stat::StatArgs),
+    Sysctl(ask::sysctl::SysctlArgs),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -96,6 +112,19 @@ pub struct WalkArgs {
     /// In text: name the Linux file of every station, however long the line gets.
     #[arg(long)]
     files: bool,
+    /// Watch a machine that runs, until Ctrl-C: the packets of FILTER, any of udp|icmp|arp, an IPv4
+    /// address, a port, separated by commas. One can watch a machine at a time.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["subject", "cpus", "queues", "nic", "seed", "files", "out", "stations"]
+    )]
+    attach: Option<String>,
+    /// The machine to watch: its TAP's name, or the path of its control socket.
+    #[arg(long, value_name = "NAME|PATH", requires = "attach")]
+    machine: Option<String>,
     /// List every station with its Linux file, and walk nowhere.
     #[arg(long, conflicts_with_all = ["subject", "format", "cpus", "queues", "nic", "seed", "files"])]
     stations: bool,
@@ -193,12 +222,23 @@ impl Cli {
             Some(Command::Bench(args)) => {
                 crate::bench::run(&args).map_err(|error| Failure::Other(error.to_string()))
             }
+            Some(Command::Addr(args)) => args.run(),
+            Some(Command::Link(args)) => args.run(),
+            Some(Command::Route(args)) => args.run(),
+            Some(Command::Neigh(args)) => args.run(),
+            Some(Command::Ss(args)) => args.run(),
+            Some(Command::Irq(args)) => args.run(),
+            Some(Command::Stat(args)) => args.run(),
+            Some(Command::Sysctl(args)) => args.run(),
         }
     }
 }
 
 impl WalkArgs {
     fn run(self) -> Result<(), Failure> {
+        if let Some(filter) = &self.attach {
+            return self.attach(filter);
+        }
         let mut bytes = Vec::new();
         let unwritten = |error| Failure::Other(format!("the walk can't be written: {error}"));
         let file = file_of(self.out.as_deref());
@@ -225,6 +265,19 @@ impl WalkArgs {
 }
 
 impl WalkArgs {
+    fn attach(&self, filter: &str) -> Result<(), Failure> {
+        let shape = match self.format {
+            Format::Text => Shape::Text,
+            Format::Json => Shape::Json,
+            _ => {
+                let what = "--attach writes text or json: leave --format out, or name one of them";
+                return Err(Failure::Usage(what.to_owned()));
+            }
+        };
+        let asking = Asking { json: false, machine: self.machine.clone() };
+        ask::walk::attach(&asking, filter, shape)
+    }
+
     /// Shells tell the width of the terminal by `COLUMNS`, to those they export it to.
     fn text_options(&self) -> text::Options {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
@@ -245,7 +298,7 @@ fn put(file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Writes to standard output.
-fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     put(None, bytes)
 }
 

@@ -1,7 +1,9 @@
 //! Netkeel: Linux's network stack as a library and a program.
 
+pub mod ask;
 pub mod bench;
 pub mod cli;
+pub mod control;
 pub mod replay;
 pub mod scenario;
 pub mod up;

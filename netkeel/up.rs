@@ -2,20 +2,23 @@
 //!
 //! Key types: [`UpArgs`], [`UpError`]; [`run`] is the command, [`serve`] the same under another
 //! master than the terminal. Parts: `plan` (what the arguments mean), `services` (`--echo`), `walk`
-//! (`--walk`), `capture` and `sink` (`--pcap`), `report` (the counters).
+//! (`--walk`), `capture` and `sink` (`--pcap`), `control` (its socket), `report` (the counters).
 //! Contexts: the caller's thread; the machine has threads of its own.
 //! Invariant: nothing of the host is configured; what the host has to do is printed.
 
 mod capture;
+mod control;
 pub(crate) mod plan;
 mod report;
 mod services;
 mod sink;
-mod walk;
+pub(crate) mod walk;
 
 use capture::Capture;
 use clap::Args;
+use control::{Control, Machinery};
 use host::entropy::EntropyError;
+use host::private_socket::SocketError;
 use host::signal::{StopSignal, is_closed_pipe};
 use host::tap::{LinkWatch, Tap, TapError, TapOptions};
 use host::wait::{Token, Trigger, Waiter};
@@ -85,6 +88,16 @@ pub struct UpArgs {
     /// packet's walk is its comment. `-` is standard output, and text goes to standard error
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
+
+    /// Where to be asked by the other commands; else in a folder of the user's own, under the TAP's
+    /// name
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Virtual CPUs, each with a thread of its own; the services of --echo are spread over them
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub cpus: u8,
 }
 
 /// Why it did not come up, or went down. The text names the cause and the remedy.
@@ -96,6 +109,9 @@ pub enum UpError {
     /// The TAP could not be opened.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// The control socket could not be opened.
+    #[error("control socket: {0} with --control")]
+    Control(#[from] SocketError),
     /// The machine could not be run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -208,17 +224,19 @@ fn serve_to(args: &UpArgs, out: &mut dyn Write, stop: impl AsFd) -> Result<(), U
     // Before the first look at the link, so that no change falls between.
     let watch = LinkWatch::new().map_err(system("watching the link"))?;
     let mut link = up.runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
-    report::greeting(out, &plan, &up.dev, link == TapLink::Up)?;
+    let control = up.control.as_ref().map(Control::path);
+    let control = control.ok_or(up.no_control.as_str());
+    report::greeting(out, &plan, &up.dev, link == TapLink::Up, control)?;
     waiter.add(&stop, STOP, Trigger::Level).map_err(system("waiting for the end"))?;
     waiter.add(&watch, LINK, Trigger::Level).map_err(system("watching the link"))?;
     'up: while link != TapLink::Gone {
         up.look(out, &waiter)?;
-        // Frames wake us; what the walk records does not.
-        let timeout = up.walk.as_ref().map(|_| WALK_PACE);
+        let timeout = up.pace();
         for token in waiter.wait(timeout).map_err(system("waiting"))? {
             match token {
                 STOP => break 'up,
                 READER => up.reader_reported(),
+                token if token != LINK => up.asked(token),
                 _ if watch.drain() => {
                     let now = up.runtime.tap_link(&plan.tap).unwrap_or(TapLink::Gone);
                     if now != std::mem::replace(&mut link, now) {
@@ -245,6 +263,9 @@ struct Up {
     dev: Arc<NetDevice>,
     walk: Option<WalkPrinter>,
     capture: Option<Capture>,
+    control: Option<Control>,
+    /// Why there is none.
+    no_control: String,
     /// Why the capture came to its end before the stop.
     broken: Option<UpError>,
 }
@@ -256,7 +277,7 @@ impl Up {
         let tap = Tap::open(&plan.tap, options)?;
         let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);
         let host_mac = tap.mac().map_err(system("the TAP's link address"))?;
-        let mut runtime = Runtime::builder().boot()?;
+        let mut runtime = Runtime::builder().cpus(plan.cpus).boot()?;
         let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
         let dev = runtime.add_tap(tap, spec)?;
         let mut cx = runtime.task("up");
@@ -279,7 +300,26 @@ impl Up {
             fib_new_route(&mut cx, 0, 0, info).map_err(refused("adding the default route"))?;
         }
         drop(cx);
-        Ok(Self { runtime, dev, walk: None, capture, broken: None })
+        let (control, no_control) = match Control::open(plan, waiter)? {
+            Ok(control) => (Some(control), String::new()),
+            Err(why) => (None, why),
+        };
+        Ok(Self { runtime, dev, walk: None, capture, control, no_control, broken: None })
+    }
+
+    /// How long a wait may last: frames and clients end it, what the walk records does not.
+    fn pace(&self) -> Option<Duration> {
+        let watched = self.control.as_ref().is_some_and(Control::watched);
+        let walk = (self.walk.is_some() || watched).then_some(WALK_PACE);
+        walk.into_iter().chain(self.control.as_ref().and_then(Control::pace)).min()
+    }
+
+    /// A client of the control socket has something to say.
+    fn asked(&mut self, token: Token) {
+        let Some(control) = &mut self.control else { return };
+        let prints_walks = self.walk.is_some();
+        control
+            .reported(token, &Machinery { runtime: &self.runtime, dev: &self.dev, prints_walks });
     }
 
     fn reader_reported(&mut self) {
@@ -306,6 +346,10 @@ impl Up {
         if let Some(walk) = &mut self.walk {
             walk.print(out)?;
         }
+        if let Some(control) = &mut self.control {
+            let prints_walks = self.walk.is_some();
+            control.look(&Machinery { runtime: &self.runtime, dev: &self.dev, prints_walks });
+        }
         Ok(())
     }
 
@@ -329,6 +373,10 @@ impl Up {
             capture.stop(&mut self.runtime.task("up"));
         }
         self.look(out, waiter)?;
+        // Nobody asks a machine that goes down.
+        if let Some(control) = self.control.take() {
+            report::control(out, control.counts())?;
+        }
         let m = Arc::clone(self.runtime.machine());
         if let Some(capture) = &mut self.capture {
             match capture.finish(&m, self.walk.as_ref()) {

@@ -7,6 +7,7 @@ pub mod dst;
 pub mod ethtool;
 pub mod flow_dissector;
 pub mod neighbour;
+pub mod net_procfs;
 pub mod skbuff;
 pub mod snmp;
 pub mod sock;

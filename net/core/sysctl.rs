@@ -4,6 +4,8 @@
 //! Part of the read-mostly tables: a change is a new snapshot. Every setting here is read by
 //! something; those of Linux that nothing here would read are left out.
 
+pub mod names;
+
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::update_tables;
 use std::convert::Infallible;

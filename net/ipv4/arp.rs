@@ -6,6 +6,7 @@
 //! DIVERGES: no proxy ARP.
 
 use crate::kernel::context::BhCx;
+use crate::kernel::machine::Machine;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType, dev_queue_xmit_one};
 use crate::net::core::neighbour::{
@@ -16,9 +17,12 @@ use crate::net::core::skbuff::{Cb, PktType, Skb, SkbList, alloc_skb, kfree_skb};
 use crate::net::ethernet::eth::eth_header;
 use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
 use crate::net::ipv4::route::{Flow4, FlowDir, RouteKey, ip_route_input_noref};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use uapi::if_::IFF_NOARP;
-use uapi::if_arp::{ARPHRD_ETHER, ARPHRD_IEEE802, ARPOP_REPLY, ARPOP_REQUEST, ArpIpv4};
+use uapi::if_arp::{
+    ARPHRD_ETHER, ARPHRD_IEEE802, ARPOP_REPLY, ARPOP_REQUEST, ATF_COM, ATF_PERM, ArpIpv4,
+};
 use uapi::if_ether::{ETH_BROADCAST, ETH_HLEN, ETH_P_ARP, ETH_P_IP};
 use uapi::in_::{ipv4_is_loopback, ipv4_is_multicast};
 use uapi::neighbour::{NUD_NOARP, NUD_NONE, NUD_REACHABLE, NUD_STALE};
@@ -275,4 +279,31 @@ pub(crate) fn arp_announce(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, addr: u32) {
     let message =
         ArpMessage { op: ARPOP_REQUEST, sip: addr, tip: addr, to: ETH_BROADCAST, tha: [0; 6] };
     arp_send(cx, dev, &message);
+}
+
+/// The text of `/proc/net/arp`: every neighbour but those that need no address.
+///
+/// linux: net/ipv4/arp.c:arp_seq_show
+pub fn arp_seq_show(m: &Machine) -> String {
+    let mut text =
+        "IP address       HW type     Flags       HW address            Mask     Device\n"
+            .to_owned();
+    let t = m.tables();
+    for entry in m.net().arp_tbl.dump().iter().filter(|entry| entry.state != "NOARP") {
+        let Some(dev) = t.net.dev(entry.key.dev) else { continue };
+        let flags = match (entry.state, entry.lladdr) {
+            ("PERMANENT", _) => ATF_COM | ATF_PERM,
+            (_, Some(_)) => ATF_COM,
+            (_, None) => 0,
+        };
+        let octets = entry.lladdr.unwrap_or_default().map(|octet| format!("{octet:02x}"));
+        text += &format!(
+            "{:<16} 0x{:<10x}0x{flags:<10x}{:<17}     *        {}\n",
+            Ipv4Addr::from(entry.key.addr).to_string(),
+            dev.kind,
+            octets.join(":"),
+            dev.name
+        );
+    }
+    text
 }

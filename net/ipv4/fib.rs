@@ -6,6 +6,7 @@
 //! DIVERGES: no policy rules; the three tables are asked in Linux's order.
 
 use crate::kernel::context::TaskCx;
+use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
 use crate::net::core::dev::{DevId, NetTables};
 use crate::net::ipv4::devinet::mask;
@@ -314,6 +315,50 @@ pub fn fib_del_route(
         t.net.fib.remove(FibTable::Main, prefix, prefixlen, &info);
         Ok(())
     })
+}
+
+/// A route is there (`/proc/net/route`).
+const RTF_UP: u32 = 1;
+/// Its next hop is a gateway.
+const RTF_GATEWAY: u32 = 2;
+/// It leads to one host.
+const RTF_HOST: u32 = 4;
+/// It refuses.
+const RTF_REJECT: u32 = 0x200;
+
+/// The text of `/proc/net/route`: the routes of the main table, addresses and masks as the bytes of
+/// the network read as a number of the host.
+///
+/// linux: net/ipv4/fib_trie.c:fib_route_seq_show
+pub fn fib_route_seq_show(m: &Machine) -> String {
+    let mut text = format!(
+        "{:<127}\n",
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+    );
+    let t = m.tables();
+    let addr = |addr: u32| u32::from_ne_bytes(addr.to_be_bytes());
+    for entry in t.net.fib.dump() {
+        let (info, kind) = (&entry.info, entry.info.kind);
+        if entry.table != FibTable::Main || matches!(kind, RTN_BROADCAST | RTN_LOCAL) {
+            continue;
+        }
+        let rejects = matches!(kind, RTN_UNREACHABLE | RTN_PROHIBIT);
+        let flags = RTF_UP
+            | if rejects { RTF_REJECT } else { 0 }
+            | if info.gateway != 0 { RTF_GATEWAY } else { 0 }
+            | if entry.prefixlen == 32 { RTF_HOST } else { 0 };
+        let line = format!(
+            "{}\t{:08X}\t{:08X}\t{flags:04X}\t0\t0\t{}\t{:08X}\t{}\t0\t0",
+            t.net.dev(info.dev).map_or("*", |dev| &dev.name),
+            addr(entry.prefix),
+            addr(info.gateway),
+            info.metric,
+            addr(mask(entry.prefixlen)),
+            info.mtu
+        );
+        text += &format!("{line:<127}\n");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod ip_forward;
 pub mod ip_input;
 pub mod ip_output;
 pub mod ip_sockglue;
+pub mod proc;
 pub mod protocol;
 pub mod route;
 pub mod udp;

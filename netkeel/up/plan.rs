@@ -16,6 +16,8 @@ pub(super) struct Plan {
     pub(super) echo: bool,
     pub(super) walk: Option<WalkFilter>,
     pub(super) pcap: Option<PathBuf>,
+    pub(super) control: Option<PathBuf>,
+    pub(super) cpus: u8,
 }
 
 fn usage(text: String) -> UpError {
@@ -26,9 +28,10 @@ impl Plan {
     pub(super) fn of(args: &UpArgs) -> Result<Self, UpError> {
         let addr = parse_addr(&args.addr)?;
         let gw = args.gw.as_deref().map(|gw| parse_gw(gw, &addr)).transpose()?;
-        let walk = args.walk.as_deref().map(parse_filter).transpose()?;
-        let (tap, pcap) = (args.tap.clone(), args.pcap.clone());
-        Ok(Self { tap, addr, gw, echo: args.echo, walk, pcap })
+        let walk = args.walk.as_deref().map(|text| parse_filter("--walk", text)).transpose()?;
+        let (tap, pcap, control) = (args.tap.clone(), args.pcap.clone(), args.control.clone());
+        let cpus = args.cpus.max(1);
+        Ok(Self { tap, addr, gw, echo: args.echo, walk, pcap, control, cpus })
     }
 
     /// The host side's address in the commands we print: the gateway's, or the network's first
@@ -108,7 +111,8 @@ pub(crate) fn parse_gw(text: &str, ifa: &IfAddr) -> Result<Ipv4Addr, UpError> {
     Err(usage(format!("--gw {gw} {why}: name a neighbour in {link}")))
 }
 
-fn parse_filter(text: &str) -> Result<WalkFilter, UpError> {
+/// What to watch; `flag` is what the text was written behind.
+pub(crate) fn parse_filter(flag: &str, text: &str) -> Result<WalkFilter, UpError> {
     let mut filter = WalkFilter::default();
     for word in text.split(',').filter(|word| !word.is_empty()) {
         let twice = match word {
@@ -120,15 +124,15 @@ fn parse_filter(text: &str) -> Result<WalkFilter, UpError> {
                 (_, Ok(port)) => filter.port.replace(port).is_some(),
                 _ => {
                     return Err(usage(format!(
-                        "--walk: {word:?} is neither udp, icmp or arp, nor an IPv4 address, nor a \
-                         port: write for example --walk udp,192.0.2.1,7"
+                        "{flag}: {word:?} is neither udp, icmp or arp, nor an IPv4 address, nor a \
+                         port: write for example {flag} udp,192.0.2.1,7"
                     )));
                 }
             },
         };
         if twice {
             return Err(usage(format!(
-                "--walk {text}: at most one protocol, one address and one port: leave {word} out"
+                "{flag} {text}: at most one protocol, one address and one port: leave {word} out"
             )));
         }
     }
@@ -144,9 +148,8 @@ mod tests {
             tap: "nk0".to_owned(),
             addr: addr.to_owned(),
             gw: gw.map(str::to_owned),
-            echo: false,
             walk: walk.map(str::to_owned),
-            pcap: None,
+            ..UpArgs::default()
         };
         Plan::of(&args).map_err(|error| {
             assert_eq!(error.exit_code(), 2);

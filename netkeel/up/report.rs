@@ -1,11 +1,13 @@
 //! What `netkeel up` says: how to join it, changes of the link, the counters at its end.
 
 use super::plan::Plan;
+use crate::control::server::Counts;
 use host::TapLink;
 use stack::kernel::machine::Machine;
 use stack::net::core::dev::NetDevice;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 fn mac(addr: [u8; 6]) -> String {
     addr.map(|octet| format!("{octet:02x}")).join(":")
@@ -17,6 +19,7 @@ pub(super) fn greeting(
     plan: &Plan,
     dev: &NetDevice,
     up: bool,
+    control: Result<&Path, &str>,
 ) -> io::Result<()> {
     let (name, prefix) = (&dev.name, plan.addr.prefixlen);
     let (addr, host) = (Ipv4Addr::from(plan.addr.local), plan.host());
@@ -32,6 +35,10 @@ pub(super) fn greeting(
     writeln!(out, "  sudo ip addr add {host}/{prefix} dev {name}")?;
     if plan.echo {
         writeln!(out, "services on UDP: echo 7, discard 9, chargen 19")?;
+    }
+    match control {
+        Ok(path) => writeln!(out, "control socket {}: see `netkeel addr --help`", path.display())?,
+        Err(why) => writeln!(out, "no control socket: {why}")?,
     }
     writeln!(out, "Ctrl-C stops and prints the counters")?;
     out.flush()
@@ -56,6 +63,15 @@ pub(super) fn capture(
     dropped: u64,
 ) -> io::Result<()> {
     writeln!(out, "capture: {frames} frames in {file}, {dropped} dropped")
+}
+
+/// Clients of the control socket that did not get what they wanted.
+pub(super) fn control(out: &mut dyn Write, counts: Counts) -> io::Result<()> {
+    let Counts { cut_off, refused } = counts;
+    if counts == Counts::default() {
+        return Ok(());
+    }
+    writeln!(out, "control socket: {cut_off} cut off for not reading, {refused} turned away")
 }
 
 /// Every counter that is not zero, under Linux's name; packets that did not end, as the slab they

@@ -26,7 +26,7 @@ const ANSWERING: [u16; 5] = [ECHO, 13, 17, CHARGEN, 37];
 /// nothing.
 type Answer = Box<dyn FnMut(&mut [u8], usize) -> Option<usize> + Send>;
 
-/// Starts the three; on return their ports are bound.
+/// Starts the three, one after the other on the CPUs there are; on return their ports are bound.
 pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
     let mut generator = Generator::new(Csprng::from_seed(entropy::seed()?));
     let services: [(&'static str, u16, Answer); 3] = [
@@ -34,9 +34,11 @@ pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
         ("discard", DISCARD, Box::new(|_, _| None)),
         ("chargen", CHARGEN, Box::new(move |buf, _| Some(generator.fill(buf)))),
     ];
-    for (name, port, answer) in services {
+    let cpus = runtime.machine().cpu_ids().count();
+    for (at, (name, port, answer)) in services.into_iter().enumerate() {
         let (ready, bound) = mpsc::channel();
-        runtime.spawn(name, CpuId(0), move |cx| match bind(cx, port) {
+        let cpu = CpuId((at % cpus) as u8);
+        runtime.spawn(name, cpu, move |cx| match bind(cx, port) {
             Ok(fd) => {
                 // The receiver waits below for exactly this.
                 let _ = ready.send(Ok(()));

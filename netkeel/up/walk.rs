@@ -1,10 +1,11 @@
 //! `--walk`: prints each watched packet's stations once it has ended.
 //!
-//! Key type: [`WalkPrinter`]. A packet is printed with what its spans (the interrupt, the poll, the
-//! call it was handled in) recorded so far; a span's record is printed with one packet only. The
-//! same records are the comments of a capture's frames.
+//! Key types: [`WalkLog`] (what was recorded), [`WalkPrinter`]. A packet is told with what its spans
+//! (the interrupt, the poll, the call it was handled in) recorded so far; a span's record is told with
+//! one packet only. The same records are the comments of a capture's frames.
 
 use super::capture::Frame;
+use crate::control::wire::{Station, short};
 use crate::walk::{is_end, is_link, pcapng::Comment};
 use stack::kernel::machine::Machine;
 use stack::kernel::time::Ktime;
@@ -22,16 +23,103 @@ const STALE: Duration = Duration::from_secs(10);
 /// printed is kept for comments.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// What was recorded of packets and spans that have not been printed.
-pub(super) struct WalkPrinter {
-    start: Ktime,
+/// What was recorded of packets and spans that have not been told.
+pub(crate) struct WalkLog {
     /// Device names by index.
     names: Vec<String>,
     open: BTreeMap<WalkId, Vec<Record>>,
-    /// Packets to be printed next.
+    /// Packets to be told next.
     ended: Vec<WalkId>,
     lost: u64,
-    /// What was printed a moment ago, if there are comments to be made.
+}
+
+impl WalkLog {
+    /// Nothing yet.
+    pub(crate) fn new(m: &Machine) -> Self {
+        let devs = &m.tables().net.devs;
+        let name = |dev: &Option<_>| dev.as_ref().map_or(String::new(), name_of);
+        Self::with(devs.iter().map(name).collect())
+    }
+
+    fn with(names: Vec<String>) -> Self {
+        Self { names, open: BTreeMap::new(), ended: Vec::new(), lost: 0 }
+    }
+
+    /// Takes what was recorded since the last time; when the last of it was.
+    pub(crate) fn take(&mut self, m: &Machine) -> Option<Ktime> {
+        let (records, lost) = m.tracer.take();
+        self.lost += lost;
+        let last = records.last()?.time;
+        for record in records {
+            if is_end(record.point) {
+                self.ended.push(record.id);
+            }
+            self.open.entry(record.id).or_default().push(record);
+        }
+        self.forget(last);
+        Some(last)
+    }
+
+    /// Records lost since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The packets that have ended since the last time, each with its spans' records, by time.
+    pub(crate) fn take_ended(&mut self) -> Vec<(WalkId, Vec<Record>)> {
+        let mut ended = std::mem::take(&mut self.ended);
+        // In the order they began: an answer ends before the question that led to it.
+        ended.sort_by_key(|id| self.open.get(id).and_then(|r| r.first()).map(|r| r.time));
+        ended.into_iter().filter_map(|id| self.take_packet(id)).collect()
+    }
+
+    /// The packets that have not ended: they are still queued somewhere.
+    fn take_rest(&mut self) -> Vec<(WalkId, Vec<Record>)> {
+        let is_packet = |records: &[Record]| records.iter().any(|r| r.len != 0 || r.dev != 0);
+        let packets = self.open.iter().filter(|(_, records)| is_packet(records));
+        let ids: Vec<WalkId> = packets.map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.take_packet(id)).collect()
+    }
+
+    fn take_packet(&mut self, id: WalkId) -> Option<(WalkId, Vec<Record>)> {
+        let mut records = self.open.remove(&id)?;
+        let spans: Vec<WalkId> = records
+            .iter()
+            .filter(|record| record.point == Point::link_span)
+            .filter_map(Record::link)
+            .collect();
+        for span in spans {
+            records.extend(self.open.remove(&span).unwrap_or_default());
+        }
+        records.sort_by_key(|record| record.time);
+        Some((id, records))
+    }
+
+    /// A record with the names of what it is about.
+    pub(crate) fn station(&self, record: &Record) -> Station {
+        let dev = match record.dev {
+            0 => None,
+            dev => Some(self.names.get(usize::from(dev)).map_or("?", String::as_str)),
+        };
+        Station::of(record, record.len != 0 || record.dev != 0, dev)
+    }
+
+    /// Spans that led to no watched packet must not pile up.
+    fn forget(&mut self, now: Ktime) {
+        self.open.retain(|_, records| {
+            let packet = records.iter().any(|record| record.len != 0 || record.dev != 0);
+            packet || records.last().is_some_and(|last| now.since(last.time) < STALE)
+        });
+        while self.open.len() > MOST_IDS {
+            self.open.pop_first();
+        }
+    }
+}
+
+/// Prints walks, and keeps what was printed a moment ago if there are comments to be made.
+pub(super) struct WalkPrinter {
+    start: Ktime,
+    log: WalkLog,
     printed: Option<BTreeMap<WalkId, Vec<Record>>>,
 }
 
@@ -44,45 +132,58 @@ pub(super) enum Comments {
 
 impl WalkPrinter {
     pub(super) fn new(m: &Machine, comments: Comments) -> Self {
-        let devs = &m.tables().net.devs;
-        let name = |dev: &Option<_>| dev.as_ref().map_or(String::new(), name_of);
-        Self::with(m.ktime_get(), devs.iter().map(name).collect(), comments)
+        Self::with(m.ktime_get(), WalkLog::new(m), comments)
     }
 
-    fn with(start: Ktime, names: Vec<String>, comments: Comments) -> Self {
+    fn with(start: Ktime, log: WalkLog, comments: Comments) -> Self {
         let printed = (comments == Comments::Yes).then(BTreeMap::new);
-        Self { start, names, open: BTreeMap::new(), ended: Vec::new(), lost: 0, printed }
+        Self { start, log, printed }
     }
 
     /// Takes what was recorded since the last time.
     pub(super) fn take(&mut self, m: &Machine) {
-        let (records, lost) = m.tracer.take();
-        self.lost += lost;
-        let Some(last) = records.last().map(|record| record.time) else { return };
-        for record in records {
-            if is_end(record.point) {
-                self.ended.push(record.id);
-            }
-            self.open.entry(record.id).or_default().push(record);
+        let Some(now) = self.log.take(m) else { return };
+        let Some(printed) = &mut self.printed else { return };
+        let recent = |last: &Record| now.since(last.time) < RECENT;
+        printed.retain(|_, records| records.last().is_some_and(recent));
+        while printed.len() > MOST_IDS {
+            printed.pop_first();
         }
-        self.forget(last);
     }
 
     /// Prints the packets that have ended.
     pub(super) fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let lost = std::mem::take(&mut self.lost);
+        let lost = self.log.take_lost();
         if lost != 0 {
             writeln!(out, "walk: {lost} records were lost: watch less with a filter")?;
         }
-        let mut ended = std::mem::take(&mut self.ended);
-        if ended.is_empty() {
+        let ended = self.log.take_ended();
+        self.print_all(ended, out)
+    }
+
+    /// Prints the packets that have not ended.
+    pub(super) fn print_rest(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let rest = self.log.take_rest();
+        self.print_all(rest, out)
+    }
+
+    fn print_all(
+        &mut self,
+        packets: Vec<(WalkId, Vec<Record>)>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        if packets.is_empty() {
             return Ok(());
         }
-        // In the order they began: an answer ends before the question that led to it.
-        ended.sort_by_key(|id| self.open.get(id).and_then(|r| r.first()).map(|r| r.time));
-        for id in ended {
-            if let Some(records) = self.open.remove(&id) {
-                self.packet(id, records, out)?;
+        for (id, records) in packets {
+            writeln!(out, "packet {}", short(id.0))?;
+            for record in records.iter().filter(|record| record.point != Point::link_span) {
+                writeln!(out, "{}", self.log.station(record).line(self.start.0))?;
+            }
+            if let Some(printed) = &mut self.printed {
+                for record in records {
+                    printed.entry(record.id).or_default().push(record);
+                }
             }
         }
         out.flush()
@@ -95,7 +196,7 @@ impl WalkPrinter {
         }
         let of = |id: WalkId| {
             let printed = self.printed.as_ref().and_then(|printed| printed.get(&id));
-            let known = printed.into_iter().chain(self.open.get(&id)).flatten();
+            let known = printed.into_iter().chain(self.log.open.get(&id)).flatten();
             known.filter(|record| record.time <= frame.time)
         };
         // The tap has a clone: the walk is the original's.
@@ -111,7 +212,7 @@ impl WalkPrinter {
         let mut records: Vec<&Record> =
             ids.flat_map(of).filter(|record| !is_link(record.point)).collect();
         records.sort_by_key(|record| record.time);
-        let mut comment = Comment::new(&format!("packet {}", short(packet)));
+        let mut comment = Comment::new(&format!("packet {}", short(packet.0)));
         for record in records {
             if !comment.station(&self.at(record), record) {
                 break;
@@ -124,96 +225,10 @@ impl WalkPrinter {
         let at = record.time.since(self.start);
         format!("{}.{:06}", at.as_secs(), at.subsec_micros())
     }
-
-    /// Prints the packets that have not ended: they are still queued somewhere.
-    pub(super) fn print_rest(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let is_packet = |records: &[Record]| records.iter().any(|r| r.len != 0 || r.dev != 0);
-        let open = std::mem::take(&mut self.open);
-        let (packets, spans) = open.into_iter().partition(|(_, records)| is_packet(records));
-        self.open = spans;
-        let packets: BTreeMap<WalkId, Vec<Record>> = packets;
-        for (id, records) in packets {
-            self.packet(id, records, out)?;
-        }
-        out.flush()
-    }
-
-    fn packet(
-        &mut self,
-        id: WalkId,
-        mut records: Vec<Record>,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let spans: Vec<WalkId> = records
-            .iter()
-            .filter(|record| record.point == Point::link_span)
-            .filter_map(Record::link)
-            .collect();
-        for span in spans {
-            records.extend(self.open.remove(&span).unwrap_or_default());
-        }
-        records.sort_by_key(|record| record.time);
-        writeln!(out, "packet {}", short(id))?;
-        records
-            .iter()
-            .filter(|record| record.point != Point::link_span)
-            .try_for_each(|record| self.line(record, out))?;
-        if let Some(printed) = &mut self.printed {
-            for record in records {
-                printed.entry(record.id).or_default().push(record);
-            }
-        }
-        Ok(())
-    }
-
-    fn line(&self, record: &Record, out: &mut dyn Write) -> io::Result<()> {
-        let dev = match record.dev {
-            0 => "-",
-            dev => self.names.get(usize::from(dev)).map_or("?", String::as_str),
-        };
-        write!(
-            out,
-            "{:>13} cpu{} {:9} {:26} {:8} {:>5}",
-            self.at(record),
-            record.cpu,
-            record.context.name(),
-            record.point.name(),
-            dev,
-            record.len
-        )?;
-        if let Some(reason) = record.drop_reason() {
-            write!(out, "  {reason}: {}", reason.explain())?;
-        } else if let Some(other) = record.link() {
-            write!(out, "  packet {}", short(other))?;
-        }
-        writeln!(out)
-    }
-
-    /// Spans that led to no watched packet must not pile up.
-    fn forget(&mut self, now: Ktime) {
-        self.open.retain(|_, records| {
-            let packet = records.iter().any(|record| record.len != 0 || record.dev != 0);
-            packet || records.last().is_some_and(|last| now.since(last.time) < STALE)
-        });
-        if let Some(printed) = &mut self.printed {
-            let recent = |last: &Record| now.since(last.time) < RECENT;
-            printed.retain(|_, records| records.last().is_some_and(recent));
-        }
-        for known in std::iter::once(&mut self.open).chain(&mut self.printed) {
-            while known.len() > MOST_IDS {
-                known.pop_first();
-            }
-        }
-    }
 }
 
 fn name_of(dev: &std::sync::Arc<stack::net::core::dev::NetDevice>) -> String {
     dev.name.clone()
-}
-
-/// The number without its machine's prefix: there is one machine.
-fn short(id: WalkId) -> u64 {
-    id.0 & 0xffff_ffff_ffff
 }
 
 #[cfg(test)]
@@ -239,16 +254,18 @@ mod tests {
     #[test]
     fn a_packet_is_printed_with_its_span_in_order_and_once() {
         let names = vec![String::new(), "nk0".to_owned()];
-        let mut printer = WalkPrinter::with(Ktime(0), names, Comments::No);
+        let mut printer = WalkPrinter::with(Ktime(0), WalkLog::with(names), Comments::No);
         let span = vec![record(100, 1000, Point::net_rx_action, 0)];
-        printer.open.insert(WalkId(100), span);
+        printer.log.open.insert(WalkId(100), span);
         let records = vec![
             record(1, 2000, Point::link_span, 100),
             record(1, 3000, Point::ip_rcv, 0),
             record(1, 4000, Point::kfree_skb, DropReason::NoSocket as u64),
         ];
+        printer.log.open.insert(WalkId(1), records);
+        printer.log.ended.push(WalkId(1));
         let mut out = Vec::new();
-        printer.packet(WalkId(1), records, &mut out).unwrap();
+        printer.print(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -257,22 +274,22 @@ mod tests {
         assert_eq!(lines[2], ["0.000003", "cpu0", "softirq", "ip_rcv", "nk0", "84"]);
         assert_eq!(lines[3][6], "NO_SOCKET:");
         assert_eq!(lines.len(), 4);
-        assert!(printer.open.is_empty());
+        assert!(printer.log.open.is_empty());
     }
 
     #[test]
     fn spans_that_lead_nowhere_are_forgotten() {
-        let mut printer = WalkPrinter::with(Ktime(0), Vec::new(), Comments::No);
+        let mut log = WalkLog::with(Vec::new());
         let span = vec![record(100, 1000, Point::net_rx_action, 0)];
-        printer.open.insert(WalkId(100), span);
-        printer.open.insert(WalkId(1), vec![record(1, 1000, Point::ip_rcv, 0)]);
-        printer.forget(Ktime::from_secs(60));
-        assert_eq!(printer.open.keys().collect::<Vec<_>>(), [&WalkId(1)]);
+        log.open.insert(WalkId(100), span);
+        log.open.insert(WalkId(1), vec![record(1, 1000, Point::ip_rcv, 0)]);
+        log.forget(Ktime::from_secs(60));
+        assert_eq!(log.open.keys().collect::<Vec<_>>(), [&WalkId(1)]);
     }
 
     #[test]
     fn a_frames_comment_is_its_packets_walk_also_after_that_was_printed() {
-        let mut printer = WalkPrinter::with(Ktime(0), Vec::new(), Comments::Yes);
+        let mut printer = WalkPrinter::with(Ktime(0), WalkLog::with(Vec::new()), Comments::Yes);
         let records = [
             record(100, 1000, Point::net_rx_action, 0),
             record(1, 2000, Point::link_span, 100),
@@ -282,7 +299,7 @@ mod tests {
             record(1, 6000, Point::consume_skb, 0),
         ];
         for record in records {
-            printer.open.entry(record.id).or_default().push(record);
+            printer.log.open.entry(record.id).or_default().push(record);
         }
         let frame = Frame::seen(Ktime(4000), WalkId(2));
         let text = |printer: &WalkPrinter| {
@@ -291,9 +308,9 @@ mod tests {
         let expected = "packet 1\n0.000001 cpu0 softirq net_rx_action\n\
                         0.000003 cpu0 softirq netif_receive_skb";
         assert_eq!(text(&printer), expected);
-        printer.ended.push(WalkId(1));
+        printer.log.ended.push(WalkId(1));
         printer.print(&mut Vec::new()).unwrap();
-        assert!(!printer.open.contains_key(&WalkId(1)));
+        assert!(!printer.log.open.contains_key(&WalkId(1)));
         assert_eq!(text(&printer), expected);
         assert!(printer.comment(&Frame::seen(Ktime(4000), WalkId::NONE)).is_none());
     }

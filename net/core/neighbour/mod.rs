@@ -12,7 +12,9 @@ mod nud;
 mod table;
 
 pub use nud::{NeighUpdate, neigh_event_send, neigh_update};
-pub use table::{__neigh_create, NeighEntry, NeighTable, neigh_add, neigh_ifdown, neigh_lookup};
+pub use table::{
+    __neigh_create, NeighEntry, NeighTable, neigh_add, neigh_delete, neigh_ifdown, neigh_lookup,
+};
 
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};

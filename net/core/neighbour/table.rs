@@ -271,3 +271,18 @@ pub fn neigh_add(
         Ok(())
     })
 }
+
+/// Takes an entry out of the table, as `ip neigh del` does; packets that wait in it are dropped.
+///
+/// # Errors
+/// ENOENT when there is none.
+///
+/// linux: net/core/neighbour.c:neigh_delete
+pub fn neigh_delete(cx: &mut TaskCx, key: NeighKey) -> Result<(), uapi::errno::Errno> {
+    cx.local_bh_disable(|bh| {
+        let gone = bh.m.init_net.arp_tbl.inner.lock().entries.remove(&key);
+        let neigh = gone.ok_or(uapi::errno::Errno::ENOENT)?;
+        neigh_destroy(bh, &neigh);
+        Ok(())
+    })
+}

@@ -7,12 +7,14 @@
 //! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
 
 mod flow;
+mod meminfo;
 mod queue;
 mod stamp;
 mod state;
 mod wmem;
 
 pub use flow::{MIN_NAPI_ID, SockFlow};
+pub use meminfo::MemInfo;
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;

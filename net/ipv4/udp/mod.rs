@@ -7,11 +7,13 @@
 //! when it is read: nobody is woken for a datagram that is thrown away.
 
 mod options;
+mod proc;
 mod recv;
 mod rx;
 mod table;
 mod tx;
 
+pub use proc::udp4_seq_show;
 pub(crate) use rx::{udp_err, udp_rcv};
 pub use table::{SockCache, UdpTable};
 pub(crate) use tx::cork::{udp_flush_pending_frames, udp_push_pending_frames};

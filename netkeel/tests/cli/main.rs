@@ -1,5 +1,6 @@
 //! The binary, run as a user runs it.
 
+mod asking;
 mod replay;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! `netkeel up` against the host's kernel and its own programs, each test in a network namespace
 //! of its own.
 
+mod control;
+mod control_hostile;
 mod errors;
 mod hostile;
 mod interop;
@@ -8,5 +10,6 @@ mod link;
 mod output;
 mod pcap;
 mod pcap_ends;
+mod proc_shapes;
 mod tap_wire;
 mod up;

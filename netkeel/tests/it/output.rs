@@ -47,7 +47,10 @@ fn the_walk_of_a_ping_is_printed_and_of_nothing_else() {
             .filter_map(|line| line.split_whitespace().nth(3))
             .collect();
         let at = |name| stations.iter().position(|station| *station == name);
-        let order = ["tun_interrupt", "tun_poll", "ip_rcv", "icmp_rcv", "icmp_echo"].map(at);
+        // On a busy host the ARP before it can have the poll handed to ksoftirqd, which needs no interrupt then.
+        let begin = at("tun_interrupt").or(at("run_ksoftirqd"));
+        let [poll, rcv, icmp, echo] = ["tun_poll", "ip_rcv", "icmp_rcv", "icmp_echo"].map(at);
+        let order = [begin, poll, rcv, icmp, echo];
         assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{output}");
         assert_eq!(at("arp_rcv"), None, "{output}");
         assert_eq!(at("udp_rcv"), None, "{output}");

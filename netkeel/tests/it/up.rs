@@ -14,6 +14,9 @@ pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const OUR_MAC: [u8; 6] = [2, b'K', 192, 0, 2, 2];
 
+/// Where a machine is asked: each namespace has a folder of its own there.
+pub const CONTROL: &str = "/run/nk0.sock";
+
 /// After so long it is taken for hung, rather than waited for without end.
 pub const HANG: Duration = Duration::from_secs(60);
 
@@ -45,8 +48,12 @@ impl Write for Output {
 }
 
 pub fn args(more: impl FnOnce(&mut UpArgs)) -> UpArgs {
-    let mut args =
-        UpArgs { tap: "nk0".to_owned(), addr: "192.0.2.2/24".to_owned(), ..UpArgs::default() };
+    let mut args = UpArgs {
+        tap: "nk0".to_owned(),
+        addr: "192.0.2.2/24".to_owned(),
+        control: Some(CONTROL.into()),
+        ..UpArgs::default()
+    };
     more(&mut args);
     args
 }

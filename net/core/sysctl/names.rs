@@ -1,0 +1,242 @@
+//! Settings by name, as `sysctl` reads and writes them.
+//!
+//! linux: net/core/sysctl_net_core.c, net/ipv4/sysctl_net_ipv4.c, net/ipv4/devinet.c. Key types:
+//! `Knob`. Contexts: task. Invariant: a value that is refused changes nothing.
+//! DIVERGES: of the settings of a device (`net.ipv4.conf.DEV.…`) there are no `all` and `default`:
+//! each is kept as the two together make it.
+
+use super::{Sysctls, update_sysctls};
+use crate::kernel::context::TaskCx;
+use crate::kernel::rcupdate::Tables;
+use crate::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
+use std::time::Duration;
+use uapi::errno::Errno;
+
+/// A setting's place and kind.
+enum Knob<'a> {
+    /// A number within bounds.
+    U8(&'a mut u8, u8, u8),
+    /// The same, wider.
+    U32(&'a mut u32, u32, u32),
+    /// 0 or 1.
+    Flag(&'a mut bool),
+    /// A time in units of so much.
+    Time(&'a mut Duration, Duration),
+    /// Two ports, the lower first.
+    Ports(&'a mut (u16, u16)),
+}
+
+use Knob::{Flag, Ports, Time, U8, U32};
+
+const MOST: u32 = i32::MAX as u32;
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// What `locktime` counts in.
+const USER_HZ: Duration = Duration::from_millis(10);
+
+/// linux: net/core/sysctl_net_core.c:net_core_table
+fn net_core_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
+    use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
+    vec![
+        ("net.core.netdev_budget", U32(&mut s.netdev_budget, 1, MOST)),
+        ("net.core.netdev_max_backlog", U32(&mut s.netdev_max_backlog, 0, MOST)),
+        ("net.core.optmem_max", U32(&mut s.optmem_max, 0, MOST)),
+        ("net.core.rmem_default", U32(&mut s.rmem_default, SOCK_MIN_RCVBUF, MOST)),
+        ("net.core.rmem_max", U32(&mut s.rmem_max, SOCK_MIN_RCVBUF, MOST)),
+        ("net.core.wmem_default", U32(&mut s.wmem_default, SOCK_MIN_SNDBUF, MOST)),
+        ("net.core.wmem_max", U32(&mut s.wmem_max, SOCK_MIN_SNDBUF, MOST)),
+    ]
+}
+
+/// linux: net/ipv4/sysctl_net_ipv4.c:ipv4_net_table
+fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
+    let bogus = &mut s.icmp_ignore_bogus_error_responses;
+    let n = &mut s.neigh;
+    vec![
+        ("net.ipv4.icmp_echo_ignore_all", Flag(&mut s.icmp_echo_ignore_all)),
+        ("net.ipv4.icmp_echo_ignore_broadcasts", Flag(&mut s.icmp_echo_ignore_broadcasts)),
+        ("net.ipv4.icmp_ignore_bogus_error_responses", Flag(bogus)),
+        ("net.ipv4.icmp_msgs_burst", U32(&mut s.icmp_msgs_burst, 0, MOST)),
+        ("net.ipv4.icmp_msgs_per_sec", U32(&mut s.icmp_msgs_per_sec, 0, MOST)),
+        ("net.ipv4.icmp_ratelimit", Time(&mut s.icmp_ratelimit, MS)),
+        ("net.ipv4.icmp_ratemask", U32(&mut s.icmp_ratemask, 0, MOST)),
+        ("net.ipv4.ip_default_ttl", U8(&mut s.ip_default_ttl, 1, u8::MAX)),
+        ("net.ipv4.ip_forward", Flag(&mut s.ip_forward)),
+        ("net.ipv4.ip_local_port_range", Ports(&mut s.ip_local_port_range)),
+        ("net.ipv4.ip_nonlocal_bind", Flag(&mut s.ip_nonlocal_bind)),
+        ("net.ipv4.neigh.default.base_reachable_time_ms", Time(&mut n.base_reachable_time, MS)),
+        ("net.ipv4.neigh.default.delay_first_probe_time", Time(&mut n.delay_probe_time, SECOND)),
+        ("net.ipv4.neigh.default.gc_stale_time", Time(&mut n.gc_staletime, SECOND)),
+        ("net.ipv4.neigh.default.gc_thresh1", U32(&mut n.gc_thresh1, 0, MOST)),
+        ("net.ipv4.neigh.default.gc_thresh2", U32(&mut n.gc_thresh2, 0, MOST)),
+        ("net.ipv4.neigh.default.gc_thresh3", U32(&mut n.gc_thresh3, 0, MOST)),
+        ("net.ipv4.neigh.default.locktime", Time(&mut n.locktime, USER_HZ)),
+        ("net.ipv4.neigh.default.mcast_solicit", U8(&mut n.mcast_probes, 0, u8::MAX)),
+        ("net.ipv4.neigh.default.retrans_time_ms", Time(&mut n.retrans_time, MS)),
+        ("net.ipv4.neigh.default.ucast_solicit", U8(&mut n.ucast_probes, 0, u8::MAX)),
+        ("net.ipv4.neigh.default.unres_qlen_bytes", U32(&mut n.unres_qlen_bytes, 0, MOST)),
+    ]
+}
+
+/// linux: net/ipv4/devinet.c:devinet_sysctl
+fn devinet_sysctl(c: &mut Ipv4DevConf) -> Vec<(&'static str, Knob<'_>)> {
+    vec![
+        ("accept_local", Flag(&mut c.accept_local)),
+        ("arp_accept", Flag(&mut c.arp_accept)),
+        ("arp_ignore", U8(&mut c.arp_ignore, 0, 8)),
+        ("arp_notify", Flag(&mut c.arp_notify)),
+        ("forwarding", Flag(&mut c.forwarding)),
+        ("route_localnet", Flag(&mut c.route_localnet)),
+        ("rp_filter", U8(&mut c.rp_filter, 0, 2)),
+    ]
+}
+
+impl Knob<'_> {
+    fn show(&self) -> String {
+        match self {
+            U8(value, ..) => value.to_string(),
+            U32(value, ..) => value.to_string(),
+            Flag(value) => u8::from(**value).to_string(),
+            Time(value, unit) => (value.as_nanos() / unit.as_nanos()).to_string(),
+            Ports((low, high)) => format!("{low}\t{high}"),
+        }
+    }
+
+    fn expects(&self) -> String {
+        match self {
+            U8(_, least, most) => format!("{least} to {most}"),
+            U32(_, least, most) => format!("{least} to {most}"),
+            Flag(_) => "0 or 1".to_owned(),
+            Time(..) => format!("0 to {MOST}"),
+            Ports(_) => "two ports, the lower first".to_owned(),
+        }
+    }
+
+    fn store(self, text: &str) -> Result<(), Errno> {
+        fn number<T: std::str::FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
+            text.parse().ok().filter(|value| (&least..=&most).contains(&value))
+        }
+        let text = text.trim();
+        let stored = match self {
+            U8(place, least, most) => number(text, least, most).map(|value| *place = value),
+            U32(place, least, most) => number(text, least, most).map(|value| *place = value),
+            Flag(place) => number(text, 0u8, 1).map(|value| *place = value == 1),
+            Time(place, unit) => number(text, 0, MOST).map(|value| *place = unit * value),
+            Ports(place) => {
+                let mut ports = text.split_whitespace().map(|port| number(port, 1u16, u16::MAX));
+                match (ports.next().flatten(), ports.next().flatten(), ports.next()) {
+                    (Some(low), Some(high), None) if low <= high => {
+                        *place = (low, high);
+                        Some(())
+                    }
+                    _ => None,
+                }
+            }
+        };
+        stored.ok_or(Errno::EINVAL)
+    }
+}
+
+/// Every setting with its value, by name.
+pub fn sysctl_all(t: &Tables) -> Vec<(String, String)> {
+    let mut sysctls = Sysctls::clone(&t.net.sysctl);
+    let show = |(name, knob): (&str, Knob<'_>)| (name.to_owned(), knob.show());
+    let mut all: Vec<_> = net_core_table(&mut sysctls).into_iter().map(show).collect();
+    all.extend(ipv4_net_table(&mut sysctls).into_iter().map(show));
+    for dev in t.net.devs.iter().flatten() {
+        let Some(in_dev) = t.net.in_dev(dev.ifindex) else { continue };
+        let mut cnf = in_dev.cnf;
+        all.extend(
+            devinet_sysctl(&mut cnf)
+                .into_iter()
+                .map(|(name, knob)| (format!("net.ipv4.conf.{}.{name}", dev.name), knob.show())),
+        );
+    }
+    all.sort();
+    all
+}
+
+/// What a setting can be, in words; `None`: there is none of that name.
+pub fn sysctl_expects(t: &Tables, name: &str) -> Option<String> {
+    let (mut sysctls, mut cnf) = (Sysctls::clone(&t.net.sysctl), Ipv4DevConf::default());
+    let conf = name.strip_prefix("net.ipv4.conf.").and_then(|conf| conf.rsplit_once('.'));
+    let find = |table: Vec<(&'static str, Knob<'_>)>, name: &str| {
+        table.iter().find(|(known, _)| *known == name).map(|(_, knob)| knob.expects())
+    };
+    match conf {
+        Some((_, name)) => find(devinet_sysctl(&mut cnf), name),
+        None => find(net_core_table(&mut sysctls), name)
+            .or_else(|| find(ipv4_net_table(&mut sysctls), name)),
+    }
+}
+
+/// Sets a setting; what is sent from now on goes by it.
+///
+/// # Errors
+/// ENOENT: there is no such setting; EINVAL: the value is none it can have; ENODEV.
+pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errno> {
+    let mut result = Err(Errno::ENOENT);
+    if let Some((dev, knob)) = name.strip_prefix("net.ipv4.conf.").and_then(|c| c.rsplit_once('.'))
+    {
+        let t = cx.machine().tables();
+        let id = t.net.dev_by_name(dev).ok_or(Errno::ENOENT)?.ifindex;
+        update_devconf(cx, id, |cnf| result = store(devinet_sysctl(cnf), knob, value))?;
+    } else {
+        update_sysctls(cx, |s| {
+            result = store(net_core_table(s), name, value);
+            if result == Err(Errno::ENOENT) {
+                result = store(ipv4_net_table(s), name, value);
+            }
+        });
+    }
+    result
+}
+
+fn store(table: Vec<(&'static str, Knob<'_>)>, name: &str, value: &str) -> Result<(), Errno> {
+    let found = table.into_iter().find(|(known, _)| *known == name);
+    found.map_or(Err(Errno::ENOENT), |(_, knob)| knob.store(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_stored_and_changes_nothing() {
+        let (mut s, before) = (Sysctls::default(), Sysctls::default());
+        let names: Vec<&str> = net_core_table(&mut s).iter().map(|(name, _)| *name).collect();
+        for name in names {
+            let shown = net_core_table(&mut s).into_iter().find(|(n, _)| *n == name);
+            let text = shown.map(|(_, knob)| knob.show()).unwrap();
+            assert_eq!(store(net_core_table(&mut s), name, &text), Ok(()), "{name}");
+        }
+        let names: Vec<&str> = ipv4_net_table(&mut s).iter().map(|(name, _)| *name).collect();
+        for name in names {
+            let shown = ipv4_net_table(&mut s).into_iter().find(|(n, _)| *n == name);
+            let text = shown.map(|(_, knob)| knob.show()).unwrap();
+            assert_eq!(store(ipv4_net_table(&mut s), name, &text), Ok(()), "{name}");
+        }
+        assert_eq!(s, before);
+    }
+
+    #[test]
+    fn what_a_setting_cannot_be_is_refused_and_changes_nothing() {
+        let mut s = Sysctls::default();
+        for (name, value) in [
+            ("net.ipv4.ip_default_ttl", "0"),
+            ("net.ipv4.ip_default_ttl", "256"),
+            ("net.ipv4.ip_forward", "2"),
+            ("net.ipv4.ip_forward", ""),
+            ("net.ipv4.ip_local_port_range", "9 1"),
+            ("net.ipv4.ip_local_port_range", "1 2 3"),
+            ("net.ipv4.icmp_ratelimit", "-1"),
+        ] {
+            let refused = store(ipv4_net_table(&mut s), name, value);
+            assert_eq!(refused, Err(Errno::EINVAL), "{name}={value}");
+        }
+        assert_eq!(store(ipv4_net_table(&mut s), "net.ipv4.tcp_sack", "1"), Err(Errno::ENOENT));
+        assert_eq!(s, Sysctls::default());
+        assert_eq!(store(ipv4_net_table(&mut s), "net.ipv4.ip_default_ttl", " 9\n"), Ok(()));
+        assert_eq!(s.ip_default_ttl, 9);
+    }
+}

@@ -1,0 +1,90 @@
+//! What `/proc/net/snmp`, `/proc/net/netstat` and `/proc/net/sockstat` show.
+//!
+//! linux: net/ipv4/proc.c. Contexts: task, on no CPU: the counters of each are added up.
+//! DIVERGES: only counters that something here counts are listed: no `Tcp:` and `UdpLite:` lines, of
+//! `TcpExt:` those that are not about TCP; who reads by the header line, as tools do, misses nothing.
+//! `OutTransmits` and the counters of ECN stay at zero.
+
+use crate::kernel::machine::Machine;
+use crate::net::core::snmp::{Mib, NetMib};
+use std::fmt::Write;
+use uapi::snmp::{IcmpMib, IpMib, LinuxMib, UdpMib};
+
+/// A line of names and one of values.
+fn group(text: &mut String, name: &str, counters: &[(String, u64)]) {
+    let (mut names, mut values) = (String::new(), String::new());
+    for (counter, value) in counters {
+        let _ = write!(names, " {counter}");
+        let _ = write!(values, " {value}");
+    }
+    let _ = writeln!(text, "{name}:{names}\n{name}:{values}");
+}
+
+fn read<T: Copy + Into<Mib>>(
+    mib: &NetMib,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Vec<(String, u64)> {
+    all.iter().map(|item| (name(*item).to_owned(), mib.get(*item))).collect()
+}
+
+/// The text of `/proc/net/snmp`: the counters of IP, ICMP and UDP, each a line of names and a line of
+/// values.
+///
+/// linux: net/ipv4/proc.c:snmp_seq_show
+pub fn snmp_seq_show(m: &Machine) -> String {
+    let (mib, sysctl) = (m.mib(), m.tables().net.sysctl.clone());
+    let mut text = String::new();
+    let forwarding = if sysctl.ip_forward { 1 } else { 2 };
+    let mut ip = vec![
+        ("Forwarding".to_owned(), forwarding),
+        ("DefaultTTL".to_owned(), u64::from(sysctl.ip_default_ttl)),
+    ];
+    ip.extend(read(&mib, IpMib::ip(), IpMib::name));
+    group(&mut text, "Ip", &ip);
+    group(&mut text, "Icmp", &read(&mib, IcmpMib::ALL, IcmpMib::name));
+    icmpmsg_put(&mut text, &mib);
+    group(&mut text, "Udp", &read(&mib, UdpMib::ALL, UdpMib::name));
+    text
+}
+
+/// The types of ICMP that came or went, if any did.
+///
+/// linux: net/ipv4/proc.c:icmpmsg_put
+fn icmpmsg_put(text: &mut String, mib: &NetMib) {
+    let types = |way: &'static str, counter: fn(u8) -> Mib| {
+        let named = move |n| (format!("{way}Type{n}"), mib.get(counter(n)));
+        (0..=u8::MAX).map(named).filter(|(_, count)| *count != 0)
+    };
+    let seen: Vec<(String, u64)> =
+        types("In", Mib::IcmpMsgIn).chain(types("Out", Mib::IcmpMsgOut)).collect();
+    if !seen.is_empty() {
+        group(text, "IcmpMsg", &seen);
+    }
+}
+
+/// The text of `/proc/net/netstat`: the counters beside those of the standards.
+///
+/// linux: net/ipv4/proc.c:netstat_seq_show
+pub fn netstat_seq_show(m: &Machine) -> String {
+    let mib = m.mib();
+    let mut text = String::new();
+    group(&mut text, "TcpExt", &read(&mib, LinuxMib::ALL, LinuxMib::name));
+    group(&mut text, "IpExt", &read(&mib, IpMib::ip_ext(), IpMib::name));
+    text
+}
+
+/// The text of `/proc/net/sockstat`, but for its first line: who has a socket that is bound to
+/// nothing is not known here. Memory is in pages.
+///
+/// linux: net/ipv4/proc.c:sockstat_seq_show
+pub fn sockstat_seq_show(m: &Machine) -> String {
+    let sockets = m.net().udp_table.dump();
+    let pages = |bytes: usize| bytes.div_ceil(4096);
+    let mem: usize = sockets.iter().map(|sk| pages(sk.state().rmem_alloc)).sum();
+    format!(
+        "TCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse {} mem {mem}\nUDPLITE: inuse 0\n\
+         RAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+        sockets.len()
+    )
+}

@@ -1,0 +1,160 @@
+//! The files of statistics as JSON: ours and a kernel's by the same rules.
+//!
+//! Names of columns are those of the files, in lower case where a file has headings and not names.
+
+use serde_json::{Map, Value, json};
+
+/// What the text of a file says; `null` for a file that is not known.
+#[must_use]
+pub fn parse(file: &str, text: &str) -> Value {
+    match file {
+        "snmp" | "netstat" => pairs_of_lines(text),
+        "sockstat" => names_and_values(text),
+        "interrupts" => interrupts(text),
+        "softirqs" => softirqs(text),
+        "dev" => dev(text),
+        "softnet_stat" => softnet_stat(text),
+        "arp" => columns(text, &["ip_address", "hw_type", "flags", "hw_address", "mask", "device"]),
+        "route" => by_header(text),
+        "udp" => udp(text),
+        "drops" => drops(text),
+        _ => Value::Null,
+    }
+}
+
+fn number(text: &str) -> Value {
+    text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// A group: a line of names, then a line of values.
+fn pairs_of_lines(text: &str) -> Value {
+    let mut groups = Map::new();
+    let mut lines = text.lines();
+    while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
+        let Some((group, names)) = names.split_once(':') else { continue };
+        let values = values.split_once(':').map_or("", |(_, values)| values);
+        let all = names.split_whitespace().zip(values.split_whitespace().map(number));
+        groups
+            .insert(group.to_owned(), all.map(|(name, value)| (name.to_owned(), value)).collect());
+    }
+    Value::Object(groups)
+}
+
+/// A line: a group, then names and values in turn.
+fn names_and_values(text: &str) -> Value {
+    let mut groups = Map::new();
+    for (group, rest) in text.lines().filter_map(|line| line.split_once(':')) {
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let all = words.chunks_exact(2).map(|two| (two[0].to_owned(), number(two[1])));
+        groups.insert(group.to_owned(), all.collect());
+    }
+    Value::Object(groups)
+}
+
+fn interrupts(text: &str) -> Value {
+    let mut lines = text.lines();
+    let cpus = lines.next().map_or(0, |line| line.split_whitespace().count());
+    let irq = |line: &str| {
+        let (irq, rest) = line.split_once(':')?;
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let (counts, what) = words.split_at(cpus.min(words.len()));
+        let counts: Vec<Value> = counts.iter().map(|count| number(count)).collect();
+        Some(json!({ "irq": irq.trim(), "counts": counts, "what": what.join(" ") }))
+    };
+    lines.filter_map(irq).collect()
+}
+
+fn softirqs(text: &str) -> Value {
+    let rows = text.lines().filter_map(|line| line.split_once(':'));
+    let counts = |rest: &str| rest.split_whitespace().map(number).collect::<Value>();
+    Value::Object(rows.map(|(name, rest)| (name.trim().to_owned(), counts(rest))).collect())
+}
+
+/// Under each device, the columns of both ways.
+fn dev(text: &str) -> Value {
+    let heading = text.lines().nth(1).unwrap_or_default();
+    let mut parts = heading.split('|').skip(1);
+    let mut names = Vec::new();
+    for way in ["rx", "tx"] {
+        let columns = parts.next().unwrap_or_default().split_whitespace();
+        names.extend(columns.map(|column| format!("{way}_{column}")));
+    }
+    let rows = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let row = |rest: &str| {
+        let values = rest.split_whitespace().map(number);
+        Value::Object(names.iter().cloned().zip(values).collect())
+    };
+    Value::Object(rows.map(|(name, rest)| (name.trim().to_owned(), row(rest))).collect())
+}
+
+/// The columns have no headings; these are the kernel's names for them, "" where there is nothing.
+const SOFTNET: [&str; 15] = [
+    "processed",
+    "dropped",
+    "time_squeeze",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "cpu_collision",
+    "received_rps",
+    "flow_limit_count",
+    "backlog_len",
+    "cpu",
+    "input_qlen",
+    "process_qlen",
+];
+
+fn softnet_stat(text: &str) -> Value {
+    let value = |digits: &str| u64::from_str_radix(digits, 16).map_or(Value::Null, Value::from);
+    let row = |line: &str| {
+        let all = SOFTNET.iter().zip(line.split_whitespace());
+        let named = all.filter(|(name, _)| !name.is_empty());
+        Value::Object(named.map(|(name, digits)| ((*name).to_owned(), value(digits))).collect())
+    };
+    text.lines().map(row).collect()
+}
+
+/// Rows of as many words as there are names, below a heading.
+fn columns(text: &str, names: &[&str]) -> Value {
+    let row = |line: &str| {
+        let all = names.iter().zip(line.split_whitespace());
+        Value::Object(all.map(|(name, word)| ((*name).to_owned(), word.into())).collect())
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+/// Rows below a heading of one word a column.
+fn by_header(text: &str) -> Value {
+    let heading = text.lines().next().unwrap_or_default().to_lowercase();
+    let names: Vec<&str> = heading.split_whitespace().collect();
+    columns(text, &names)
+}
+
+fn udp(text: &str) -> Value {
+    const NAMES: [&str; 13] = [
+        "sl",
+        "local_address",
+        "rem_address",
+        "st",
+        "tx_rx_queue",
+        "tr_tm_when",
+        "retrnsmt",
+        "uid",
+        "timeout",
+        "inode",
+        "ref",
+        "pointer",
+        "drops",
+    ];
+    columns(text, &NAMES)
+}
+
+fn drops(text: &str) -> Value {
+    let row = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), number(words.next()?)))
+    };
+    Value::Object(text.lines().skip(1).filter_map(row).collect())
+}

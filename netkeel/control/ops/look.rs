@@ -1,0 +1,148 @@
+//! Sockets, interrupts, statistics, settings.
+
+use super::super::wire::{Irq, Refusal, Setting, SkMem, Socket, Stat};
+use super::{Done, Target, invalid, value};
+use klib::bitmap::CpuMask;
+use stack::fs::proc::show_softirqs;
+use stack::kernel::irq::{IrqDesc, proc::show_interrupts};
+use stack::kernel::machine::Machine;
+use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
+use stack::net::core::sock::Sock;
+use stack::net::core::sysctl::names::{sysctl_all, sysctl_expects, sysctl_write};
+use stack::net::ipv4::arp::arp_seq_show;
+use stack::net::ipv4::fib::fib_route_seq_show;
+use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
+use stack::net::ipv4::udp::udp4_seq_show;
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use uapi::errno::Errno;
+
+/// The files of statistics, each with what it shows and who writes it.
+pub(crate) const FILES: &[(&str, &str, fn(&Machine) -> String)] = &[
+    ("interrupts", "/proc/interrupts", show_interrupts),
+    ("softirqs", "/proc/softirqs", show_softirqs),
+    ("dev", "/proc/net/dev", dev_seq_show),
+    ("snmp", "/proc/net/snmp", snmp_seq_show),
+    ("netstat", "/proc/net/netstat", netstat_seq_show),
+    ("softnet_stat", "/proc/net/softnet_stat", softnet_seq_show),
+    ("arp", "/proc/net/arp", arp_seq_show),
+    ("route", "/proc/net/route", fib_route_seq_show),
+    ("udp", "/proc/net/udp", udp4_seq_show),
+    ("sockstat", "/proc/net/sockstat", sockstat_seq_show),
+    ("drops", "packets dropped, by reason", drops),
+];
+
+/// Packets dropped, by reason: a line each, of those that have a count.
+fn drops(m: &Machine) -> String {
+    let mut text = "reason                      count  why\n".to_owned();
+    for (reason, count) in m.mib().all_drops() {
+        let _ = writeln!(text, "{:24} {count:8}  {}", reason.name(), reason.explain());
+    }
+    text
+}
+
+impl Target<'_> {
+    pub(super) fn stat(&self, file: &str) -> Done<Stat> {
+        let Some((name, _, text)) = FILES.iter().find(|(name, ..)| *name == file) else {
+            let names: Vec<&str> = FILES.iter().map(|(name, ..)| *name).collect();
+            let text = format!("no statistics {file:?}: there are {}", names.join(", "));
+            return Err(Refusal::new(Errno::ENOENT, text));
+        };
+        Ok(Stat { file: (*name).to_owned(), text: text(self.m()) })
+    }
+
+    pub(super) fn sockets(&self) -> Vec<Socket> {
+        let mut sockets: Vec<Socket> =
+            self.m().net().udp_table.dump().iter().map(|sk| socket_of(sk)).collect();
+        sockets.sort_by_key(|socket| socket.local_port);
+        sockets
+    }
+
+    pub(super) fn irqs(&self) -> Vec<Irq> {
+        self.m().tables().irqs.iter().flatten().map(irq_of).collect()
+    }
+
+    pub(super) fn irq_set(&self, irq: u8, affinity: &str) -> Done {
+        let t = self.m().tables();
+        let Some(desc) = t.irqs.get(usize::from(irq)).and_then(Option::as_ref) else {
+            let text = format!("there is no interrupt {irq}: `netkeel irq` lists them");
+            return Err(Refusal::new(Errno::ENOENT, text));
+        };
+        let mask: CpuMask = affinity.parse().map_err(|e| invalid(format!("{e}")))?;
+        let cpus = self.m().cpu_ids().count() - 1;
+        let why = |e| invalid(format!("interrupt {irq}, {affinity}: {e}: it has CPUs 0 to {cpus}"));
+        desc.set_affinity(mask).map_err(why)?;
+        value(irq_of(desc))
+    }
+
+    pub(super) fn settings(&self, name: Option<&str>) -> Done<Vec<Setting>> {
+        let all = sysctl_all(&self.m().tables());
+        let below = name.map(|name| format!("{name}."));
+        let wanted = |known: &str| match (name, &below) {
+            (Some(name), Some(below)) => known == name || known.starts_with(below),
+            _ => true,
+        };
+        let found: Vec<Setting> = all
+            .into_iter()
+            .filter(|(known, _)| wanted(known))
+            .map(|(name, value)| Setting { name, value })
+            .collect();
+        match name {
+            Some(name) if found.is_empty() => Err(no_setting(name)),
+            _ => Ok(found),
+        }
+    }
+
+    pub(super) fn set(&self, name: &str, text: &str) -> Done<Vec<Setting>> {
+        sysctl_write(&mut self.task(), name, text).map_err(|errno| match errno {
+            Errno::ENOENT => no_setting(name),
+            errno => {
+                let expected = sysctl_expects(&self.m().tables(), name).unwrap_or_default();
+                Refusal::new(errno, format!("{name} can't be {text:?}: write {expected}"))
+            }
+        })?;
+        self.settings(Some(name))
+    }
+}
+
+fn no_setting(name: &str) -> Refusal {
+    let text = format!("there is no setting {name:?}: `netkeel sysctl` lists them");
+    Refusal::new(Errno::ENOENT, text)
+}
+
+fn irq_of(desc: &Arc<IrqDesc>) -> Irq {
+    let affinity = desc.affinity();
+    Irq {
+        irq: desc.irq.0,
+        name: desc.name.clone(),
+        smp_affinity: affinity.to_string(),
+        smp_affinity_list: affinity.to_list(),
+        counts: desc.counts(),
+    }
+}
+
+fn socket_of(sk: &Sock) -> Socket {
+    let mem = sk.sk_get_meminfo();
+    let state = sk.state();
+    let inet = &state.inet;
+    let addr = |addr: u32| Ipv4Addr::from(addr).to_string();
+    Socket {
+        netid: sk.sk_prot.name.to_lowercase(),
+        state: if inet.dport != 0 { "ESTAB" } else { "UNCONN" }.to_owned(),
+        recv_q: mem.rmem_alloc,
+        send_q: mem.wmem_alloc,
+        local_addr: addr(inet.rcv_saddr),
+        local_port: inet.num,
+        peer_addr: addr(inet.daddr),
+        peer_port: inet.dport,
+        skmem: SkMem {
+            r: mem.rmem_alloc,
+            rb: mem.rcvbuf,
+            t: mem.wmem_alloc,
+            tb: mem.sndbuf,
+            bl: mem.backlog,
+            d: mem.drops,
+        },
+    }
+}

@@ -1,0 +1,125 @@
+//! What is done for a request.
+//!
+//! Key type: [`Target`]. Contexts: the event loop's thread, as a task of the machine. Parts: `ip`
+//! (devices, addresses), `route`, `neigh`, `look` (sockets, interrupts, statistics, settings).
+//! Invariant: a request is done whole or not at all; each refusal names the cause.
+
+mod ip;
+pub(crate) mod look;
+pub(crate) mod neigh;
+pub(crate) mod route;
+
+use super::wire::{Op, Refusal};
+use host::Runtime;
+use serde::Serialize;
+use serde_json::Value;
+use stack::kernel::context::TaskCx;
+use stack::kernel::machine::Machine;
+use stack::net::core::dev::NetDevice;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use uapi::errno::Errno;
+
+/// The machine that is asked.
+pub(crate) struct Target<'a> {
+    pub(crate) runtime: &'a Runtime,
+    /// The device that is meant when none is named.
+    pub(crate) dev: &'a Arc<NetDevice>,
+}
+
+pub(crate) type Done<T = Value> = Result<T, Refusal>;
+
+fn value(of: impl Serialize) -> Done {
+    serde_json::to_value(of).map_err(|e| Refusal::new(Errno::EIO, e.to_string()))
+}
+
+/// Why the stack did not do it; where nothing better is known, as `strerror` says.
+fn refused(what: impl std::fmt::Display) -> impl Fn(Errno) -> Refusal {
+    move |errno| Refusal::new(errno, format!("{what}: {}", errno.text()))
+}
+
+impl Target<'_> {
+    /// Does it. `walk.attach` and `walk.detach` are the server's own.
+    pub(crate) fn serve(&self, op: Op) -> Done {
+        match op {
+            Op::AddrShow { dev } => value(self.links(dev.as_deref(), true)?),
+            Op::LinkShow { dev } => value(self.links(dev.as_deref(), false)?),
+            Op::AddrAdd { addr, dev } => self.addr_add(&addr, dev.as_deref()),
+            Op::AddrDel { addr, dev } => self.addr_del(&addr, dev.as_deref()),
+            Op::LinkSet { dev, up, mtu } => self.link_set(&dev, up, mtu),
+            Op::RouteShow { table } => value(self.routes(table.as_deref())?),
+            Op::RouteAdd { dst, via, dev, metric } => {
+                self.route_add(&dst, &self.hop(via.as_deref(), dev.as_deref(), metric)?)
+            }
+            Op::RouteDel { dst, via, dev, metric } => {
+                self.route_del(&dst, &self.hop(via.as_deref(), dev.as_deref(), metric)?)
+            }
+            Op::RouteGet { dst } => value(self.route_get(&dst)?),
+            Op::NeighShow { dev } => value(self.neighbours(dev.as_deref())?),
+            Op::NeighAdd { addr, lladdr, dev, replace } => {
+                self.neigh_add(&addr, &lladdr, dev.as_deref(), replace == Some(true))
+            }
+            Op::NeighDel { addr, dev } => self.neigh_del(&addr, dev.as_deref()),
+            Op::NeighFlush { dev } => value(self.neigh_flush(dev.as_deref())?),
+            Op::Sockets {} => value(self.sockets()),
+            Op::IrqShow {} => value(self.irqs()),
+            Op::IrqSet { irq, affinity } => self.irq_set(irq, &affinity),
+            Op::Stat { file } => value(self.stat(&file)?),
+            Op::SysctlGet { name } => value(self.settings(name.as_deref())?),
+            Op::SysctlSet { name, value: text } => value(self.set(&name, &text)?),
+            Op::WalkAttach { .. } | Op::WalkDetach {} => {
+                Err(Refusal::new(Errno::EOPNOTSUPP, "walks are watched on the socket alone"))
+            }
+        }
+    }
+
+    fn m(&self) -> &Arc<Machine> {
+        self.runtime.machine()
+    }
+
+    fn task(&self) -> TaskCx {
+        self.runtime.task("control")
+    }
+
+    /// The device of that name.
+    fn dev(&self, name: &str) -> Done<Arc<NetDevice>> {
+        let t = self.m().tables();
+        if let Some(dev) = t.net.dev_by_name(name) {
+            return Ok(Arc::clone(dev));
+        }
+        let names: Vec<&str> = t.net.devs.iter().flatten().map(|dev| dev.name.as_str()).collect();
+        let there = names.join(", ");
+        let text = format!("device {name:?} does not exist: there are {there}");
+        Err(Refusal::new(Errno::ENODEV, text))
+    }
+
+    /// The same; the machine's own if none is named.
+    fn dev_or_ours(&self, name: Option<&str>) -> Done<Arc<NetDevice>> {
+        name.map_or_else(|| Ok(Arc::clone(self.dev)), |name| self.dev(name))
+    }
+}
+
+fn invalid(text: String) -> Refusal {
+    Refusal::new(Errno::EINVAL, text)
+}
+
+pub(crate) fn parse_ip(text: &str) -> Done<Ipv4Addr> {
+    text.parse().map_err(|_| invalid(format!("{text:?} is no IPv4 address: write 192.0.2.1")))
+}
+
+/// An address with the length of its prefix: 32 if none is written.
+pub(crate) fn parse_prefix(text: &str) -> Done<(Ipv4Addr, u8)> {
+    let (addr, len) = text.split_once('/').unwrap_or((text, "32"));
+    let len = len.parse().ok().filter(|len| *len <= 32);
+    let len = len.ok_or_else(|| {
+        invalid(format!("{text:?} has no prefix length from 0 to 32: write {addr}/24"))
+    })?;
+    Ok((parse_ip(addr)?, len))
+}
+
+fn mac(addr: [u8; 6]) -> String {
+    addr.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+use super::super::wire::{Link, Neigh, Route, Stat};
+use super::*;
+use serde::de::DeserializeOwned;
+
+/// A machine without a TAP: loopback stands for its device.
+fn with_machine(test: impl FnOnce(&Target<'_>)) {
+    let runtime = Runtime::builder().cpus(2).boot().unwrap();
+    let lo = Arc::clone(runtime.machine().tables().net.dev_by_name("lo").unwrap());
+    test(&Target { runtime: &runtime, dev: &lo });
+    runtime.shutdown().unwrap();
+}
+
+fn op(json: &str) -> Op {
+    serde_json::from_str(json).unwrap()
+}
+
+fn ok<T: DeserializeOwned>(target: &Target<'_>, json: &str) -> T {
+    serde_json::from_value(target.serve(op(json)).unwrap()).unwrap()
+}
+
+fn refusal(target: &Target<'_>, json: &str) -> (&'static str, String) {
+    let refusal = target.serve(op(json)).unwrap_err();
+    assert!(!refusal.message.contains('\n'), "{refusal:?}");
+    (refusal.errno.symbol().unwrap(), refusal.message)
+}
+
+#[test]
+fn addresses_come_and_go_with_their_routes() {
+    with_machine(|target| {
+        let lo = |target: &Target<'_>| {
+            let links: Vec<Link> = ok(target, r#"{"op":"addr.show","dev":"lo"}"#);
+            links[0].addr_info.clone().unwrap().into_iter().map(|a| a.local).collect::<Vec<_>>()
+        };
+        assert_eq!(lo(target), ["127.0.0.1"]);
+        ok::<Value>(target, r#"{"op":"addr.add","addr":"192.0.2.9/32"}"#);
+        assert_eq!(lo(target), ["127.0.0.1", "192.0.2.9"]);
+        let routes: Vec<Route> = ok(target, r#"{"op":"route.show","table":"local"}"#);
+        assert!(routes.iter().any(|route| route.dst == "192.0.2.9"));
+        let (errno, text) = refusal(target, r#"{"op":"addr.add","addr":"192.0.2.9/32"}"#);
+        assert_eq!((errno, text.as_str()), ("EEXIST", "lo has 192.0.2.9 already"));
+        let (errno, _) = refusal(target, r#"{"op":"addr.del","addr":"192.0.2.9/24"}"#);
+        assert_eq!(errno, "EADDRNOTAVAIL");
+        ok::<Value>(target, r#"{"op":"addr.del","addr":"192.0.2.9/32"}"#);
+        assert_eq!(lo(target), ["127.0.0.1"]);
+    });
+}
+
+#[test]
+fn routes_are_found_added_and_refused() {
+    with_machine(|target| {
+        let way: Route = ok(target, r#"{"op":"route.get","dst":"127.0.0.1"}"#);
+        assert_eq!((way.kind.as_deref(), way.dev.as_deref()), (Some("local"), Some("lo")));
+        assert_eq!(refusal(target, r#"{"op":"route.get","dst":"198.51.100.1"}"#).0, "ENETUNREACH");
+        ok::<Value>(target, r#"{"op":"route.add","dst":"198.51.100.0/24","dev":"lo","metric":7}"#);
+        let routes: Vec<Route> = ok(target, r#"{"op":"route.show"}"#);
+        assert_eq!(routes.len(), 1);
+        assert_eq!((routes[0].dst.as_str(), routes[0].metric), ("198.51.100.0/24", Some(7)));
+        for (json, errno, part) in [
+            (r#"{"op":"route.add","dst":"198.51.100.0/24","dev":"lo","metric":7}"#, "EEXIST", ""),
+            (r#"{"op":"route.add","dst":"198.51.100.1/24","dev":"lo"}"#, "EINVAL", "198.51.100.0"),
+            (r#"{"op":"route.add","dst":"default"}"#, "EINVAL", "name the way"),
+            (r#"{"op":"route.add","dst":"default","via":"1.1.1.1"}"#, "ENETUNREACH", "no link"),
+            (r#"{"op":"route.del","dst":"default"}"#, "ESRCH", "no such route"),
+            (r#"{"op":"route.show","table":"x"}"#, "EINVAL", "main, local, default"),
+        ] {
+            let (found, text) = refusal(target, json);
+            assert_eq!(found, errno, "{json}");
+            assert!(text.contains(part), "{text}");
+        }
+        ok::<Value>(target, r#"{"op":"route.del","dst":"198.51.100.0/24","metric":7}"#);
+        assert!(ok::<Vec<Route>>(target, r#"{"op":"route.show"}"#).is_empty());
+    });
+}
+
+#[test]
+fn neighbours_are_added_replaced_and_taken_away() {
+    with_machine(|target| {
+        let add = r#"{"op":"neigh.add","addr":"192.0.2.7","lladdr":"02:00:00:00:00:07"}"#;
+        ok::<Value>(target, add);
+        let show = r#"{"op":"neigh.show"}"#;
+        let there: Vec<Neigh> = ok(target, show);
+        assert_eq!(there[0].lladdr.as_deref(), Some("02:00:00:00:00:07"));
+        assert_eq!(there[0].state, ["PERMANENT"]);
+        assert_eq!(refusal(target, add).0, "EEXIST");
+        assert_eq!(ok::<usize>(target, r#"{"op":"neigh.flush"}"#), 0, "it was not learnt");
+        for wrong in ["", "02:00", "02:00:00:00:00:00:01", "03:00:00:00:00:01", "0x:0:0:0:0:1"] {
+            let json = format!(r#"{{"op":"neigh.add","addr":"192.0.2.8","lladdr":"{wrong}"}}"#);
+            assert_eq!(refusal(target, &json).0, "EINVAL", "{wrong}");
+        }
+        let del = r#"{"op":"neigh.del","addr":"192.0.2.7"}"#;
+        ok::<Value>(target, del);
+        assert_eq!(refusal(target, del).0, "ENOENT");
+    });
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named_with_those_that_are() {
+    with_machine(|target| {
+        let (errno, text) = refusal(target, r#"{"op":"link.set","dev":"nk9","up":true}"#);
+        assert_eq!(errno, "ENODEV");
+        assert_eq!(text, "device \"nk9\" does not exist: there are lo");
+    });
+}
+
+#[test]
+fn interrupts_keep_to_cpus_that_there_are() {
+    with_machine(|target| {
+        let (errno, _) = refusal(target, r#"{"op":"irq.set","irq":9,"affinity":"1"}"#);
+        assert_eq!(errno, "ENOENT");
+        assert_eq!(ok::<Vec<Value>>(target, r#"{"op":"irq.show"}"#).len(), 0, "lo has none");
+    });
+}
+
+#[test]
+fn settings_are_listed_read_and_set() {
+    with_machine(|target| {
+        let ttl = "net.ipv4.ip_default_ttl";
+        let set = |value| format!(r#"{{"op":"sysctl.set","name":"{ttl}","value":"{value}"}}"#);
+        ok::<Value>(target, &set("9"));
+        assert_eq!(target.m().tables().net.sysctl.ip_default_ttl, 9);
+        assert_eq!(refusal(target, &set("0")).1, format!("{ttl} can't be \"0\": write 1 to 255"));
+        let below: Vec<Value> = ok(target, r#"{"op":"sysctl.get","name":"net.ipv4.neigh"}"#);
+        assert_eq!(below.len(), 11);
+        assert_eq!(refusal(target, r#"{"op":"sysctl.get","name":"net.ipv4.ne"}"#).0, "ENOENT");
+        let conf = r#"{"op":"sysctl.set","name":"net.ipv4.conf.lo.rp_filter","value":"2"}"#;
+        ok::<Value>(target, conf);
+    });
+}
+
+#[test]
+fn every_file_of_statistics_has_lines() {
+    with_machine(|target| {
+        for (name, ..) in look::FILES {
+            let stat: Stat = ok(target, &format!(r#"{{"op":"stat","file":"{name}"}}"#));
+            assert!(stat.text.ends_with('\n') && stat.text.len() > 10, "{name}: {}", stat.text);
+        }
+        let (errno, text) = refusal(target, r#"{"op":"stat","file":"tcp"}"#);
+        assert_eq!(errno, "ENOENT");
+        assert!(text.contains("interrupts, softirqs, dev, snmp"), "{text}");
+    });
+}

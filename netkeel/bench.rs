@@ -34,6 +34,7 @@ least and greatest.";
 
 /// Measure the stack beside the host's kernel
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
     #[command(subcommand)]
     what: What,

@@ -41,7 +41,8 @@ pub fn block_on<O: Operation>(cx: &mut TaskCx, op: &mut O) -> O::Output {
     output
 }
 
-fn wait(cx: &TaskCx, parker: &mut Parker) {
+fn wait(cx: &mut TaskCx, parker: &mut Parker) {
+    cx.leave_offline_cpu();
     let deadline = cx.deadline().map(|at| at.as_nanos());
     let (m, cpu) = (cx.machine(), cx.cpu());
     match HostPlatform::idle(m, cpu) {

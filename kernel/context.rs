@@ -41,6 +41,7 @@
 //! ```
 
 use crate::kernel::cpu::{CpuId, CpuLocal};
+use crate::kernel::irq::NoSuchCpu;
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::sched::TaskStruct;
@@ -293,6 +294,30 @@ impl TaskCx {
         self.cpu
     }
 
+    /// Moves the task to another CPU: its next call enters that one.
+    ///
+    /// # Errors
+    /// [`NoSuchCpu`] when the machine has no such CPU, or it is down (Linux: EINVAL).
+    ///
+    /// linux: kernel/sched/core.c:sched_setaffinity
+    pub fn set_cpu(&mut self, cpu: CpuId) -> Result<(), NoSuchCpu> {
+        if !self.m.cpu_online(cpu) {
+            return Err(NoSuchCpu);
+        }
+        self.flush();
+        self.cpu = cpu;
+        self.task.set_cpu(cpu);
+        Ok(())
+    }
+
+    /// Where the CPU of a task that is about to sleep has gone down, the task goes elsewhere.
+    pub fn leave_offline_cpu(&mut self) {
+        if !self.m.cpu_online(self.cpu) {
+            self.cpu = self.m.cpu_beside(self.cpu);
+            self.task.set_cpu(self.cpu);
+        }
+    }
+
     /// Begins a system call: a new span, and the clock is not read yet.
     #[inline]
     pub fn enter_call(&mut self) {
@@ -323,6 +348,9 @@ impl TaskCx {
         let m: &Machine = &self.m;
         m.platform.charge_cpu();
         let mut stay = m.enter(self.cpu);
+        if stay.offline() {
+            (stay, self.cpu) = stay.elsewhere(&self.task);
+        }
         let (owed, now) = (&mut self.owed, self.now);
         let result = stay.with_bh_span(Context::Bh, self.span, false, |cx| {
             cx.now = now;

@@ -5,6 +5,8 @@
 //! Invariants: [`CpuLocal`] is exclusive to the one inside; nobody leaves with an interrupt unseen
 //! that came in during the stay; wake-ups fire after the CPU was left.
 
+pub mod hotplug;
+
 use crate::kernel::context::{BhCx, HardirqCx};
 use crate::kernel::irq::{Irq, NR_IRQS, handle_irq};
 use crate::kernel::locking::cpu_cell::{CpuCell, CpuHeld, Left};
@@ -59,6 +61,8 @@ pub struct CpuLocal {
     pub(crate) rng: klib::random::Csprng,
     /// The send-buffer charge of one socket, kept between its packets of this stay.
     pub(crate) wmem: Option<crate::net::core::sock::WmemCharge>,
+    /// Down: tasks that enter go elsewhere ([`hotplug`]).
+    offline: bool,
     /// Fired after the CPU is left.
     pub(crate) wakeups: Vec<Waker>,
     /// The tables as last read; lent to the context during a stay.
@@ -94,6 +98,7 @@ impl CpuLocal {
             socks: SockCache::default(),
             rng: klib::random::Csprng::from_seed(seed),
             wmem: None,
+            offline: false,
             wakeups: Vec::new(),
             tables: Some(tables),
         }
@@ -172,6 +177,12 @@ impl Machine {
 }
 
 impl<'m> Stay<'m> {
+    /// The CPU is down.
+    #[inline(always)]
+    pub(crate) fn offline(&self) -> bool {
+        self.held.offline
+    }
+
     /// Reads or changes the CPU's own part.
     pub(crate) fn local<R>(&mut self, f: impl FnOnce(&mut CpuLocal) -> R) -> R {
         f(&mut self.held)

@@ -63,6 +63,8 @@ pub struct IrqDesc {
     pub name: String,
     pub(crate) handler: Box<dyn IrqHandler>,
     affinity: AtomicU64,
+    /// The CPUs that are up.
+    online: AtomicU64,
     notify: SpinLock<Option<AffinityNotify>, class::Irq>,
     counts: Box<[AtomicU64]>,
 }
@@ -81,6 +83,7 @@ impl IrqDesc {
             name,
             handler,
             affinity: AtomicU64::new(all),
+            online: AtomicU64::new(all),
             notify: SpinLock::new(None),
             counts: (0..cpus).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -104,11 +107,27 @@ impl IrqDesc {
             return Err(NoSuchCpu);
         }
         self.affinity.store(usable, Ordering::Relaxed);
+        self.tell();
+        Ok(())
+    }
+
+    /// CPUs went up or down: the next interrupt goes to one that is up and may take it, or, where none
+    /// may, to any that is up; when one that may comes up again, back to that.
+    ///
+    /// linux: kernel/irq/cpuhotplug.c:irq_migrate_all_off_this_cpu
+    pub(crate) fn migrate(&self, online: CpuMask) {
+        let before = self.effective_affinity();
+        self.online.store(online.bits(), Ordering::Relaxed);
+        if self.effective_affinity() != before {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
         let notify = self.notify.lock().clone();
         if let Some(notify) = notify {
             notify(self.effective_affinity());
         }
-        Ok(())
     }
 
     /// Has somebody told when the affinity is set; in place of who was told before.
@@ -129,7 +148,10 @@ impl IrqDesc {
     /// linux: include/linux/irq.h:irq_data_get_effective_affinity_mask
     #[inline]
     pub fn effective_affinity(&self) -> CpuId {
-        CpuId(self.affinity.load(Ordering::Relaxed).trailing_zeros() as u8)
+        let (online, wanted) =
+            (self.online.load(Ordering::Relaxed), self.affinity.load(Ordering::Relaxed));
+        let usable = if online & wanted == 0 { online } else { online & wanted };
+        CpuId(usable.trailing_zeros() as u8)
     }
 }
 

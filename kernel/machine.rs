@@ -4,6 +4,7 @@
 //! Contexts: building in none; the rest by the contexts it lends.
 
 use crate::kernel::context::{HardirqCx, TaskCx};
+use crate::kernel::cpu::hotplug::Hotplug;
 use crate::kernel::cpu::{Cpu, CpuId, CpuLocal};
 use crate::kernel::initcall::{EARLY, FS, Initcall, ModuleInit, SUBSYS};
 use crate::kernel::irq::{Irq, IrqDesc, IrqHandler, IrqLine, NR_IRQS};
@@ -53,6 +54,7 @@ pub struct Machine {
     pub id: u16,
     pub(crate) platform: Box<dyn Platform>,
     pub(crate) cpus: Box<[Cpu]>,
+    pub(crate) hotplug: Hotplug,
     pub(crate) softirq_vec: [Option<SoftirqAction>; NR_SOFTIRQS],
     /// What an interrupt from another CPU calls here.
     pub(crate) call_function: fn(&mut HardirqCx<'_>),
@@ -195,6 +197,7 @@ impl Machine {
             id: builder.id,
             platform,
             cpus,
+            hotplug: Hotplug::new(builder.cpus),
             softirq_vec: [None; NR_SOFTIRQS],
             call_function: |_| (),
             tracer: Tracer::new(builder.id + 1, usize::from(builder.cpus), builder.trace_ring),
@@ -336,6 +339,7 @@ pub fn request_irq(
         t.irqs[free] = Some(Arc::clone(&desc));
         Ok(desc)
     })?;
+    desc.migrate(m.cpu_online_mask());
     Ok(IrqLine::new(Arc::downgrade(&m), desc))
 }
 

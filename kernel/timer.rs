@@ -69,6 +69,21 @@ impl TimerBase {
         }
     }
 
+    /// Moves all that is filed in another wheel here; their ticks stay.
+    ///
+    /// linux: kernel/timer.c:migrate_timers
+    pub(crate) fn migrate_timers(&mut self, other: &mut Self) {
+        let due = std::mem::take(&mut other.due);
+        let filed = other.slots.iter_mut().flat_map(|slot| slot.drain(..));
+        for entry in due.into_iter().chain(filed) {
+            self.len += 1;
+            self.sooner |= entry.expires < self.told;
+            self.file(entry);
+        }
+        self.next = self.next_tick();
+        (other.len, other.occupied, other.next) = (0, [0; LEVELS], u64::MAX);
+    }
+
     /// Entries in the wheel.
     pub fn len(&self) -> usize {
         self.len
@@ -274,6 +289,19 @@ mod tests {
         assert_eq!(base.take_due(now).map(|entry| entry.token), Some(1));
         assert_eq!(base.take_due(now).map(|entry| entry.token), Some(2));
         assert!(base.take_due(now).is_none() && base.next_expiry().is_none());
+    }
+
+    #[test]
+    fn what_is_filed_moves_to_another_wheel_and_fires_in_time() {
+        let (mut here, mut there) = (TimerBase::new(Ktime::ZERO), TimerBase::new(Ktime::ZERO));
+        for ms in [3, 3, 700, 90_000] {
+            there.add(Ktime::from_millis(ms), Arc::new(Nothing), ms);
+        }
+        assert!(there.take_due(3).is_some(), "one of two: the other is due");
+        fire_all(&mut here, 50, 1);
+        here.migrate_timers(&mut there);
+        assert!(there.is_empty() && there.next_expiry().is_none() && here.len() == 3);
+        assert_eq!(fire_all(&mut here, 100_000, 1), [(51, 3), (700, 700), (90_000, 90_000)]);
     }
 
     #[test]

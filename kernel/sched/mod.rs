@@ -54,6 +54,10 @@ impl TaskStruct {
         CpuId(self.cpu.load(Ordering::Relaxed))
     }
 
+    pub(crate) fn set_cpu(&self, cpu: CpuId) {
+        self.cpu.store(cpu.0, Ordering::Relaxed);
+    }
+
     /// A signal arrives: the call it sleeps in, or the next one that would sleep, ends with EINTR.
     pub fn interrupt(&self) {
         self.signal.store(true, Ordering::SeqCst);

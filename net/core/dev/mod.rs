@@ -170,6 +170,21 @@ impl SoftnetData {
     }
 }
 
+impl SoftnetData {
+    /// Takes out the contexts of devices that are to be polled here; the CPU's own backlog stays.
+    pub(crate) fn take_device_polls(&mut self) -> Vec<Arc<NapiStruct>> {
+        let (devices, own): (Vec<_>, Vec<_>) =
+            std::iter::from_fn(|| self.poll_list.pop_front()).partition(|napi| napi.dev.is_some());
+        own.into_iter().for_each(|napi| self.poll_list.push_back(napi));
+        devices
+    }
+
+    /// Has contexts polled here that were scheduled on another CPU.
+    pub(crate) fn append_polls(&mut self, polls: Vec<Arc<NapiStruct>>) {
+        polls.into_iter().for_each(|napi| self.poll_list.push_back(napi));
+    }
+}
+
 impl Default for SoftnetData {
     fn default() -> Self {
         Self::new()

@@ -129,7 +129,7 @@ impl PollList {
     }
 
     #[inline]
-    fn push_back(&mut self, napi: Arc<NapiStruct>) {
+    pub(super) fn push_back(&mut self, napi: Arc<NapiStruct>) {
         if self.first.is_none() {
             self.first = Some(napi);
         } else {
@@ -143,7 +143,7 @@ impl PollList {
     }
 
     #[inline]
-    fn pop_front(&mut self) -> Option<Arc<NapiStruct>> {
+    pub(super) fn pop_front(&mut self) -> Option<Arc<NapiStruct>> {
         let first = self.first.take();
         if !self.rest.is_empty() {
             self.advance();

@@ -307,11 +307,11 @@ fn get_rps_cpu(cx: &BhCx<'_>, queue: &RpsQueue, skb: &Skb, hash: u32) -> Option<
         None
     } else {
         let of = cx.m.init_net.rps_sock_flow_table.reader(hash);
-        of.filter(|cpu| usize::from(cpu.0) < cx.m.cpus.len())
+        of.filter(|cpu| cx.m.cpu_online(*cpu))
     };
     reader.or_else(|| {
         let index = (u64::from(hash) * queue.map.len() as u64) >> 32;
-        queue.map.get(index as usize).copied()
+        queue.map.get(index as usize).copied().filter(|cpu| cx.m.cpu_online(*cpu))
     })
 }
 

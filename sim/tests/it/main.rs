@@ -11,6 +11,7 @@ mod drops;
 mod files;
 mod golden;
 mod gro;
+mod hotplug;
 mod igb;
 mod ip;
 mod links;

@@ -9,6 +9,7 @@ use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
+use stack::kernel::cpu::hotplug::{cpu_down, cpu_up};
 use stack::kernel::irq::IrqDesc;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::{Operation, TaskStruct};
@@ -45,6 +46,8 @@ struct Steered {
     read: [u32; FLOWS],
     /// Numbers that were passed over.
     lost: u64,
+    /// CPUs that went down.
+    downs: u64,
 }
 
 impl Steered {
@@ -75,8 +78,21 @@ impl Steered {
         let chance = Csprng::from_seed(secret);
         let readers = vec![first, second];
         let (sent, read) = ([0; FLOWS], [0; FLOWS]);
-        let mut this =
-            Self { world, a, b, dev, vectors, chance, sender, readers, flows, sent, read, lost: 0 };
+        let mut this = Self {
+            world,
+            a,
+            b,
+            dev,
+            vectors,
+            chance,
+            sender,
+            readers,
+            flows,
+            sent,
+            read,
+            lost: 0,
+            downs: 0,
+        };
         // The sender does nothing new.
         this.a.tracer.stop();
         // Both know each other, and every queue of the sender has its way.
@@ -145,7 +161,7 @@ impl Steered {
     /// Changes something that steers.
     fn change(&mut self) {
         let queue = self.below(usize::from(QUEUES)) as u16;
-        match self.below(8) {
+        match self.below(9) {
             0 | 1 => {
                 let mask = CpuMask::from_bits(1 << self.below(2));
                 self.vectors[usize::from(queue)].set_affinity(mask).expect("a CPU");
@@ -162,6 +178,14 @@ impl Steered {
                 let flows = self.below(3) * 512;
                 let cx = &mut self.readers[0];
                 store_rps_dev_flow_table_cnt(cx, &self.dev, queue, flows).expect("so many");
+            }
+            7 => {
+                // Down, if it is not the last that is up; else up again.
+                let cpu = CpuId(self.below(2) as u8);
+                let cx = &mut self.readers[0];
+                let changed =
+                    if self.b.cpu_online(cpu) { cpu_down(cx, cpu) } else { cpu_up(cx, cpu) };
+                self.downs += u64::from(changed.is_ok() && !self.b.cpu_online(cpu));
             }
             _ => {
                 let indir = match self.below(4) {
@@ -217,6 +241,7 @@ impl Steered {
         let stat = self.b.softnet_stat();
         assert!(stat.iter().all(|cpu| cpu.received_rps > 100), "both were interrupted: {stat:?}");
         assert_eq!(self.b.contained_panics(), 0);
+        assert!(self.downs > 1000, "{} CPUs went down", self.downs);
         let Self { mut world, mut sender, mut readers, .. } = self;
         exit_files(&mut sender);
         exit_files(&mut readers[0]);

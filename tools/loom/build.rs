@@ -11,6 +11,10 @@ use std::{env, fs};
 const FILES: &[(&str, &str)] = &[
     ("kernel/locking/cpu_cell.rs", "cpu_cell.rs"),
     ("kernel/sched/wait.rs", "wait_queue.rs"),
+    ("kernel/remote_queue.rs", "remote_queue.rs"),
+    ("net/core/dev/napi/state.rs", "napi_state.rs"),
+    ("net/core/sock/owner.rs", "owner.rs"),
+    ("net/core/skbuff/depot.rs", "depot.rs"),
     ("host/idle.rs", "idle.rs"),
     ("host/idle/words.rs", "words.rs"),
     ("host/idle/lead.rs", "lead.rs"),
@@ -84,6 +88,55 @@ const MISTAKES: &[Mistake] = &[
         right: "self.word.all_rest() && self.to_arm.fetch_and(!bit, Ordering::SeqCst) & bit != 0",
         wrong: "false && bit != 0",
     },
+    // Tells nobody that the queue is no longer empty.
+    Mistake {
+        name: "pushes_in_silence",
+        file: "kernel/remote_queue.rs",
+        right: "first: first && room != 0",
+        wrong: "first: first && room > 1",
+    },
+    // What was taken counts as ended.
+    Mistake {
+        name: "ends_too_early",
+        file: "kernel/remote_queue.rs",
+        right: "std::mem::swap(&mut waiting.items, into);",
+        wrong: "std::mem::swap(&mut waiting.items, into); self.ended.store(waiting.pushed, Ordering::Release);",
+    },
+    // Gives the right to poll up although somebody asked for one more.
+    Mistake {
+        name: "misses",
+        file: "net/core/dev/napi/state.rs",
+        right: "let missed = if state & SCHED != 0 { MISSED } else { 0 };",
+        wrong: "let missed = if state & SCHED != 0 { 0 } else { 0 };",
+    },
+    // Two poll.
+    Mistake {
+        name: "polls_twice",
+        file: "net/core/dev/napi/state.rs",
+        right: "Ok(_) => return missed == 0,",
+        wrong: "Ok(_) => return true,",
+    },
+    // Has it for himself although somebody still polls.
+    Mistake {
+        name: "takes_while_polled",
+        file: "net/core/dev/napi/state.rs",
+        right: "self.0.fetch_or(SCHED, Ordering::AcqRel) & SCHED == 0",
+        wrong: "self.0.fetch_or(SCHED, Ordering::AcqRel) & SCHED < 2",
+    },
+    // The socket is free while its backlog is still worked off.
+    Mistake {
+        name: "releases_early",
+        file: "net/core/sock/owner.rs",
+        right: "if self.backlog.is_empty() {",
+        wrong: "self.owned = false; if self.backlog.is_empty() {",
+    },
+    // The account is looked at and changed in two steps.
+    Mistake {
+        name: "charges_in_two_steps",
+        file: "net/core/skbuff/depot.rs",
+        right: "self.try_charge(bytes) || (",
+        wrong: "(self.used() + bytes <= self.cap && { self.used.fetch_add(bytes, Ordering::Relaxed); true }) || (",
+    },
     // Woken for what nobody waits for any more, it forgets the others.
     Mistake {
         name: "wakes_nobody",
@@ -126,7 +179,7 @@ fn variant(root: &Path, out: &Path, name: &str, mistake: Option<&Mistake>) -> St
         "#[doc = \"The stack's files as they are, or with the mistake of this name.\"]\n\
          pub mod {name} {{\n\
          pub mod kernel {{ pub mod locking {{\n\
-             pub use crate::shims::{{atomic, lockdep}};\n\
+             pub use crate::shims::{{SpinLock, atomic, lockdep}};\n\
              #[path = \"{}\"] pub mod cpu_cell;\n\
          }} }}\n\
          pub mod rustix {{ pub use crate::shims::rustix::*; }}\n\
@@ -138,6 +191,12 @@ fn variant(root: &Path, out: &Path, name: &str, mistake: Option<&Mistake>) -> St
          #[path = \"{}\"] pub mod park;\n\
          #[path = \"{}\"] pub(crate) mod world;\n\
          #[path = \"{}\"] pub mod models;\n\
+         #[path = \"{}\"] pub mod remote_queue;\n\
+         #[path = \"{}\"] mod napi_state;\n\
+         #[path = \"{}\"] mod owner;\n\
+         #[path = \"{}\"] mod depot;\n\
+         mod pool {{ pub(super) use super::world::{{BATCH, HANDLE_SIZE, SIZES}}; }}\n\
+         use world::SkBuff;\n\
          }}\n",
         path("cpu_cell.rs"),
         path("wait_queue.rs"),
@@ -146,6 +205,10 @@ fn variant(root: &Path, out: &Path, name: &str, mistake: Option<&Mistake>) -> St
         path("park.rs"),
         path("world.rs"),
         path("models.rs"),
+        path("remote_queue.rs"),
+        path("napi_state.rs"),
+        path("owner.rs"),
+        path("depot.rs"),
     )
 }
 

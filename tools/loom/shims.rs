@@ -18,7 +18,35 @@ pub mod lockdep {
     }
 
     pub mod class {
+        pub struct Backlog;
         pub struct Cpu;
+        pub struct Depot;
+    }
+}
+
+/// A lock of a class.
+pub struct SpinLock<T, C> {
+    inner: loom::sync::Mutex<T>,
+    class: std::marker::PhantomData<fn() -> C>,
+}
+
+impl<T, C> SpinLock<T, C> {
+    pub fn new(value: T) -> Self {
+        Self { inner: loom::sync::Mutex::new(value), class: std::marker::PhantomData }
+    }
+
+    pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        self.inner.lock().unwrap()
+    }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut().unwrap()
+    }
+}
+
+impl<T: Default, C> Default for SpinLock<T, C> {
+    fn default() -> Self {
+        Self::new(T::default())
     }
 }
 

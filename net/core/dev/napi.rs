@@ -5,23 +5,21 @@
 //! Invariants: SCHED is set by one and cleared by the one who polls; an interrupt that comes while
 //! SCHED is set leaves MISSED, and [`napi_complete`] then polls again instead of ending.
 
+mod state;
+
 use super::device::DevId;
 use crate::kernel::context::{BhCx, HardirqCx};
 use crate::kernel::softirq::{__raise_softirq_irqoff, RaiseSoftirq, Softirq};
 use crate::kernel::time::{Ktime, TICK_NSEC};
+use state::NapiState;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A run of [`net_rx_action`] polls no more once this has passed.
 const POLL_TIME: Duration = Duration::from_nanos(2 * TICK_NSEC);
-
-const SCHED: u32 = 1;
-const MISSED: u32 = 2;
-const DISABLE: u32 = 4;
 
 /// Packets a device's poll may take at a time.
 pub const NAPI_POLL_WEIGHT: u32 = 64;
@@ -45,7 +43,7 @@ pub struct NapiStruct {
     pub dev: Option<DevId>,
     /// Packets a poll may take.
     pub weight: u32,
-    state: AtomicU32,
+    state: NapiState,
     pub(crate) poll: Box<dyn NapiPoll>,
 }
 
@@ -54,56 +52,27 @@ impl NapiStruct {
     ///
     /// linux: net/core/dev.c:netif_napi_add
     pub fn netif_napi_add(dev: DevId, poll: Box<dyn NapiPoll>, weight: u32) -> Arc<Self> {
-        Arc::new(Self { dev: Some(dev), weight, state: AtomicU32::new(SCHED | DISABLE), poll })
+        Arc::new(Self { dev: Some(dev), weight, state: NapiState::disabled(), poll })
     }
 
     pub(super) fn backlog() -> Arc<Self> {
         Arc::new(Self {
             dev: None,
             weight: NAPI_POLL_WEIGHT,
-            state: AtomicU32::new(0),
+            state: NapiState::enabled(),
             poll: Box::new(super::rx::Backlog),
         })
     }
 
-    /// Takes the right to poll: false when somebody has it (who is told to look again) or the
-    /// context is disabled.
-    ///
-    /// linux: include/linux/netdevice.h:napi_schedule_prep
-    #[inline]
-    fn napi_schedule_prep(&self) -> bool {
-        match self.state.compare_exchange(0, SCHED, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => true,
-            Err(state) => self.schedule_busy(state),
-        }
-    }
-
-    /// The same, when the context is not just idle.
-    #[cold]
-    fn schedule_busy(&self, mut state: u32) -> bool {
-        loop {
-            if state & DISABLE != 0 {
-                return false;
-            }
-            let missed = if state & SCHED != 0 { MISSED } else { 0 };
-            let next = state | SCHED | missed;
-            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) => return missed == 0,
-                Err(now) => state = now,
-            }
-        }
-    }
-
     /// Somebody has the right to poll it.
     pub fn scheduled(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & SCHED != 0
+        self.state.scheduled()
     }
 }
 
 impl fmt::Debug for NapiStruct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NapiStruct({:?}, {:#x})", self.dev, self.state.load(Ordering::Relaxed))
+        write!(f, "NapiStruct({:?}, {:?})", self.dev, self.state)
     }
 }
 
@@ -177,13 +146,15 @@ impl NapiCx for HardirqCx<'_> {
     }
 }
 
-/// Schedules a poll of `napi` on this CPU, unless it is scheduled or disabled.
+/// Schedules a poll of `napi` on this CPU, unless it is scheduled (whoever polls is told to look again) or
+/// disabled.
 ///
 /// linux: include/linux/netdevice.h:napi_schedule
+/// linux: include/linux/netdevice.h:napi_schedule_prep
 #[inline]
 pub fn napi_schedule(cx: &mut impl NapiCx, napi: &Arc<NapiStruct>) {
     walk!(cx, napi_schedule);
-    if napi.napi_schedule_prep() {
+    if napi.state.schedule() {
         ____napi_schedule(cx, Arc::clone(napi));
     }
 }
@@ -206,36 +177,24 @@ pub fn ____napi_schedule(cx: &mut impl NapiCx, napi: Arc<NapiStruct>) {
 pub fn napi_complete(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>) -> bool {
     walk!(cx, napi_complete);
     super::gro::napi_gro_flush(cx);
-    match napi.state.compare_exchange(SCHED, 0, Ordering::AcqRel, Ordering::Relaxed) {
-        Ok(_) => true,
-        Err(state) => complete_missed(cx, napi, state),
+    let completed = napi.state.complete();
+    if !completed {
+        schedule_again(cx, napi);
     }
+    completed
 }
 
-/// The same, when an interrupt came meanwhile or the context is being disabled.
+/// An interrupt came during the poll, which is not over therefore.
 #[cold]
-fn complete_missed(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, mut state: u32) -> bool {
-    loop {
-        // An interrupt during the poll set MISSED: keep SCHED and look again. Disabling waits for
-        // SCHED to go, so then it goes all the same.
-        let again = state & MISSED != 0 && state & DISABLE == 0;
-        let next = if again { state & !MISSED } else { state & !(SCHED | MISSED) };
-        match napi.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) if again => {
-                ____napi_schedule(cx, Arc::clone(napi));
-                return false;
-            }
-            Ok(_) => return true,
-            Err(now) => state = now,
-        }
-    }
+fn schedule_again(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>) {
+    ____napi_schedule(cx, Arc::clone(napi));
 }
 
 /// Lets a new or disabled context be scheduled.
 ///
 /// linux: net/core/dev.c:napi_enable
 pub fn napi_enable(napi: &NapiStruct) {
-    napi.state.store(0, Ordering::Release);
+    napi.state.enable();
 }
 
 /// Keeps a context from being scheduled and waits until nobody polls it.
@@ -243,13 +202,12 @@ pub fn napi_enable(napi: &NapiStruct) {
 ///
 /// linux: net/core/dev.c:napi_disable
 pub fn napi_disable(cx: &mut crate::kernel::context::TaskCx, napi: &NapiStruct) {
-    napi.state.fetch_or(DISABLE, Ordering::AcqRel);
+    napi.state.disable();
     let m = Arc::clone(cx.machine());
     // Each turn lets every CPU finish its polls; a poll ends SCHED when it sees DISABLE. Bounded:
     // a poller that never completes is a driver's bug, and SCHED is then taken from it.
     for _ in 0..10_000 {
-        let before = napi.state.fetch_or(SCHED, Ordering::AcqRel);
-        if before & SCHED == 0 {
+        if napi.state.take() {
             return;
         }
         for cpu in m.cpu_ids() {
@@ -313,9 +271,7 @@ fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
     if work >= weight {
         // A poll that took less has ended with `napi_complete`, which does it.
         super::gro::napi_gro_flush(cx);
-        if napi.state.load(Ordering::Acquire) & DISABLE != 0 {
-            napi.state.fetch_and(!(SCHED | MISSED), Ordering::AcqRel);
-        } else {
+        if !napi.state.stop_if_disabled() {
             cx.cpu.softnet.poll_list.push_back(napi);
         }
     }

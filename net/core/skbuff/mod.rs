@@ -6,17 +6,19 @@
 //! data of a clone can't be written.
 
 mod data;
+mod depot;
 mod list;
 mod memory;
 mod pool;
 #[cfg(test)]
 mod tests;
 
+pub use depot::Depot;
 pub use list::SkbList;
 pub(crate) use list::{Common, Inspect, SpareLists};
 pub use memory::Skb;
 pub(crate) use memory::{Buffer, Head};
-pub use pool::{Depot, SKB_DATA_SIZE, SkbPool};
+pub use pool::{SKB_DATA_SIZE, SkbPool};
 
 use crate::kernel::context::{BhCx, TaskCx, Walker};
 use crate::kernel::time::Ktime;

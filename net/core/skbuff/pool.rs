@@ -1,15 +1,12 @@
-//! Packet memory: a magazine per CPU, exchanged in batches with the machine's depot, under one
-//! account with a hard cap.
+//! Packet memory: a magazine per CPU, exchanged in batches with the machine's [`Depot`].
 //!
-//! linux: mm/slub.c, net/core/skbuff.c (`napi_skb_cache`). Contexts: the magazine in BH; the depot
-//! from any CPU under `class::Depot`, once a batch of 64.
-//! Invariant: memory drawn from the system never exceeds the cap; nothing pooled is given back
-//! before the machine ends, so a packet costs no allocation after warm-up.
+//! linux: mm/slub.c, net/core/skbuff.c (`napi_skb_cache`). Contexts: BH.
+//! Invariant: nothing pooled is given back before the machine ends, so a packet costs no allocation after
+//! warm-up.
 
+use super::depot::{Depot, Store};
 use super::{Buffer, Head, NET_SKB_PAD, SkBuff, Skb};
-use crate::kernel::locking::{SpinLock, lockdep::class};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Bytes of the larger pooled head: a full frame of 1,500 bytes with room in front.
@@ -18,121 +15,10 @@ pub const SKB_DATA_SIZE: usize = 2048;
 /// buffer holds as many of them as Linux's does.
 pub const SKB_SMALL_DATA_SIZE: usize = 512;
 /// The sizes of pooled heads, smallest first.
-const SIZES: [usize; 2] = [SKB_SMALL_DATA_SIZE, SKB_DATA_SIZE];
+pub(super) const SIZES: [usize; 2] = [SKB_SMALL_DATA_SIZE, SKB_DATA_SIZE];
 /// Packets exchanged between a magazine and the depot at a time.
-const BATCH: usize = 64;
-const HANDLE_SIZE: usize = size_of::<SkBuff>();
-
-/// Packets at rest.
-#[derive(Default)]
-#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
-struct Store {
-    /// With a head, by its size in [`SIZES`].
-    ready: [Vec<Box<SkBuff>>; SIZES.len()],
-    /// Without one, for clones and odd heads.
-    bare: Vec<Box<SkBuff>>,
-}
-
-/// The machine's store of packet memory and its account.
-pub struct Depot {
-    cap: usize,
-    used: AtomicUsize,
-    /// Packets that fell out of scope.
-    lost: AtomicUsize,
-    spare: SpinLock<Store, class::Depot>,
-}
-
-#[expect(clippy::vec_box, reason = "the box is what a packet's handle owns")]
-impl Depot {
-    /// An empty depot that draws at most `cap` bytes from the system.
-    pub fn new(cap: usize) -> Self {
-        let (used, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { cap, used, lost, spare: SpinLock::default() }
-    }
-
-    /// Bytes drawn from the system.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Packets that fell out of scope: unwound by a panic, or by a bug.
-    pub fn lost_packets(&self) -> usize {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// A packet fell out of scope: its memory goes back to the system.
-    pub(super) fn lost(&self, bytes: usize) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
-        self.uncharge(bytes);
-    }
-
-    /// The hard cap.
-    pub fn cap(&self) -> usize {
-        self.cap
-    }
-
-    /// Draws `bytes` from the system, giving spare packets back to it if the cap is reached.
-    fn charge(&self, bytes: usize) -> bool {
-        self.try_charge(bytes) || (self.reclaim(bytes) && self.try_charge(bytes))
-    }
-
-    fn try_charge(&self, bytes: usize) -> bool {
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.cap)
-            })
-            .is_ok()
-    }
-
-    fn uncharge(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Gives spare packets back to the system until `bytes` are free of them; false when there are
-    /// not so many.
-    #[cold]
-    fn reclaim(&self, bytes: usize) -> bool {
-        let mut freed = 0;
-        let mut spare = self.spare.lock();
-        let Store { ready, bare } = &mut *spare;
-        let [small, large] = ready;
-        let lists = [(large, SIZES[1]), (small, SIZES[0]), (bare, 0)];
-        for (list, head) in lists {
-            let size = head + HANDLE_SIZE;
-            while freed < bytes && list.pop().is_some() {
-                freed += size;
-            }
-        }
-        self.uncharge(freed);
-        freed >= bytes
-    }
-
-    /// Fills `into` from the spare packets that `list` names, or with new ones of `size` bytes.
-    #[cold]
-    fn draw(
-        &self,
-        into: &mut Vec<Box<SkBuff>>,
-        list: impl Fn(&mut Store) -> &mut Vec<Box<SkBuff>>,
-        size: usize,
-        new: impl Fn() -> Box<SkBuff>,
-    ) {
-        {
-            let mut spare = self.spare.lock();
-            let spare = list(&mut spare);
-            let take = spare.len().saturating_sub(BATCH);
-            into.extend(spare.drain(take..));
-        }
-        while into.len() < BATCH && self.charge(size) {
-            into.push(new());
-        }
-    }
-}
-
-impl fmt::Debug for Depot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Depot({} of {} bytes)", self.used(), self.cap)
-    }
-}
+pub(super) const BATCH: usize = 64;
+pub(super) const HANDLE_SIZE: usize = size_of::<SkBuff>();
 
 /// One CPU's magazine.
 pub struct SkbPool {
@@ -284,18 +170,7 @@ impl SkbPool {
     /// Gives what is over a batch to the depot.
     #[cold]
     fn spill(&mut self) {
-        let mut spare = self.depot.spare.lock();
-        let Store { ready, bare } = &mut self.store;
-        let lists = ready.iter_mut().chain([bare]);
-        let spares = {
-            let Store { ready, bare } = &mut *spare;
-            ready.iter_mut().chain([bare])
-        };
-        for (list, spare) in lists.zip(spares) {
-            if list.len() > BATCH {
-                spare.extend(list.drain(BATCH..));
-            }
-        }
+        self.depot.spill(&mut self.store);
     }
 
     /// Gives `skb` a head of its own with at least `headroom` bytes in front.

@@ -8,6 +8,7 @@
 
 mod flow;
 mod meminfo;
+mod owner;
 mod queue;
 mod stamp;
 mod state;
@@ -15,6 +16,7 @@ mod wmem;
 
 pub use flow::{MIN_NAPI_ID, SockFlow};
 pub use meminfo::MemInfo;
+use owner::{Backlog, Owner};
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
@@ -192,10 +194,15 @@ impl SockError {
     }
 }
 
+impl Backlog for SkBuffHead {
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+}
+
 /// What a socket's lock protects.
 pub struct SockState {
-    owned: bool,
-    backlog: SkBuffHead,
+    owner: Owner<SkBuffHead>,
     backlog_len: usize,
     /// Packets to read.
     pub receive_queue: SkBuffHead,
@@ -238,8 +245,7 @@ impl Sock {
             net,
             sk_prot,
             slock: SpinLock::new(SockState {
-                owned: false,
-                backlog: SkBuffHead::default(),
+                owner: Owner::default(),
                 backlog_len: 0,
                 receive_queue: SkBuffHead::default(),
                 rmem_alloc: 0,
@@ -269,7 +275,7 @@ impl Sock {
     pub fn state(&self) -> SpinGuard<'_, SockState> {
         self.slock.lock_or_repair(|state| {
             state.dead = true;
-            state.owned = false;
+            state.owner.abandon();
             state.err = Some(Errno::EIO);
         })
     }
@@ -289,8 +295,7 @@ impl Sock {
         let mut spins = 0;
         loop {
             let mut state = self.state();
-            if !state.owned {
-                state.owned = true;
+            if state.owner.own() {
                 break;
             }
             drop(state);
@@ -393,7 +398,7 @@ impl Drop for Sock {
     fn drop(&mut self) {
         // Emptied when it was closed; only a machine that goes away whole leaves packets.
         let state = self.slock.get_mut();
-        for skb in state.receive_queue.drain().chain(state.backlog.drain()) {
+        for skb in state.receive_queue.drain().chain(state.owner.backlog.drain()) {
             skb.forget_at_exit();
         }
     }
@@ -448,12 +453,9 @@ impl SockGuard<'_> {
         loop {
             let mut waiting = {
                 let mut state = sk.state();
-                if state.backlog.is_empty() {
-                    state.owned = false;
-                    return;
-                }
                 // Their charge stays until the last is out, so that a flood can't keep us here.
-                std::mem::take(&mut state.backlog)
+                let Some(waiting) = state.owner.release() else { return };
+                waiting
             };
             let cx = &mut *self.cx;
             walk!(cx, __release_sock => waiting.len() as u64);
@@ -473,7 +475,7 @@ impl Drop for SockGuard<'_> {
         let cx = &mut *self.cx;
         walk!(cx, release_sock);
         if std::thread::panicking() {
-            self.sk.state_in_drop().owned = false;
+            self.sk.state_in_drop().owner.abandon();
         } else {
             self.__release_sock();
         }
@@ -521,7 +523,7 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
         state.rmem_alloc = 0;
         state.backlog_len = 0;
         let received = std::mem::take(&mut state.receive_queue);
-        let backlog = std::mem::take(&mut state.backlog);
+        let backlog = std::mem::take(&mut state.owner.backlog);
         (received, backlog, std::mem::take(&mut state.error_queue))
     };
     cx.local_bh_disable(|bh| {

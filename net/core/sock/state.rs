@@ -129,7 +129,7 @@ impl SockState {
     /// linux: include/net/sock.h:sock_owned_by_user
     #[inline]
     pub fn sock_owned_by_user(&self) -> bool {
-        self.owned
+        self.owner.owned()
     }
 
     /// The buffers are full: the receive queue and the backlog together.
@@ -149,7 +149,7 @@ impl SockState {
             return Err(skb);
         }
         self.backlog_len += skb.truesize as usize;
-        self.backlog.skb_queue_tail(skb);
+        self.owner.backlog.skb_queue_tail(skb);
         Ok(())
     }
 
@@ -264,6 +264,6 @@ impl SockState {
 
 impl fmt::Debug for SockState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SockState({} to read, owned {})", self.receive_queue.len(), self.owned)
+        write!(f, "SockState({} to read, owned {})", self.receive_queue.len(), self.owner.owned())
     }
 }

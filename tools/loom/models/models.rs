@@ -1,16 +1,21 @@
 //! The models: each is run in every order of its threads' steps, and ends only if nothing was lost.
 
+use crate::depot::{Depot, Store};
 use crate::idle::words::{Bed, SleepWord};
 use crate::idle::{CpuIdle, IrqSource, lead};
 use crate::kernel::locking::cpu_cell::{CpuCell, Left};
 use crate::ksoftirqd::cpu_idle_loop;
+use crate::napi_state::NapiState;
+use crate::owner::{Backlog, Owner};
 use crate::park::Parker;
+use crate::remote_queue::RemoteQueue;
 use crate::wait_queue::WaitQueue;
-use crate::world::{CpuId, Machine};
+use crate::world::{CpuId, Machine, SkBuff};
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 use loom::thread;
 use loom_shims::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,4 +228,180 @@ pub fn a_sleeper_on_a_wait_queue_is_woken() {
     }
     waker_side.join().unwrap();
     assert!(state.lock().unwrap().1.is_empty());
+}
+
+/// Two CPUs push to a third, which sleeps when it finds nothing: each batch comes out, in its order, once.
+pub fn what_is_pushed_comes_out() {
+    let queue = Arc::new(RemoteQueue::<u32>::default());
+    let mut parker = Parker::new();
+    let push = |queue: Arc<RemoteQueue<u32>>, waker: std::task::Waker, from: u32| {
+        move || {
+            let mut batch = vec![from];
+            if queue.push(&mut batch, 10).first {
+                waker.wake();
+            }
+            assert!(batch.is_empty());
+        }
+    };
+    let others = [10, 20].map(|from| thread::spawn(push(Arc::clone(&queue), parker.waker(), from)));
+    let (mut seen, mut taken) = (Vec::new(), VecDeque::new());
+    while seen.len() < 2 {
+        while queue.take(&mut taken) {
+            seen.extend(taken.drain(..));
+            queue.end_all_but(seen.len() as u64, 0);
+        }
+        if seen.len() < 2 {
+            parker.park(None);
+        }
+    }
+    for other in others {
+        other.join().unwrap();
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [10, 20]);
+    assert!(queue.passed(queue.position()));
+}
+
+/// Who finds a position passed sees what the owner did with all up to it.
+pub fn what_has_passed_has_ended() {
+    let shared = Arc::new((RemoteQueue::<u32>::default(), AtomicU32::new(0)));
+    let position = shared.0.push(&mut vec![7], 10).position;
+    let theirs = Arc::clone(&shared);
+    let owner = thread::spawn(move || {
+        let (queue, done) = &*theirs;
+        let mut taken = VecDeque::new();
+        assert!(queue.take(&mut taken));
+        done.store(taken.pop_front().unwrap(), Ordering::Relaxed);
+        queue.end_all_but(1, 0);
+    });
+    let (queue, done) = &*shared;
+    if queue.passed(position) {
+        assert_eq!(done.load(Ordering::Relaxed), 7, "it overtakes");
+    }
+    owner.join().unwrap();
+}
+
+/// A device with frames, and its interrupt on another CPU than its poll: each frame is polled, by one at
+/// a time.
+pub fn every_frame_is_polled_by_one_at_a_time() {
+    let shared = Arc::new((NapiState::enabled(), AtomicU32::new(0), UnsafeCell::new(0)));
+    let poll = |shared: &(NapiState, AtomicU32, UnsafeCell<u32>)| {
+        let (napi, frames, polled) = shared;
+        loop {
+            let got = frames.swap(0, Ordering::SeqCst);
+            // SAFETY: who has the right to poll is alone; loom looks whether that is so.
+            polled.with_mut(|polled| unsafe { *polled += got });
+            if napi.complete() {
+                return;
+            }
+        }
+    };
+    let interrupt = move |shared: &(NapiState, AtomicU32, UnsafeCell<u32>)| {
+        shared.1.fetch_add(1, Ordering::SeqCst);
+        if shared.0.schedule() {
+            poll(shared);
+        }
+    };
+    let theirs = Arc::clone(&shared);
+    let other = thread::spawn(move || interrupt(&theirs));
+    interrupt(&shared);
+    other.join().unwrap();
+    assert!(!shared.0.scheduled());
+    // SAFETY: nobody polls any more.
+    assert_eq!(shared.2.with(|polled| unsafe { *polled }), 2);
+}
+
+/// A context that is disabled while it is polled and asked for: afterwards nobody polls.
+pub fn who_disables_has_it_for_himself() {
+    let shared = Arc::new((NapiState::enabled(), UnsafeCell::new(0)));
+    let theirs = Arc::clone(&shared);
+    assert!(shared.0.schedule());
+    let poller = thread::spawn(move || {
+        let (napi, device) = &*theirs;
+        loop {
+            // SAFETY: as above.
+            device.with_mut(|device| unsafe { *device += 1 });
+            if napi.complete() {
+                break;
+            }
+        }
+    });
+    let asks = Arc::clone(&shared);
+    let interrupt = thread::spawn(move || {
+        if asks.0.schedule() {
+            // SAFETY: as above.
+            asks.1.with_mut(|device| unsafe { *device += 1 });
+            // Polled no more than this once.
+            while !asks.0.complete() {}
+        }
+    });
+    let (napi, device) = &*shared;
+    napi.disable();
+    while !napi.take() {
+        thread::yield_now();
+    }
+    // SAFETY: as above.
+    device.with_mut(|device| unsafe { *device += 1 });
+    poller.join().unwrap();
+    interrupt.join().unwrap();
+}
+
+/// The socket's backlog.
+#[derive(Default)]
+struct Waiting(VecDeque<u32>);
+
+impl Backlog for Waiting {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A task owns a socket while a softirq receives: what comes is read in its order, and none is left.
+pub fn a_socket_receives_in_order() {
+    let shared = Arc::new(Mutex::new((Owner::<Waiting>::default(), Vec::new())));
+    let theirs = Arc::clone(&shared);
+    let softirq = thread::spawn(move || {
+        for packet in 0..3 {
+            let mut state = theirs.lock().unwrap();
+            if state.0.owned() {
+                state.0.backlog.0.push_back(packet);
+            } else {
+                state.1.push(packet);
+            }
+        }
+    });
+    assert!(shared.lock().unwrap().0.own());
+    loop {
+        let released = shared.lock().unwrap().0.release();
+        let Some(Waiting(waiting)) = released else { break };
+        for packet in waiting {
+            shared.lock().unwrap().1.push(packet);
+        }
+    }
+    softirq.join().unwrap();
+    let state = shared.lock().unwrap();
+    assert_eq!(state.1, [0, 1, 2]);
+    assert!(!state.0.owned() && state.0.backlog.is_empty());
+}
+
+/// Two CPUs draw from the depot, charge a large head, and give back: the cap holds at every moment.
+pub fn the_cap_holds() {
+    const CAP: usize = 3;
+    let depot = Arc::new(Depot::new(CAP));
+    let draw = |depot: &Depot| {
+        let mut store = Store::default();
+        depot.draw(&mut store.ready[0], |s| &mut s.ready[0], 1, || Box::new(SkBuff));
+        assert!(depot.used() <= CAP, "over the cap");
+        let large = depot.charge(2);
+        assert!(depot.used() <= CAP, "over the cap");
+        if large {
+            depot.uncharge(2);
+        }
+        depot.spill(&mut store);
+        store.ready[0].len()
+    };
+    let theirs = Arc::clone(&depot);
+    let other = thread::spawn(move || draw(&theirs));
+    let kept = draw(&depot) + other.join().unwrap();
+    assert!(depot.used() >= kept && depot.used() <= CAP, "what is kept is charged");
 }

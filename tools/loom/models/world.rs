@@ -6,6 +6,13 @@ use loom_shims::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::task::Waker;
 
+/// A packet, as the depot knows it: memory.
+pub(crate) struct SkBuff;
+
+pub(crate) const SIZES: [usize; 2] = [1, 2];
+pub(crate) const BATCH: usize = 2;
+pub(crate) const HANDLE_SIZE: usize = 0;
+
 #[derive(Clone, Copy, Debug)]
 pub struct CpuId(pub u8);
 

@@ -101,7 +101,7 @@ impl Bed {
         let mut cx = TaskCx::new(&m, TaskStruct::new("test", CPU));
         let port = Arc::new(FakePort::default());
         let spec = TunSpec { name: "nk0".to_owned(), addr: OUR_MAC, mtu: 1500 };
-        let tun = tun_set_iff(&mut cx, Arc::clone(&port) as _, spec).unwrap();
+        let tun = tun_set_iff(&mut cx, vec![Arc::clone(&port) as _], spec).unwrap();
         dev_open(&mut cx, &tun.dev).unwrap();
         inet_insert_ifa(&mut cx, &tun.dev, IfAddr::new(US, 24).unwrap()).unwrap();
         Self { m, cx, port, tun }
@@ -121,7 +121,7 @@ impl Bed {
     /// These frames arrive.
     fn arrive(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) {
         self.port.incoming.lock().unwrap().extend(frames);
-        self.tun.irq.raise();
+        self.tun.irqs[0].raise();
         self.run();
     }
 
@@ -372,7 +372,7 @@ fn without_room_the_queue_stops_and_all_goes_out_in_order_later() {
     bed.arrive([]);
     assert_eq!(bed.unmasked(), Some(Wants::FramesAndRoom));
     *bed.port.write_fault.lock().unwrap() = None;
-    bed.tun.irq.raise();
+    bed.tun.irqs[0].raise();
     bed.run();
     let sent: Vec<u8> = bed.written().iter().map(|(_, out)| out[42]).collect();
     assert_eq!(sent, [0, 1, 2, 3, 4]);
@@ -493,7 +493,7 @@ fn an_mtu_out_of_bounds_and_a_name_that_is_taken_are_refused() {
     let mut bed = Bed::new();
     let mut make = |name: &str, mtu| {
         let spec = TunSpec { name: name.to_owned(), addr: OUR_MAC, mtu };
-        tun_set_iff(&mut bed.cx, Arc::clone(&bed.port) as _, spec).map(drop)
+        tun_set_iff(&mut bed.cx, vec![Arc::clone(&bed.port) as _], spec).map(drop)
     };
     assert_eq!(make("nk1", 1501), Err(Errno::EINVAL));
     assert_eq!(make("nk1", 67), Err(Errno::EINVAL));

@@ -239,8 +239,7 @@ fn igb_rx_hash(word: u64, skb: &mut Skb) {
     const L3: u32 = 1 << E1000_RXDADV_RSSTYPE_IPV4 | 1 << E1000_RXDADV_RSSTYPE_IPV6;
     let kind = word as u32 & E1000_RXDADV_RSSTYPE_MASK;
     if kind != 0 {
-        // Zero would say that there is none.
-        skb.hash = ((word >> 32) as u32).max(1);
+        skb.hash = (word >> 32) as u32;
         skb.l4_hash = L3 >> kind & 1 == 0;
     }
 }

@@ -49,6 +49,8 @@ impl RxDesc {
 /// count each: they are work too.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_irq
+// Part of the poll, which is not to pay for being called from elsewhere, too.
+#[inline(always)]
 pub(super) fn igb_clean_rx_irq(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),

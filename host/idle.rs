@@ -313,12 +313,46 @@ impl CpuIdle {
         Ok(source)
     }
 
+    /// Registers a source that other CPUs may have, too; its slot here.
+    ///
+    /// # Errors
+    /// When the CPU has as many as it can.
+    pub(crate) fn add_shared_source(&self, source: Arc<dyn IrqSource>) -> io::Result<usize> {
+        let mut slot = 0;
+        let holder = self.add_source(|here| {
+            slot = here;
+            Shared(source)
+        });
+        holder.map(|_| slot)
+    }
+
     pub(crate) fn remove_source(&self, slot: usize) {
         if let Some(source) = self.sources().get_mut(slot) {
             *source = None;
         }
         self.forget_arm(slot);
         self.armed.fetch_and(!(1 << slot), Ordering::Relaxed);
+    }
+}
+
+/// One CPU's share of a source.
+struct Shared(Arc<dyn IrqSource>);
+
+impl IrqSource for Shared {
+    fn fire(&self) {
+        self.0.fire();
+    }
+
+    fn arm(&self) {
+        self.0.arm();
+    }
+
+    fn disarm(&self) {
+        self.0.disarm();
+    }
+
+    fn ready(&self) -> bool {
+        self.0.ready()
     }
 }
 

@@ -17,6 +17,7 @@ use klib::bitmap::CpuMask;
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
+use stack::kernel::irq::IrqLine;
 use stack::kernel::machine::{Builder, Machine};
 use stack::kernel::sched::TaskStruct;
 use stack::net::core::dev::NetDevice;
@@ -140,7 +141,7 @@ pub struct TapSpec {
     pub addr: [u8; 6],
     /// The MTU.
     pub mtu: u32,
-    /// The CPU that takes its interrupts.
+    /// The CPU that takes its interrupts, or those of its first queue.
     pub cpu: CpuId,
 }
 
@@ -157,8 +158,18 @@ pub enum TapLink {
 
 struct TapDevice {
     tun: TunDevice,
-    port: Arc<HostTap>,
+    /// One a queue.
+    ports: Vec<Arc<HostTap>>,
     link: Arc<LinkSource>,
+}
+
+/// Ports that are not a device's yet: they are taken out again when this goes.
+struct Ports(Vec<Arc<HostTap>>);
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|port| port.unregister());
+    }
 }
 
 /// A machine that runs.
@@ -220,36 +231,56 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`]; then the TAP is closed.
     pub fn add_tap(&mut self, tap: Tap, spec: TapSpec) -> Result<Arc<NetDevice>, RuntimeError> {
-        let name = tap.name().to_owned();
+        self.add_tap_queues(vec![tap], spec)
+    }
+
+    /// The same for the queues of one TAP ([`Tap::open_queues`]): each has an interrupt of its own, the
+    /// first on the CPU that `spec` names, the others on those behind it in turn. A queue's descriptor
+    /// is watched by the CPU that takes its interrupt and follows the interrupt's affinity.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; then the TAP is closed. EINVAL without a queue.
+    pub fn add_tap_queues(
+        &mut self,
+        taps: Vec<Tap>,
+        spec: TapSpec,
+    ) -> Result<Arc<NetDevice>, RuntimeError> {
+        let name = taps.first().map_or_else(String::new, |tap| tap.name().to_owned());
         let device = |errno| RuntimeError::Device { name: name.clone(), errno };
-        let idle = self.idle.get(usize::from(spec.cpu.0)).ok_or(device(Errno::EINVAL))?;
+        let first = usize::from(spec.cpu.0);
+        let idle = self.idle.get(first).ok_or(device(Errno::EINVAL))?;
         let watch = LinkWatch::new().map_err(system("watching the link (a netlink socket)"))?;
-        let port = HostTap::register(tap, idle).map_err(system("watching the TAP"))?;
+        let mut ports = Ports(Vec::new());
+        for (queue, tap) in taps.into_iter().enumerate() {
+            let cpu = (first + queue) % self.idle.len();
+            let port = HostTap::register(tap, &self.idle, cpu);
+            ports.0.push(port.map_err(system("watching the TAP"))?);
+        }
         let mut cx = self.task("init");
         let tun_spec = TunSpec { name: name.clone(), addr: spec.addr, mtu: spec.mtu };
-        let shared = Arc::clone(&port) as Arc<dyn TapPort>;
-        let tun = match tun_set_iff(&mut cx, shared, tun_spec) {
-            Ok(tun) => tun,
-            Err(errno) => {
-                port.unregister();
-                return Err(device(errno));
-            }
-        };
-        for line in [&tun.irq, &tun.link_irq] {
+        let shared = ports.0.iter().map(|port| Arc::clone(port) as Arc<dyn TapPort>).collect();
+        let tun = tun_set_iff(&mut cx, shared, tun_spec).map_err(device)?;
+        let here = |line: &IrqLine, cpu: usize| {
             if let Some(desc) = line.desc() {
-                let here = CpuMask::from_bits(1 << spec.cpu.0);
+                let here = CpuMask::from_bits(1 << (cpu % self.idle.len()));
                 desc.set_affinity(here).expect("the CPU exists: its thread was found");
             }
+        };
+        here(&tun.link_irq, first);
+        for (queue, (line, port)) in tun.irqs.iter().zip(&ports.0).enumerate() {
+            here(line, first + queue);
+            port.connect(line.clone());
         }
-        port.connect(tun.irq.clone());
         match LinkSource::register(watch, tun.link_irq.clone(), idle) {
             Ok(link) => {
                 let dev = Arc::clone(&tun.dev);
-                self.taps.push(TapDevice { tun, port, link });
+                let ports = std::mem::take(&mut ports.0);
+                self.taps.push(TapDevice { tun, ports, link });
                 Ok(dev)
             }
             Err(e) => {
-                port.unregister();
+                // The descriptors go first: then no interrupt of theirs comes.
+                drop(ports);
                 tun_detach(&mut cx, tun);
                 Err(system("watching the link")(e))
             }
@@ -260,8 +291,9 @@ impl Runtime {
     /// later. `None` when no TAP of this machine has the name.
     #[must_use]
     pub fn tap_link(&self, name: &str) -> Option<TapLink> {
-        let found = self.taps.iter().find(|device| device.port.tap.name() == name)?;
-        Some(match found.port.tap.link_up() {
+        let mut ports = self.taps.iter().filter_map(|device| device.ports.first());
+        let found = ports.find(|port| port.tap.name() == name)?;
+        Some(match found.tap.link_up() {
             Ok(true) => TapLink::Up,
             Ok(false) => TapLink::Down,
             Err(_) => TapLink::Gone,
@@ -293,10 +325,10 @@ impl Runtime {
         }
         if !self.taps.is_empty() {
             let mut cx = self.task("exit");
-            for TapDevice { tun, port, link } in self.taps.drain(..) {
+            for TapDevice { tun, ports, link } in self.taps.drain(..) {
                 link.unregister();
                 tun_detach(&mut cx, tun);
-                port.unregister();
+                drop(Ports(ports));
             }
         }
         for idle in self.idle.iter() {

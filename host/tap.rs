@@ -207,6 +207,20 @@ impl Tap {
         Ok(Self { file, control, name: name.to_owned() })
     }
 
+    /// Opens `count` queues of the TAP called `name`, at least one; several need one that was created
+    /// with `multi_queue`, or the right to create it so.
+    ///
+    /// # Errors
+    /// [`TapError`]; then none is open.
+    pub fn open_queues(
+        name: &str,
+        options: TapOptions,
+        count: usize,
+    ) -> Result<Vec<Self>, TapError> {
+        let queues = if count > 1 { Queues::Multi } else { options.queues };
+        (0..count.max(1)).map(|_| Self::open(name, TapOptions { queues, ..options })).collect()
+    }
+
     /// Reads one frame behind its virtio-net header; the length of both, or `None` when there is
     /// none. A frame larger than `buf` is cut to it: a result of `buf.len()` may be such a one.
     ///

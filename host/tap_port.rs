@@ -6,49 +6,73 @@
 
 use crate::idle::{CpuIdle, IrqSource, token};
 use crate::tap::{LinkWatch, Tap, is_gone, is_link_down};
-use crate::wait::{Interest, Trigger};
+use crate::wait::{Interest, Trigger, is_ready};
 use drivers::net::tun::{TapFault, TapPort, Wants};
 use stack::kernel::irq::IrqLine;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A TAP whose events are interrupts of one CPU.
+/// A queue of a TAP whose events are interrupts of one CPU, which may change.
 pub(crate) struct HostTap {
     pub(crate) tap: Tap,
-    idle: Arc<CpuIdle>,
-    slot: usize,
+    /// Every CPU's place to wait, and this source's slot there.
+    idle: Arc<[Arc<CpuIdle>]>,
+    slots: OnceLock<Vec<usize>>,
+    /// In whose set the descriptor is.
+    cpu: AtomicUsize,
     /// Taken out when the TAP is: the line leads to the driver, which holds this.
     line: Mutex<Option<IrqLine>>,
     /// The next interrupt may be for room to write, too.
     room: AtomicBool,
-    /// Arming reads `room` and calls the system; two at once could leave the older wish standing.
+    /// Arming reads `room` and calls the system; two at once could leave the older wish standing. Who
+    /// moves the descriptor holds it, too.
     arming: Mutex<()>,
 }
 
 impl HostTap {
-    /// Makes `tap` a source of the CPU's interrupts, silent until the driver unmasks it.
-    pub(crate) fn register(tap: Tap, idle: &Arc<CpuIdle>) -> io::Result<Arc<Self>> {
-        let port = idle.add_source(|slot| Self {
+    /// Makes `tap` a source of a CPU's interrupts, silent until the driver unmasks it.
+    pub(crate) fn register(
+        tap: Tap,
+        idle: &Arc<[Arc<CpuIdle>]>,
+        cpu: usize,
+    ) -> io::Result<Arc<Self>> {
+        let port = Arc::new(Self {
             tap,
             idle: Arc::clone(idle),
-            slot,
+            slots: OnceLock::new(),
+            cpu: AtomicUsize::new(cpu),
             line: Mutex::new(None),
             room: AtomicBool::new(false),
             arming: Mutex::new(()),
-        })?;
-        match idle.waiter.add(&port.tap, token(port.slot), Trigger::OneShot) {
+        });
+        let mut slots = Vec::new();
+        let mut added = Ok(());
+        for idle in idle.iter() {
+            match idle.add_shared_source(Arc::clone(&port) as _) {
+                Ok(slot) => slots.push(slot),
+                Err(e) => {
+                    added = Err(e);
+                    break;
+                }
+            }
+        }
+        let _first = port.slots.set(slots);
+        let (place, slot) = port.place();
+        match added.and_then(|()| place.waiter.add(&port.tap, token(slot), Trigger::OneShot)) {
             Ok(()) => Ok(port),
             Err(e) => {
-                idle.remove_source(port.slot);
+                port.forget_sources();
                 Err(e)
             }
         }
     }
 
-    /// From now on events raise this line.
-    pub(crate) fn connect(&self, line: IrqLine) {
-        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    /// Where the descriptor is at present, and its slot there.
+    fn place(&self) -> (&CpuIdle, usize) {
+        let cpu = self.cpu.load(Ordering::SeqCst);
+        let slot = self.slots.get().and_then(|slots| slots.get(cpu)).copied().unwrap_or(0);
+        (&self.idle[cpu], slot)
     }
 
     fn interest(&self) -> Interest {
@@ -58,13 +82,62 @@ impl HostTap {
         }
     }
 
-    /// Takes the descriptor out of the CPU's set.
+    fn arming(&self) -> MutexGuard<'_, ()> {
+        self.arming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on events raise this line, and the descriptor follows the CPU that takes it.
+    pub(crate) fn connect(self: &Arc<Self>, line: IrqLine) {
+        if let Some(desc) = line.desc() {
+            let port = Arc::downgrade(self);
+            desc.irq_set_affinity_notifier(Arc::new(move |cpu| {
+                if let Some(port) = port.upgrade() {
+                    port.move_to(usize::from(cpu.0));
+                }
+            }));
+        }
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    }
+
+    /// Takes the descriptor to another CPU's set, armed: whether it was does not show, and one event
+    /// more costs an empty poll.
+    fn move_to(&self, cpu: usize) {
+        let moved = {
+            let _one = self.arming();
+            let (from, _) = self.place();
+            if cpu >= self.idle.len() || cpu == self.cpu.load(Ordering::SeqCst) {
+                return;
+            }
+            // Fails only for one that was taken out meanwhile: then it stays out.
+            if from.waiter.remove(&self.tap).is_err() {
+                return;
+            }
+            self.cpu.store(cpu, Ordering::SeqCst);
+            let (to, slot) = self.place();
+            to.arm_now(slot);
+            to.waiter.add(&self.tap, token(slot), Trigger::OneShot).is_ok()
+        };
+        if moved {
+            self.arm();
+        }
+    }
+
+    /// Takes the descriptor out of its CPU's set.
     pub(crate) fn unregister(&self) {
-        // Fails only for one that is out already.
-        let _ = self.idle.waiter.remove(&self.tap);
-        self.idle.remove_source(self.slot);
+        {
+            let _one = self.arming();
+            // Fails only for one that is out already.
+            let _ = self.place().0.waiter.remove(&self.tap);
+        }
+        self.forget_sources();
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(line);
+    }
+
+    fn forget_sources(&self) {
+        for (idle, slot) in self.idle.iter().zip(self.slots.get().into_iter().flatten()) {
+            idle.remove_source(*slot);
+        }
     }
 }
 
@@ -78,20 +151,21 @@ impl IrqSource for HostTap {
     }
 
     fn arm(&self) {
-        let _one = self.arming.lock().unwrap_or_else(PoisonError::into_inner);
-        let interest = self.interest();
+        let _one = self.arming();
+        let (place, slot) = self.place();
         // Fails only when unregistered meanwhile: then nobody listens.
-        let _ = self.idle.waiter.rearm_for(&self.tap, token(self.slot), interest);
+        let _ = place.waiter.rearm_for(&self.tap, token(slot), self.interest());
     }
 
     fn disarm(&self) {
-        let _one = self.arming.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.arming();
+        let (place, slot) = self.place();
         // As above.
-        let _ = self.idle.waiter.disarm(&self.tap, token(self.slot));
+        let _ = place.waiter.disarm(&self.tap, token(slot));
     }
 
     fn ready(&self) -> bool {
-        crate::wait::is_ready(&self.tap, self.interest())
+        is_ready(&self.tap, self.interest())
     }
 }
 
@@ -134,15 +208,17 @@ impl TapPort for HostTap {
 
     fn irq_mask(&self) {
         // Reported once it is silent by itself; what is left is a wish not yet followed.
-        self.idle.forget_arm(self.slot);
+        let (place, slot) = self.place();
+        place.forget_arm(slot);
     }
 
     fn irq_unmask(&self, wants: Wants) {
         if wants == Wants::FramesAndRoom {
             self.room.store(true, Ordering::SeqCst);
         }
-        if self.idle.request_arm(self.slot) {
-            self.idle.arm_now(self.slot);
+        let (place, slot) = self.place();
+        if place.request_arm(slot) {
+            place.arm_now(slot);
             self.arm();
         }
     }

@@ -4,6 +4,7 @@
 //! implements it), [`TunDevice`] (what [`tun_set_iff`] makes).
 //! Contexts: `tun_interrupt` hard interrupt; `tun_poll` and `tun_net_xmit` BH.
 //! No lock: receive state is the poller's, transmit state that of whoever runs the qdisc.
+//! A device has one queue each way for each port, with an interrupt and a NAPI context of its own.
 //! Invariants: a frame is believed only after its virtio-net header was checked against its length;
 //! every frame read ends in the stack or under a [`DropReason`] and a counter.
 //! DIVERGES: Linux's tun is the other end of this one: it has no interrupt and no poll. Here the
@@ -108,17 +109,19 @@ pub struct TunSpec {
 pub struct TunDevice {
     /// The device.
     pub dev: Arc<NetDevice>,
-    /// To be raised when a wanted event is there.
-    pub irq: IrqLine,
+    /// For each port: to be raised when a wanted event is there.
+    pub irqs: Vec<IrqLine>,
     /// To be raised when the host side may have gone up or down.
     pub link_irq: IrqLine,
 }
 
-/// The driver's state of a device.
+/// The driver's state of a queue.
 ///
-/// linux: drivers/net/tun.c:tun_struct
-struct TunStruct {
+/// linux: drivers/net/tun.c:tun_file
+struct TunFile {
     port: Arc<dyn TapPort>,
+    /// Its number.
+    queue_index: u16,
     /// The queue is stopped until there is room.
     tx_waiting: AtomicBool,
     stats: Stats,
@@ -143,44 +146,48 @@ fn add(counter: &AtomicU64, count: usize) {
     counter.store(counter.load(Ordering::Relaxed) + count as u64, Ordering::Relaxed);
 }
 
-/// The device's operations.
-struct TunNetdev {
-    tun: Arc<TunStruct>,
-    /// Set as soon as the device has its index.
-    napi: OnceLock<Arc<NapiStruct>>,
+/// The driver's state of a device, and its operations.
+///
+/// linux: drivers/net/tun.c:tun_struct
+struct TunStruct {
+    files: Vec<Arc<TunFile>>,
+    /// One a queue, set as soon as the device has its index.
+    napis: OnceLock<Vec<Arc<NapiStruct>>>,
 }
 
-struct TunPoll(Arc<TunStruct>);
+struct TunPoll(Arc<TunFile>);
 
 struct FrameIrq {
-    tun: Arc<TunStruct>,
+    tun: Arc<TunFile>,
     napi: Arc<NapiStruct>,
 }
 
 struct LinkIrq {
     tun: Arc<TunStruct>,
-    napi: Arc<NapiStruct>,
     dev: DevId,
 }
 
-/// Registers a device over `port`, down and with its interrupt masked.
+/// The most queues a device has.
+///
+/// linux: drivers/net/tun.c:MAX_TAP_QUEUES
+pub const MAX_TAP_QUEUES: usize = 256;
+
+/// Registers a device over `ports`, a queue each way for each, down and with its interrupts masked.
 ///
 /// # Errors
 /// Those of [`register_netdevice`] and [`request_irq`]; then nothing is left behind. EINVAL for an
-/// MTU that is none.
+/// MTU that is none, without a port, and for more than [`MAX_TAP_QUEUES`].
 ///
 /// linux: drivers/net/tun.c:tun_set_iff
 pub fn tun_set_iff(
     cx: &mut TaskCx,
-    port: Arc<dyn TapPort>,
+    ports: Vec<Arc<dyn TapPort>>,
     spec: TunSpec,
 ) -> Result<TunDevice, Errno> {
-    if !(68..=ETH_DATA_LEN as u32).contains(&spec.mtu) {
+    let queues = 1..=MAX_TAP_QUEUES;
+    if !(68..=ETH_DATA_LEN as u32).contains(&spec.mtu) || !queues.contains(&ports.len()) {
         return Err(Errno::EINVAL);
     }
-    let tun =
-        Arc::new(TunStruct { port, tx_waiting: AtomicBool::new(false), stats: Stats::default() });
-    let ops = Arc::new(TunNetdev { tun: Arc::clone(&tun), napi: OnceLock::new() });
     let spec = DeviceSpec {
         name: spec.name,
         addr: spec.addr,
@@ -191,40 +198,53 @@ pub fn tun_set_iff(
             | NetdevFeatures::SG
             | NetdevFeatures::RXCSUM
             | NetdevFeatures::GRO,
-        tx_queues: 1,
+        tx_queues: ports.len() as u16,
         tx_queue_len: TUN_READQ_SIZE,
     };
-    let netdev: Arc<dyn NetDeviceOps> = Arc::clone(&ops) as _;
+    let file = |(queue, port)| {
+        let (tx_waiting, stats) = (AtomicBool::new(false), Stats::default());
+        Arc::new(TunFile { port, queue_index: queue as u16, tx_waiting, stats })
+    };
+    let files = ports.into_iter().enumerate().map(file).collect();
+    let tun = Arc::new(TunStruct { files, napis: OnceLock::new() });
+    let netdev: Arc<dyn NetDeviceOps> = Arc::clone(&tun) as _;
     let dev = register_netdevice(cx, NetDevice::new(spec, netdev, None))?;
     dev.set_carrier(Carrier::Off);
-    let poll = Box::new(TunPoll(Arc::clone(&tun)));
-    let napi = NapiStruct::netif_napi_add(dev.ifindex, poll, NAPI_POLL_WEIGHT);
-    let _first = ops.napi.set(Arc::clone(&napi));
-    match tun_request_irqs(cx, &dev, &tun, &napi) {
-        Ok((irq, link_irq)) => Ok(TunDevice { dev, irq, link_irq }),
-        Err(error) => {
+    let napi = |file: &Arc<TunFile>| {
+        let poll = Box::new(TunPoll(Arc::clone(file)));
+        NapiStruct::netif_napi_add(dev.ifindex, poll, NAPI_POLL_WEIGHT)
+    };
+    let _first = tun.napis.set(tun.files.iter().map(napi).collect());
+    let mut lines = Vec::new();
+    let requested = tun_request_irqs(cx, &dev, &tun, &mut lines);
+    match (requested, lines.pop()) {
+        (Ok(()), Some(link_irq)) => Ok(TunDevice { dev, irqs: lines, link_irq }),
+        (requested, last) => {
+            lines.into_iter().chain(last).for_each(|line| release_irq(cx, &line));
             unregister_netdevice(cx, &dev);
-            Err(error)
+            Err(requested.err().unwrap_or(Errno::EINVAL))
         }
     }
 }
 
+/// The queues' lines, and the link's behind them.
 fn tun_request_irqs(
     cx: &mut TaskCx,
     dev: &Arc<NetDevice>,
     tun: &Arc<TunStruct>,
-    napi: &Arc<NapiStruct>,
-) -> Result<(IrqLine, IrqLine), Errno> {
-    let frames = FrameIrq { tun: Arc::clone(tun), napi: Arc::clone(napi) };
-    let irq = request_irq(cx, &dev.name, Box::new(frames))?;
-    let link = LinkIrq { tun: Arc::clone(tun), napi: Arc::clone(napi), dev: dev.ifindex };
-    match request_irq(cx, &format!("{}-link", dev.name), Box::new(link)) {
-        Ok(link_irq) => Ok((irq, link_irq)),
-        Err(error) => {
-            release_irq(cx, &irq);
-            Err(error)
-        }
+    lines: &mut Vec<IrqLine>,
+) -> Result<(), Errno> {
+    for (file, napi) in tun.files.iter().zip(tun.napis()) {
+        let name = match &tun.files[..] {
+            [_] => dev.name.clone(),
+            _ => format!("{}-{}", dev.name, file.queue_index),
+        };
+        let frames = FrameIrq { tun: Arc::clone(file), napi: Arc::clone(napi) };
+        lines.push(request_irq(cx, &name, Box::new(frames))?);
     }
+    let link = LinkIrq { tun: Arc::clone(tun), dev: dev.ifindex };
+    lines.push(request_irq(cx, &format!("{}-link", dev.name), Box::new(link))?);
+    Ok(())
 }
 
 fn release_irq(cx: &mut TaskCx, line: &IrqLine) {
@@ -233,13 +253,12 @@ fn release_irq(cx: &mut TaskCx, line: &IrqLine) {
     }
 }
 
-/// Takes the device down and away; on return nothing here calls the port.
+/// Takes the device down and away; on return nothing here calls the ports.
 ///
 /// linux: drivers/net/tun.c:tun_detach
 pub fn tun_detach(cx: &mut TaskCx, tun: TunDevice) {
     unregister_netdevice(cx, &tun.dev);
-    release_irq(cx, &tun.irq);
-    release_irq(cx, &tun.link_irq);
+    tun.irqs.iter().chain([&tun.link_irq]).for_each(|line| release_irq(cx, line));
 }
 
 impl IrqHandler for FrameIrq {
@@ -260,14 +279,17 @@ impl IrqHandler for LinkIrq {
     /// The host side may have gone up or down: that is our carrier.
     fn handle(&self, cx: &mut HardirqCx<'_>, _: Irq) -> IrqReturn {
         let Some(dev) = cx.tables().net.dev(self.dev) else { return IrqReturn::None };
-        let up = self.tun.port.link_up();
+        let Some(port) = self.tun.files.first().map(|file| &file.port) else {
+            return IrqReturn::None;
+        };
+        let up = port.link_up();
         if up == dev.carrier() {
             return IrqReturn::None;
         }
         dev.set_carrier(if up { Carrier::On } else { Carrier::Off });
         if up {
             // Whatever waited while it was down.
-            napi_schedule(cx, &self.napi);
+            self.tun.napis().iter().for_each(|napi| napi_schedule(cx, napi));
         }
         IrqReturn::Handled
     }
@@ -290,7 +312,7 @@ enum Read {
 }
 
 /// Reads up to `budget` frames and hands them up.
-fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
+fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u32) -> u32 {
     walk!(cx, tun_poll);
     let t = cx.tables();
     let Some(dev) = napi.dev.and_then(|dev| t.net.dev(dev)) else {
@@ -299,7 +321,7 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
         return 0;
     };
     if tun.tx_waiting.load(Ordering::Relaxed) && tun.tx_waiting.swap(false, Ordering::SeqCst) {
-        dev.netif_wake_subqueue(cx, 0);
+        dev.netif_wake_subqueue(cx, tun.queue_index);
     }
     let mut work = 0;
     let mut list = cx.skb_list();
@@ -331,7 +353,7 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunStruct, napi: &Arc<NapiStruct>, budget: 
 /// Reads one frame into a packet and checks it.
 ///
 /// linux: drivers/net/tun.c:tun_get_user
-fn tun_get_user(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &Arc<NetDevice>) -> Read {
+fn tun_get_user(cx: &mut BhCx<'_>, tun: &TunFile, dev: &Arc<NetDevice>) -> Read {
     let most = VNET_HDR_LEN + ETH_HLEN + dev.mtu() + READ_EXTRA;
     let Some(mut skb) = netdev_alloc_skb(cx, dev.ifindex, most) else {
         return tun_discard(tun);
@@ -358,6 +380,8 @@ fn tun_get_user(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &Arc<NetDevice>) -> Rea
     }
     add(&tun.stats.rx_packets, 1);
     add(&tun.stats.rx_bytes, skb.len());
+    // linux: include/linux/skbuff.h:skb_record_rx_queue
+    skb.queue_mapping = tun.queue_index + 1;
     Read::Frame(skb)
 }
 
@@ -369,7 +393,7 @@ fn unused(cx: &mut BhCx<'_>, skb: Skb, read: Read) -> Read {
 
 /// Without memory for a packet, the frame is read away: else its interrupt would never end.
 #[cold]
-fn tun_discard(tun: &TunStruct) -> Read {
+fn tun_discard(tun: &TunFile) -> Read {
     match tun.port.read_frame(&mut [0; VNET_HDR_LEN + ETH_HLEN]) {
         Ok(Some(_)) => {
             add(&tun.stats.rx_dropped, 1);
@@ -402,6 +426,12 @@ fn tun_check(skb: &mut Skb, len: usize, most: usize) -> Result<(), DropReason> {
 }
 
 impl TunStruct {
+    fn napis(&self) -> &[Arc<NapiStruct>] {
+        self.napis.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+impl TunFile {
     fn wants(&self) -> Wants {
         match self.tx_waiting.load(Ordering::SeqCst) {
             true => Wants::FramesAndRoom,
@@ -449,7 +479,7 @@ fn tun_write(port: &dyn TapPort, hdr: &[u8], skb: &Skb) -> Result<(), TapFault> 
 /// Gives a packet to the host. A TAP without room stops the queue, and the packet goes back to it.
 ///
 /// linux: drivers/net/tun.c:tun_net_xmit
-fn tun_net_xmit(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &NetDevice, skb: Skb) -> Result<(), Skb> {
+fn tun_net_xmit(cx: &mut BhCx<'_>, tun: &TunFile, dev: &NetDevice, skb: Skb) -> Result<(), Skb> {
     walk!(cx, skb, tun_net_xmit);
     let Some(hdr) = tun_header(&skb) else {
         add(&tun.stats.tx_errors, 1);
@@ -465,7 +495,7 @@ fn tun_net_xmit(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &NetDevice, skb: Skb) -
         }
         Err(TapFault::WouldBlock) => {
             // In this order: the interrupt must find the queue stopped and the flag set.
-            dev.netif_stop_subqueue(0);
+            dev.netif_stop_subqueue(tun.queue_index);
             tun.tx_waiting.store(true, Ordering::SeqCst);
             tun.port.irq_unmask(Wants::FramesAndRoom);
             return Err(skb);
@@ -488,50 +518,57 @@ fn tun_net_xmit(cx: &mut BhCx<'_>, tun: &TunStruct, dev: &NetDevice, skb: Skb) -
     Ok(())
 }
 
-impl NetDeviceOps for TunNetdev {
+impl NetDeviceOps for TunStruct {
     /// linux: drivers/net/tun.c:tun_net_open
     fn ndo_open(&self, _cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
-        let napi = self.napi.get().ok_or(Errno::ENODEV)?;
-        napi_enable(napi);
-        dev.netif_start_subqueue(0);
-        dev.set_carrier(if self.tun.port.link_up() { Carrier::On } else { Carrier::Off });
-        self.tun.port.irq_unmask(Wants::Frames);
+        let first = self.files.first().ok_or(Errno::ENODEV)?;
+        for (file, napi) in self.files.iter().zip(self.napis()) {
+            napi_enable(napi);
+            dev.netif_start_subqueue(file.queue_index);
+        }
+        dev.set_carrier(if first.port.link_up() { Carrier::On } else { Carrier::Off });
+        self.files.iter().for_each(|file| file.port.irq_unmask(Wants::Frames));
         Ok(())
     }
 
     /// linux: drivers/net/tun.c:tun_net_close
     fn ndo_stop(&self, cx: &mut TaskCx, _dev: &Arc<NetDevice>) {
-        if let Some(napi) = self.napi.get() {
-            napi_disable(cx, napi);
+        self.napis().iter().for_each(|napi| napi_disable(cx, napi));
+        for file in &self.files {
+            file.port.irq_mask();
+            file.tx_waiting.store(false, Ordering::SeqCst);
         }
-        self.tun.port.irq_mask();
-        self.tun.tx_waiting.store(false, Ordering::SeqCst);
     }
 
     fn ndo_start_xmit(
         &self,
         cx: &mut BhCx<'_>,
         dev: &Arc<NetDevice>,
-        _queue: u16,
+        queue: u16,
         skb: Skb,
     ) -> Result<(), Skb> {
-        tun_net_xmit(cx, &self.tun, dev, skb)
+        match self.files.get(usize::from(queue)) {
+            Some(file) => tun_net_xmit(cx, file, dev, skb),
+            // The device has as many queues as there are ports.
+            None => Err(skb),
+        }
     }
 
     /// linux: drivers/net/tun.c:tun_net_get_stats64
     fn ndo_get_stats64(&self) -> LinkStats {
-        let stats = &self.tun.stats;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sum = |of: fn(&Stats) -> &AtomicU64| {
+            self.files.iter().map(|file| of(&file.stats).load(Ordering::Relaxed)).sum()
+        };
         LinkStats {
-            rx_packets: read(&stats.rx_packets),
-            rx_bytes: read(&stats.rx_bytes),
-            rx_errors: read(&stats.rx_errors),
-            rx_length_errors: read(&stats.rx_length_errors),
-            rx_dropped: read(&stats.rx_dropped),
-            tx_packets: read(&stats.tx_packets),
-            tx_bytes: read(&stats.tx_bytes),
-            tx_errors: read(&stats.tx_errors),
-            tx_dropped: read(&stats.tx_dropped),
+            rx_packets: sum(|stats| &stats.rx_packets),
+            rx_bytes: sum(|stats| &stats.rx_bytes),
+            rx_errors: sum(|stats| &stats.rx_errors),
+            rx_length_errors: sum(|stats| &stats.rx_length_errors),
+            rx_dropped: sum(|stats| &stats.rx_dropped),
+            tx_packets: sum(|stats| &stats.tx_packets),
+            tx_bytes: sum(|stats| &stats.tx_bytes),
+            tx_errors: sum(|stats| &stats.tx_errors),
+            tx_dropped: sum(|stats| &stats.tx_dropped),
             ..LinkStats::default()
         }
     }
@@ -539,7 +576,7 @@ impl NetDeviceOps for TunNetdev {
 
 impl fmt::Debug for TunStruct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TunStruct(waits for room: {:?})", self.tx_waiting)
+        write!(f, "TunStruct({} queues)", self.files.len())
     }
 }
 

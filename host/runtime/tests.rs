@@ -188,7 +188,7 @@ fn a_timer_that_a_task_arms_wakes_the_sleeping_cpu() {
     let mut cx = runtime.task("test");
     let sink = Arc::new(Sink::default());
     let spec = TunSpec { name: "nk0".to_owned(), addr: [2, 0, 0, 0, 0, 2], mtu: 1500 };
-    let tun = tun_set_iff(&mut cx, Arc::clone(&sink) as _, spec).unwrap();
+    let tun = tun_set_iff(&mut cx, vec![Arc::clone(&sink) as _], spec).unwrap();
     dev_open(&mut cx, &tun.dev).unwrap();
     let us = IfAddr::new(Ipv4Addr::new(192, 0, 2, 2), 24).unwrap();
     inet_insert_ifa(&mut cx, &tun.dev, us).unwrap();

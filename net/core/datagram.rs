@@ -58,6 +58,7 @@ fn wait_for_more_packets(
     wait: &mut Wait,
 ) -> Poll<Errno> {
     walk!(cx, wait_for_more_packets);
+    sk.sock_rps_record_flow(cx);
     // A panic under its lock killed it: nothing more will come.
     if sk.state().dead {
         return Poll::Ready(Errno::EIO);

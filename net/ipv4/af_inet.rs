@@ -325,7 +325,6 @@ fn inet_sendmsg(
     wait: &mut Wait,
 ) -> Poll<Result<Sent, Errno>> {
     walk!(cx, inet_sendmsg);
-    sk.sock_rps_record_flow(cx);
     if let Err(error) = inet_autobind(cx, sk) {
         return Poll::Ready(Err(error));
     }
@@ -343,7 +342,6 @@ fn inet_recvmsg(
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_recvmsg);
-    sk.sock_rps_record_flow(cx);
     sk_recvmsg(cx, sk, batch, wait)
 }
 

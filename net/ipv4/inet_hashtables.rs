@@ -29,6 +29,8 @@ bitflags! {
         const UNREAD = 1 << 7;
         /// The time of each packet is kept for `SIOCGSTAMP` (`SOCK_TIMESTAMP`).
         const STAMP = 1 << 8;
+        /// The reader's CPU is noted, so that the flow comes there.
+        const FOLLOWED = 1 << 9;
         /// Packets get a time when they are queued.
         const TIMED = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::STAMP.bits();
     }

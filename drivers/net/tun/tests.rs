@@ -101,7 +101,7 @@ impl Bed {
         let mut cx = TaskCx::new(&m, TaskStruct::new("test", CPU));
         let port = Arc::new(FakePort::default());
         let spec = TunSpec { name: "nk0".to_owned(), addr: OUR_MAC, mtu: 1500 };
-        let tun = tun_set_iff(&mut cx, Arc::clone(&port) as _, spec).unwrap();
+        let tun = tun_set_iff(&mut cx, vec![Arc::clone(&port) as _], spec).unwrap();
         dev_open(&mut cx, &tun.dev).unwrap();
         inet_insert_ifa(&mut cx, &tun.dev, IfAddr::new(US, 24).unwrap()).unwrap();
         Self { m, cx, port, tun }
@@ -121,7 +121,7 @@ impl Bed {
     /// These frames arrive.
     fn arrive(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) {
         self.port.incoming.lock().unwrap().extend(frames);
-        self.tun.irq.raise();
+        self.tun.irqs[0].raise();
         self.run();
     }
 
@@ -372,7 +372,7 @@ fn without_room_the_queue_stops_and_all_goes_out_in_order_later() {
     bed.arrive([]);
     assert_eq!(bed.unmasked(), Some(Wants::FramesAndRoom));
     *bed.port.write_fault.lock().unwrap() = None;
-    bed.tun.irq.raise();
+    bed.tun.irqs[0].raise();
     bed.run();
     let sent: Vec<u8> = bed.written().iter().map(|(_, out)| out[42]).collect();
     assert_eq!(sent, [0, 1, 2, 3, 4]);
@@ -493,10 +493,57 @@ fn an_mtu_out_of_bounds_and_a_name_that_is_taken_are_refused() {
     let mut bed = Bed::new();
     let mut make = |name: &str, mtu| {
         let spec = TunSpec { name: name.to_owned(), addr: OUR_MAC, mtu };
-        tun_set_iff(&mut bed.cx, Arc::clone(&bed.port) as _, spec).map(drop)
+        tun_set_iff(&mut bed.cx, vec![Arc::clone(&bed.port) as _], spec).map(drop)
     };
     assert_eq!(make("nk1", 1501), Err(Errno::EINVAL));
     assert_eq!(make("nk1", 67), Err(Errno::EINVAL));
     assert_eq!(make("nk0", 1500), Err(Errno::EEXIST));
     bed.end();
+}
+
+#[test]
+fn each_port_is_a_queue_with_its_own_interrupt() {
+    let m = Machine::builder().cpus(2).seed([7; 32]).boot(Box::new(Clock::default())).unwrap();
+    let mut cx = TaskCx::new(&m, TaskStruct::new("test", CPU));
+    let ports: Vec<Arc<FakePort>> = (0..2).map(|_| Arc::default()).collect();
+    let spec = TunSpec { name: "nk0".to_owned(), addr: OUR_MAC, mtu: 1500 };
+    assert_eq!(tun_set_iff(&mut cx, Vec::new(), spec.clone()).map(drop), Err(Errno::EINVAL));
+    let shared = ports.iter().map(|port| Arc::clone(port) as Arc<dyn TapPort>).collect();
+    let tun = tun_set_iff(&mut cx, shared, spec).unwrap();
+    dev_open(&mut cx, &tun.dev).unwrap();
+    inet_insert_ifa(&mut cx, &tun.dev, IfAddr::new(US, 24).unwrap()).unwrap();
+    let names: Vec<_> = tun.irqs.iter().map(|line| line.desc().unwrap().name.clone()).collect();
+    assert_eq!(
+        (names.as_slice(), tun.dev.tx_queues.len()),
+        (&["nk0-0", "nk0-1"].map(String::from)[..], 2)
+    );
+    // The second one's interrupt polls its own port, on its own CPU, and the answer leaves by the
+    // CPU's queue.
+    tun.irqs[1].desc().unwrap().irq_affinity_proc_write("2").unwrap();
+    for port in &ports {
+        port.incoming.lock().unwrap().push_back(arp_request());
+    }
+    tun.irqs[1].raise();
+    m.run_cpu(CpuId(0));
+    m.run_cpu(CpuId(1));
+    let left: Vec<_> = ports.iter().map(|port| port.incoming.lock().unwrap().len()).collect();
+    let sent: Vec<_> = ports.iter().map(|port| port.written.lock().unwrap().len()).collect();
+    assert_eq!((left.as_slice(), sent.as_slice()), (&[1, 0][..], &[0, 1][..]));
+    // One without room stops its own queue alone.
+    *ports[0].write_fault.lock().unwrap() = Some(TapFault::WouldBlock);
+    tun.irqs[0].desc().unwrap().irq_affinity_proc_write("1").unwrap();
+    tun.irqs[0].raise();
+    m.run_cpu(CpuId(0));
+    let stopped: Vec<_> = tun.dev.tx_queues.iter().map(|queue| queue.stopped()).collect();
+    assert_eq!(stopped, [true, false]);
+    assert_eq!(*ports[0].unmasked.lock().unwrap(), Some(Wants::FramesAndRoom));
+    *ports[0].write_fault.lock().unwrap() = None;
+    tun.irqs[0].raise();
+    m.run_cpu(CpuId(0));
+    assert_eq!(ports[0].written.lock().unwrap().len(), 1, "sent when there was room");
+    assert_eq!(tun.dev.ops.ndo_get_stats64().rx_packets, 2, "of both queues");
+    cx.flush();
+    tun_detach(&mut cx, tun);
+    drop(cx);
+    assert_eq!((m.live_skbs(), m.contained_panics()), (0, 0));
 }

@@ -204,6 +204,7 @@ fn netdev_pick_tx<'a>(
     picked.filter(|_| !other).and_then(|queue| queues.get(usize::from(queue)))
 }
 
+#[inline(never)]
 fn pick_among(
     cx: &mut BhCx<'_>,
     dev: &Arc<NetDevice>,

@@ -5,12 +5,13 @@
 //! include/net/busy_poll.h (`sk_mark_napi_id`). Key type: [`SockFlow`]. Contexts: any; no lock, for each
 //! word stands alone.
 
-use super::Sock;
+use super::{Sock, SockState};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::cpu::CpuId;
 use crate::kernel::locking::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{SkBuff, SkbList};
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
 
 /// The least id of a NAPI context; below are CPUs.
 ///
@@ -51,13 +52,15 @@ impl Sock {
     /// include/net/busy_poll.h:sk_mark_napi_id
     #[cold]
     #[inline(never)]
-    pub(crate) fn mark_flow(&self, cx: &BhCx<'_>, list: &SkbList) {
+    pub(crate) fn mark_flow(&self, cx: &BhCx<'_>, state: &mut SockState, list: &SkbList) {
         let Some(skb) = list.first() else { return };
         let flow = &self.flow;
         set(&flow.incoming_cpu, u32::from(cx.cpu.id.0) + 1);
         set(&flow.napi_id, napi_id(cx, skb));
         let followed = cx.m.init_net.rps_sock_flow_table.on();
         set(&flow.rxhash, if followed { skb.hash } else { 0 });
+        // What a reader who asks for nothing more does is not to look at this.
+        state.inet.cmsg_flags.set(CmsgFlags::FOLLOWED, followed);
     }
 
     /// A task of this CPU asks for the socket's packets: let them come here.

@@ -141,6 +141,7 @@ fn udp_peekmsg(
 /// Writes the control data.
 #[cold]
 fn tell(cx: &mut TaskCx, sk: &Sock, msg: &mut MsgRecv<'_>, noted: Option<Noted>) {
+    sk.sock_rps_record_flow(cx);
     if let Some(noted) = noted {
         noted.sock_recv_cmsgs(sk);
         let mut flags = msg.received.flags;

@@ -194,7 +194,7 @@ fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
         return not_now(cx, state, list);
     }
     if state.inet.daddr != 0 {
-        sk.mark_flow(cx, list);
+        sk.mark_flow(cx, &mut state, list);
     }
     // Nothing is in the backlog of a socket that nobody owns: the queue alone can be full.
     __udp_queue_rcv_skb(cx, &mut state, list);

@@ -52,14 +52,14 @@ fn a_datagram_and_its_answer_over_a_tap() -> Digest {
     let mut cx = world.task_cx(&machine, CpuId(0));
     let port = Arc::new(Port::default());
     let spec = TunSpec { name: "nk0".to_owned(), addr: MAC, mtu: 1500 };
-    let tun = tun_set_iff(&mut cx, Arc::clone(&port) as _, spec).expect("registered");
+    let tun = tun_set_iff(&mut cx, vec![Arc::clone(&port) as _], spec).expect("registered");
     inet_insert_ifa(&mut cx, &tun.dev, IfAddr::new(LOCAL, 24).expect("a host")).expect("new");
     dev_open(&mut cx, &tun.dev).expect("opens");
     let fd = udp(&mut cx, LOCAL, 7);
     let arrive = |kind: u16, payload: &[u8]| {
         let frame = [&VNET_HDR[..], &frame::ether(MAC, kind, payload)].concat();
         port.incoming.lock().expect("free").push_back(frame);
-        tun.irq.raise();
+        tun.irqs[0].raise();
     };
     // Who asks for us is known afterwards.
     arrive(0x0806, &frame::arp(1, frame::PEER, LOCAL, [0; 6]));

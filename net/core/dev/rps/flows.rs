@@ -27,6 +27,9 @@ pub(super) struct Last {
 }
 
 impl Last {
+    /// In the list that is being steered, to go up where it is.
+    pub(super) const HERE: Self = Self { cpu: CpuId(u8::MAX - 1), position: UNDER_WAY };
+
     fn pack(self) -> u64 {
         self.position << CPU_BITS | (u64::from(self.cpu.0) + 1)
     }
@@ -47,12 +50,25 @@ impl Last {
 /// linux: include/linux/netdevice.h:rps_dev_flow_table
 pub(super) struct FlowTable {
     buckets: Box<[AtomicU64]>,
+    /// The larger table that has taken over.
+    grown: OnceLock<Arc<FlowTable>>,
 }
 
 impl FlowTable {
     /// An empty table; `size` is a power of two.
     pub(super) fn new(size: usize) -> Arc<Self> {
-        Arc::new(Self { buckets: (0..size).map(|_| AtomicU64::new(0)).collect() })
+        let buckets = (0..size).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { buckets, grown: OnceLock::new() })
+    }
+
+    /// A larger table, which takes over from now on.
+    pub(super) fn grow(&self, size: usize) -> Arc<Self> {
+        Arc::clone(self.grown.get_or_init(|| Self::new(size)))
+    }
+
+    /// The larger table that has taken over, if any.
+    pub(super) fn grown(&self) -> Option<&Self> {
+        self.grown.get().map(|larger| &**larger)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,6 +82,11 @@ impl FlowTable {
     /// Where the last packet went whose hash falls into the same bucket.
     pub(super) fn last(&self, hash: u32) -> Option<Last> {
         Last::unpack(self.bucket(hash).load(Ordering::Relaxed))
+    }
+
+    /// Nothing of it is anywhere.
+    pub(super) fn clear(&self, hash: u32) {
+        self.bucket(hash).store(0, Ordering::Relaxed);
     }
 
     /// A packet was queued there, or is about to be.
@@ -165,6 +186,16 @@ mod tests {
         let last = Last { cpu: CpuId(63), position: UNDER_WAY - 1 };
         table.set(1, last);
         assert_eq!((table.last(9), table.last(2)), (Some(last), None));
+    }
+
+    #[test]
+    fn who_still_has_the_smaller_table_finds_the_larger_one() {
+        let small = FlowTable::new(2);
+        assert!(small.grown().is_none());
+        let large = small.grow(8);
+        large.set(5, Last::under_way(CpuId(1)));
+        let found = small.grown().expect("it has grown");
+        assert_eq!((found.len(), found.last(5)), (8, large.last(5)));
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! poll gives up its queue; a flow's next packet goes to another CPU, or to none, only when all that
 //! were queued before it have ended where they were.
 //! DIVERGES: the order of a flow is kept through every change of the maps and tables; in Linux only RFS
-//! keeps it. A device without NAPI (loopback) is not steered: EOPNOTSUPP. At most 65,536 flows a table.
-//! There is no `flow_limit` (off by default in Linux).
+//! keeps it. A device without NAPI (loopback) is not steered: EOPNOTSUPP. At most 65,536 flows a table, which
+//! grows and never shrinks. There is no `flow_limit` (off by default in Linux).
 
 mod flows;
 
@@ -50,7 +50,7 @@ struct RpsQueue {
     /// `rps_flow_cnt`: flows whose readers are followed.
     flow_cnt: usize,
     flows: Arc<FlowTable>,
-    /// What was in use before that: a bucket that was not used since goes by it.
+    /// What was in use before it grew: a bucket that was not used since goes by that.
     older: Option<Arc<FlowTable>>,
 }
 
@@ -61,15 +61,21 @@ impl Default for RpsQueue {
 }
 
 impl RpsQueue {
-    /// Where the last packet of the flow's bucket went.
-    fn last(&self, hash: u32) -> Option<Last> {
-        self.flows.last(hash).or_else(|| self.older.as_ref()?.last(hash))
+    /// The table in use, and what was in use before. Who still has these settings when a larger table
+    /// has taken over uses that one already: there is one answer at a time.
+    fn tables(&self) -> (&FlowTable, Option<&FlowTable>) {
+        match self.flows.grown() {
+            Some(larger) => (larger, Some(&self.flows)),
+            None => (&self.flows, self.older.as_deref()),
+        }
     }
 
-    /// Gives the table another size.
-    fn resize(&mut self, size: usize) {
-        if size != self.flows.len() {
-            self.older = Some(std::mem::replace(&mut self.flows, FlowTable::new(size)));
+    /// Makes the table larger. It never becomes smaller: two buckets whose packets are at different CPUs
+    /// can't become one.
+    fn grow(&mut self, size: usize) {
+        if size > self.flows.len() {
+            let larger = self.flows.grow(size);
+            self.older = Some(std::mem::replace(&mut self.flows, larger));
         }
     }
 }
@@ -145,9 +151,11 @@ pub fn store_rps_dev_flow_table_cnt(
     flows: usize,
 ) -> Result<(), Errno> {
     let count = rounded(flows)?;
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
     change(cx, dev, queue, |queue| {
         queue.flow_cnt = count;
-        queue.resize(count.max(RPS_FLOWS));
+        queue.grow(count);
     })?;
     // Nobody queues by the older table any more; once what it queued has ended it has nothing to say.
     flush_all_backlogs(cx);
@@ -220,8 +228,8 @@ pub(crate) struct Steering {
     batches: Vec<Vec<Skb>>,
     /// Behind which position each CPU's backlog has them.
     positions: Vec<u64>,
-    /// Their hashes and CPUs.
-    touched: Vec<(u32, CpuId)>,
+    /// The hashes of a list's packets, and their CPUs.
+    touched: Vec<(u32, Option<CpuId>)>,
 }
 
 /// Has what `receive` receives go up on this CPU, whatever the maps say: for a driver that empties its
@@ -267,12 +275,19 @@ impl Steering {
         self.batches.resize_with(cpus, Vec::new);
         self.positions.resize(cpus, 0);
         let mut here = cx.skb_list();
+        let (flows, older) = queue.tables();
         list.each_alone(cx, |cx, mut skb| {
             let hash = skb.skb_get_hash(cx);
-            let Some(cpu) = get_rps_cpu(cx, queue, &skb, hash) else { return here.push(skb) };
-            queue.flows.set(hash, Last::under_way(cpu));
+            let last = flows.last(hash).or_else(|| older?.last(hash));
+            let cpu = get_rps_cpu(cx, queue, (&skb, hash), last);
+            // Also of one that goes up here: its flow's reader may move while this list is looked at,
+            // and the next packet would overtake it.
+            flows.set(hash, cpu.map_or(Last::HERE, Last::under_way));
             self.touched.push((hash, cpu));
-            self.batches[usize::from(cpu.0)].push(skb);
+            match cpu {
+                Some(cpu) => self.batches[usize::from(cpu.0)].push(skb),
+                None => here.push(skb),
+            }
         });
         let mut ipis = 0;
         for (cpu, batch) in self.batches.iter_mut().enumerate() {
@@ -284,7 +299,13 @@ impl Steering {
             }
         }
         for (hash, cpu) in self.touched.drain(..) {
-            queue.flows.set(hash, Last { cpu, position: self.positions[usize::from(cpu.0)] });
+            match cpu {
+                Some(cpu) => {
+                    let position = self.positions[usize::from(cpu.0)];
+                    flows.set(hash, Last { cpu, position });
+                }
+                None => flows.clear(hash),
+            }
         }
         net_rps_action_and_irq_enable(cx, ipis);
         list.append(&mut here);
@@ -296,9 +317,17 @@ impl Steering {
 /// is followed, else by the hash; but where its flow's packets still are, as long as they are there.
 ///
 /// linux: net/core/dev.c:get_rps_cpu
-fn get_rps_cpu(cx: &BhCx<'_>, queue: &RpsQueue, skb: &Skb, hash: u32) -> Option<CpuId> {
+fn get_rps_cpu(
+    cx: &BhCx<'_>,
+    queue: &RpsQueue,
+    (skb, hash): (&Skb, u32),
+    last: Option<Last>,
+) -> Option<CpuId> {
     walk!(cx, skb, get_rps_cpu);
-    if let Some(last) = queue.last(hash)
+    if last == Some(Last::HERE) {
+        return None;
+    }
+    if let Some(last) = last
         && !cx.m.cpus[usize::from(last.cpu.0)].backlog.passed(last.position)
     {
         return Some(last.cpu);

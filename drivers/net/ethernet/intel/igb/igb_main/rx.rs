@@ -49,6 +49,8 @@ impl RxDesc {
 /// count each: they are work too.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_irq
+// Part of the poll, which is not to pay for being called from elsewhere, too.
+#[inline(always)]
 pub(super) fn igb_clean_rx_irq(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &Arc<NetDevice>),
@@ -239,8 +241,7 @@ fn igb_rx_hash(word: u64, skb: &mut Skb) {
     const L3: u32 = 1 << E1000_RXDADV_RSSTYPE_IPV4 | 1 << E1000_RXDADV_RSSTYPE_IPV6;
     let kind = word as u32 & E1000_RXDADV_RSSTYPE_MASK;
     if kind != 0 {
-        // Zero would say that there is none.
-        skb.hash = ((word >> 32) as u32).max(1);
+        skb.hash = (word >> 32) as u32;
         skb.l4_hash = L3 >> kind & 1 == 0;
     }
 }

@@ -163,7 +163,7 @@ fn unconnected(path: &Path, machine: Option<&str>, error: &io::Error) -> Failure
     let name = machine.filter(|name| !name.contains('/'));
     other(match (error.kind(), name) {
         (ErrorKind::NotFound | ErrorKind::ConnectionRefused, Some(name)) => {
-            format!("no machine {name} runs (nobody at {shown}): {START}")
+            format!("no machine {name} runs (nobody at {shown}): {}", START.replace("nk0", name))
         }
         (ErrorKind::NotFound | ErrorKind::ConnectionRefused, None) => {
             format!("no machine runs at {shown}: {START} --control {shown}")

@@ -26,7 +26,7 @@ Examples:
   netkeel replay day.pcapng --addr 192.0.2.2/24
                                   what would become of each frame of a capture
   sudo netkeel bench udp          where it stands beside the host's kernel
-  netkeel addr, link, route, neigh, ss, irq, stat, sysctl
+  netkeel addr, link, route, neigh, ss, irq, cpu, queue, stat, sysctl
                                   ask a machine that runs, and change it
   netkeel walk --attach           the packets of a machine that runs
   netkeel completions bash        a completion script for the shell
@@ -74,6 +74,8 @@ enum Command {
     Neigh(ask::ip::NeighArgs),
     Ss(ask::ss::SsArgs),
     Irq(ask::irq::IrqArgs),
+    Cpu(ask::cpu::CpuArgs),
+    Queue(ask::queue::QueueArgs),
     Stat(ask::stat::StatArgs),
     Sysctl(ask::sysctl::SysctlArgs),
     /// Print a completion script for a shell.
@@ -228,6 +230,8 @@ impl Cli {
             Some(Command::Neigh(args)) => args.run(),
             Some(Command::Ss(args)) => args.run(),
             Some(Command::Irq(args)) => args.run(),
+            Some(Command::Cpu(args)) => args.run(),
+            Some(Command::Queue(args)) => args.run(),
             Some(Command::Stat(args)) => args.run(),
             Some(Command::Sysctl(args)) => args.run(),
         }

@@ -3,8 +3,10 @@
 
 mod control;
 mod control_hostile;
+mod cpus;
 mod errors;
 mod hostile;
+mod idle;
 mod interop;
 mod link;
 mod output;

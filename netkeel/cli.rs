@@ -221,9 +221,8 @@ impl Cli {
             Some(Command::Up(args)) => crate::up::run(args)
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Replay(args)) => crate::replay::run(&args),
-            Some(Command::Bench(args)) => {
-                crate::bench::run(&args).map_err(|error| Failure::Other(error.to_string()))
-            }
+            Some(Command::Bench(args)) => crate::bench::run(&args)
+                .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Addr(args)) => args.run(),
             Some(Command::Link(args)) => args.run(),
             Some(Command::Route(args)) => args.run(),

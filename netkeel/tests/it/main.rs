@@ -1,6 +1,7 @@
 //! `netkeel up` against the host's kernel and its own programs, each test in a network namespace
 //! of its own.
 
+mod bench;
 mod control;
 mod control_hostile;
 mod cpus;

@@ -114,7 +114,7 @@ impl Report {
         {
             let _ = writeln!(
                 out,
-                "{:<46} {:>14} {:>14} {:>14}   {:<22} {:<22}",
+                "{:<49} {:>14} {:>14} {:>14}   {:<22} {}",
                 title,
                 "netkeel",
                 "bare TAP",
@@ -173,7 +173,7 @@ impl Row {
         };
         let _ = writeln!(
             out,
-            "{name:<46} {:>14} {:>14} {:>14}   {:<22} {:<22}",
+            "{name:<49} {:>14} {:>14} {:>14}   {:<22} {}",
             cell(0),
             cell(1),
             cell(2),
@@ -250,6 +250,7 @@ mod tests {
             line("received"),
             "received, 64 octets 2000 1000 4000 2.00 (1.00..3.00) 0.50 (0.50..0.50)"
         );
+        assert!(text.lines().all(|line| !line.ends_with(' ')), "{text}");
         assert!(line("round trip, one").contains("5.0 (10) 4.0 (8) 6.0 (12) +1.0"), "{text}");
     }
 

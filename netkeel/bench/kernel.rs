@@ -3,13 +3,13 @@
 use super::place::{NEAR, PORT, Run};
 use super::{BenchError, Sample, Work, system};
 use host::batch::send_batch;
-use host::netns::bind_thread;
+use host::clock::monotonic_ns;
+use host::netns::{Beside, bind_thread};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Datagrams that the flooding peer hands in together.
 const BATCH: usize = 32;
@@ -24,7 +24,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5);
 pub(super) struct Peer {
     stop: Arc<AtomicBool>,
     addr: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    _thread: Beside,
 }
 
 impl Peer {
@@ -36,7 +36,7 @@ impl Peer {
         socket.set_read_timeout(Some(SILENCE)).map_err(system("the host's socket"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, run) = (Arc::clone(&stop), *run);
-        let thread = std::thread::spawn(move || {
+        let thread = Beside::start(move || {
             // Where it is refused the numbers tell, and the measured end says why.
             let _ = bind_thread(run.there);
             match run.work {
@@ -45,7 +45,7 @@ impl Peer {
                 Work::RoundTrip(_) => echo(&socket, run.spins(), &flag),
             }
         });
-        Ok(Self { stop, addr, thread: Some(thread) })
+        Ok(Self { stop, addr, _thread: thread.map_err(system("the host's end"))? })
     }
 }
 
@@ -55,9 +55,6 @@ impl Drop for Peer {
         // Out of its receive call.
         if let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) {
             let _ = socket.send_to(&[], self.addr);
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }
@@ -70,7 +67,7 @@ fn flood(socket: &UdpSocket, to: SocketAddr, size: usize, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         // Refused while nobody listens yet, or for want of room: the next may pass.
         if send_batch(socket, &data, BATCH).is_err() {
-            std::thread::yield_now();
+            Beside::make_way();
         }
     }
 }
@@ -144,7 +141,7 @@ pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
 pub(super) struct Patience {
     spins: bool,
     looks: u32,
-    until: Option<Instant>,
+    until: Option<u64>,
 }
 
 impl Patience {
@@ -159,8 +156,8 @@ impl Patience {
         if !self.spins || !self.looks.is_multiple_of(1024) {
             return !self.spins;
         }
-        let now = Instant::now();
-        now > *self.until.get_or_insert(now + SILENCE)
+        let now = monotonic_ns();
+        now > *self.until.get_or_insert(now + SILENCE.as_nanos() as u64)
     }
 }
 
@@ -172,14 +169,14 @@ pub(super) fn count(
     for _ in 0..WARM_UP {
         once()?;
     }
-    let began = Instant::now();
+    let began = monotonic_ns();
     let mut done = 0;
     loop {
         for _ in 0..LOOKS {
             once()?;
         }
         done += LOOKS;
-        let passed = began.elapsed();
+        let passed = Duration::from_nanos(monotonic_ns() - began);
         if passed >= time {
             return Ok(Sample::rate(done, passed));
         }
@@ -196,9 +193,9 @@ pub(super) fn round_trips(
     }
     let mut ns = Vec::with_capacity(trips as usize);
     for _ in 0..trips {
-        let began = Instant::now();
+        let began = monotonic_ns();
         once()?;
-        ns.push(began.elapsed().as_nanos() as u64);
+        ns.push(monotonic_ns() - began);
     }
     Ok(Sample::trips(ns))
 }

@@ -22,16 +22,19 @@ const COOL_RUNS: u32 = 16;
 /// So often it looks whether tasks still lead, while it watches.
 const WATCH_NS: u64 = 1_000_000;
 
+/// So many leads in that time are thick.
+const THICK: u32 = 8;
+
 /// After so many wake-ups in a row, each soon after the one before, it watches.
 const WATCH_AFTER: u32 = 32;
 
-/// 2 to this power is the most by which that grows where no task leads.
+/// 2 to this power is the most by which that grows where leads do not come thick.
 const MOST_IN_VAIN: u32 = 10;
 
 /// Runs the CPU until told to stop. One was counted awake for this thread.
 pub(crate) fn cpu_idle_loop(m: &Machine, cpu: CpuId, idle: &CpuIdle) {
     let mut thread =
-        Ksoftirqd { m, cpu, idle, small_runs: 0, leads: 0, calls: 0, in_vain: 0, core: u32::MAX };
+        Ksoftirqd { m, cpu, idle, small_runs: 0, calls: 0, in_vain: 0, core: u32::MAX };
     while !idle.lead.stopped() {
         match thread.run_cpu() {
             Some(deadline) if idle.word.rest() => thread.sleep(deadline),
@@ -48,11 +51,9 @@ struct Ksoftirqd<'a> {
     idle: &'a CpuIdle,
     /// Runs in a row that brought few packets.
     small_runs: u32,
-    /// Leads that had ended when it last looked.
-    leads: u32,
     /// Wake-ups in a row that came soon after the one before.
     calls: u32,
-    /// Times in a row that it watched and no task led.
+    /// Times in a row that it watched and leads did not come thick.
     in_vain: u32,
     /// The processor this thread was bound to.
     core: u32,
@@ -142,21 +143,24 @@ impl Ksoftirqd<'_> {
     }
 
     /// Waits for something to do, or for the deadline. While it watches it looks every now and then
-    /// whether tasks still lead.
+    /// whether leads still come thick.
     fn wait(&mut self, deadline: u64) -> Events {
         let idle = self.idle;
-        let first = idle.leads();
-        self.leads = first;
+        let mut thin = true;
         while idle.watches() {
-            let tick = monotonic_ns() + WATCH_NS;
+            let (tick, before) = (monotonic_ns() + WATCH_NS, idle.leads());
+            if idle.lead.led() {
+                // A leader who sleeps, and left it to us, who were awake, to arm what he waits for.
+                idle.arm_requested_at_rest();
+            }
             let events = idle.look(timeout(deadline.min(tick)));
             if !events.is_empty() || deadline <= tick {
                 return events;
             }
-            let leads = idle.leads();
-            if std::mem::replace(&mut self.leads, leads) == leads {
-                self.in_vain =
-                    if leads == first { (self.in_vain + 1).min(MOST_IN_VAIN) } else { 0 };
+            if idle.leads().wrapping_sub(before) >= THICK {
+                thin = false;
+            } else {
+                self.in_vain = if thin { (self.in_vain + 1).min(MOST_IN_VAIN) } else { 0 };
                 idle.watch_no_more();
             }
         }

@@ -6,9 +6,10 @@
 //! DIVERGES: Linux's idle task and ksoftirqd are two threads; what tells them apart here is what
 //! the stack is asked to run.
 
-use crate::clock::monotonic_ns;
+use crate::clock::{monotonic_ns, to_timespec};
 use crate::idle::{COOL_NS, CpuIdle, HOT_PACKETS, timeout};
 use crate::wait::Events;
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 use stack::kernel::cpu::{CpuId, Next};
 use stack::kernel::machine::Machine;
@@ -21,6 +22,9 @@ const COOL_RUNS: u32 = 16;
 
 /// So often it looks whether tasks still lead, while it watches.
 const WATCH_NS: u64 = 1_000_000;
+
+/// So long it leaves the CPU to a task that leads before it looks after it all the same.
+const STAY_AWAY_NS: u64 = 20_000_000;
 
 /// So many leads in that time are thick.
 const THICK: u32 = 8;
@@ -168,16 +172,21 @@ impl Ksoftirqd<'_> {
     }
 
     /// A task leads, and what woke this thread is that task's. Gives it to it, and stays out of its
-    /// way until it has gone.
+    /// way until it has gone; for a while only, for a handler of a signal may keep it from its work.
     fn stay_away(&self, events: Events) {
         let idle = self.idle;
         self.pass_on(&events);
         // All rest, as far as we are concerned: an interrupt raised here calls the leader.
         idle.fire(events);
+        let until = to_timespec(monotonic_ns() + STAY_AWAY_NS);
         while let Some(led) = idle.lead.await_leader() {
-            let (word, forever) = (idle.lead.word(), None);
-            // Woken, changed before, or interrupted: the word says which.
-            let _ = futex::wait_bitset(word, futex::Flags::PRIVATE, led, forever, NonZeroU32::MAX);
+            let word = idle.lead.word();
+            let flags = futex::Flags::PRIVATE;
+            match futex::wait_bitset(word, flags, led, Some(&until), NonZeroU32::MAX) {
+                Err(Errno::TIMEDOUT) => break,
+                // Woken, changed before, or interrupted: the word says which.
+                _ => {}
+            }
         }
         idle.word.rouse();
     }

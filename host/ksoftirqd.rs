@@ -182,11 +182,11 @@ impl Ksoftirqd<'_> {
         while let Some(led) = idle.lead.await_leader() {
             let word = idle.lead.word();
             let flags = futex::Flags::PRIVATE;
-            match futex::wait_bitset(word, flags, led, Some(&until), NonZeroU32::MAX) {
-                Err(Errno::TIMEDOUT) => break,
-                // Woken, changed before, or interrupted: the word says which.
-                _ => {}
+            let waited = futex::wait_bitset(word, flags, led, Some(&until), NonZeroU32::MAX);
+            if waited == Err(Errno::TIMEDOUT) {
+                break;
             }
+            // Woken, changed before, or interrupted: the word says which.
         }
         idle.word.rouse();
     }

@@ -313,3 +313,52 @@ fn eight_threads_with_a_thousand_sockets_each() {
     });
     end(runtime);
 }
+
+/// A thousand machines one after the other, in a process of their own, whose threads, descriptors and
+/// memory are counted.
+#[test]
+fn a_thousand_machines_leave_no_thread_no_descriptor_and_no_memory() {
+    const ALONE: &str = "NETKEEL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return count_what_machines_leave(1000);
+    }
+    let name = thread::current().name().expect("the test's").to_owned();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+/// A machine, an exchange with a task that led meanwhile, and its end.
+fn a_machine_comes_and_goes() {
+    let mut runtime = Runtime::builder().cpus(2).boot().unwrap();
+    let wait = waiter(&mut runtime);
+    send_to_waiter(&runtime);
+    assert_eq!(wait.recv_timeout(Duration::from_secs(60)).unwrap(), Ok(1));
+}
+
+fn count_what_machines_leave(machines: usize) {
+    let entries = |of: &str| std::fs::read_dir(format!("/proc/self/{of}")).unwrap().count();
+    let kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    // What the allocator keeps for itself it has after these.
+    (0..50).for_each(|_| a_machine_comes_and_goes());
+    let (threads, descriptors, memory) = (entries("task"), entries("fd"), kib());
+    (0..machines).for_each(|_| a_machine_comes_and_goes());
+    assert_eq!(entries("fd"), descriptors);
+    let began = monotonic_ns();
+    // A thread is joined a moment before the kernel has forgotten it.
+    while entries("task") != threads {
+        assert!(monotonic_ns() - began < HANG_NS, "{} threads of {threads}", entries("task"));
+        thread::yield_now();
+    }
+    // Far less than a machine takes: a buffer leaked by each would show.
+    let grown = kib().saturating_sub(memory);
+    assert!(grown < machines * 4, "{grown} KiB more than the {memory} before {machines} machines");
+}

@@ -18,7 +18,7 @@ pub(super) const LOOKS: u64 = 64;
 /// Datagrams and round trips before those that count.
 pub(super) const WARM_UP: u32 = 200;
 /// When nothing comes in so long, something is wrong.
-pub(super) const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// The host's end: floods the measured end, swallows what it sends, or echoes it.
 pub(super) struct Peer {
@@ -32,6 +32,8 @@ impl Peer {
     pub(super) fn start(run: &Run, addr: Ipv4Addr, to: Ipv4Addr) -> Result<Self, BenchError> {
         let socket = UdpSocket::bind((addr, PORT)).map_err(system("the host's socket"))?;
         let addr = socket.local_addr().map_err(system("the host's socket"))?;
+        // A call that is lost does not keep it for ever.
+        socket.set_read_timeout(Some(SILENCE)).map_err(system("the host's socket"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, run) = (Arc::clone(&stop), *run);
         let thread = std::thread::spawn(move || {
@@ -118,18 +120,47 @@ pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
         }
         Work::RoundTrip(_) => {
             socket.set_nonblocking(run.spins()).map_err(&failed)?;
+            socket.set_read_timeout(Some(SILENCE)).map_err(&failed)?;
             let (data, mut buf) = (vec![0; run.size], [0; 2048]);
             round_trips(run.trips, || {
                 socket.send_to(&data, (NEAR, PORT)).map_err(&failed)?;
+                let mut patience = Patience::new(run.spins());
                 loop {
                     match socket.recv(&mut buf) {
                         Ok(_) => return Ok(()),
-                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::hint::spin_loop(),
-                        Err(e) => return Err(failed(e)),
+                        Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(failed(e)),
+                        Err(_) if patience.ended() => {
+                            return Err(BenchError::Silence("the veth pair"));
+                        }
+                        Err(_) => std::hint::spin_loop(),
                     }
                 }
             })
         }
+    }
+}
+
+/// How long one who waits does so, before it is taken for silence.
+pub(super) struct Patience {
+    spins: bool,
+    looks: u32,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn new(spins: bool) -> Self {
+        Self { spins, looks: 0, until: None }
+    }
+
+    /// There was nothing once more: whether that is enough. Who does not spin has waited for it; who does
+    /// looks at the clock now and then only, for that costs as much as looking for a datagram.
+    pub(super) fn ended(&mut self) -> bool {
+        self.looks += 1;
+        if !self.spins || !self.looks.is_multiple_of(1024) {
+            return !self.spins;
+        }
+        let now = Instant::now();
+        now > *self.until.get_or_insert(now + SILENCE)
     }
 }
 

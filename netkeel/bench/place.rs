@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use uapi::errno::Errno;
 use uapi::if_tun::TUN_F_CSUM;
 
 pub(super) const TAP: &str = "nkbench";
@@ -51,11 +52,6 @@ impl<'a> Place<'a> {
         let first = all.first().copied().unwrap_or(0);
         let processors = (first, all.get(1).copied().unwrap_or(first));
         Ok(Self { ns, args, far, processors })
-    }
-
-    /// There is a second processor.
-    pub(super) fn has_two(&self) -> bool {
-        self.processors.0 != self.processors.1
     }
 
     /// One run of one row by one of the three.
@@ -179,11 +175,10 @@ impl Far {
         }
     }
 
+    /// Why it has ended. It may be about to say so: whoever could say it, does or is gone soon.
     fn lost(&self) -> BenchError {
-        match self.results.try_recv() {
-            Ok(Err(why)) => why,
-            _ => refused("the far end ended early")(uapi::errno::Errno::EIO),
-        }
+        let mut said = self.results.iter().filter_map(Result::err);
+        said.next().unwrap_or_else(|| refused("the far end ended early")(Errno::EIO))
     }
 }
 

@@ -101,8 +101,13 @@ impl Report {
         let _ = writeln!(
             out,
             "host: Linux {}, {} processors, governor {}, congestion control {}\noffloads: {OFFLOADS}\n\
-             medians of {} runs; in brackets the least and the greatest\n",
-            host.kernel, host.processors, host.governor, host.congestion_control, self.runs
+             medians of {} run{}; in brackets the least and the greatest\n",
+            host.kernel,
+            host.processors,
+            host.governor,
+            host.congestion_control,
+            self.runs,
+            if self.runs == 1 { "" } else { "s" }
         );
         for (title, rates) in
             [("datagrams a second, in thousands", true), ("round trip, microseconds (p99)", false)]

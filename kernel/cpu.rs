@@ -209,20 +209,19 @@ impl<'m> Stay<'m> {
         fresh: bool,
         f: impl FnOnce(&mut BhCx<'_>) -> R,
     ) -> R {
-        let mut cx = BhCx {
-            m: self.m,
-            t: &self.tables,
-            cpu: &mut self.held,
-            now: Ktime::ZERO,
-            span,
-            context,
-        };
+        let mut cx = self.bh_cx(context, span);
         if fresh {
             cx.refresh_now();
         }
         let result = f(&mut cx);
         crate::net::core::dev::end_section(&mut cx);
         result
+    }
+
+    #[inline(always)]
+    fn bh_cx(&mut self, context: Context, span: WalkId) -> BhCx<'_> {
+        let (m, now) = (self.m, Ktime::ZERO);
+        BhCx { m, t: &self.tables, cpu: &mut self.held, now, span, context }
     }
 
     /// Handles the pending interrupts, and on the way out what they raised: the time, if that read it.
@@ -241,7 +240,7 @@ impl<'m> Stay<'m> {
             irq = next;
             cx.now = Ktime::ZERO;
         }
-        self.softirqs(span)
+        self.irq_exit(span)
     }
 
     /// The timer interrupt, when the wheel's tick has come: at `now`, or at present. One that comes
@@ -262,15 +261,31 @@ impl<'m> Stay<'m> {
     }
 
     /// Runs what is raised and not ksoftirqd's: the clock as last read there, if something was.
-    #[inline]
-    pub(crate) fn softirqs(&mut self, span: WalkId) -> Option<Ktime> {
+    #[inline(always)]
+    fn irq_exit(&mut self, span: WalkId) -> Option<Ktime> {
         if self.held.softirq.runnable() == 0 {
             return None;
         }
-        Some(self.with_bh_span(Context::Softirq, span, true, |cx| {
-            __do_softirq(cx);
-            cx.now
-        }))
+        // No closure: it would be a call of its own.
+        let mut cx = self.bh_cx(Context::Softirq, span);
+        cx.refresh_now();
+        __do_softirq(&mut cx);
+        let now = cx.now;
+        crate::net::core::dev::end_section(&mut cx);
+        Some(now)
+    }
+
+    /// The same for a task: mostly nothing is raised.
+    #[inline]
+    pub(crate) fn softirqs(&mut self, span: WalkId) {
+        if self.held.softirq.runnable() != 0 {
+            self.softirqs_raised(span);
+        }
+    }
+
+    #[inline(never)]
+    fn softirqs_raised(&mut self, span: WalkId) {
+        self.irq_exit(span);
     }
 
     /// Leaves, handling what came in during the stay, then fires the wake-ups. Wakes the CPU's
@@ -284,35 +299,42 @@ impl<'m> Stay<'m> {
     }
 
     /// Leaves with what `last` reads at the end.
-    #[inline]
+    #[inline(always)]
     fn leave_with<R>(self, last: impl Fn(&mut CpuLocal) -> R) -> R {
         let Self { m, cpu, mut held, tables } = self;
-        let result = last(&mut held);
         if !held.wakeups.is_empty() {
             return Self { m, cpu, held, tables }.leave_waking(last);
         }
+        let result = last(&mut held);
         held.tables = Some(tables);
         match held.leave() {
             Ok(()) => result,
-            Err(left) => Self::leave_noticed(m, cpu, left, Vec::new())
-                .map_or_else(|stay| stay.leave_with(last), |()| result),
+            Err(left) => match Self::leave_noticed(m, cpu, left, Wakeups::default()) {
+                Ok(()) => result,
+                Err(stay) => stay.leave_waking(last),
+            },
         }
     }
 
     /// Leaves with wake-ups to fire: behind the CPU, so that who wakes finds it free.
     #[inline(never)]
     fn leave_waking<R>(self, last: impl Fn(&mut CpuLocal) -> R) -> R {
-        let Self { m, cpu, mut held, tables } = self;
-        let result = last(&mut held);
-        let wakeups = std::mem::take(&mut held.wakeups);
-        held.tables = Some(tables);
-        match held.leave() {
-            Ok(()) => {
-                wakeups.into_iter().for_each(Waker::wake);
-                result
+        let mut stay = self;
+        loop {
+            let Self { m, cpu, mut held, tables } = stay;
+            let result = last(&mut held);
+            let wakeups = Wakeups::take(&mut held.wakeups);
+            held.tables = Some(tables);
+            match held.leave() {
+                Ok(()) => {
+                    wakeups.fire();
+                    return result;
+                }
+                Err(left) => match Self::leave_noticed(m, cpu, left, wakeups) {
+                    Ok(()) => return result,
+                    Err(again) => stay = again,
+                },
             }
-            Err(left) => Self::leave_noticed(m, cpu, left, wakeups)
-                .map_or_else(|stay| stay.leave_with(last), |()| result),
         }
     }
 
@@ -323,18 +345,18 @@ impl<'m> Stay<'m> {
         m: &'m Machine,
         cpu: &'m Cpu,
         left: Left<'m, CpuLocal>,
-        wakeups: Vec<Waker>,
+        wakeups: Wakeups,
     ) -> Result<(), Self> {
         match left {
             Left::Kicked(mut held) => {
-                held.wakeups = wakeups;
+                wakeups.put_back(&mut held.wakeups);
                 let tables = held.tables.take().unwrap_or_else(|| m.tables.load());
                 let mut stay = Self { m, cpu, held, tables };
                 stay.interrupts();
                 Err(stay)
             }
             Left::Wanted => {
-                wakeups.into_iter().for_each(Waker::wake);
+                wakeups.fire();
                 let until = m.platform.ktime_get() + GIVE_WAY;
                 cpu.local.give_way(|spins| {
                     m.platform.relax(spins);
@@ -343,6 +365,30 @@ impl<'m> Stay<'m> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Wake-ups taken out of a CPU, to be fired behind it. One alone, as nearly always, leaves the list there
+/// its memory.
+#[derive(Default)]
+struct Wakeups {
+    before: Vec<Waker>,
+    last: Option<Waker>,
+}
+
+impl Wakeups {
+    fn take(list: &mut Vec<Waker>) -> Self {
+        let last = list.pop();
+        let before = if list.is_empty() { Vec::new() } else { std::mem::take(list) };
+        Self { before, last }
+    }
+
+    fn put_back(self, list: &mut Vec<Waker>) {
+        list.extend(self.before.into_iter().chain(self.last));
+    }
+
+    fn fire(self) {
+        self.before.into_iter().chain(self.last).for_each(Waker::wake);
     }
 }
 

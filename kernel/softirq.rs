@@ -143,6 +143,8 @@ pub fn __raise_softirq_irqoff(cx: &mut impl RaiseSoftirq, nr: Softirq) {
 /// What is left then is ksoftirqd's.
 ///
 /// linux: kernel/softirq.c:__do_softirq
+// Part of the interrupt's way out, which one packet alone pays for whole.
+#[inline(always)]
 pub fn __do_softirq(cx: &mut BhCx<'_>) {
     walk!(cx, __do_softirq => u64::from(cx.cpu.softirq.runnable()));
     // Who comes here has just read the clock.
@@ -168,6 +170,7 @@ fn time_is_left(cx: &mut BhCx<'_>, began: Ktime) -> bool {
     cx.refresh_now() < began + MAX_SOFTIRQ_TIME && !cx.need_resched()
 }
 
+#[inline(always)]
 fn run_actions(cx: &mut BhCx<'_>, mut pending: u32) {
     while pending != 0 {
         let nr = pending.trailing_zeros() as usize;

@@ -208,6 +208,54 @@ fn an_interrupt_is_taken_while_a_leader_sleeps_and_after_it_went() {
     end(runtime);
 }
 
+/// A leader that is kept from its work, here by a handler of a signal that does not come back for a
+/// while, does not keep the CPU from its own.
+#[test]
+fn the_cpu_is_served_while_its_leader_is_stuck_in_a_signal() {
+    static STUCK: AtomicBool = AtomicBool::new(false);
+    extern "C" fn stuck(_: libc::c_int) {
+        STUCK.store(true, Ordering::SeqCst);
+        while STUCK.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+    }
+    let mut runtime = Runtime::builder().boot().unwrap();
+    // SAFETY: the handler touches an atomic alone; zero is a valid sigaction otherwise.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = stuck as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+    }
+    let taken = Arc::new(AtomicUsize::new(0));
+    let line = interrupt(&mut runtime.task("init"), &Arc::default(), &taken);
+    let wait = waiter(&mut runtime);
+    // Awake it would have taken it on itself to look, and nobody be called.
+    while !runtime.idle[0].word.all_rest() {
+        thread::yield_now();
+    }
+    use std::os::unix::thread::JoinHandleExt;
+    let thread = runtime.tasks[0].thread.as_pthread_t();
+    // SAFETY: the thread has not been joined, so its handle is valid.
+    assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+    let began = monotonic_ns();
+    while !STUCK.load(Ordering::SeqCst) {
+        assert!(monotonic_ns() - began < HANG_NS, "no signal");
+        thread::yield_now();
+    }
+    for n in 1..=20 {
+        line.raise();
+        while taken.load(Ordering::SeqCst) < n {
+            assert!(monotonic_ns() - began < HANG_NS, "nobody takes interrupt {n}");
+            thread::yield_now();
+        }
+    }
+    assert!(runtime.idle[0].lead.led(), "it still has the lead");
+    STUCK.store(false, Ordering::SeqCst);
+    send_to_waiter(&runtime);
+    assert_eq!(wait.recv_timeout(Duration::from_secs(60)).unwrap(), Ok(1));
+    end(runtime);
+}
+
 /// A wait that is over by time has given the lead back: the next to wait takes it.
 #[test]
 fn leads_that_end_by_time_follow_each_other() {

@@ -7,8 +7,9 @@
 //! each to completion before it returns.
 //! Locks: `fifo` (the receive packet buffer), then `state` (everything else), then the end's queue or the DMA space's
 //! map, both leaves. No lock is held while the wire transmits or an `IrqLine` is raised. A doorbell takes `state` twice:
-//! to build the batch, and to give its memory back.
-//! Invariants: whatever registers, descriptors and frames contain, the model does not panic, does a bounded amount of
+//! to build the batch, and to give its memory back. One thread at a time puts a queue's frames on the wire: the queues
+//! of a batch that is on its way are marked, and who rings for one then leaves it to whoever is on the way.
+//! Invariants: frames of a queue reach the wire in their order, whoever rings; whatever registers, descriptors and frames contain, the model does not panic, does a bounded amount of
 //! work, and touches only what its `DmaSpace` maps; a descriptor's bytes are read once.
 //!
 //! Left out: SR-IOV and VMDq pools, header split, flow control, time stamps, SCTP CRC, wake-up, manageability, LLI,
@@ -159,29 +160,29 @@ impl I82576 {
         let mut fired = Fired::default();
         let mut receive = false;
         loop {
-            let mut batch = std::mem::take(&mut st.spare);
-            if st.tx_kick != 0 {
+            let mut batch = st.spare.pop().unwrap_or_default();
+            let mut queues = 0;
+            if st.tx_ready() != 0 {
                 let tracing = self.tracing.load(Ordering::Relaxed);
-                st.transmit(&self.space, tracing, &mut batch);
+                queues = st.transmit(&self.space, tracing, &mut batch);
             }
             fired.merge(st.fire());
             receive |= std::mem::take(&mut st.rx_kick);
             let loopback = st.loopback();
-            if batch.is_empty() {
-                st.spare = batch;
-                if st.tx_kick == 0 {
-                    break;
-                }
-                continue;
+            if !batch.is_empty() {
+                // Whoever rings for one of these queues meanwhile leaves it to us: a batch of his own
+                // could reach the wire before this one.
+                st.tx_sending |= queues;
+                drop(st);
+                let refused = self.send(&mut batch, loopback);
+                receive |= loopback;
+                batch.clear();
+                st = self.lock();
+                st.tx_sending &= !queues;
+                st.counters.tx_refused += refused as u64;
             }
-            drop(st);
-            let refused = self.send(&mut batch, loopback);
-            receive |= loopback;
-            batch.clear();
-            st = self.lock();
-            st.counters.tx_refused += refused as u64;
-            st.spare = batch;
-            if st.tx_kick == 0 {
+            st.spare.push(batch);
+            if st.tx_ready() == 0 {
                 break;
             }
         }

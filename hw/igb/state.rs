@@ -57,12 +57,14 @@ pub(super) struct State {
     link: bool,
     /// Queues with transmit work.
     pub(super) tx_kick: u32,
+    /// Queues whose frames somebody is putting on the wire.
+    pub(super) tx_sending: u32,
     /// Receiving may go on where it had stopped.
     pub(super) rx_kick: bool,
     /// Frames wait for descriptors.
     pub(super) rx_stalled: bool,
-    /// Memory for the next batch.
-    pub(super) spare: FrameBatch,
+    /// Memory for the next batches: as many as were ever on their way together.
+    pub(super) spare: Vec<FrameBatch>,
     pub(super) tx_ids: Ids,
     pub(super) rx_ids: Ids,
 }
@@ -83,9 +85,10 @@ impl State {
             carrier,
             link: false,
             tx_kick: 0,
+            tx_sending: 0,
             rx_kick: false,
             rx_stalled: false,
-            spare: FrameBatch::new(),
+            spare: Vec::new(),
             tx_ids: Ids::default(),
             rx_ids: Ids::default(),
         };

@@ -4,6 +4,7 @@ mod device;
 mod hostile;
 mod interrupts;
 mod receive;
+mod threads;
 mod transmit;
 
 use std::sync::Arc;

@@ -70,15 +70,27 @@ struct Round {
 }
 
 impl State {
-    /// One round of all queues that have work: frames to the end of `out`, which is empty.
-    pub(super) fn transmit(&mut self, space: &DmaSpace, tracing: bool, out: &mut FrameBatch) {
+    /// Queues with work whose frames nobody is putting on the wire.
+    pub(super) fn tx_ready(&self) -> u32 {
+        self.tx_kick & !self.tx_sending
+    }
+
+    /// One round of all queues that are ready: frames to the end of `out`, which is empty. Which queues
+    /// they may be of.
+    pub(super) fn transmit(
+        &mut self,
+        space: &DmaSpace,
+        tracing: bool,
+        out: &mut FrameBatch,
+    ) -> u32 {
         let on = self.get(E1000_TCTL) & E1000_TCTL_EN != 0 && self.link() && self.config.master();
         if !on {
             // Descriptors stay where they are until it is on again.
             self.tx_kick = 0;
-            return;
+            return 0;
         }
-        let mut todo = self.tx_kick;
+        let queues = self.tx_ready();
+        let mut todo = queues;
         while todo != 0 {
             let n = todo.trailing_zeros() as usize;
             todo &= todo - 1;
@@ -96,6 +108,7 @@ impl State {
                 self.tx_kick &= !(1 << n);
             }
         }
+        queues
     }
 }
 

@@ -251,6 +251,8 @@ mod tests {
     fn who_leaves_gives_way_to_who_waits() {
         let cell = Arc::new(CpuCell::new(0_u32));
         let theirs = Arc::clone(&cell);
+        // Inside before there is a waiter, who would otherwise be done before he has to wait.
+        let mut first = Some(cell.enter(|_| std::thread::yield_now()));
         let waiter = std::thread::spawn(move || {
             for _ in 0..100 {
                 let mut held = theirs.enter(|_| std::thread::yield_now());
@@ -260,7 +262,7 @@ mod tests {
         });
         let mut gave_way = 0;
         while !waiter.is_finished() {
-            let held = cell.enter(|_| std::thread::yield_now());
+            let held = first.take().unwrap_or_else(|| cell.enter(|_| std::thread::yield_now()));
             while !cell.wanted() && !waiter.is_finished() {
                 std::thread::yield_now();
             }

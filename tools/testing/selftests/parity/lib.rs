@@ -15,6 +15,6 @@ mod report;
 
 pub use calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
 pub use kernel::{Kernel, on_kernel};
-pub use machine::Machine;
+pub use machine::{Engine, Machine};
 pub use probe::Probe;
 pub use report::{Check, Report, diff};

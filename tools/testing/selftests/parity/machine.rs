@@ -1,10 +1,12 @@
-//! The stack: a machine of a stepped world, with the same devices and addresses as the kernel's
-//! namespace.
+//! The stack: a machine of a stepped world or on threads, with the same devices and addresses as the
+//! kernel's namespace.
 
 use crate::calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
 use crate::{Check, Report};
 use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::WirePort;
+use host::{Runtime, block_on};
+use hw::wire::Wire;
 use sim::{LinkSpec, MachineSpec, World};
 use stack::fs;
 use stack::fs::eventpoll::EpollEvent;
@@ -12,7 +14,7 @@ use stack::fs::select::FdSets;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::Operation;
-use stack::net::core::dev::dev_open;
+use stack::net::core::dev::{dev_close, dev_open};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{self as net, MsgRecv, MsgSend, Received};
 use std::fmt;
@@ -27,64 +29,128 @@ use uapi::socket::{AF_INET, SOCK_DGRAM};
 /// What a call that would wait for ever returns here; no errno.
 const FOR_EVER: i32 = -1;
 
+/// How a machine is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Step by step, under a virtual clock.
+    Stepped,
+    /// On threads of the operating system: time is real.
+    Threads,
+}
+
+/// Who runs the machine's CPUs while a call waits.
+enum Run {
+    Stepped(Box<World>),
+    Threads(Runtime),
+}
+
 /// A machine with `lo` and `eth0`, and a task on it.
 pub struct Machine {
-    world: World,
     cx: TaskCx,
+    run: Run,
     /// The other end of `eth0`: nobody listens.
     _peer: Arc<dyn WirePort>,
 }
 
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Machine({:?})", self.world)
+        write!(f, "Machine({:?})", self.cx)
     }
 }
+
+/// Frames that the link of a machine on threads holds.
+const LINK: usize = 1024;
 
 impl Machine {
     /// A machine with that many CPUs; the task is on the last.
     ///
     /// # Panics
     /// When it does not boot.
-    pub fn new(cpus: u8) -> Self {
-        let mut world = World::new(u64::from(cpus));
-        let machine = world.machine(&MachineSpec { cpus, ..MachineSpec::default() });
-        let [port, peer] = world.link(LinkSpec::Wire);
-        let mut cx = world.task_cx(&machine, CpuId(cpus - 1));
-        let lo = machine.tables().net.dev_by_name("lo").map(Arc::clone).expect("lo");
+    pub fn new(engine: Engine, cpus: u8) -> Self {
+        let cpu = CpuId(cpus - 1);
+        let (run, cx, port, peer) = match engine {
+            Engine::Stepped => {
+                let mut world = Box::new(World::new(u64::from(cpus)));
+                let machine = world.machine(&MachineSpec { cpus, ..MachineSpec::default() });
+                let [port, peer] = world.link(LinkSpec::Wire);
+                let cx = world.task_cx(&machine, cpu);
+                (Run::Stepped(world), cx, port, peer)
+            }
+            Engine::Threads => {
+                let runtime = Runtime::builder().cpus(cpus).boot().expect("boots");
+                let mut cx = runtime.task("parity");
+                cx.set_cpu(cpu).expect("it has that one");
+                let (port, peer) = Wire::pair(LINK);
+                let [port, peer] = [port, peer].map(|end| Arc::new(end) as Arc<dyn WirePort>);
+                (Run::Threads(runtime), cx, port, peer)
+            }
+        };
+        let mut machine = Self { cx, run, _peer: peer };
+        machine.set_up(port);
+        machine.settle();
+        machine
+    }
+
+    fn set_up(&mut self, port: Arc<dyn WirePort>) {
+        let cx = &mut self.cx;
+        let lo = cx.machine().tables().net.dev_by_name("lo").map(Arc::clone).expect("lo");
         let addr = |addr: Ipv4Addr| IfAddr::new(addr, 24).expect("a host's address");
-        inet_insert_ifa(&mut cx, &lo, addr(Ipv4Addr::new(192, 0, 2, 1))).expect("on lo");
-        let eth = wire_probe(&mut cx, "eth%d", [2, 0, 0, 0, 0, 1], port).expect("eth0");
-        inet_insert_ifa(&mut cx, &eth, addr(Ipv4Addr::new(198, 51, 100, 1))).expect("on eth0");
-        dev_open(&mut cx, &eth).expect("eth0 up");
+        inet_insert_ifa(cx, &lo, addr(Ipv4Addr::new(192, 0, 2, 1))).expect("on lo");
+        let eth = wire_probe(cx, "eth%d", [2, 0, 0, 0, 0, 1], port).expect("eth0");
+        inet_insert_ifa(cx, &eth, addr(Ipv4Addr::new(198, 51, 100, 1))).expect("on eth0");
+        dev_open(cx, &eth).expect("eth0 up");
         // Descriptors 0 to 2 are taken in any process.
         for _ in 0..3 {
-            net::sys_socket(&mut cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+            net::sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
         }
-        world.settle();
-        Self { world, cx, _peer: peer }
     }
 
     /// Runs a check on a machine of its own.
     ///
     /// # Panics
-    /// When packets are left at the end.
-    pub fn run_check(cpus: u8, check: &Check) -> Report {
-        let mut machine = Self::new(cpus);
+    /// When packets are left at the end, or a thread of the machine panicked.
+    pub fn run_check(engine: Engine, cpus: u8, check: &Check) -> Report {
+        let mut machine = Self::new(engine, cpus);
         let report = check.run(&mut machine);
-        fs::exit_files(&mut machine.cx);
-        // What waits for ARP on eth0 is given up.
-        machine.world.run_for(Duration::from_secs(10));
-        assert_eq!(machine.world.live_skbs(), 0, "{}: packets left", check.name);
+        machine.end(check);
         report
     }
 
-    fn run<T>(&mut self, mut op: impl Operation<Output = Result<T, Errno>>) -> Result<T, i32> {
-        let limit = Duration::from_secs(100);
-        match self.world.block_on(&mut self.cx, &mut op, limit) {
-            Some(done) => done.map_err(|errno| errno.0),
-            None => Err(FOR_EVER),
+    fn end(self, check: &Check) {
+        let Self { mut cx, run, _peer } = self;
+        fs::exit_files(&mut cx);
+        let m = Arc::clone(cx.machine());
+        match run {
+            Run::Stepped(mut world) => {
+                // What waits for ARP on eth0 is given up.
+                world.run_for(Duration::from_secs(10));
+                assert_eq!(world.live_skbs(), 0, "{}: packets left", check.name);
+            }
+            Run::Threads(runtime) => {
+                // Nobody waits those seconds: the card goes down, and what waits at it ends.
+                let eth = m.tables().net.dev_by_name("eth0").map(Arc::clone).expect("eth0");
+                dev_close(&mut cx, &eth);
+                drop(cx);
+                runtime.shutdown().expect("no thread panicked");
+                assert_eq!(
+                    (m.live_skbs(), m.contained_panics()),
+                    (0, 0),
+                    "{}: packets left",
+                    check.name
+                );
+            }
         }
+    }
+
+    fn run<T>(&mut self, mut op: impl Operation<Output = Result<T, Errno>>) -> Result<T, i32> {
+        let done = match &mut self.run {
+            Run::Stepped(world) => {
+                let limit = Duration::from_secs(100);
+                world.block_on(&mut self.cx, &mut op, limit).ok_or(FOR_EVER)?
+            }
+            Run::Threads(_) => block_on(&mut self.cx, &mut op),
+        };
+        done.map_err(|errno| errno.0)
     }
 
     fn size(&mut self, op: impl Operation<Output = Result<usize, Errno>>) -> Ret {
@@ -122,7 +188,11 @@ fn ms(timeout_ms: u64) -> Option<Duration> {
 
 impl Calls for Machine {
     fn settle(&mut self) {
-        self.world.settle();
+        match &mut self.run {
+            Run::Stepped(world) => world.settle(),
+            // Loopback delivers before the call returns, unless ksoftirqd has a part of it.
+            Run::Threads(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 
     fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {

@@ -1,19 +1,23 @@
-//! Every check on the host kernel and on the stack, with one CPU and with two.
+//! Every check on the host kernel and on the stack, stepped and on threads, with one CPU and with two.
 
 use host::testing::{Need, need};
 use parity::checks::all;
-use parity::{Check, Machine, Report, diff, on_kernel};
+use parity::{Check, Engine, Machine, Report, diff, on_kernel};
 
-fn compare(checks: &[Check], kernel: &[Report], cpus: u8) {
+fn compare(checks: &[Check], kernel: &[Report], (engine, cpus): (Engine, u8)) {
     let mut differ = 0;
     let mut said = String::new();
     for (check, kernel) in checks.iter().zip(kernel) {
-        if let Some(lines) = diff(kernel, &Machine::run_check(cpus, check)) {
+        if let Some(lines) = diff(kernel, &Machine::run_check(engine, cpus, check)) {
             differ += 1;
             said += &format!("{}\n{lines}", check.name);
         }
     }
-    assert!(differ == 0, "{differ} of {} checks differ with {cpus} CPUs:\n{said}", checks.len());
+    assert!(
+        differ == 0,
+        "{differ} of {} checks differ, {engine:?} with {cpus} CPUs:\n{said}",
+        checks.len()
+    );
 }
 
 #[test]
@@ -22,20 +26,22 @@ fn the_stack_answers_as_the_host_kernel_does() {
     assert!(checks.len() >= 80, "{} checks", checks.len());
     if !need(Need::Root) {
         // The stack's half still shows that nothing panics or is left over.
-        checks.iter().for_each(|check| drop(Machine::run_check(1, check)));
+        checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
         return;
     }
     let kernel = on_kernel(&checks);
-    compare(&checks, &kernel, 1);
-    compare(&checks, &kernel, 2);
+    for engine in [Engine::Stepped, Engine::Threads] {
+        compare(&checks, &kernel, (engine, 1));
+        compare(&checks, &kernel, (engine, 2));
+    }
 }
 
 #[test]
 fn a_check_says_something_and_the_same_each_time() {
     for check in all() {
-        let report = Machine::run_check(2, &check);
+        let report = Machine::run_check(Engine::Stepped, 2, &check);
         assert!(!report.is_empty(), "{} notes nothing", check.name);
-        assert_eq!(report, Machine::run_check(2, &check), "{}", check.name);
+        assert_eq!(report, Machine::run_check(Engine::Stepped, 2, &check), "{}", check.name);
     }
 }
 

@@ -72,7 +72,8 @@ fn queues_bring_their_flows_to_their_cpus() {
         |_, up| {
             assert!(up.out.text().contains("\n2 CPUs, 2 queues; the TAP must be multi_queue"));
             let before = softnet();
-            flows(16);
+            // So many that both queues get some.
+            flows(64);
             let after = softnet();
             for cpu in 0..2 {
                 assert!(after[cpu].0 > before[cpu].0 + 20, "CPU {cpu}: {before:?} {after:?}");
@@ -172,4 +173,21 @@ fn cpus_are_taken_down_and_up_under_traffic() {
             assert_eq!(refusal("cpu 2 online 1").1, "there is no CPU 2: there are 0 to 1");
         },
     );
+}
+
+#[test]
+fn a_tap_of_several_queues_deleted_under_traffic_ends_it_with_its_name() {
+    if !(need(Need::Root) && need(Need::DevNetTun) && need(Need::Tool("ip"))) {
+        return;
+    }
+    in_fresh_netns(|ns| {
+        let up = Up::start(args(|args| (args.echo, args.cpus, args.queues) = (true, 2, 4)));
+        up.join(ns);
+        flows(16);
+        ns.ip("link del nk0");
+        let out = up.out.clone();
+        out.wait_for("nk0: deleted\nnk0: rx_packets");
+        let error = up.stop().unwrap_err();
+        assert!(matches!(error, UpError::Gone(_)), "{error:?}");
+    });
 }

@@ -168,7 +168,13 @@ impl Ksoftirqd<'_> {
                 idle.watch_no_more();
             }
         }
-        idle.wait(timeout(deadline))
+        loop {
+            let events = idle.wait(timeout(deadline));
+            // A signal, or a debugger that attaches, is nobody's word: there is nothing to do for it.
+            if !events.is_empty() || (deadline != u64::MAX && monotonic_ns() >= deadline) {
+                return events;
+            }
+        }
     }
 
     /// A task leads, and what woke this thread is that task's. Gives it to it, and stays out of its

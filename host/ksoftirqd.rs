@@ -21,13 +21,13 @@ use std::sync::atomic::Ordering;
 const COOL_RUNS: u32 = 16;
 
 /// So often it looks whether tasks still lead, while it watches.
-const WATCH_NS: u64 = 1_000_000;
+const WATCH_NS: u64 = 2_000_000;
 
 /// So long it leaves the CPU to a task that leads before it looks after it all the same.
 const STAY_AWAY_NS: u64 = 20_000_000;
 
 /// So many leads in that time are thick.
-const THICK: u32 = 8;
+const THICK: u32 = 16;
 
 /// After so many wake-ups in a row, each soon after the one before, it watches.
 const WATCH_AFTER: u32 = 32;

@@ -33,7 +33,9 @@ use std::time::Duration;
 pub struct CpuId(pub u8);
 
 /// A virtual CPU as its machine sees it: what others may touch, and the cell of the rest.
+// Neighbours share no cache line, nor the pair of lines that processors fetch together.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Cpu {
     pub(crate) local: CpuCellOf,
     /// Interrupts raised and not yet handled here.

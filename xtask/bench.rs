@@ -8,6 +8,7 @@ mod locked;
 mod measure;
 mod profile;
 mod table;
+mod threads;
 mod tools;
 mod walk;
 
@@ -27,6 +28,8 @@ WHAT:
   instructions   instructions for each datagram by phase (callgrind)
   locked         executed instructions that lock, by phase (callgrind, objdump)
   walk           what the stations cost against a build without them
+  enter          instructions to enter a CPU and leave it, and the time when another runs it
+  cpus           datagrams a second of two queues on two CPUs beside one
   rate           datagrams a second beside smoltcp's, and allocations
   all            all of these, the default
 
@@ -159,11 +162,15 @@ pub fn run(args: impl Iterator<Item = String>) -> Result<ExitCode, String> {
         "instructions" => instructions(&root, &options, &table)?,
         "locked" => locked::run(&root, &options, &table)?,
         "walk" => walk::run(&root, &options, &table)?,
+        "enter" => threads::enter(&root, options.rounds, &table)?,
+        "cpus" => threads::cpus(&root, &table)?,
         "rate" => return rate(&root, &table),
         "all" => {
             instructions(&root, &options, &table)?;
             locked::run(&root, &options, &table)?;
             walk::run(&root, &options, &table)?;
+            threads::enter(&root, options.rounds, &table)?;
+            threads::cpus(&root, &table)?;
             return rate(&root, &table);
         }
         _ => return Err(format!("{what}: no such bench; `cargo xtask bench --help` lists them")),

@@ -15,7 +15,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::{Machine, Platform};
 use stack::kernel::sched::{Operation, TaskStruct};
 use stack::kernel::time::Ktime;
-use stack::net::core::dev::{NetdevFeatures, dev_open};
+use stack::net::core::dev::{NetDevice, NetdevFeatures, dev_open};
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{
@@ -80,7 +80,8 @@ impl Platform for BenchClock {
     fn relax(&self, _: u32) {}
 }
 
-fn mac(id: u16) -> [u8; 6] {
+/// The address of a machine's first device.
+pub fn mac(id: u16) -> [u8; 6] {
     [2, 0, 0, 0, 0, id as u8 + 1]
 }
 
@@ -101,22 +102,18 @@ impl Host {
         let mut cx = TaskCx::new(&machine, TaskStruct::new("bench", CpuId(0)));
         let mut model = None;
         let dev = match device {
-            Device::Wire => wire_probe(&mut cx, "eth0", mac(id), port).expect("registered"),
+            Device::Wire => wire_probe(&mut cx, "eth%d", mac(id), port).expect("registered"),
             Device::Igb => {
                 let pdev = I82576::new(mac(id), port, DmaSpace::new(DMA_LIMIT));
                 model = Some(Arc::clone(&pdev));
                 igb_probe(&mut cx, pdev, IgbOptions::default()).expect("registered")
             }
         };
-        inet_insert_ifa(&mut cx, &dev, IfAddr::new(addrs[0], 24).expect("a host")).expect("added");
-        dev_open(&mut cx, &dev).expect("opens");
+        bring_up(&mut cx, &dev, addrs, mac(1 - id));
         if device == Device::Wire {
             // The first machine opens before its peer is there to say that it takes open sums.
             dev.set_features(dev.features() | NetdevFeatures::HW_CSUM);
         }
-        let key = NeighKey { dev: dev.ifindex, addr: addrs[1].into() };
-        let state = uapi::neighbour::NUD_PERMANENT as u8;
-        neigh_add(&mut cx, key, mac(1 - id), state).expect("added");
         Self { machine, task: cx, model }
     }
 
@@ -127,7 +124,25 @@ impl Host {
     }
 }
 
-fn ready<O: Operation>(cx: &mut TaskCx, mut op: O) -> O::Output {
+/// A device with an address, up, and its neighbour known.
+pub fn bring_up(cx: &mut TaskCx, dev: &Arc<NetDevice>, addrs: [Ipv4Addr; 2], peer: [u8; 6]) {
+    inet_insert_ifa(cx, dev, IfAddr::new(addrs[0], 24).expect("a host")).expect("added");
+    dev_open(cx, dev).expect("opens");
+    let key = NeighKey { dev: dev.ifindex, addr: addrs[1].into() };
+    let state = uapi::neighbour::NUD_PERMANENT as u8;
+    neigh_add(cx, key, peer, state).expect("added");
+}
+
+/// A UDP socket, bound.
+pub fn udp_socket(cx: &mut TaskCx, addr: Ipv4Addr, port: u16) -> i32 {
+    let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+    sys_bind(cx, fd, &SockaddrIn::new(addr.into(), port).to_bytes()).expect("bound");
+    fd
+}
+
+/// A call that does not wait: part of its caller, whose cost is measured.
+#[inline(always)]
+pub fn ready<O: Operation>(cx: &mut TaskCx, mut op: O) -> O::Output {
     match op.poll(cx) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("nothing here waits"),
@@ -135,7 +150,7 @@ fn ready<O: Operation>(cx: &mut TaskCx, mut op: O) -> O::Output {
 }
 
 /// A full batch of equal messages, kept for good: a few are made in a run.
-fn messages(to: [u8; 16]) -> &'static [MsgSend<'static>] {
+pub fn messages(to: [u8; 16]) -> &'static [MsgSend<'static>] {
     let iov = Box::leak(Box::new([IoSlice::new(&[0x55; PAYLOAD])]));
     let to = Box::leak(Box::new(to));
     let message = MsgSend { iov, name: Some(to), control: &[], flags: 0 };
@@ -143,12 +158,29 @@ fn messages(to: [u8; 16]) -> &'static [MsgSend<'static>] {
 }
 
 /// Room for a full batch, kept for good likewise.
-fn rooms() -> Vec<MsgRecv<'static>> {
+pub fn rooms() -> Vec<MsgRecv<'static>> {
     let buffers: &'static mut [[u8; 2 * PAYLOAD]] = Vec::leak(vec![[0; _]; MAX_BATCH]);
     let room = |buffer: &'static mut [u8; _]| {
         MsgRecv::new(Box::leak(Box::new([IoSliceMut::new(buffer)])), &mut [])
     };
     buffers.iter_mut().map(room).collect()
+}
+
+/// A machine whose CPU is entered and left, and nothing else.
+pub struct Entering(Host);
+
+impl Entering {
+    /// One with one CPU.
+    pub fn new() -> Self {
+        let (wire, _) = Wire::pair(1);
+        Self(Host::new(0, Device::Wire, Arc::new(wire), [A, B]))
+    }
+
+    /// A task enters its CPU and leaves it.
+    #[inline(never)]
+    pub fn phase_enter(&mut self) {
+        self.0.task.local_bh_disable(|_| ());
+    }
 }
 
 /// The pair, with a socket on each.
@@ -175,11 +207,9 @@ impl Pair {
         let (wire_a, wire_b) = Wire::pair(WIRE);
         let mut a = Host::new(0, device, Arc::new(wire_a), [A, B]);
         let mut b = Host::new(1, device, Arc::new(wire_b), [B, A]);
-        let client = sys_socket(&mut a.task, AF_INET, SOCK_DGRAM, 0).expect("a socket");
-        sys_bind(&mut a.task, client, &SockaddrIn::new(A.into(), 4000).to_bytes()).expect("bound");
-        let server = sys_socket(&mut b.task, AF_INET, SOCK_DGRAM, 0).expect("a socket");
+        let client = udp_socket(&mut a.task, A, 4000);
+        let server = udp_socket(&mut b.task, B, 7);
         let to = SockaddrIn::new(B.into(), 7).to_bytes();
-        sys_bind(&mut b.task, server, &to).expect("bound");
         let (messages, buffer) = (messages(to), Box::new([0; 2048]));
         let mut pair = Self { a, b, client, server, messages, rooms: rooms(), buffer, now: 0 };
         // The link of a NIC comes up by interrupts.

@@ -7,8 +7,9 @@
 mod allocations;
 mod machines;
 mod smoltcp_pair;
+mod threads;
 
-use machines::{Device, MAX_BATCH, PHASES, Pair};
+use machines::{Device, Entering, MAX_BATCH, PHASES, Pair};
 use smoltcp_pair::SmoltcpPair;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -22,6 +23,9 @@ Usage:
   udp_walk time DEVICE ROUNDS BATCH       nanoseconds a datagram, after as many rounds of warm-up
   udp_walk phases DEVICE ROUNDS BATCH     the same by phase, the median of the rounds
   udp_walk stations DEVICE BATCH          stations that each phase of one batch passes
+  udp_walk entries ROUNDS                 a CPU entered and left so often, for an instrument
+  udp_walk enter [--tsv]                  time to enter a CPU that another thread runs flat out
+  udp_walk cpus [--tsv]                   two queues on two CPUs beside one
 
 DEVICE: wire or igb. BATCH: 1 to 64.
 ";
@@ -170,6 +174,23 @@ fn stations(device: &str, size: &str) -> Option<()> {
     Some(())
 }
 
+fn entries(rounds: &str) -> Option<()> {
+    let (rounds, mut entering) = (rounds.parse().ok()?, Entering::new());
+    (0_usize..rounds).for_each(|_| entering.phase_enter());
+    Some(())
+}
+
+/// What runs on threads; the second word is `--tsv` or there is none.
+fn threaded(bench: fn(bool), words: &[&str]) -> Option<()> {
+    let tsv = match words {
+        [] => false,
+        ["--tsv"] => true,
+        _ => return None,
+    };
+    bench(tsv);
+    Some(())
+}
+
 fn main() -> ExitCode {
     // `cargo bench` adds `--bench`; `cargo test --benches` does not, and wants no measurement.
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -184,6 +205,9 @@ fn main() -> ExitCode {
         ["time", device, rounds, size] => timed(device, rounds, size),
         ["phases", device, rounds, size] => phases(device, rounds, size),
         ["stations", device, size] => stations(device, size),
+        ["entries", rounds] => entries(rounds),
+        ["enter", ref rest @ ..] => threaded(threads::enter, rest),
+        ["cpus", ref rest @ ..] => threaded(threads::cpus, rest),
         [] | ["--help"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -16,6 +16,7 @@ mod igb;
 mod ip;
 mod links;
 mod lone;
+mod memory;
 mod neigh;
 mod panics;
 mod queues;

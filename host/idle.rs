@@ -55,8 +55,9 @@ pub(crate) trait IrqSource: Send + Sync {
 ///
 /// Where tasks come back to lead within a moment, an interrupt between two leads only calls ksoftirqd,
 /// on the very processor of the task, for what the task would find a little later. So while leads come
-/// thick ksoftirqd looks every millisecond whether they still do, and who leaves arms nothing; the first
-/// millisecond without a lead ends it, and everything is armed. What arrives meanwhile may wait so long.
+/// thick ksoftirqd looks every two milliseconds whether they still do, and who leaves arms nothing; the first
+/// look that finds but a few ends it, and everything is armed. What arrives when a task does something
+/// else all of a sudden may wait for two of them.
 ///
 /// linux: Documentation/networking/napi.rst:irq-suspend-timeout
 #[derive(Debug, Default)]

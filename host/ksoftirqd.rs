@@ -6,9 +6,10 @@
 //! DIVERGES: Linux's idle task and ksoftirqd are two threads; what tells them apart here is what
 //! the stack is asked to run.
 
-use crate::clock::monotonic_ns;
+use crate::clock::{monotonic_ns, to_timespec};
 use crate::idle::{COOL_NS, CpuIdle, HOT_PACKETS, timeout};
 use crate::wait::Events;
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 use stack::kernel::cpu::{CpuId, Next};
 use stack::kernel::machine::Machine;
@@ -20,18 +21,24 @@ use std::sync::atomic::Ordering;
 const COOL_RUNS: u32 = 16;
 
 /// So often it looks whether tasks still lead, while it watches.
-const WATCH_NS: u64 = 1_000_000;
+const WATCH_NS: u64 = 2_000_000;
+
+/// So long it leaves the CPU to a task that leads before it looks after it all the same.
+const STAY_AWAY_NS: u64 = 20_000_000;
+
+/// So many leads in that time are thick.
+const THICK: u32 = 16;
 
 /// After so many wake-ups in a row, each soon after the one before, it watches.
 const WATCH_AFTER: u32 = 32;
 
-/// 2 to this power is the most by which that grows where no task leads.
+/// 2 to this power is the most by which that grows where leads do not come thick.
 const MOST_IN_VAIN: u32 = 10;
 
 /// Runs the CPU until told to stop. One was counted awake for this thread.
 pub(crate) fn cpu_idle_loop(m: &Machine, cpu: CpuId, idle: &CpuIdle) {
     let mut thread =
-        Ksoftirqd { m, cpu, idle, small_runs: 0, leads: 0, calls: 0, in_vain: 0, core: u32::MAX };
+        Ksoftirqd { m, cpu, idle, small_runs: 0, calls: 0, in_vain: 0, core: u32::MAX };
     while !idle.lead.stopped() {
         match thread.run_cpu() {
             Some(deadline) if idle.word.rest() => thread.sleep(deadline),
@@ -48,11 +55,9 @@ struct Ksoftirqd<'a> {
     idle: &'a CpuIdle,
     /// Runs in a row that brought few packets.
     small_runs: u32,
-    /// Leads that had ended when it last looked.
-    leads: u32,
     /// Wake-ups in a row that came soon after the one before.
     calls: u32,
-    /// Times in a row that it watched and no task led.
+    /// Times in a row that it watched and leads did not come thick.
     in_vain: u32,
     /// The processor this thread was bound to.
     core: u32,
@@ -142,38 +147,52 @@ impl Ksoftirqd<'_> {
     }
 
     /// Waits for something to do, or for the deadline. While it watches it looks every now and then
-    /// whether tasks still lead.
+    /// whether leads still come thick.
     fn wait(&mut self, deadline: u64) -> Events {
         let idle = self.idle;
-        let first = idle.leads();
-        self.leads = first;
+        let mut thin = true;
         while idle.watches() {
-            let tick = monotonic_ns() + WATCH_NS;
+            let (tick, before) = (monotonic_ns() + WATCH_NS, idle.leads());
+            if idle.lead.led() {
+                // A leader who sleeps, and left it to us, who were awake, to arm what he waits for.
+                idle.arm_requested_at_rest();
+            }
             let events = idle.look(timeout(deadline.min(tick)));
             if !events.is_empty() || deadline <= tick {
                 return events;
             }
-            let leads = idle.leads();
-            if std::mem::replace(&mut self.leads, leads) == leads {
-                self.in_vain =
-                    if leads == first { (self.in_vain + 1).min(MOST_IN_VAIN) } else { 0 };
+            if idle.leads().wrapping_sub(before) >= THICK {
+                thin = false;
+            } else {
+                self.in_vain = if thin { (self.in_vain + 1).min(MOST_IN_VAIN) } else { 0 };
                 idle.watch_no_more();
             }
         }
-        idle.wait(timeout(deadline))
+        loop {
+            let events = idle.wait(timeout(deadline));
+            // A signal, or a debugger that attaches, is nobody's word: there is nothing to do for it.
+            if !events.is_empty() || (deadline != u64::MAX && monotonic_ns() >= deadline) {
+                return events;
+            }
+        }
     }
 
     /// A task leads, and what woke this thread is that task's. Gives it to it, and stays out of its
-    /// way until it has gone.
+    /// way until it has gone; for a while only, for a handler of a signal may keep it from its work.
     fn stay_away(&self, events: Events) {
         let idle = self.idle;
         self.pass_on(&events);
         // All rest, as far as we are concerned: an interrupt raised here calls the leader.
         idle.fire(events);
+        let until = to_timespec(monotonic_ns() + STAY_AWAY_NS);
         while let Some(led) = idle.lead.await_leader() {
-            let (word, forever) = (idle.lead.word(), None);
+            let word = idle.lead.word();
+            let flags = futex::Flags::PRIVATE;
+            let waited = futex::wait_bitset(word, flags, led, Some(&until), NonZeroU32::MAX);
+            if waited == Err(Errno::TIMEDOUT) {
+                break;
+            }
             // Woken, changed before, or interrupted: the word says which.
-            let _ = futex::wait_bitset(word, futex::Flags::PRIVATE, led, forever, NonZeroU32::MAX);
         }
         idle.word.rouse();
     }

@@ -1,6 +1,6 @@
-//! Network namespaces of one's own, and processors to be on: what measuring needs of the host.
+//! Network namespaces of one's own, processors to be on, threads beside: what measuring needs of the host.
 //!
-//! Key type: [`NetNs`]. Contexts: threads made for it. Invariant: nothing outside the namespaces made
+//! Key types: [`NetNs`], [`Beside`]. Contexts: threads made for it. Invariant: nothing outside the namespaces made
 //! here is changed, and they go with the last thread that lives in them.
 
 use crate::ifreq::{IfReq, IfRequest};
@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::os::unix::net::UnixDatagram;
 use std::panic::resume_unwind;
 use std::process::Command;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use uapi::if_::IFF_UP;
 
 /// A network namespace, seen from the thread that lives in it. Threads and programs started by that
@@ -94,9 +94,49 @@ pub fn bind_thread(processor: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// A thread that works beside the caller's, in the same namespace; dropping it waits for its end, so what
+/// tells it to end comes before.
+#[derive(Debug)]
+pub struct Beside(Option<JoinHandle<()>>);
+
+impl Beside {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The system's, when no thread can be had.
+    pub fn start(f: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        Ok(Self(Some(thread::Builder::new().spawn(f)?)))
+    }
+
+    /// Lets another thread have the processor; called by the thread itself.
+    pub fn make_way() {
+        thread::yield_now();
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // A panic there has been reported already.
+            let _ = thread.join();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_beside_has_ended_when_it_is_dropped() {
+        let done = std::sync::Arc::new(std::sync::Mutex::new(false));
+        let theirs = std::sync::Arc::clone(&done);
+        let held = done.lock().unwrap();
+        let beside = Beside::start(move || *theirs.lock().unwrap() = true).unwrap();
+        drop(held);
+        drop(beside);
+        assert!(*done.lock().unwrap());
+    }
 
     #[test]
     fn a_thread_is_bound_to_a_processor_it_may_run_on() {

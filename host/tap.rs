@@ -99,7 +99,7 @@ pub enum TapError {
     },
     /// The TAP was made for several queues, and one was asked for.
     #[error(
-        "TAP {name} was created with multi_queue: choose another name, or create it anew without \
+        "TAP {name} was created with multi_queue: ask for several queues, or create it anew without \
          (sudo ip tuntap del dev {name} mode tap multi_queue && \
          sudo ip tuntap add dev {name} mode tap user $USER)"
     )]

@@ -311,7 +311,7 @@ impl<'m> Stay<'m> {
         held.tables = Some(tables);
         match held.leave() {
             Ok(()) => result,
-            Err(left) => match Self::leave_noticed(m, cpu, left, Vec::new()) {
+            Err(left) => match Self::leave_noticed(m, cpu, left, Wakeups::default()) {
                 Ok(()) => result,
                 Err(stay) => stay.leave_waking(last),
             },
@@ -325,11 +325,11 @@ impl<'m> Stay<'m> {
         loop {
             let Self { m, cpu, mut held, tables } = stay;
             let result = last(&mut held);
-            let wakeups = std::mem::take(&mut held.wakeups);
+            let wakeups = Wakeups::take(&mut held.wakeups);
             held.tables = Some(tables);
             match held.leave() {
                 Ok(()) => {
-                    wakeups.into_iter().for_each(Waker::wake);
+                    wakeups.fire();
                     return result;
                 }
                 Err(left) => match Self::leave_noticed(m, cpu, left, wakeups) {
@@ -347,18 +347,18 @@ impl<'m> Stay<'m> {
         m: &'m Machine,
         cpu: &'m Cpu,
         left: Left<'m, CpuLocal>,
-        wakeups: Vec<Waker>,
+        wakeups: Wakeups,
     ) -> Result<(), Self> {
         match left {
             Left::Kicked(mut held) => {
-                held.wakeups = wakeups;
+                wakeups.put_back(&mut held.wakeups);
                 let tables = held.tables.take().unwrap_or_else(|| m.tables.load());
                 let mut stay = Self { m, cpu, held, tables };
                 stay.interrupts();
                 Err(stay)
             }
             Left::Wanted => {
-                wakeups.into_iter().for_each(Waker::wake);
+                wakeups.fire();
                 let until = m.platform.ktime_get() + GIVE_WAY;
                 cpu.local.give_way(|spins| {
                     m.platform.relax(spins);
@@ -367,6 +367,30 @@ impl<'m> Stay<'m> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Wake-ups taken out of a CPU, to be fired behind it. One alone, as nearly always, leaves the list there
+/// its memory.
+#[derive(Default)]
+struct Wakeups {
+    before: Vec<Waker>,
+    last: Option<Waker>,
+}
+
+impl Wakeups {
+    fn take(list: &mut Vec<Waker>) -> Self {
+        let last = list.pop();
+        let before = if list.is_empty() { Vec::new() } else { std::mem::take(list) };
+        Self { before, last }
+    }
+
+    fn put_back(self, list: &mut Vec<Waker>) {
+        list.extend(self.before.into_iter().chain(self.last));
+    }
+
+    fn fire(self) {
+        self.before.into_iter().chain(self.last).for_each(Waker::wake);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Contexts: building in none; the rest by the contexts it lends.
 
 use crate::kernel::context::{HardirqCx, TaskCx};
-use crate::kernel::cpu::hotplug::Hotplug;
+use crate::kernel::cpu::hotplug::{CpuNotifier, Hotplug};
 use crate::kernel::cpu::{Cpu, CpuId, CpuLocal};
 use crate::kernel::initcall::{EARLY, FS, Initcall, ModuleInit, SUBSYS};
 use crate::kernel::irq::{Irq, IrqDesc, IrqHandler, IrqLine, NR_IRQS};
@@ -55,6 +55,7 @@ pub struct Machine {
     pub(crate) platform: Box<dyn Platform>,
     pub(crate) cpus: Box<[Cpu]>,
     pub(crate) hotplug: Hotplug,
+    pub(crate) cpu_notifiers: Vec<CpuNotifier>,
     pub(crate) softirq_vec: [Option<SoftirqAction>; NR_SOFTIRQS],
     /// What an interrupt from another CPU calls here.
     pub(crate) call_function: fn(&mut HardirqCx<'_>),
@@ -198,6 +199,7 @@ impl Machine {
             platform,
             cpus,
             hotplug: Hotplug::new(builder.cpus),
+            cpu_notifiers: Vec::new(),
             softirq_vec: [None; NR_SOFTIRQS],
             call_function: |_| (),
             tracer: Tracer::new(builder.id + 1, usize::from(builder.cpus), builder.trace_ring),

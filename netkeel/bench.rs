@@ -34,7 +34,7 @@ least and greatest.";
 
 /// Measure the stack beside the host's kernel
 #[derive(Args, Clone, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, arg_required_else_help = false)]
 pub struct BenchArgs {
     #[command(subcommand)]
     what: What,
@@ -112,7 +112,7 @@ pub enum BenchError {
         errno: Errno,
     },
     /// Nothing arrived where everything should.
-    #[error("{0}: nothing arrived within a second; is the machine under heavy load?")]
+    #[error("{0}: nothing arrived within 5 seconds; is the machine under heavy load?")]
     Silence(&'static str),
     /// A filter that nothing passes.
     #[error(
@@ -122,6 +122,14 @@ pub enum BenchError {
     /// Standard output failed.
     #[error("writing the output: {0}")]
     Output(#[source] io::Error),
+}
+
+impl BenchError {
+    /// The exit code of a command that ends so: 2 for a mistake in its arguments, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::NoRow(_)) { 2 } else { 1 }
+    }
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> BenchError {
@@ -141,7 +149,9 @@ fn refused(what: &'static str) -> impl Fn(Errno) -> BenchError {
 /// [`BenchError`].
 pub fn run(args: &BenchArgs) -> Result<(), BenchError> {
     let What::Udp(args) = &args.what;
-    let report = in_own_netns(|ns| measure(args, ns)).map_err(system("a network namespace"))??;
+    let works = works(args)?;
+    let measured = in_own_netns(|ns| measure(args, &works, ns));
+    let report = measured.map_err(system("a network namespace"))??;
     let text = match args.format {
         Format::Text => report.text(),
         Format::Json => report.json(),
@@ -184,38 +194,39 @@ enum Work {
     RoundTrip(Placement),
 }
 
-fn measure(args: &UdpArgs, ns: &netns::NetNs) -> Result<Report, BenchError> {
-    let host = report::Host::read();
-    let place = Place::make(ns, args)?;
-    let mut rows = Vec::new();
+/// What is asked for and can be measured here.
+fn works(args: &UdpArgs) -> Result<Vec<Work>, BenchError> {
     let mut works = vec![Work::Receive, Work::Send];
     works.push(Work::RoundTrip(Placement::OneSleeping));
-    if place.has_two() {
+    if netns::processors().len() > 1 {
         works.push(Work::RoundTrip(Placement::TwoSleeping));
         works.push(Work::RoundTrip(Placement::TwoSpinning));
     }
     works.retain(|work| work.name().contains(&args.only));
-    if works.is_empty() {
-        return Err(BenchError::NoRow(args.only.clone()));
-    }
+    if works.is_empty() { Err(BenchError::NoRow(args.only.clone())) } else { Ok(works) }
+}
+
+fn measure(args: &UdpArgs, works: &[Work], ns: &netns::NetNs) -> Result<Report, BenchError> {
+    let host = report::Host::read();
+    let place = Place::make(ns, args)?;
+    let mut rows = Vec::new();
     let progress = Progress { of: works.len() * args.size.len() * usize::from(args.runs) };
     let mut done = 0;
     for work in works {
         for size in &args.size {
-            let mut row = Row::new(work, *size);
+            let mut row = Row::new(*work, *size);
             for _ in 0..args.runs {
-                progress.show(done, work, *size);
+                progress.show(done, *work, *size);
                 done += 1;
-                row.add(SUBJECTS.map(|subject| place.measure(subject, work, *size)))?;
+                row.add(SUBJECTS.map(|subject| place.measure(subject, *work, *size)))?;
             }
             rows.push(row);
         }
     }
-    progress.end();
     Ok(Report { host, runs: args.runs, rows })
 }
 
-/// How far it is, on a terminal.
+/// How far it is, on a terminal; the line goes with it, also before an error is told.
 struct Progress {
     of: usize,
 }
@@ -230,8 +241,10 @@ impl Progress {
             let _ = err.flush();
         }
     }
+}
 
-    fn end(&self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         let mut err = io::stderr().lock();
         if err.is_terminal() {
             let _ = write!(err, "\r\x1b[K");

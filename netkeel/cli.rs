@@ -26,7 +26,7 @@ Examples:
   netkeel replay day.pcapng --addr 192.0.2.2/24
                                   what would become of each frame of a capture
   sudo netkeel bench udp          where it stands beside the host's kernel
-  netkeel addr, link, route, neigh, ss, irq, stat, sysctl
+  netkeel addr, link, route, neigh, ss, irq, cpu, queue, stat, sysctl
                                   ask a machine that runs, and change it
   netkeel walk --attach           the packets of a machine that runs
   netkeel completions bash        a completion script for the shell
@@ -74,6 +74,8 @@ enum Command {
     Neigh(ask::ip::NeighArgs),
     Ss(ask::ss::SsArgs),
     Irq(ask::irq::IrqArgs),
+    Cpu(ask::cpu::CpuArgs),
+    Queue(ask::queue::QueueArgs),
     Stat(ask::stat::StatArgs),
     Sysctl(ask::sysctl::SysctlArgs),
     /// Print a completion script for a shell.
@@ -219,15 +221,16 @@ impl Cli {
             Some(Command::Up(args)) => crate::up::run(args)
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Replay(args)) => crate::replay::run(&args),
-            Some(Command::Bench(args)) => {
-                crate::bench::run(&args).map_err(|error| Failure::Other(error.to_string()))
-            }
+            Some(Command::Bench(args)) => crate::bench::run(&args)
+                .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Addr(args)) => args.run(),
             Some(Command::Link(args)) => args.run(),
             Some(Command::Route(args)) => args.run(),
             Some(Command::Neigh(args)) => args.run(),
             Some(Command::Ss(args)) => args.run(),
             Some(Command::Irq(args)) => args.run(),
+            Some(Command::Cpu(args)) => args.run(),
+            Some(Command::Queue(args)) => args.run(),
             Some(Command::Stat(args)) => args.run(),
             Some(Command::Sysctl(args)) => args.run(),
         }

@@ -26,7 +26,7 @@ use host::{Runtime, RuntimeError, TapLink, TapSpec};
 use plan::Plan;
 use sink::{Sink, is_stdout};
 use stack::kernel::cpu::CpuId;
-use stack::net::core::dev::{NetDevice, dev_open};
+use stack::net::core::dev::{NetDevice, dev_open, netif_set_xps_queue};
 use stack::net::ipv4::devinet::{inet_insert_ifa, update_devconf};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use std::io::{self, Write};
@@ -50,6 +50,9 @@ Examples:
     sudo ip addr add 192.0.2.1/24 dev nk0
     ping 192.0.2.2
     nc -u 192.0.2.2 7
+  On two CPUs, each with a queue of the TAP:
+    sudo ip tuntap add dev nk0 mode tap multi_queue user $USER
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --cpus 2 --queues 2
   See what happens to the datagrams of one host and port:
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk udp,192.0.2.1,7
   Capture every frame, each with its walk as a comment; or look on as they pass:
@@ -94,10 +97,23 @@ pub struct UpArgs {
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
-    /// Virtual CPUs, each with a thread of its own; the services of --echo are spread over them
+    /// Virtual CPUs, each with a thread of its own; on each of them echo is served, and the other services are spread
+    /// over them
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=64))]
     pub cpus: u8,
+
+    /// Queues of the TAP, each with an interrupt: the first on CPU 0, the others on those behind it in
+    /// turn. Several need a TAP that was created with `multi_queue`
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub queues: u8,
+
+    /// Microseconds that a waiting service looks for packets before it sleeps, at most; 0: none. Some 50
+    /// help where the peer answers from another processor within that time
+    #[arg(long, value_name = "US", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub busy_poll: u32,
 }
 
 /// Why it did not come up, or went down. The text names the cause and the remedy.
@@ -274,13 +290,18 @@ impl Up {
     /// The machine with its device up, addressed and routed, and captured from the first frame on.
     fn start(plan: &Plan, waiter: &Arc<Waiter>) -> Result<Self, UpError> {
         let options = TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() };
-        let tap = Tap::open(&plan.tap, options)?;
+        let taps = Tap::open_queues(&plan.tap, options, usize::from(plan.queues))?;
+        let tap = &taps[0];
         let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);
         let host_mac = tap.mac().map_err(system("the TAP's link address"))?;
-        let mut runtime = Runtime::builder().cpus(plan.cpus).boot()?;
+        let mut runtime = Runtime::builder().cpus(plan.cpus).busy_poll(plan.busy_poll).boot()?;
         let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
-        let dev = runtime.add_tap(tap, spec)?;
+        let dev = runtime.add_tap_queues(taps, spec)?;
         let mut cx = runtime.task("up");
+        for (queue, cpus) in plan.xps() {
+            netif_set_xps_queue(&mut cx, &dev, cpus, queue)
+                .map_err(refused("spreading what is sent over the queues"))?;
+        }
         // Not before the TAP is ours: it would empty the file of another that runs on this TAP.
         let capture = match &plan.pcap {
             None => None,

@@ -208,6 +208,54 @@ fn an_interrupt_is_taken_while_a_leader_sleeps_and_after_it_went() {
     end(runtime);
 }
 
+/// A leader that is kept from its work, here by a handler of a signal that does not come back for a
+/// while, does not keep the CPU from its own.
+#[test]
+fn the_cpu_is_served_while_its_leader_is_stuck_in_a_signal() {
+    static STUCK: AtomicBool = AtomicBool::new(false);
+    extern "C" fn stuck(_: libc::c_int) {
+        STUCK.store(true, Ordering::SeqCst);
+        while STUCK.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+    }
+    let mut runtime = Runtime::builder().boot().unwrap();
+    // SAFETY: the handler touches an atomic alone; zero is a valid sigaction otherwise.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = stuck as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+    }
+    let taken = Arc::new(AtomicUsize::new(0));
+    let line = interrupt(&mut runtime.task("init"), &Arc::default(), &taken);
+    let wait = waiter(&mut runtime);
+    // Awake it would have taken it on itself to look, and nobody be called.
+    while !runtime.idle[0].word.all_rest() {
+        thread::yield_now();
+    }
+    use std::os::unix::thread::JoinHandleExt;
+    let thread = runtime.tasks[0].thread.as_pthread_t();
+    // SAFETY: the thread has not been joined, so its handle is valid.
+    assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+    let began = monotonic_ns();
+    while !STUCK.load(Ordering::SeqCst) {
+        assert!(monotonic_ns() - began < HANG_NS, "no signal");
+        thread::yield_now();
+    }
+    for n in 1..=20 {
+        line.raise();
+        while taken.load(Ordering::SeqCst) < n {
+            assert!(monotonic_ns() - began < HANG_NS, "nobody takes interrupt {n}");
+            thread::yield_now();
+        }
+    }
+    assert!(runtime.idle[0].lead.led(), "it still has the lead");
+    STUCK.store(false, Ordering::SeqCst);
+    send_to_waiter(&runtime);
+    assert_eq!(wait.recv_timeout(Duration::from_secs(60)).unwrap(), Ok(1));
+    end(runtime);
+}
+
 /// A wait that is over by time has given the lead back: the next to wait takes it.
 #[test]
 fn leads_that_end_by_time_follow_each_other() {
@@ -264,4 +312,53 @@ fn eight_threads_with_a_thousand_sockets_each() {
         }
     });
     end(runtime);
+}
+
+/// A thousand machines one after the other, in a process of their own, whose threads, descriptors and
+/// memory are counted.
+#[test]
+fn a_thousand_machines_leave_no_thread_no_descriptor_and_no_memory() {
+    const ALONE: &str = "NETKEEL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return count_what_machines_leave(1000);
+    }
+    let name = thread::current().name().expect("the test's").to_owned();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+/// A machine, an exchange with a task that led meanwhile, and its end.
+fn a_machine_comes_and_goes() {
+    let mut runtime = Runtime::builder().cpus(2).boot().unwrap();
+    let wait = waiter(&mut runtime);
+    send_to_waiter(&runtime);
+    assert_eq!(wait.recv_timeout(Duration::from_secs(60)).unwrap(), Ok(1));
+}
+
+fn count_what_machines_leave(machines: usize) {
+    let entries = |of: &str| std::fs::read_dir(format!("/proc/self/{of}")).unwrap().count();
+    let kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    // What the allocator keeps for itself it has after these.
+    (0..50).for_each(|_| a_machine_comes_and_goes());
+    let (threads, descriptors, memory) = (entries("task"), entries("fd"), kib());
+    (0..machines).for_each(|_| a_machine_comes_and_goes());
+    assert_eq!(entries("fd"), descriptors);
+    let began = monotonic_ns();
+    // A thread is joined a moment before the kernel has forgotten it.
+    while entries("task") != threads {
+        assert!(monotonic_ns() - began < HANG_NS, "{} threads of {threads}", entries("task"));
+        thread::yield_now();
+    }
+    // Far less than a machine takes: a buffer leaked by each would show.
+    let grown = kib().saturating_sub(memory);
+    assert!(grown < machines * 4, "{grown} KiB more than the {memory} before {machines} machines");
 }

@@ -354,7 +354,7 @@ fn names_of_other_devices_are_told_apart() {
         assert_eq!(text("lo", SINGLE), "lo exists and is no TAP: choose another name");
         assert_eq!(
             text("many", SINGLE),
-            "TAP many was created with multi_queue: choose another name, or create it anew \
+            "TAP many was created with multi_queue: ask for several queues, or create it anew \
              without (sudo ip tuntap del dev many mode tap multi_queue && \
              sudo ip tuntap add dev many mode tap user $USER)"
         );

@@ -1,6 +1,6 @@
 //! CPUs that go down and come up while the machine runs, without losing anything.
 //!
-//! linux: kernel/cpu.c (`_cpu_down`, `_cpu_up`), net/core/dev.c (`dev_cpu_callback`), kernel/timer.c
+//! linux: kernel/cpu.c (`_cpu_down`, `_cpu_up`), kernel/timer.c
 //! (`migrate_timers`), kernel/irq/cpuhotplug.c. Contexts: task, on no CPU. No lock: one at a time, by a
 //! flag.
 //! Invariants: on return of [`cpu_down`] nothing is steered, armed or polled there, and what was queued
@@ -14,9 +14,7 @@ use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::synchronize_net;
 use crate::kernel::sched::TaskStruct;
-use crate::kernel::softirq::{__raise_softirq_irqoff, Softirq};
-use crate::kernel::trace::Context;
-use crate::net::core::dev::rps::flush_all_backlogs;
+use crate::kernel::timer::TimerBase;
 use klib::bitmap::CpuMask;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -135,17 +133,18 @@ pub fn cpu_down(cx: &mut TaskCx, cpu: CpuId) -> Result<(), Errno> {
     m.migrate_irqs();
     m.set_offline(cpu, true);
     cx.leave_offline_cpu();
-    // Every section that may have steered packets there has ended, and what it steered has been received.
+    // Every section that began while it was up has ended.
     synchronize_net(cx);
-    flush_all_backlogs(cx);
-    dev_cpu_callback(&m, cpu);
     for _ in 0..ROUNDS {
+        for dead in m.cpu_notifiers.iter() {
+            dead(cx, cpu);
+        }
+        migrate_timers(&m, cpu);
         m.run_cpu(cpu);
         let next = m.run_ksoftirqd(cpu);
         if !next.pending && !next.ksoftirqd {
             break;
         }
-        dev_cpu_callback(&m, cpu);
     }
     Ok(())
 }
@@ -168,34 +167,28 @@ pub fn cpu_up(cx: &mut TaskCx, cpu: CpuId) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Hands devices that are to be polled there, and timers, to a CPU that is up. Its own backlog stays: it is
-/// worked off there, so that no flow overtakes itself.
+/// Part of a subsystem that has something on each CPU: takes what it has off one that goes down. Called in a
+/// task, on no CPU, perhaps several times.
+pub type CpuNotifier = fn(&mut TaskCx, CpuId);
+
+/// Has `dead` called, in a task, when a CPU goes down. At boot.
 ///
-/// linux: net/core/dev.c:dev_cpu_callback
-fn dev_cpu_callback(m: &Machine, from: CpuId) {
+/// linux: kernel/cpu.c:register_cpu_notifier
+pub fn register_cpu_notifier(m: &mut Machine, dead: CpuNotifier) {
+    m.cpu_notifiers.push(dead);
+}
+
+/// linux: kernel/timer.c:migrate_timers
+fn migrate_timers(m: &Machine, from: CpuId) {
+    let mut timers = TimerBase::new(m.platform.ktime_get());
     let mut stay = m.enter(from);
-    let (polls, mut timers) = stay.local(|local| {
-        let now = m.platform.ktime_get();
-        let timers =
-            std::mem::replace(&mut local.timers, crate::kernel::timer::TimerBase::new(now));
-        (local.softnet.take_device_polls(), timers)
-    });
+    stay.local(|local| std::mem::swap(&mut local.timers, &mut timers));
     stay.leave();
-    if polls.is_empty() && timers.is_empty() {
-        return;
+    if !timers.is_empty() {
+        let mut stay = m.enter(m.cpu_beside(from));
+        stay.local(|local| local.timers.migrate_timers(&mut timers));
+        stay.leave();
     }
-    let to = m.cpu_beside(from);
-    let mut stay = m.enter(to);
-    let span = m.tracer.span();
-    stay.with_bh_span(Context::Bh, span, false, |cx| {
-        cx.cpu.timers.migrate_timers(&mut timers);
-        if !polls.is_empty() {
-            cx.cpu.softnet.append_polls(polls);
-            __raise_softirq_irqoff(cx, Softirq::NetRx);
-        }
-    });
-    stay.softirqs(span);
-    stay.leave();
 }
 
 #[cfg(test)]

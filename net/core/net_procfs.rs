@@ -54,6 +54,7 @@ pub fn softnet_seq_show(m: &Machine) -> String {
         columns[0] = softnet.processed;
         columns[1] = softnet.dropped;
         columns[2] = softnet.time_squeeze;
+        columns[9] = softnet.received_rps;
         columns[11] = queued;
         columns[12] = u64::from(local.id.0);
         columns[13] = queued;

@@ -3,13 +3,13 @@
 use super::place::{NEAR, PORT, Run};
 use super::{BenchError, Sample, Work, system};
 use host::batch::send_batch;
-use host::netns::bind_thread;
+use host::clock::monotonic_ns;
+use host::netns::{Beside, bind_thread};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Datagrams that the flooding peer hands in together.
 const BATCH: usize = 32;
@@ -18,13 +18,13 @@ pub(super) const LOOKS: u64 = 64;
 /// Datagrams and round trips before those that count.
 pub(super) const WARM_UP: u32 = 200;
 /// When nothing comes in so long, something is wrong.
-pub(super) const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// The host's end: floods the measured end, swallows what it sends, or echoes it.
 pub(super) struct Peer {
     stop: Arc<AtomicBool>,
     addr: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    _thread: Beside,
 }
 
 impl Peer {
@@ -32,9 +32,11 @@ impl Peer {
     pub(super) fn start(run: &Run, addr: Ipv4Addr, to: Ipv4Addr) -> Result<Self, BenchError> {
         let socket = UdpSocket::bind((addr, PORT)).map_err(system("the host's socket"))?;
         let addr = socket.local_addr().map_err(system("the host's socket"))?;
+        // A call that is lost does not keep it for ever.
+        socket.set_read_timeout(Some(SILENCE)).map_err(system("the host's socket"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, run) = (Arc::clone(&stop), *run);
-        let thread = std::thread::spawn(move || {
+        let thread = Beside::start(move || {
             // Where it is refused the numbers tell, and the measured end says why.
             let _ = bind_thread(run.there);
             match run.work {
@@ -43,7 +45,7 @@ impl Peer {
                 Work::RoundTrip(_) => echo(&socket, run.spins(), &flag),
             }
         });
-        Ok(Self { stop, addr, thread: Some(thread) })
+        Ok(Self { stop, addr, _thread: thread.map_err(system("the host's end"))? })
     }
 }
 
@@ -53,9 +55,6 @@ impl Drop for Peer {
         // Out of its receive call.
         if let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) {
             let _ = socket.send_to(&[], self.addr);
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }
@@ -68,7 +67,7 @@ fn flood(socket: &UdpSocket, to: SocketAddr, size: usize, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         // Refused while nobody listens yet, or for want of room: the next may pass.
         if send_batch(socket, &data, BATCH).is_err() {
-            std::thread::yield_now();
+            Beside::make_way();
         }
     }
 }
@@ -118,18 +117,47 @@ pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
         }
         Work::RoundTrip(_) => {
             socket.set_nonblocking(run.spins()).map_err(&failed)?;
+            socket.set_read_timeout(Some(SILENCE)).map_err(&failed)?;
             let (data, mut buf) = (vec![0; run.size], [0; 2048]);
             round_trips(run.trips, || {
                 socket.send_to(&data, (NEAR, PORT)).map_err(&failed)?;
+                let mut patience = Patience::new(run.spins());
                 loop {
                     match socket.recv(&mut buf) {
                         Ok(_) => return Ok(()),
-                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::hint::spin_loop(),
-                        Err(e) => return Err(failed(e)),
+                        Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(failed(e)),
+                        Err(_) if patience.ended() => {
+                            return Err(BenchError::Silence("the veth pair"));
+                        }
+                        Err(_) => std::hint::spin_loop(),
                     }
                 }
             })
         }
+    }
+}
+
+/// How long one who waits does so, before it is taken for silence.
+pub(super) struct Patience {
+    spins: bool,
+    looks: u32,
+    until: Option<u64>,
+}
+
+impl Patience {
+    pub(super) fn new(spins: bool) -> Self {
+        Self { spins, looks: 0, until: None }
+    }
+
+    /// There was nothing once more: whether that is enough. Who does not spin has waited for it; who does
+    /// looks at the clock now and then only, for that costs as much as looking for a datagram.
+    pub(super) fn ended(&mut self) -> bool {
+        self.looks += 1;
+        if !self.spins || !self.looks.is_multiple_of(1024) {
+            return !self.spins;
+        }
+        let now = monotonic_ns();
+        now > *self.until.get_or_insert(now + SILENCE.as_nanos() as u64)
     }
 }
 
@@ -141,14 +169,14 @@ pub(super) fn count(
     for _ in 0..WARM_UP {
         once()?;
     }
-    let began = Instant::now();
+    let began = monotonic_ns();
     let mut done = 0;
     loop {
         for _ in 0..LOOKS {
             once()?;
         }
         done += LOOKS;
-        let passed = began.elapsed();
+        let passed = Duration::from_nanos(monotonic_ns() - began);
         if passed >= time {
             return Ok(Sample::rate(done, passed));
         }
@@ -165,9 +193,9 @@ pub(super) fn round_trips(
     }
     let mut ns = Vec::with_capacity(trips as usize);
     for _ in 0..trips {
-        let began = Instant::now();
+        let began = monotonic_ns();
         once()?;
-        ns.push(began.elapsed().as_nanos() as u64);
+        ns.push(monotonic_ns() - began);
     }
     Ok(Sample::trips(ns))
 }

@@ -6,12 +6,12 @@
 use super::{
     BenchError, Placement, Sample, Subject, UdpArgs, Work, kernel, refused, stack, system, tap,
 };
-use host::netns::{NetNs, bind_thread, in_own_netns, processors};
+use host::netns::{Beside, NetNs, bind_thread, in_own_netns, processors};
 use host::tap::{Tap, TapOptions};
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
+use uapi::errno::Errno;
 use uapi::if_tun::TUN_F_CSUM;
 
 pub(super) const TAP: &str = "nkbench";
@@ -30,9 +30,10 @@ type Job = Box<dyn FnOnce() -> Result<Sample, BenchError> + Send>;
 
 /// A thread in a namespace of its own that does what it is asked to.
 struct Far {
-    jobs: Option<SyncSender<Job>>,
+    /// First to go: that ends the thread.
+    jobs: SyncSender<Job>,
     results: Receiver<Result<Sample, BenchError>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Beside,
 }
 
 /// See the module.
@@ -51,11 +52,6 @@ impl<'a> Place<'a> {
         let first = all.first().copied().unwrap_or(0);
         let processors = (first, all.get(1).copied().unwrap_or(first));
         Ok(Self { ns, args, far, processors })
-    }
-
-    /// There is a second processor.
-    pub(super) fn has_two(&self) -> bool {
-        self.processors.0 != self.processors.1
     }
 
     /// One run of one row by one of the three.
@@ -132,7 +128,7 @@ impl Far {
         let (done, results) = channel();
         let (ready, id) = channel();
         let failed = done.clone();
-        let thread = std::thread::spawn(move || {
+        let thread = Beside::start(move || {
             let ended = in_own_netns(move |far| {
                 // Nobody waits for it any more: the place is gone.
                 let _ = ready.send(far.id());
@@ -152,7 +148,8 @@ impl Far {
                 let _ = failed.send(Err(system("a network namespace")(e)));
             }
         });
-        let far = Self { jobs: Some(jobs), results, thread: Some(thread) };
+        let thread = thread.map_err(system("a thread for the far end"))?;
+        let far = Self { jobs, results, _thread: thread };
         let Ok(id) = id.recv() else { return Err(far.lost()) };
         for words in [
             format!("link add nknear type veth peer name nkfar netns {id}"),
@@ -172,26 +169,15 @@ impl Far {
     }
 
     fn ask(&self, job: Job) -> Result<Sample, BenchError> {
-        let jobs = self.jobs.as_ref().expect("taken when dropped");
-        match jobs.send(job) {
+        match self.jobs.send(job) {
             Ok(()) => self.results.recv().unwrap_or_else(|_| Err(self.lost())),
             Err(_) => Err(self.lost()),
         }
     }
 
+    /// Why it has ended. It may be about to say so: whoever could say it, does or is gone soon.
     fn lost(&self) -> BenchError {
-        match self.results.try_recv() {
-            Ok(Err(why)) => why,
-            _ => refused("the far end ended early")(uapi::errno::Errno::EIO),
-        }
-    }
-}
-
-impl Drop for Far {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let mut said = self.results.iter().filter_map(Result::err);
+        said.next().unwrap_or_else(|| refused("the far end ended early")(Errno::EIO))
     }
 }

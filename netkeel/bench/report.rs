@@ -101,15 +101,20 @@ impl Report {
         let _ = writeln!(
             out,
             "host: Linux {}, {} processors, governor {}, congestion control {}\noffloads: {OFFLOADS}\n\
-             medians of {} runs; in brackets the least and the greatest\n",
-            host.kernel, host.processors, host.governor, host.congestion_control, self.runs
+             medians of {} run{}; in brackets the least and the greatest\n",
+            host.kernel,
+            host.processors,
+            host.governor,
+            host.congestion_control,
+            self.runs,
+            if self.runs == 1 { "" } else { "s" }
         );
         for (title, rates) in
             [("datagrams a second, in thousands", true), ("round trip, microseconds (p99)", false)]
         {
             let _ = writeln!(
                 out,
-                "{:<46} {:>14} {:>14} {:>14}   {:<22} {:<22}",
+                "{:<49} {:>14} {:>14} {:>14}   {:<22} {}",
                 title,
                 "netkeel",
                 "bare TAP",
@@ -168,7 +173,7 @@ impl Row {
         };
         let _ = writeln!(
             out,
-            "{name:<46} {:>14} {:>14} {:>14}   {:<22} {:<22}",
+            "{name:<49} {:>14} {:>14} {:>14}   {:<22} {}",
             cell(0),
             cell(1),
             cell(2),
@@ -245,6 +250,7 @@ mod tests {
             line("received"),
             "received, 64 octets 2000 1000 4000 2.00 (1.00..3.00) 0.50 (0.50..0.50)"
         );
+        assert!(text.lines().all(|line| !line.ends_with(' ')), "{text}");
         assert!(line("round trip, one").contains("5.0 (10) 4.0 (8) 6.0 (12) +1.0"), "{text}");
     }
 

@@ -1,7 +1,7 @@
 //! The measured end as a bare loop on the TAP: it reads and writes the same frames, and does nothing
 //! else. No stack over a TAP can do better.
 
-use super::kernel::{Peer, count, round_trips};
+use super::kernel::{Patience, Peer, SILENCE, count, round_trips};
 use super::place::{HOST, OUR_MAC, OURS, PORT, Run};
 use super::{BenchError, Sample, Work, system};
 use host::tap::{Tap, VNET_HDR_LEN};
@@ -9,7 +9,6 @@ use host::wait::{Token, Trigger, Waiter};
 use klib::checksum::ip_fast_csum;
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 use uapi::if_ether::{ETH_HLEN, ETH_P_IP};
 
 const HEADERS: usize = VNET_HDR_LEN + ETH_HLEN + 20 + 8;
@@ -46,17 +45,18 @@ impl Bare<'_> {
 
     /// A frame of the size wanted; others are the host's own affairs.
     fn receive(&self, size: usize) -> Result<(), BenchError> {
-        let mut buf = [0; 2048];
+        let (mut buf, mut patience) = ([0; 2048], Patience::new(self.spins));
         loop {
             match self.tap.read_frame(&mut buf).map_err(system("reading the TAP"))? {
                 Some(len) if len == HEADERS + size => return Ok(()),
                 Some(_) => {}
+                None if self.spins && patience.ended() => {
+                    return Err(BenchError::Silence("the TAP"));
+                }
                 None if self.spins => std::hint::spin_loop(),
                 None => {
-                    let mut events = self
-                        .waiter
-                        .wait(Some(Duration::from_secs(1)))
-                        .map_err(system("waiting for the TAP"))?;
+                    let mut events =
+                        self.waiter.wait(Some(SILENCE)).map_err(system("waiting for the TAP"))?;
                     if events.next().is_none() {
                         return Err(BenchError::Silence("the TAP"));
                     }

@@ -76,6 +76,18 @@ pub enum Op {
     /// Names the CPUs that may take an interrupt: a mask as in `smp_affinity`.
     #[serde(rename = "irq.set")]
     IrqSet { irq: u8, affinity: String },
+    /// [`Cpu`]s.
+    #[serde(rename = "cpu.show")]
+    CpuShow {},
+    /// Takes a CPU down, or back into use: the [`Cpu`] as it is then.
+    #[serde(rename = "cpu.set")]
+    CpuSet { cpu: u8, online: bool },
+    /// Queues of a device: [`Queue`]s.
+    #[serde(rename = "queue.show")]
+    QueueShow { dev: Option<String> },
+    /// Sets `rps_cpus`, `rps_flow_cnt` or `xps_cpus` of a queue: the [`Queue`] as it is then.
+    #[serde(rename = "queue.set")]
+    QueueSet { dev: Option<String>, queue: String, name: String, value: String },
     /// A file of statistics: [`Stat`].
     #[serde(rename = "stat")]
     Stat { file: String },
@@ -285,6 +297,41 @@ pub struct Irq {
     pub smp_affinity_list: String,
     /// Taken, by CPU.
     pub counts: Vec<u64>,
+}
+
+/// A CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the files of /sys/devices/system/cpu")]
+pub struct Cpu {
+    pub cpu: u8,
+    pub online: bool,
+}
+
+/// A queue, received from or sent by; masks of CPUs in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the files of /sys/class/net/DEV/queues")]
+pub struct Queue {
+    pub dev: String,
+    /// `rx-N` or `tx-N`.
+    pub queue: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rps_cpus: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rps_flow_cnt: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xps_cpus: Option<String>,
+}
+
+impl Queue {
+    /// A setting by its name; `None`: this queue has no such.
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        match name {
+            "rps_cpus" => self.rps_cpus.clone(),
+            "rps_flow_cnt" => self.rps_flow_cnt.map(|flows| flows.to_string()),
+            "xps_cpus" => self.xps_cpus.clone(),
+            _ => None,
+        }
+    }
 }
 
 /// A file of statistics.

@@ -1,10 +1,12 @@
 //! What the arguments of `netkeel up` mean, and what is wrong with them.
 
 use super::{UpArgs, UpError};
+use klib::bitmap::CpuMask;
 use stack::kernel::trace::WalkFilter;
 use stack::net::ipv4::devinet::{IfAddr, mask};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP};
 
 /// The arguments, understood.
@@ -18,6 +20,8 @@ pub(super) struct Plan {
     pub(super) pcap: Option<PathBuf>,
     pub(super) control: Option<PathBuf>,
     pub(super) cpus: u8,
+    pub(super) queues: u8,
+    pub(super) busy_poll: Duration,
 }
 
 fn usage(text: String) -> UpError {
@@ -30,8 +34,22 @@ impl Plan {
         let gw = args.gw.as_deref().map(|gw| parse_gw(gw, &addr)).transpose()?;
         let walk = args.walk.as_deref().map(|text| parse_filter("--walk", text)).transpose()?;
         let (tap, pcap, control) = (args.tap.clone(), args.pcap.clone(), args.control.clone());
-        let cpus = args.cpus.max(1);
-        Ok(Self { tap, addr, gw, echo: args.echo, walk, pcap, control, cpus })
+        let (cpus, queues) = (args.cpus.max(1), args.queues.max(1));
+        let busy_poll = Duration::from_micros(args.busy_poll.into());
+        let echo = args.echo;
+        Ok(Self { tap, addr, gw, echo, walk, pcap, control, cpus, queues, busy_poll })
+    }
+
+    /// The CPUs whose packets leave by each queue, when there are several: each CPU has one, and where
+    /// there are enough CPUs it is the one whose interrupts the CPU takes. The kernel sends a flow's next
+    /// frame to the queue that the answer came from, so a flow stays where it is served.
+    pub(super) fn xps(&self) -> impl Iterator<Item = (u16, CpuMask)> + use<> {
+        let (cpus, queues) = (usize::from(self.cpus), usize::from(self.queues));
+        let several = if queues > 1 { 0..queues } else { 0..0 };
+        several.map(move |queue| {
+            let mine = (queue..cpus).step_by(queues);
+            (queue as u16, CpuMask::from_bits(mine.fold(0, |bits, cpu| bits | 1 << cpu)))
+        })
     }
 
     /// The host side's address in the commands we print: the gateway's, or the network's first
@@ -210,6 +228,19 @@ mod tests {
         let ours = plan.mac([0; 6]);
         assert_eq!(ours[0] & 3, 2);
         assert_ne!(plan.mac(ours), ours);
+    }
+
+    #[test]
+    fn every_cpu_has_one_queue_to_send_by() {
+        let xps = |cpus, queues| {
+            let plan = Plan { cpus, queues, ..plan("192.0.2.2/24", None, None).unwrap() };
+            plan.xps().map(|(queue, cpus)| (queue, cpus.to_list())).collect::<Vec<_>>()
+        };
+        assert_eq!(xps(4, 1), []);
+        assert_eq!(xps(2, 2), [(0, "0".to_owned()), (1, "1".to_owned())]);
+        assert_eq!(xps(5, 2), [(0, "0,2,4".to_owned()), (1, "1,3".to_owned())]);
+        assert_eq!(xps(1, 2), [(0, "0".to_owned()), (1, String::new())]);
+        assert_eq!(xps(64, 32)[31], (31, "31,63".to_owned()));
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub(super) fn greeting(
     writeln!(out, "to join it, run on the host:")?;
     writeln!(out, "  sudo ip link set {name} up")?;
     writeln!(out, "  sudo ip addr add {host}/{prefix} dev {name}")?;
+    if plan.cpus > 1 || plan.queues > 1 {
+        let (cpus, queues) = (plan.cpus, plan.queues);
+        let (many, more) = (|n| if n == 1 { "" } else { "s" }, queues > 1);
+        let how = if more { "; the TAP must be multi_queue whenever it is made anew" } else { "" };
+        writeln!(out, "{cpus} CPU{}, {queues} queue{}{how}", many(cpus), many(queues))?;
+    }
     if plan.echo {
         writeln!(out, "services on UDP: echo 7, discard 9, chargen 19")?;
     }

@@ -1,7 +1,8 @@
 //! The small services of `--echo`: echo (RFC 862), discard (RFC 863), character generator
 //! (RFC 864), each a socket of the stack on UDP.
 //!
-//! Contexts: a task each. Differences from the RFCs: a datagram from the port of such a service is
+//! Contexts: a task each; echo has one on every CPU, with a socket that takes what arrives there
+//! (`SO_INCOMING_CPU`), so that no datagram changes its CPU. Differences from the RFCs: a datagram from the port of such a service is
 //! not answered, for two of them would keep each other talking for ever; inetd does the same.
 
 use super::UpError;
@@ -9,11 +10,11 @@ use host::{Runtime, block_on, entropy};
 use klib::random::Csprng;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
-use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
+use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
 use std::sync::mpsc;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, SOCK_DGRAM};
+use uapi::socket::{AF_INET, SO_INCOMING_CPU, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET};
 
 const ECHO: u16 = 7;
 const DISCARD: u16 = 9;
@@ -26,37 +27,54 @@ const ANSWERING: [u16; 5] = [ECHO, 13, 17, CHARGEN, 37];
 /// nothing.
 type Answer = Box<dyn FnMut(&mut [u8], usize) -> Option<usize> + Send>;
 
-/// Starts the three, one after the other on the CPUs there are; on return their ports are bound.
+/// Starts the three: echo on every CPU there is, the others one after the other; on return their ports
+/// are bound.
 pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
-    let mut generator = Generator::new(Csprng::from_seed(entropy::seed()?));
-    let services: [(&'static str, u16, Answer); 3] = [
-        ("echo", ECHO, Box::new(|_, len| Some(len))),
-        ("discard", DISCARD, Box::new(|_, _| None)),
-        ("chargen", CHARGEN, Box::new(move |buf, _| Some(generator.fill(buf)))),
-    ];
-    let cpus = runtime.machine().cpu_ids().count();
-    for (at, (name, port, answer)) in services.into_iter().enumerate() {
-        let (ready, bound) = mpsc::channel();
-        let cpu = CpuId((at % cpus) as u8);
-        runtime.spawn(name, cpu, move |cx| match bind(cx, port) {
-            Ok(fd) => {
-                // The receiver waits below for exactly this.
-                let _ = ready.send(Ok(()));
-                drop(ready);
-                serve(cx, fd, answer);
-            }
-            Err(errno) => {
-                let _ = ready.send(Err(errno));
-            }
-        })?;
-        let bound = bound.recv().unwrap_or(Err(Errno::EINTR));
-        bound.map_err(|errno| UpError::Port { service: name, port, errno })?;
+    let cpus: Vec<CpuId> = runtime.machine().cpu_ids().collect();
+    let at = |n: usize| cpus[n % cpus.len()];
+    for cpu in &cpus {
+        let (cpu, own) = (*cpu, (cpus.len() > 1).then_some(*cpu));
+        spawn(runtime, ("echo", ECHO), (cpu, own), Box::new(|_, len| Some(len)))?;
     }
-    Ok(())
+    spawn(runtime, ("discard", DISCARD), (at(1), None), Box::new(|_, _| None))?;
+    let mut generator = Generator::new(Csprng::from_seed(entropy::seed()?));
+    let chargen: Answer = Box::new(move |buf, _| Some(generator.fill(buf)));
+    spawn(runtime, ("chargen", CHARGEN), (at(2), None), chargen)
 }
 
-fn bind(cx: &mut TaskCx, port: u16) -> Result<i32, Errno> {
+/// Starts one on a CPU; `own`: it shares the port with its like on other CPUs, and takes what arrived on
+/// this one.
+fn spawn(
+    runtime: &mut Runtime,
+    (name, port): (&'static str, u16),
+    (cpu, own): (CpuId, Option<CpuId>),
+    answer: Answer,
+) -> Result<(), UpError> {
+    let (ready, bound) = mpsc::channel();
+    runtime.spawn(name, cpu, move |cx| match bind(cx, port, own) {
+        Ok(fd) => {
+            // The receiver waits below for exactly this.
+            let _ = ready.send(Ok(()));
+            drop(ready);
+            serve(cx, fd, answer);
+        }
+        Err(errno) => {
+            let _ = ready.send(Err(errno));
+        }
+    })?;
+    let bound = bound.recv().unwrap_or(Err(Errno::EINTR));
+    bound.map_err(|errno| UpError::Port { service: name, port, errno })
+}
+
+fn bind(cx: &mut TaskCx, port: u16, own: Option<CpuId>) -> Result<i32, Errno> {
     let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0)?;
+    if let Some(cpu) = own {
+        let set = |cx: &mut TaskCx, name, value: i32| {
+            sys_setsockopt(cx, fd, SOL_SOCKET, name, &value.to_ne_bytes())
+        };
+        set(cx, SO_REUSEPORT, 1)?;
+        set(cx, SO_INCOMING_CPU, cpu.0.into())?;
+    }
     sys_bind(cx, fd, &SockaddrIn::new(0, port).to_bytes())?;
     Ok(fd)
 }

@@ -81,6 +81,20 @@ const MISTAKES: &[Mistake] = &[
         right: "if self.leads && idle.lead.unlead() {",
         wrong: "if self.leads && idle.lead.unlead() && false {",
     },
+    // The leader goes, and leaves the arming to nobody.
+    Mistake {
+        name: "goes_unarmed",
+        file: "host/idle.rs",
+        right: "if self.watch.on.load(Ordering::SeqCst) {",
+        wrong: "if true {",
+    },
+    // Watches for ever, with the interrupts off.
+    Mistake {
+        name: "watches_for_ever",
+        file: "host/ksoftirqd.rs",
+        right: "if idle.leads().wrapping_sub(before) >= THICK {",
+        wrong: "if idle.leads().wrapping_sub(before) < THICK {",
+    },
     // Looks for requests before it rests: one that comes in between is nobody's.
     Mistake {
         name: "arms_too_early",

@@ -50,7 +50,7 @@ impl<T: Default, C> Default for SpinLock<T, C> {
     }
 }
 
-/// Time stands still: what has a deadline is not modelled.
+/// Time stands still; a wait with a time-out is over after a while.
 pub mod clock {
     pub fn monotonic_ns() -> u64 {
         1
@@ -112,6 +112,12 @@ pub mod wait {
                 let events = set.take();
                 if !events.is_empty() || timeout == Some(Duration::ZERO) {
                     return Ok(events);
+                }
+                if timeout.is_some() {
+                    // As long as others take for a step, or for many.
+                    drop(set);
+                    loom::thread::yield_now();
+                    return Ok(self.set.lock().unwrap().take());
                 }
                 set = self.ready.wait(set).unwrap();
             }

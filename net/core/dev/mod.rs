@@ -9,6 +9,7 @@
 
 pub mod device;
 pub mod gro;
+mod hotplug;
 pub mod napi;
 pub mod rps;
 pub mod rx;
@@ -36,6 +37,7 @@ pub use tx::{dev_queue_xmit, dev_queue_xmit_one, net_tx_action};
 pub use xps::{XpsTables, netif_set_xps_queue, xps_cpus_show};
 
 use crate::kernel::context::BhCx;
+use crate::kernel::cpu::hotplug::register_cpu_notifier;
 use crate::kernel::machine::Machine;
 use crate::kernel::softirq::{Softirq, open_softirq};
 use crate::kernel::trace::events::Point;
@@ -256,6 +258,7 @@ pub fn net_dev_init(m: &mut Machine) {
     m.call_function = rps::rps_trigger_softirq;
     open_softirq(m, Softirq::NetTx, net_tx_action);
     open_softirq(m, Softirq::NetRx, net_rx_action);
+    register_cpu_notifier(m, hotplug::dev_cpu_callback);
 }
 
 /// A stay in BH context ends: what was kept for the packets that might follow is settled.

@@ -7,7 +7,8 @@
 
 use super::{Sysctls, update_sysctls};
 use crate::kernel::context::TaskCx;
-use crate::kernel::rcupdate::Tables;
+use crate::kernel::machine::Machine;
+use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
 use crate::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -137,12 +138,18 @@ impl Knob<'_> {
     }
 }
 
+/// The one setting that is no number in the snapshot: it makes a table.
+const RPS_SOCK_FLOW_ENTRIES: &str = "net.core.rps_sock_flow_entries";
+
 /// Every setting with its value, by name.
-pub fn sysctl_all(t: &Tables) -> Vec<(String, String)> {
+pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
+    let t = m.tables();
     let mut sysctls = Sysctls::clone(&t.net.sysctl);
     let show = |(name, knob): (&str, Knob<'_>)| (name.to_owned(), knob.show());
     let mut all: Vec<_> = net_core_table(&mut sysctls).into_iter().map(show).collect();
     all.extend(ipv4_net_table(&mut sysctls).into_iter().map(show));
+    let entries = m.net().rps_sock_flow_table.entries();
+    all.push((RPS_SOCK_FLOW_ENTRIES.to_owned(), entries.to_string()));
     for dev in t.net.devs.iter().flatten() {
         let Some(in_dev) = t.net.in_dev(dev.ifindex) else { continue };
         let mut cnf = in_dev.cnf;
@@ -157,8 +164,11 @@ pub fn sysctl_all(t: &Tables) -> Vec<(String, String)> {
 }
 
 /// What a setting can be, in words; `None`: there is none of that name.
-pub fn sysctl_expects(t: &Tables, name: &str) -> Option<String> {
-    let (mut sysctls, mut cnf) = (Sysctls::clone(&t.net.sysctl), Ipv4DevConf::default());
+pub fn sysctl_expects(m: &Machine, name: &str) -> Option<String> {
+    if name == RPS_SOCK_FLOW_ENTRIES {
+        return Some(format!("0 to {RPS_FLOWS_MAX}"));
+    }
+    let (mut sysctls, mut cnf) = (Sysctls::clone(&m.tables().net.sysctl), Ipv4DevConf::default());
     let conf = name.strip_prefix("net.ipv4.conf.").and_then(|conf| conf.rsplit_once('.'));
     let find = |table: Vec<(&'static str, Knob<'_>)>, name: &str| {
         table.iter().find(|(known, _)| *known == name).map(|(_, knob)| knob.expects())
@@ -175,6 +185,10 @@ pub fn sysctl_expects(t: &Tables, name: &str) -> Option<String> {
 /// # Errors
 /// ENOENT: there is no such setting; EINVAL: the value is none it can have; ENODEV.
 pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errno> {
+    if name == RPS_SOCK_FLOW_ENTRIES {
+        let entries = value.trim().parse().map_err(|_| Errno::EINVAL)?;
+        return rps_sock_flow_sysctl(cx, entries);
+    }
     let mut result = Err(Errno::ENOENT);
     if let Some((dev, knob)) = name.strip_prefix("net.ipv4.conf.").and_then(|c| c.rsplit_once('.'))
     {

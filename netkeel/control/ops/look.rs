@@ -77,7 +77,7 @@ impl Target<'_> {
     }
 
     pub(super) fn settings(&self, name: Option<&str>) -> Done<Vec<Setting>> {
-        let all = sysctl_all(&self.m().tables());
+        let all = sysctl_all(self.m());
         let below = name.map(|name| format!("{name}."));
         let wanted = |known: &str| match (name, &below) {
             (Some(name), Some(below)) => known == name || known.starts_with(below),
@@ -98,7 +98,7 @@ impl Target<'_> {
         sysctl_write(&mut self.task(), name, text).map_err(|errno| match errno {
             Errno::ENOENT => no_setting(name),
             errno => {
-                let expected = sysctl_expects(&self.m().tables(), name).unwrap_or_default();
+                let expected = sysctl_expects(self.m(), name).unwrap_or_default();
                 Refusal::new(errno, format!("{name} can't be {text:?}: write {expected}"))
             }
         })?;

@@ -1,9 +1,11 @@
 //! What is done for a request.
 //!
 //! Key type: [`Target`]. Contexts: the event loop's thread, as a task of the machine. Parts: `ip`
-//! (devices, addresses), `route`, `neigh`, `look` (sockets, interrupts, statistics, settings).
+//! (devices, addresses), `route`, `neigh`, `cpu` (CPUs, steering), `look` (sockets, interrupts,
+//! statistics, settings).
 //! Invariant: a request is done whole or not at all; each refusal names the cause.
 
+mod cpu;
 mod ip;
 pub(crate) mod look;
 pub(crate) mod neigh;
@@ -64,6 +66,12 @@ impl Target<'_> {
             Op::Sockets {} => value(self.sockets()),
             Op::IrqShow {} => value(self.irqs()),
             Op::IrqSet { irq, affinity } => self.irq_set(irq, &affinity),
+            Op::CpuShow {} => value(self.cpus()),
+            Op::CpuSet { cpu, online } => value(self.cpu_set(cpu, online)?),
+            Op::QueueShow { dev } => value(self.queues(dev.as_deref())?),
+            Op::QueueSet { dev, queue, name, value: text } => {
+                value(self.queue_set(dev.as_deref(), &queue, &name, &text)?)
+            }
             Op::Stat { file } => value(self.stat(&file)?),
             Op::SysctlGet { name } => value(self.settings(name.as_deref())?),
             Op::SysctlSet { name, value: text } => value(self.set(&name, &text)?),

@@ -1,4 +1,4 @@
-use super::super::wire::{Link, Neigh, Route, Stat};
+use super::super::wire::{Cpu, Link, Neigh, Queue, Route, Stat};
 use super::*;
 use serde::de::DeserializeOwned;
 
@@ -108,6 +108,74 @@ fn interrupts_keep_to_cpus_that_there_are() {
         let (errno, _) = refusal(target, r#"{"op":"irq.set","irq":9,"affinity":"1"}"#);
         assert_eq!(errno, "ENOENT");
         assert_eq!(ok::<Vec<Value>>(target, r#"{"op":"irq.show"}"#).len(), 0, "lo has none");
+    });
+}
+
+#[test]
+fn cpus_go_down_and_come_up_but_the_last_stays() {
+    with_machine(|target| {
+        let set = |cpu, online| format!(r#"{{"op":"cpu.set","cpu":{cpu},"online":{online}}}"#);
+        let online = || {
+            let all: Vec<Cpu> = ok(target, r#"{"op":"cpu.show"}"#);
+            all.into_iter().map(|cpu| cpu.online).collect::<Vec<_>>()
+        };
+        assert_eq!(online(), [true, true]);
+        assert_eq!(ok::<Cpu>(target, &set(0, false)), Cpu { cpu: 0, online: false });
+        assert_eq!(ok::<Cpu>(target, &set(0, false)), Cpu { cpu: 0, online: false }, "no error");
+        assert_eq!(online(), [false, true]);
+        let (errno, text) = refusal(target, &set(1, false));
+        let last = "CPU 1: it is the last that is online: bring another online first";
+        assert_eq!((errno, text.as_str()), ("EBUSY", last));
+        let (errno, text) = refusal(target, &set(2, false));
+        assert_eq!((errno, text.as_str()), ("EINVAL", "there is no CPU 2: there are 0 to 1"));
+        assert_eq!(refusal(target, &set(255, true)).0, "EINVAL");
+        ok::<Cpu>(target, &set(0, true));
+        assert_eq!(online(), [true, true]);
+    });
+}
+
+#[test]
+fn queues_are_shown_set_and_refused() {
+    with_machine(|target| {
+        let all: Vec<Queue> = ok(target, r#"{"op":"queue.show"}"#);
+        assert_eq!(all.iter().map(|q| q.queue.as_str()).collect::<Vec<_>>(), ["rx-0", "tx-0"]);
+        assert_eq!(all[0].get("rps_cpus").as_deref(), Some("0"));
+        assert_eq!(all[0].get("rps_flow_cnt").as_deref(), Some("0"));
+        assert_eq!((all[0].get("xps_cpus"), all[1].get("xps_cpus")), (None, Some("0".to_owned())));
+        let set = |queue: &str, name: &str, value: &str| {
+            format!(r#"{{"op":"queue.set","queue":"{queue}","name":"{name}","value":"{value}"}}"#)
+        };
+        let queue: Queue = ok(target, &set("tx-0", "xps_cpus", "fe"));
+        assert_eq!(queue.xps_cpus.as_deref(), Some("2"), "those that the machine has");
+        for (queue, name, value, errno, part) in [
+            ("rx-0", "rps_cpus", "3", "EOPNOTSUPP", "packets of lo are not steered"),
+            ("rx-0", "rps_flow_cnt", "65537", "EINVAL", "write 0 to 65536"),
+            ("rx-0", "rps_flow_cnt", "-1", "EINVAL", "write 0 to 65536"),
+            ("rx-0", "rps_cpus", "x", "EINVAL", "is not a group"),
+            ("rx-0", "xps_cpus", "1", "ENOENT", "it has rps_cpus and rps_flow_cnt"),
+            ("rx-1", "rps_cpus", "1", "ENOENT", "it has rx-0 to rx-0, tx-0 to tx-0"),
+            ("rx-65536", "rps_cpus", "1", "ENOENT", "no queue"),
+            ("rx", "rps_cpus", "1", "ENOENT", "no queue"),
+        ] {
+            let (found, text) = refusal(target, &set(queue, name, value));
+            assert_eq!(found, errno, "{text}");
+            assert!(text.contains(part), "{text}");
+        }
+    });
+}
+
+#[test]
+fn the_table_of_readers_is_a_setting() {
+    with_machine(|target| {
+        let name = "net.core.rps_sock_flow_entries";
+        let set = |value| format!(r#"{{"op":"sysctl.set","name":"{name}","value":"{value}"}}"#);
+        let rounded: Vec<Value> = ok(target, &set("1000"));
+        assert_eq!(rounded[0]["value"], "1024");
+        assert_eq!(target.m().net().rps_sock_flow_table.entries(), 1024);
+        let text = refusal(target, &set("99999")).1;
+        assert_eq!(text, format!("{name} can't be \"99999\": write 0 to 65536"));
+        ok::<Value>(target, &set("0"));
+        assert!(!target.m().net().rps_sock_flow_table.on());
     });
 }
 

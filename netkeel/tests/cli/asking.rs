@@ -48,7 +48,9 @@ impl Drop for Runtime {
 #[test]
 fn without_a_machine_every_command_says_how_to_start_one() {
     let runtime = Runtime::new("none");
-    for command in ["addr", "link", "route", "neigh", "ss", "irq", "stat snmp", "sysctl"] {
+    for command in
+        ["addr", "link", "route", "neigh", "ss", "irq", "cpu", "queue", "stat snmp", "sysctl"]
+    {
         let (code, said) = runtime.refusal(command);
         assert_eq!(code, 1, "{command}");
         assert!(said.starts_with("netkeel: no machine of yours runs (none in "), "{said}");
@@ -113,6 +115,16 @@ fn mistakes_of_usage_are_seen_without_a_machine() {
         ("neigh add 192.0.2.1 lladdr zz", "is no link address of a host"),
         ("irq 1 smp_affinity 0-", "is not a group of 1 to 8 hexadecimal digits"),
         ("irq 1 smp_affinity_list 3-1", "ends before it starts"),
+        ("cpu one", "cpu: \"one\" is not understood here: write show or a CPU's number"),
+        ("cpu 1 offline", "cpu: \"offline\" is not understood here: write online"),
+        ("cpu 1 online 2", "cpu 1 online \"2\": write 0 or 1"),
+        ("queue x-0", "queue: \"x-0\" is not understood here: write dev or show or rx-N or tx-N"),
+        ("queue dev", "queue: the device is missing"),
+        ("queue rx-0 cpus", "write rps_cpus or rps_flow_cnt or xps_cpus"),
+        ("queue rx-0 rps_cpus 0x3", "is not a group of 1 to 8 hexadecimal digits"),
+        ("queue rx-0 rps_flow_cnt x", "rps_flow_cnt \"x\" is no number: write rps_flow_cnt 4096"),
+        ("up --tap nk0 --addr 192.0.2.2/24 --queues 33", "33 is not in 1..=32"),
+        ("up --tap nk0 --addr 192.0.2.2/24 --busy-poll 1000001", "1000001 is not in 0..=1000000"),
         ("stat tcp", "no statistics \"tcp\": there are interrupts, softirqs"),
         ("sysctl -w net.ipv4.ip_forward", "a value is missing: write net.ipv4.ip_forward=1"),
         ("walk --attach --cpus 2", "cannot be used with"),
@@ -132,7 +144,8 @@ fn what_there_is_to_ask_is_told_without_a_machine() {
     let output = runtime.command("stat").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("softnet_stat  /proc/net/softnet_stat\n"), "{text}");
-    for command in ["addr", "link", "route", "neigh", "ss", "irq", "stat", "sysctl"] {
+    for command in ["addr", "link", "route", "neigh", "ss", "irq", "cpu", "queue", "stat", "sysctl"]
+    {
         let help = runtime.command(&format!("{command} --help")).output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
         assert!(help.contains(&format!("Examples:\n  netkeel {command}")), "{help}");

@@ -199,3 +199,29 @@ fn tshark_reads_the_capture() {
         assert!(parts.next().is_some_and(|comment| comment.contains("dev_queue_xmit")), "{line}");
     }
 }
+
+#[test]
+fn what_bench_is_asked_for_is_seen_without_measuring() {
+    for (words, part) in [
+        ("bench", "requires a subcommand"),
+        ("bench tcp", "unrecognized subcommand 'tcp'"),
+        ("bench udp --size 7", "7 is not in 8..=1472"),
+        ("bench udp --size 1473", "1473 is not in 8..=1472"),
+        ("bench udp --runs 0", "0 is not in 1..=99"),
+        ("bench udp --time 9", "9 is not in 10..=60000"),
+        ("bench udp --trips 1", "1 is not in 10..=1000000"),
+        ("bench udp --busy-poll 0", "0 is not in 1..=10000"),
+        ("bench udp --format xml", "[possible values: text, json]"),
+        ("bench udp --only tcp", "no row's name contains \"tcp\": try received, sent"),
+    ] {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let (code, said) = refusal(&words);
+        assert_eq!(code, Some(2), "{words:?}: {said}");
+        assert!(said.contains(part), "{words:?}: {said}");
+    }
+    for words in [&["bench", "--help"][..], &["bench", "udp", "--help"]] {
+        let help = stdout(words);
+        assert!(help.contains("Examples:\n  sudo netkeel bench udp\n"), "{help}");
+        assert!(help.contains("host's kernel over a veth pair"), "{help}");
+    }
+}

@@ -439,24 +439,6 @@ fn a_machine_that_runs_keeps_its_socket() {
 }
 
 #[test]
-fn several_cpus_share_the_services() {
-    in_netns(|ns| {
-        let up = Up::start(args(|args| (args.echo, args.cpus) = (true, 3)));
-        up.join(ns);
-        let socket = socket_to(7);
-        for n in 0..100u8 {
-            socket.send(&[n; 64]).unwrap();
-            assert_eq!(recv(&socket, &mut [0; 128]).unwrap(), 64);
-        }
-        let softnet: serde_json::Value =
-            serde_json::from_str(&ask("stat softnet_stat -j")).unwrap();
-        assert_eq!(softnet.as_array().unwrap().len(), 3);
-        assert!(softnet[0]["processed"].as_u64().unwrap() >= 100);
-        up.stop().unwrap();
-    });
-}
-
-#[test]
 fn another_user_is_kept_out_by_the_file_and_by_the_machine() {
     in_netns(|ns| {
         let up = Up::start(args(|_| ()));

@@ -5,6 +5,7 @@ use crate::control::{Client, ask};
 use crate::up::{CONTROL, socket_to, with_up};
 use host::testing::recv;
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -73,7 +74,10 @@ fn random_octets_do_no_harm() {
                     *octet = (state >> 24) as u8;
                 }
                 let mut stream = UnixStream::connect(CONTROL).unwrap();
-                let _cut = stream.write_all(&octets);
+                let _cut =
+                    stream.write_all(&octets).and_then(|()| stream.shutdown(Shutdown::Write));
+                // Until it has been let go: too many at a time would be turned away, and who asks next.
+                let _reset = stream.read_to_end(&mut Vec::new());
             }
         });
     });

@@ -1,10 +1,13 @@
 //! `netkeel up` against the host's kernel and its own programs, each test in a network namespace
 //! of its own.
 
+mod bench;
 mod control;
 mod control_hostile;
+mod cpus;
 mod errors;
 mod hostile;
+mod idle;
 mod interop;
 mod link;
 mod output;

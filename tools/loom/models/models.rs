@@ -172,6 +172,52 @@ pub fn a_source_that_wants_to_be_armed_is() {
     running.stop();
 }
 
+/// A task leads and goes, while another thread, which runs the CPU, wishes a source to be armed: what the
+/// source brings then is heard of. Watched or not.
+fn a_source_is_heard_of(watched: bool) {
+    let mut parker = Parker::new();
+    let running = Running::start(None);
+    let idle = &running.m.idle;
+    if watched {
+        idle.watch_from_now_on();
+    }
+    let source = idle
+        .add_source(|slot| Source { idle: Default::default(), slot, m: Default::default() })
+        .unwrap();
+    let _first = source.idle.set(Arc::downgrade(idle));
+    let _first = source.m.set(Arc::downgrade(&running.m));
+    let (flag, waker) = (Arc::new(AtomicBool::new(false)), parker.waker());
+    let (their_flag, their_idle, their_source) =
+        (Arc::clone(&flag), Arc::clone(idle), Arc::clone(&source));
+    let other = thread::spawn(move || {
+        if their_idle.request_arm(their_source.slot) {
+            their_idle.arm_now(their_source.slot);
+            their_source.arm();
+        }
+        their_flag.store(true, Ordering::SeqCst);
+        waker.wake();
+    });
+    while !flag.load(Ordering::SeqCst) {
+        lead::sleep(&running.m, CPU, idle, &mut parker, None);
+    }
+    other.join().unwrap();
+    idle.waiter.readable(source.slot, true);
+    while running.m.taken.load(Ordering::SeqCst) == 0 {
+        thread::yield_now();
+    }
+    running.stop();
+}
+
+/// See `a_source_is_heard_of`.
+pub fn a_source_is_heard_of_when_the_leader_has_gone() {
+    a_source_is_heard_of(false);
+}
+
+/// The same while ksoftirqd watches.
+pub fn a_source_is_heard_of_when_the_watch_is_over() {
+    a_source_is_heard_of(true);
+}
+
 /// Two tasks of one CPU, each waiting for its own flag: one leads, the other follows or takes over.
 pub fn a_follower_is_not_forgotten() {
     let idle = Arc::new(CpuIdle::new(Duration::ZERO).unwrap());

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 /// Switches of threads where none has to be, at most, in one order of steps.
 const PREEMPTIONS: usize = 3;
-/// The same for models with the whole idle loop: with one more they run for minutes.
+/// The same for models with the whole idle loop: with one more they run for minutes. They hold then, too:
+/// `LOOM_MAX_PREEMPTIONS=3` has it tried.
 const PREEMPTIONS_IDLE: usize = 2;
 
 /// Set for a process that runs one model and nothing else.
@@ -19,6 +20,10 @@ const IDLE: &[&str] = &[
     "an_interrupt_is_taken_while_a_task_passes",
     "a_leader_is_woken_by_another_thread",
     "a_source_that_wants_to_be_armed_is",
+    "a_source_is_heard_of_when_the_leader_has_gone",
+    "a_source_is_heard_of_when_the_watch_is_over",
+    "goes_unarmed",
+    "watches_for_ever",
     "rests_over_a_kick",
     "goes_over_a_kick",
     "passes_nothing_on",
@@ -29,7 +34,8 @@ const IDLE: &[&str] = &[
 fn check(test: &str, model: fn()) {
     let mut builder = Builder::new();
     let idle = IDLE.contains(&test);
-    builder.preemption_bound = Some(if idle { PREEMPTIONS_IDLE } else { PREEMPTIONS });
+    let bound = if idle { PREEMPTIONS_IDLE } else { PREEMPTIONS };
+    builder.preemption_bound = builder.preemption_bound.or(Some(bound));
     builder.check(model);
 }
 
@@ -98,6 +104,8 @@ good! {
     an_interrupt_is_taken_while_a_task_passes
     a_leader_is_woken_by_another_thread
     a_source_that_wants_to_be_armed_is
+    a_source_is_heard_of_when_the_leader_has_gone
+    a_source_is_heard_of_when_the_watch_is_over
     a_follower_is_not_forgotten
     a_sleeper_on_a_wait_queue_is_woken
     what_is_pushed_comes_out
@@ -117,6 +125,8 @@ caught! {
     passes_nothing_on by a_leader_is_woken_by_another_thread
     goes_in_silence by a_leader_is_woken_by_another_thread
     arms_too_early by a_source_that_wants_to_be_armed_is
+    goes_unarmed by a_source_is_heard_of_when_the_leader_has_gone
+    watches_for_ever by a_source_is_heard_of_when_the_watch_is_over
     wakes_nobody by a_sleeper_on_a_wait_queue_is_woken
     pushes_in_silence by what_is_pushed_comes_out
     ends_too_early by what_has_passed_has_ended

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 use uapi::in_::SockaddrIn;
 use uapi::neighbour::NUD_PERMANENT;
 use uapi::socket::{AF_INET, SOCK_DGRAM};
@@ -26,6 +27,9 @@ const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Frames that the link holds.
 const LINK: usize = 256;
+
+/// Longer than any thread is kept from a processor.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What polls of the endless device have seen.
 #[derive(Default)]
@@ -45,7 +49,9 @@ impl Seen {
 
     fn wait_for_polls(&self, more: u64) {
         let until = self.polls() + more;
+        let patience = Instant::now() + PATIENCE;
         while self.polls() < until {
+            assert!(Instant::now() < patience, "nobody polls the device");
             thread::yield_now();
         }
     }

@@ -385,12 +385,20 @@ impl Wakeups {
         Self { before, last }
     }
 
+    #[inline]
     fn put_back(self, list: &mut Vec<Waker>) {
-        list.extend(self.before.into_iter().chain(self.last));
+        if let Some(last) = self.last {
+            list.extend(self.before);
+            list.push(last);
+        }
     }
 
+    #[inline]
     fn fire(self) {
-        self.before.into_iter().chain(self.last).for_each(Waker::wake);
+        if let Some(last) = self.last {
+            self.before.into_iter().for_each(Waker::wake);
+            last.wake();
+        }
     }
 }
 

@@ -97,6 +97,8 @@ pub struct TaskCx {
 #[derive(Default)]
 struct Owed {
     freed: Vec<Skb>,
+    /// Something was freed or counted.
+    due: bool,
     /// Empty: memory for packets that a call reads together.
     received: Vec<Skb>,
     /// Something was counted.
@@ -346,7 +348,7 @@ impl TaskCx {
     #[inline]
     pub fn local_bh_disable<R>(&mut self, f: impl FnOnce(&mut BhCx<'_>) -> R) -> R {
         let m: &Machine = &self.m;
-        m.platform.charge_cpu();
+        m.charge_cpu();
         let mut stay = m.enter(self.cpu);
         if stay.offline() {
             (stay, self.cpu) = stay.elsewhere(&self.task);
@@ -359,8 +361,7 @@ impl TaskCx {
             }
             f(cx)
         });
-        stay.softirqs(self.span);
-        stay.leave();
+        stay.softirqs(self.span).leave();
         result
     }
 
@@ -393,6 +394,7 @@ impl TaskCx {
         if self.owed.freed.len() + read.len() > Owed::PACKETS {
             self.flush();
         }
+        self.owed.due = true;
         self.owed.freed.append(&mut read);
         self.owed.received = read;
         if self.owed.freed.len() >= Owed::TOGETHER {
@@ -403,6 +405,7 @@ impl TaskCx {
     /// Frees a packet without being on a CPU; its memory goes home at the next entry.
     #[inline]
     pub(crate) fn free(&mut self, skb: Skb) {
+        self.owed.due = true;
         self.owed.freed.push(skb);
         if self.owed.freed.len() >= Owed::PACKETS {
             self.flush();
@@ -412,7 +415,7 @@ impl TaskCx {
     /// Adds to a counter without being on a CPU: UDP alone counts there.
     #[inline]
     pub(crate) fn count(&mut self, mib: UdpMib) {
-        self.owed.counted = true;
+        (self.owed.due, self.owed.counted) = (true, true);
         self.owed.udp[mib as usize] += 1;
     }
 
@@ -446,11 +449,12 @@ impl Owed {
 
     #[inline]
     fn any(&self) -> bool {
-        !self.freed.is_empty() || self.counted
+        self.due
     }
 
     #[inline(never)]
     fn settle(&mut self, cx: &mut BhCx<'_>) {
+        self.due = false;
         cx.free_skbs(&mut self.freed);
         if std::mem::take(&mut self.counted) {
             for (mib, count) in UdpMib::ALL.iter().zip(&mut self.udp) {

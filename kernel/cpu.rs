@@ -65,6 +65,8 @@ pub struct CpuLocal {
     pub(crate) wmem: Option<crate::net::core::sock::WmemCharge>,
     /// Down: tasks that enter go elsewhere ([`hotplug`]).
     offline: bool,
+    /// The stay has something to settle at its end: `wmem`, or a qdisc that it runs.
+    pub(crate) unsettled: bool,
     /// Fired after the CPU is left.
     pub(crate) wakeups: Vec<Waker>,
     /// The tables as last read; lent to the context during a stay.
@@ -101,6 +103,7 @@ impl CpuLocal {
             rng: klib::random::Csprng::from_seed(seed),
             wmem: None,
             offline: false,
+            unsettled: false,
             wakeups: Vec::new(),
             tables: Some(tables),
         }
@@ -136,12 +139,29 @@ impl Machine {
     #[inline(always)]
     pub(crate) fn enter(&self, cpu: CpuId) -> Stay<'_> {
         let cpu = &self.cpus[usize::from(cpu.0)];
-        let mut held = cpu.local.enter(|spins| self.platform.relax(spins));
+        let mut held = match cpu.local.try_enter() {
+            Some(held) => held,
+            None => self.enter_contended(cpu),
+        };
         let tables = match held.tables.take() {
             Some(tables) if tables.generation == self.tables.generation() => tables,
-            _ => self.tables.load(),
+            old => self.renew(old),
         };
         Stay { m: self, cpu, held, tables }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_contended<'m>(&self, cpu: &'m Cpu) -> CpuHeld<'m, CpuLocal> {
+        cpu.local.enter(|spins| self.platform.relax(spins))
+    }
+
+    /// The latest tables, in the place of what a CPU had.
+    #[cold]
+    #[inline(never)]
+    fn renew(&self, old: Option<Arc<Tables>>) -> Arc<Tables> {
+        drop(old);
+        self.tables.load()
     }
 
     /// Runs a CPU once, as its idle loop does after a wake-up: pending interrupts, the timer tick,
@@ -156,7 +176,7 @@ impl Machine {
 
     /// Runs the CPU's ksoftirqd once: one round of what it should run.
     pub fn run_ksoftirqd(&self, cpu: CpuId) -> Next {
-        self.platform.charge_cpu();
+        self.charge_cpu();
         let mut stay = self.enter(cpu);
         let before = stay.held.softnet.processed;
         stay.with_bh(Context::Ksoftirqd, true, |cx| {
@@ -176,6 +196,29 @@ impl Machine {
             self.platform.wake_cpu(cpu);
         }
     }
+}
+
+/// Runs what is raised; the clock as last read there.
+// No closure: it would be a call of its own.
+#[inline(always)]
+fn do_softirq(m: &Machine, cpu: &mut CpuLocal, t: &Tables, span: WalkId) -> Ktime {
+    let mut cx = BhCx { m, t, cpu, now: Ktime::ZERO, span, context: Context::Softirq };
+    cx.refresh_now();
+    __do_softirq(&mut cx);
+    let now = cx.now;
+    crate::net::core::dev::end_section(&mut cx);
+    now
+}
+
+#[inline(never)]
+fn softirqs_raised<'m>(
+    m: &Machine,
+    mut held: CpuHeld<'m, CpuLocal>,
+    t: &Tables,
+    span: WalkId,
+) -> CpuHeld<'m, CpuLocal> {
+    do_softirq(m, &mut held, t, span);
+    held
 }
 
 impl<'m> Stay<'m> {
@@ -233,7 +276,7 @@ impl<'m> Stay<'m> {
         let m = self.m;
         let mut taken = self.cpu.irqs_pending.take_all();
         let mut irq = taken.next()?;
-        m.platform.charge_cpu();
+        m.charge_cpu();
         let span = m.tracer.span();
         let mut cx = HardirqCx { m, t: &self.tables, cpu: &mut self.held, span, now: Ktime::ZERO };
         loop {
@@ -259,7 +302,7 @@ impl<'m> Stay<'m> {
     fn timer_interrupt(&mut self) {
         self.held.softirq.pending |= 1 << Softirq::Timer as u32;
         let span = self.m.tracer.span();
-        self.softirqs(span);
+        self.irq_exit(span);
     }
 
     /// Runs what is raised and not ksoftirqd's: the clock as last read there, if something was.
@@ -268,26 +311,18 @@ impl<'m> Stay<'m> {
         if self.held.softirq.runnable() == 0 {
             return None;
         }
-        // No closure: it would be a call of its own.
-        let mut cx = self.bh_cx(Context::Softirq, span);
-        cx.refresh_now();
-        __do_softirq(&mut cx);
-        let now = cx.now;
-        crate::net::core::dev::end_section(&mut cx);
-        Some(now)
+        Some(do_softirq(self.m, &mut self.held, &self.tables, span))
     }
 
     /// The same for a task: mostly nothing is raised.
-    #[inline]
-    pub(crate) fn softirqs(&mut self, span: WalkId) {
-        if self.held.softirq.runnable() != 0 {
-            self.softirqs_raised(span);
+    // By value and in parts: what is lent to a call would have to lie in memory for each stay.
+    #[inline(always)]
+    pub(crate) fn softirqs(self, span: WalkId) -> Self {
+        let Self { m, cpu, mut held, tables } = self;
+        if held.softirq.runnable() != 0 {
+            held = softirqs_raised(m, held, &tables, span);
         }
-    }
-
-    #[inline(never)]
-    fn softirqs_raised(&mut self, span: WalkId) {
-        self.irq_exit(span);
+        Self { m, cpu, held, tables }
     }
 
     /// Leaves, handling what came in during the stay, then fires the wake-ups. Wakes the CPU's
@@ -295,7 +330,7 @@ impl<'m> Stay<'m> {
     #[inline]
     pub(crate) fn leave(self) {
         let (m, cpu) = (self.m, self.held.id);
-        if self.leave_with(|local| local.timers.sooner() || local.softirq.ksoftirqd_woken) {
+        if self.leave_with(|local| local.timers.sooner() | local.softirq.ksoftirqd_woken) {
             m.platform.wake_cpu(cpu);
         }
     }
@@ -308,7 +343,8 @@ impl<'m> Stay<'m> {
             return Self { m, cpu, held, tables }.leave_waking(last);
         }
         let result = last(&mut held);
-        held.tables = Some(tables);
+        // None is there: entering took them. To forget what is not there spares each stay a look.
+        std::mem::forget(held.tables.replace(tables));
         match held.leave() {
             Ok(()) => result,
             Err(left) => match Self::leave_noticed(m, cpu, left, Wakeups::default()) {

@@ -41,6 +41,11 @@ pub trait Platform: Any + Send + Sync {
     /// Called in turn while waiting for a CPU that somebody else holds; `spins` counts up.
     fn relax(&self, spins: u32);
 
+    /// The clock is a virtual one, which has to be told of what takes time. Asked once.
+    fn charges(&self) -> bool {
+        false
+    }
+
     /// A CPU is entered: a virtual clock charges its cost.
     fn charge_cpu(&self) {}
 
@@ -53,6 +58,8 @@ pub struct Machine {
     /// Its number in a world; makes walk ids unique there.
     pub id: u16,
     pub(crate) platform: Box<dyn Platform>,
+    /// [`Platform::charges`]: a call for each entry into a CPU costs more than a look.
+    charges: bool,
     pub(crate) cpus: Box<[Cpu]>,
     pub(crate) hotplug: Hotplug,
     pub(crate) cpu_notifiers: Vec<CpuNotifier>,
@@ -196,6 +203,7 @@ impl Machine {
             .collect();
         Self {
             id: builder.id,
+            charges: platform.charges(),
             platform,
             cpus,
             hotplug: Hotplug::new(builder.cpus),
@@ -245,6 +253,22 @@ impl Machine {
     /// What the machine stands on: whoever made it finds its own again.
     pub fn platform(&self) -> &dyn Platform {
         &*self.platform
+    }
+
+    /// A CPU is entered.
+    #[inline(always)]
+    pub(crate) fn charge_cpu(&self) {
+        if self.charges {
+            self.platform.charge_cpu();
+        }
+    }
+
+    /// A NAPI was polled.
+    #[inline(always)]
+    pub(crate) fn charge_poll(&self) {
+        if self.charges {
+            self.platform.charge_poll();
+        }
     }
 
     /// Monotonic time.

@@ -58,12 +58,12 @@ pub type SoftirqAction = fn(&mut BhCx<'_>);
 const NETWORK: u32 = 1 << Softirq::NetTx as u32 | 1 << Softirq::NetRx as u32;
 
 /// The softirq side of one CPU.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SoftirqState {
     /// One bit a softirq: raised, not yet run.
     pub(crate) pending: u32,
-    /// Bits that a run at its limit handed to ksoftirqd: nobody else runs them.
-    handed: u32,
+    /// All bits but those that a run at its limit handed to ksoftirqd, which nobody else runs.
+    ours: u32,
     /// ksoftirqd was woken and has not slept since.
     pub(crate) ksoftirqd_woken: bool,
     /// Runs per softirq, as `/proc/softirqs` shows them.
@@ -74,11 +74,24 @@ pub struct SoftirqState {
     pub(crate) panics: u64,
 }
 
+impl Default for SoftirqState {
+    fn default() -> Self {
+        Self {
+            pending: 0,
+            ours: u32::MAX,
+            ksoftirqd_woken: false,
+            runs: [0; NR_SOFTIRQS],
+            ksoftirqd_wakeups: 0,
+            panics: 0,
+        }
+    }
+}
+
 impl SoftirqState {
     /// What a task that leaves, or an interrupt that ends, has to run.
     #[inline]
     pub(crate) fn runnable(&self) -> u32 {
-        self.pending & !self.handed
+        self.pending & self.ours
     }
 }
 
@@ -196,7 +209,7 @@ pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
 pub fn wakeup_softirqd(cx: &mut BhCx<'_>) {
     walk!(cx, wakeup_softirqd);
     let state = &mut cx.cpu.softirq;
-    state.handed |= state.pending & NETWORK;
+    state.ours &= !(state.pending & NETWORK);
     if !state.ksoftirqd_woken {
         state.ksoftirqd_woken = true;
         state.ksoftirqd_wakeups += 1;
@@ -217,7 +230,7 @@ pub fn ksoftirqd_should_run(cx: &BhCx<'_>) -> bool {
 pub fn run_ksoftirqd(cx: &mut BhCx<'_>) {
     cx.context = Context::Ksoftirqd;
     walk!(cx, run_ksoftirqd);
-    cx.cpu.softirq.handed = 0;
+    cx.cpu.softirq.ours = u32::MAX;
     cx.cpu.softirq.ksoftirqd_woken = false;
     if local_softirq_pending(cx) != 0 {
         __do_softirq(cx);

@@ -91,6 +91,10 @@ impl Platform for SimPlatform {
         );
     }
 
+    fn charges(&self) -> bool {
+        true
+    }
+
     fn charge_cpu(&self) {
         self.0.spend(self.0.call_ns.load(Ordering::Relaxed));
     }

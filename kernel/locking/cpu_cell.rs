@@ -83,6 +83,7 @@ impl<T> CpuCell<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn enter_contended(&self, mut relax: impl FnMut(u32)) -> CpuHeld<'_, T> {
         let mut spins = 0;
         loop {

@@ -56,6 +56,7 @@ pub(crate) fn runs(cx: &BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
 #[inline(never)]
 pub(crate) fn begin(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
     end_batch(cx);
+    cx.cpu.unsettled = true;
     cx.cpu.softnet.tx_running = qdisc.run_begin();
     cx.cpu.softnet.tx_running.is_some()
 }

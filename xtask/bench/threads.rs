@@ -8,7 +8,7 @@ use std::process::Command;
 /// What entering and leaving may cost, uncontended.
 const ENTER: f64 = 70.0;
 /// Entries of the shorter run under callgrind.
-const ENTRIES: usize = 10_000;
+const ENTRIES: usize = 12_800;
 
 /// Instructions of an entry with its leaving, and how long one takes that has to wait.
 pub fn enter(root: &Path, rounds: Option<usize>, table: &Table) -> Result<(), String> {

@@ -30,6 +30,5 @@ pub(super) fn dev_cpu_callback(cx: &mut TaskCx, from: CpuId) {
         cx.cpu.softnet.append_polls(polls);
         __raise_softirq_irqoff(cx, Softirq::NetRx);
     });
-    stay.softirqs(span);
-    stay.leave();
+    stay.softirqs(span).leave();
 }

@@ -262,11 +262,17 @@ pub fn net_dev_init(m: &mut Machine) {
 }
 
 /// A stay in BH context ends: what was kept for the packets that might follow is settled.
-#[inline]
+#[inline(always)]
 pub(crate) fn end_section(cx: &mut BhCx<'_>) {
-    if cx.cpu.softnet.tx_running.is_some() {
-        crate::net::sched::sch_generic::end_batch(cx);
+    if cx.cpu.unsettled {
+        settle(cx);
     }
+}
+
+#[inline(never)]
+fn settle(cx: &mut BhCx<'_>) {
+    cx.cpu.unsettled = false;
+    crate::net::sched::sch_generic::end_batch(cx);
     if cx.cpu.wmem.is_some() {
         crate::net::core::sock::settle_wmem(cx);
     }

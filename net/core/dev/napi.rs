@@ -229,7 +229,7 @@ pub fn net_rx_action(cx: &mut BhCx<'_>) {
     let mut taken: u32 = 0;
     while let Some(napi) = cx.cpu.softnet.poll_list.pop_front() {
         taken = napi_poll(cx, napi).saturating_add(taken);
-        cx.m.platform.charge_poll();
+        cx.m.charge_poll();
         if cx.cpu.softnet.poll_list.is_empty() {
             return;
         }

@@ -51,7 +51,10 @@ impl WmemCharge {
     #[inline]
     fn keep(self, cx: &mut BhCx<'_>) {
         match &mut cx.cpu.wmem {
-            kept @ None => *kept = Some(self),
+            kept @ None => {
+                *kept = Some(self);
+                cx.cpu.unsettled = true;
+            }
             Some(kept) if Arc::ptr_eq(&kept.sk, &self.sk) => kept.bytes += self.bytes,
             Some(_) => self.settle(cx),
         }

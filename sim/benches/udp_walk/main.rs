@@ -175,8 +175,8 @@ fn stations(device: &str, size: &str) -> Option<()> {
 }
 
 fn entries(rounds: &str) -> Option<()> {
-    let (rounds, mut entering) = (rounds.parse().ok()?, Entering::new());
-    (0_usize..rounds).for_each(|_| entering.phase_enter());
+    let (rounds, mut entering) = (rounds.parse::<usize>().ok()?, Entering::new());
+    (0..rounds / Entering::ENTRIES).for_each(|_| entering.phase_enter());
     Some(())
 }
 

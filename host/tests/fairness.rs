@@ -187,6 +187,53 @@ fn a_device_gets_in() {
     rig.end();
 }
 
+/// So long the task that enters without a pause stays each time: who waits so long naps meanwhile.
+const STAY: Duration = Duration::from_micros(300);
+/// How often the other one wants in.
+const WAITS: u64 = 41;
+
+/// A task enters its CPU time and again without a pause, and another one wants in as well. Whoever leaves
+/// sees that, and stays out until the other is in. Now and then one of the two has lost its processor
+/// meanwhile, so it is the median that counts.
+#[test]
+fn who_enters_without_a_pause_lets_others_in() {
+    let runtime = Runtime::builder().cpus(1).boot().expect("boots");
+    let (stop, stays) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut passed = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut cx = runtime.task("greedy");
+            while !stop.load(Ordering::Relaxed) {
+                // Long inside and hardly outside: the other one would have to be very lucky.
+                cx.local_bh_disable(|_| {
+                    let since = Instant::now();
+                    while since.elapsed() < STAY {}
+                });
+                stays.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut cx = runtime.task("modest");
+        for _ in 0..WAITS {
+            let before = stays.load(Ordering::Relaxed);
+            while stays.load(Ordering::Relaxed) < before + 3 {
+                std::hint::spin_loop();
+            }
+            let wanted = stays.load(Ordering::Relaxed);
+            passed.push(cx.local_bh_disable(|_| stays.load(Ordering::Relaxed)) - wanted);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    passed.sort_unstable();
+    let median = passed[passed.len() / 2];
+    println!(
+        "{median} stays of the other while one waited, as a rule, {:?} at most",
+        passed.last()
+    );
+    // A few, for a nap may be longer than anybody stays out. Where nobody does it is a hundred.
+    assert!(median <= 20, "{median} stays of the other while one waited");
+    runtime.shutdown().expect("no thread panicked");
+}
+
 #[test]
 fn a_flooding_device_starves_no_sender() {
     a_sender_gets_in();

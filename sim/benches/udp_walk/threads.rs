@@ -18,7 +18,7 @@ use stack::net::core::dev::{
 };
 use stack::net::core::skbuff::netdev_alloc_frame;
 use stack::net::ethernet::eth::eth_type_trans;
-use stack::net::socket::{MsgRecv, MsgSend, sys_recvmmsg, sys_sendmmsg};
+use stack::net::socket::{MsgRecv, MsgSend, sys_recvmmsg, sys_sendmmsg, sys_sendto};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -213,7 +213,7 @@ pub fn enter(tsv: bool) {
     let (wire, _peer) = Wire::pair(1);
     let dev = wire_probe(&mut cx, "eth%d", mac(0), Arc::new(wire)).expect("registered");
     bring_up(&mut cx, &dev, addrs, mac(1));
-    udp_socket(&mut cx, addrs[0], 7);
+    let fd = udp_socket(&mut cx, addrs[0], 7);
     let polls = Arc::new(AtomicU64::new(0));
     let endless = Endless { frame: frame(mac(0), addrs), polls: Arc::clone(&polls), dev };
     let napi = NapiStruct::netif_napi_add(endless.dev.ifindex, Box::new(endless), 64);
@@ -221,6 +221,7 @@ pub fn enter(tsv: bool) {
     cx.local_bh_disable(|bh| napi_schedule(bh, &napi));
     let stop = AtomicBool::new(false);
     let mut took = Vec::with_capacity(ENTRIES);
+    let mut share = 0.0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -238,6 +239,7 @@ pub fn enter(tsv: bool) {
             let inside = cx.local_bh_disable(|_| wanted.elapsed());
             took.push(inside.as_nanos() as f64 / 1e3);
         }
+        share = napi_share(&mut cx, &polls, fd, addrs[1]);
         stop.store(true, Ordering::Relaxed);
     });
     took.sort_by(f64::total_cmp);
@@ -245,4 +247,28 @@ pub fn enter(tsv: bool) {
     print("enter/contended/p50-us", at(500), "", tsv);
     print("enter/contended/p99-us", at(990), "<=10", tsv);
     print("enter/contended/p99.9-us", at(999), "", tsv);
+    print("enter/polls-beside-a-sender", share, ">=0.2", tsv);
+}
+
+/// So long polls are counted.
+const COUNTED: Duration = Duration::from_millis(200);
+
+/// The rate at which an endless device is polled while this thread sends as fast as it can, to its rate
+/// alone; the median of five.
+fn napi_share(cx: &mut TaskCx, polls: &AtomicU64, fd: i32, to: Ipv4Addr) -> f64 {
+    let to = SockaddrIn::new(to.into(), 9).to_bytes();
+    let mut rate = |sends: bool| {
+        let (began, before) = (Instant::now(), polls.load(Ordering::Relaxed));
+        while began.elapsed() < COUNTED {
+            if sends {
+                // Nobody takes it off the wire: mostly it is dropped at the queue.
+                let _full_or_sent =
+                    ready(cx, sys_sendto(fd, &[0; PAYLOAD], MSG_DONTWAIT, Some(&to)));
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        (polls.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64()
+    };
+    median((0..5).map(|_| rate(true) / rate(false)).collect())
 }

@@ -118,7 +118,7 @@ impl Server {
     /// Something was reported for a token of its own; false: it is none.
     pub(crate) fn reported(&mut self, token: Token, by: &mut dyn Served) -> bool {
         if token == LISTENER {
-            self.accept();
+            self.accept(by);
             return true;
         }
         let client = token.0.wrapping_sub(CLIENTS) as usize;
@@ -132,7 +132,7 @@ impl Server {
     /// To be called now and then: accepts what could not be accepted, sees who has stalled.
     pub(crate) fn tick(&mut self, by: &mut dyn Served) {
         if std::mem::take(&mut self.retry) {
-            self.accept();
+            self.accept(by);
         }
         let now = monotonic_ns();
         let stalled = |client: &Client| !client.output.is_empty() && now > client.took + STALL_NS;
@@ -143,10 +143,10 @@ impl Server {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, by: &mut dyn Served) {
         for _ in 0..ACCEPTS {
             match self.listener.accept() {
-                Ok(Some((stream, peer))) => self.welcome(stream, peer),
+                Ok(Some((stream, peer))) => self.welcome(stream, peer, by),
                 Ok(None) => break,
                 Err(_) => {
                     self.retry = true;
@@ -158,8 +158,13 @@ impl Server {
         let _ = self.waiter.rearm(&self.listener, LISTENER);
     }
 
-    fn welcome(&mut self, mut stream: UnixStream, peer: Peer) {
-        let free = self.clients.iter().position(Option::is_none);
+    fn welcome(&mut self, mut stream: UnixStream, peer: Peer, by: &mut dyn Served) {
+        let mut free = self.clients.iter().position(Option::is_none);
+        if free.is_none() {
+            // Some may be gone, and it has not been reported yet.
+            (0..MAX_CLIENTS).for_each(|number| self.turn(number, by));
+            free = self.clients.iter().position(Option::is_none);
+        }
         let refusal = match free {
             _ if !peer.is_trusted() => Refusal::new(
                 Errno::EPERM,

@@ -97,6 +97,24 @@ fn pieces_of_lines_are_put_together_and_answered_in_order() {
 }
 
 #[test]
+fn who_has_gone_unnoticed_leaves_his_place_to_the_next() {
+    let mut bed = Bed::new("gone");
+    let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| bed.client()).collect();
+    let mut late = BufReader::new(UnixStream::connect(&bed.path).unwrap());
+    bed.settle();
+    assert!(line(&mut late).is_some() && line(&mut late).unwrap().contains("\"EBUSY\""));
+    // The listener is looked at before the one who has gone.
+    drop(clients.swap_remove(5));
+    let stream = UnixStream::connect(&bed.path).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut next = BufReader::new(stream);
+    assert!(bed.server.reported(LISTENER, &mut bed.desk));
+    assert!(line(&mut next).unwrap().starts_with("{\"netkeel\":1,"));
+    assert_eq!(line(&mut next), None);
+    assert_eq!((bed.desk.gone, bed.server.counts().refused), (vec![5], 1));
+}
+
+#[test]
 fn a_line_that_does_not_end_is_refused_and_the_client_with_it() {
     let mut bed = Bed::new("long");
     let mut client = bed.client();

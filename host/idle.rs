@@ -84,6 +84,8 @@ pub(crate) struct CpuIdle {
     until: AtomicU64,
     /// Leads that have ended; wraps.
     leads: AtomicU32,
+    /// Tasks that wait and do not lead.
+    followers: AtomicU32,
     watch: Watch,
     /// The processor that a task of this CPU last went to sleep on.
     pub(crate) core: AtomicU32,
@@ -103,6 +105,7 @@ impl CpuIdle {
             waits: AtomicU64::new(0),
             until: AtomicU64::new(u64::MAX),
             leads: AtomicU32::new(0),
+            followers: AtomicU32::new(0),
             watch: Watch::default(),
             core: AtomicU32::new(u32::MAX),
             spin: lead::Spin::new(busy_poll),
@@ -167,10 +170,11 @@ impl CpuIdle {
         }
     }
 
-    /// A leader has gone: arms what is wanted, unless ksoftirqd watches.
+    /// A leader has gone: arms what is wanted, unless ksoftirqd watches and nobody else waits for what may
+    /// come.
     fn lead_ended(&self) {
         let leads = self.leads.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if self.watch.on.load(Ordering::SeqCst) {
+        if self.watch.on.load(Ordering::SeqCst) && self.followers.load(Ordering::SeqCst) == 0 {
             return;
         }
         self.arm_requested_at_rest();
@@ -178,6 +182,14 @@ impl CpuIdle {
             self.watch_from_now_on();
             self.waiter.wake();
         }
+    }
+
+    /// A task waits and does not lead, as long as `wait` takes.
+    fn follow<R>(&self, wait: impl FnOnce() -> R) -> R {
+        self.followers.fetch_add(1, Ordering::SeqCst);
+        let waited = wait();
+        self.followers.fetch_sub(1, Ordering::SeqCst);
+        waited
     }
 
     /// ksoftirqd is to watch.

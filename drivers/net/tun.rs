@@ -14,7 +14,7 @@ use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_hdr, virtio_net_meta};
 use crate::net::wire::set_checksum_state;
 use crate::net::wire_port::VnetMeta;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use stack::kernel::context::{BhCx, HardirqCx, TaskCx};
@@ -124,8 +124,15 @@ struct TunFile {
     queue_index: u16,
     /// The queue is stopped until there is room.
     tx_waiting: AtomicBool,
+    /// Polls in a row that found one frame, by themselves its only writer.
+    lone_polls: AtomicU32,
     stats: Stats,
 }
+
+/// After so many polls that found one frame the next ones read no more than that: the interrupt, unmasked,
+/// comes at once if there is another. Now and then one looks again.
+const LONE_POLLS: u32 = 4;
+const LOOK_EVERY: u32 = 8;
 
 /// Each group has one writer at a time: the poller, and whoever runs the qdisc.
 #[derive(Default)]
@@ -203,7 +210,8 @@ pub fn tun_set_iff(
     };
     let file = |(queue, port)| {
         let (tx_waiting, stats) = (AtomicBool::new(false), Stats::default());
-        Arc::new(TunFile { port, queue_index: queue as u16, tx_waiting, stats })
+        let lone_polls = AtomicU32::new(0);
+        Arc::new(TunFile { port, queue_index: queue as u16, tx_waiting, lone_polls, stats })
     };
     let files = ports.into_iter().enumerate().map(file).collect();
     let tun = Arc::new(TunStruct { files, napis: OnceLock::new() });
@@ -323,11 +331,16 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
     if tun.tx_waiting.load(Ordering::Relaxed) && tun.tx_waiting.swap(false, Ordering::SeqCst) {
         dev.netif_wake_subqueue(cx, tun.queue_index);
     }
+    let lone = tun.lone_polls.load(Ordering::Relaxed);
+    let takes_one = lone >= LONE_POLLS && !lone.is_multiple_of(LOOK_EVERY);
     let mut work = 0;
     let mut list = cx.skb_list();
     let end = loop {
         if work == budget {
             break None;
+        }
+        if work == 1 && takes_one {
+            break Some(Read::Empty);
         }
         match tun_get_user(cx, tun, dev) {
             Read::Frame(skb) => list.push(skb),
@@ -336,6 +349,8 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
         }
         work += 1;
     };
+    let lone = if work == 1 { lone.wrapping_add(1) } else { 0 };
+    tun.lone_polls.store(lone, Ordering::Relaxed);
     let protocol = eth_type_trans(cx, &mut list, dev);
     napi_gro_receive(cx, list, dev, protocol);
     match end {

@@ -79,7 +79,7 @@ pub(crate) fn sleep(
         }
         // The CPU is hot, and ksoftirqd has it.
     }
-    place.park(deadline);
+    idle.follow(|| place.park(deadline));
 }
 
 struct Leader<'a> {

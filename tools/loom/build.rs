@@ -85,7 +85,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "goes_unarmed",
         file: "host/idle.rs",
-        right: "if self.watch.on.load(Ordering::SeqCst) {",
+        right: "if self.watch.on.load(Ordering::SeqCst) && self.followers.load(Ordering::SeqCst) == 0 {",
         wrong: "if true {",
     },
     // Watches for ever, with the interrupts off.

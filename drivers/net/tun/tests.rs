@@ -53,6 +53,15 @@ struct FakePort {
     reads: AtomicUsize,
 }
 
+impl FakePort {
+    /// There is what the driver waits for.
+    fn would_interrupt(&self) -> bool {
+        let faulty = self.read_fault.lock().unwrap().is_some();
+        let more = !self.incoming.lock().unwrap().is_empty();
+        !faulty && more && self.unmasked.lock().unwrap().is_some()
+    }
+}
+
 impl TapPort for FakePort {
     fn read_frame(&self, buf: &mut [u8]) -> Result<Option<usize>, TapFault> {
         self.reads.fetch_add(1, Ordering::Relaxed);
@@ -111,10 +120,13 @@ impl Bed {
     fn run(&mut self) {
         loop {
             let next = self.m.run_cpu(CPU);
-            if !next.ksoftirqd && !next.pending {
+            if next.ksoftirqd || next.pending {
+                self.m.run_ksoftirqd(CPU);
+            } else if self.port.would_interrupt() {
+                self.tun.irqs[0].raise();
+            } else {
                 return;
             }
-            self.m.run_ksoftirqd(CPU);
         }
     }
 
@@ -454,6 +466,26 @@ fn a_poll_takes_its_weight_and_comes_back_for_the_rest() {
     assert_eq!(got + bed.m.mib().drops(DropReason::SocketRcvbuff), many as u64);
     assert_eq!(bed.stats().rx_packets, many as u64);
     bed.end();
+}
+
+#[test]
+fn frames_that_come_one_by_one_are_read_without_a_second_look() {
+    let mut bed = Bed::new();
+    let ping = || frame(no_header(), 0x0806, &arp_request());
+    let mut reads = || {
+        bed.arrive([ping()]);
+        bed.port.reads.swap(0, Ordering::Relaxed)
+    };
+    assert_eq!([reads(), reads(), reads(), reads()], [2; 4], "and nothing behind it");
+    assert_eq!([reads(), reads(), reads(), reads()], [1; 4]);
+    assert_eq!(reads(), 2, "now and then it looks");
+    reads();
+    // Many at once are all read, one by one at first, until it looks.
+    bed.arrive((0..100).map(|_| ping()));
+    assert_eq!(bed.stats().rx_packets, 110);
+    assert!(bed.port.reads.swap(0, Ordering::Relaxed) <= 100 + LOOK_EVERY as usize);
+    bed.arrive((0..100).map(|_| ping()));
+    assert_eq!(bed.port.reads.swap(0, Ordering::Relaxed), 101, "in one poll after the other");
 }
 
 #[test]

@@ -42,9 +42,11 @@ fn descriptors_follow_their_interrupts_to_other_cpus() {
         let mut cx = runtime.task("ip");
         inet_insert_ifa(&mut cx, &dev, IfAddr::new(US, 24).expect("a host's")).expect("new");
         dev_open(&mut cx, &dev).expect("opens");
-        let echo = |cx: &mut stack::kernel::context::TaskCx| {
+        let (ready, listens) = std::sync::mpsc::channel();
+        let echo = move |cx: &mut stack::kernel::context::TaskCx| {
             let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
             sys_bind(cx, fd, &SockaddrIn::new(0, 7).to_bytes()).expect("free");
+            ready.send(()).expect("waited for");
             let mut data = [0; 64];
             loop {
                 let got = block_on(cx, &mut sys_recvfrom(fd, &mut data, 0));
@@ -57,15 +59,15 @@ fn descriptors_follow_their_interrupts_to_other_cpus() {
             }
         };
         runtime.spawn("echo", CpuId(0), echo).expect("a thread");
+        // Before, a datagram would be refused, of which the host's sockets, not connected, hear nothing.
+        listens.recv().expect("it listens");
         let flows: Vec<UdpSocket> =
             (0..16).map(|_| UdpSocket::bind("192.0.2.1:0").expect("free")).collect();
         let round = |number: u8| {
             for socket in &flows {
                 let mut data = [0; 8];
-                // The first may come before the echo listens: then the answer is an error, once.
-                while socket.send_to(&[number], (US, 7)).is_err()
-                    || recv_from(socket, &mut data).is_err()
-                {}
+                socket.send_to(&[number], (US, 7)).expect("sent");
+                recv_from(socket, &mut data).expect("answered");
                 assert_eq!(data[0], number);
             }
         };

@@ -34,8 +34,8 @@ pub(crate) const HOT_PACKETS: u64 = 16;
 /// So long a hot CPU's thread has slept when it finds it cool.
 pub(crate) const COOL_NS: u64 = 200_000;
 
-/// After so many leads in a row ksoftirqd is asked to watch.
-const WATCH_AFTER: u32 = 32;
+/// After so many leads, or so many calls of ksoftirqd each soon after the one before, it watches.
+pub(crate) const WATCH_AFTER: u32 = 32;
 
 /// A descriptor whose events are interrupts of a CPU.
 pub(crate) trait IrqSource: Send + Sync {
@@ -79,6 +79,7 @@ pub(crate) struct CpuIdle {
     armed: AtomicU64,
     sources: Mutex<Vec<Option<Arc<dyn IrqSource>>>>,
     /// How often somebody waited: the system calls while idle.
+    #[cfg(test)]
     waits: AtomicU64,
     /// When ksoftirqd comes back by itself; `u64::MAX`: not at all, or not known.
     until: AtomicU64,
@@ -102,6 +103,7 @@ impl CpuIdle {
             to_arm: AtomicU64::new(0),
             armed: AtomicU64::new(0),
             sources: Mutex::default(),
+            #[cfg(test)]
             waits: AtomicU64::new(0),
             until: AtomicU64::new(u64::MAX),
             leads: AtomicU32::new(0),
@@ -155,6 +157,7 @@ impl CpuIdle {
 
     /// Waits as [`wait`](Self::wait), without arming anything.
     pub(crate) fn look(&self, timeout: Option<Duration>) -> Events {
+        #[cfg(test)]
         self.waits.fetch_add(1, Ordering::Relaxed);
         self.waiter.wait(timeout).expect("a valid set can be waited on")
     }

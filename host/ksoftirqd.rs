@@ -7,7 +7,7 @@
 //! the stack is asked to run.
 
 use crate::clock::{monotonic_ns, to_timespec};
-use crate::idle::{COOL_NS, CpuIdle, HOT_PACKETS, timeout};
+use crate::idle::{COOL_NS, CpuIdle, HOT_PACKETS, WATCH_AFTER, timeout};
 use crate::wait::Events;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
@@ -29,10 +29,7 @@ const STAY_AWAY_NS: u64 = 20_000_000;
 /// So many leads in that time are thick.
 const THICK: u32 = 16;
 
-/// After so many wake-ups in a row, each soon after the one before, it watches.
-const WATCH_AFTER: u32 = 32;
-
-/// 2 to this power is the most by which that grows where leads do not come thick.
+/// 2 to this power is the most by which [`WATCH_AFTER`] grows where leads do not come thick.
 const MOST_IN_VAIN: u32 = 10;
 
 /// Runs the CPU until told to stop. One was counted awake for this thread.

@@ -254,19 +254,14 @@ impl<'m> Stay<'m> {
         fresh: bool,
         f: impl FnOnce(&mut BhCx<'_>) -> R,
     ) -> R {
-        let mut cx = self.bh_cx(context, span);
+        let (m, now) = (self.m, Ktime::ZERO);
+        let mut cx = BhCx { m, t: &self.tables, cpu: &mut self.held, now, span, context };
         if fresh {
             cx.refresh_now();
         }
         let result = f(&mut cx);
         crate::net::core::dev::end_section(&mut cx);
         result
-    }
-
-    #[inline(always)]
-    fn bh_cx(&mut self, context: Context, span: WalkId) -> BhCx<'_> {
-        let (m, now) = (self.m, Ktime::ZERO);
-        BhCx { m, t: &self.tables, cpu: &mut self.held, now, span, context }
     }
 
     /// Handles the pending interrupts, and on the way out what they raised: the time, if that read it.

@@ -1,27 +1,25 @@
 //! Packet memory under a flood on every queue, on real threads: the cap is hard at every moment, and
 //! when the sockets that held it are closed the next datagram is delivered.
 
-use drivers::net::ethernet::intel::igb::{IgbOptions, igb_init_module};
-use drivers::pci::{DmaSpace, PciDev};
+mod util;
+
 use host::{Runtime, block_on};
-use hw::igb::I82576;
-use hw::wire::{Wire, WireEnd};
+use hw::wire::Wire;
 use klib::bitmap::CpuMask;
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::trace::drop_reason::DropReason;
-use stack::net::core::dev::{NetDevice, dev_open, store_rps_map};
+use stack::net::core::dev::{NetDevice, store_rps_map};
 use stack::net::core::ethtool::{RxfhFields, ethtool_set_rxfh_fields};
 use stack::net::core::sysctl::update_sysctls;
-use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
+use util::{runtime, sockaddr};
 
 const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -36,26 +34,6 @@ const TO_EACH: usize = 512;
 /// The flood goes on until so many packets found no memory, and so many no room at their socket.
 const ENOUGH: u64 = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn sockaddr(ip: Ipv4Addr, port: u16) -> [u8; 16] {
-    SockaddrIn::new(ip.into(), port).to_bytes()
-}
-
-fn runtime(cpus: u8, memory: usize, addr: Ipv4Addr, wire: WireEnd) -> (Runtime, Arc<NetDevice>) {
-    let mac = [2, 0, 0, 0, 0, addr.octets()[3]];
-    let nic = I82576::new(mac, Arc::new(wire), DmaSpace::new(64 << 20));
-    // Without throttling the model needs no clock.
-    let options = IgbOptions { queues: Some(QUEUES as u8), itr: 0, ..IgbOptions::default() };
-    let init = igb_init_module(vec![nic as Arc<dyn PciDev>], options);
-    let machine = |b: stack::kernel::machine::Builder| b.memory(memory).module_init(init);
-    let runtime = Runtime::builder().cpus(cpus).machine(machine).boot().expect("boots");
-    let dev = runtime.machine().tables().net.dev_by_name("eth0").cloned().expect("registered");
-    let mut cx = runtime.task("ip");
-    inet_insert_ifa(&mut cx, &dev, IfAddr::new(addr, 24).expect("a host's")).expect("new");
-    dev_open(&mut cx, &dev).expect("opens");
-    drop(cx);
-    (runtime, dev)
-}
 
 fn socket(cx: &mut TaskCx, ip: Ipv4Addr, port: u16) -> i32 {
     let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
@@ -97,8 +75,9 @@ fn flood(cx: &mut TaskCx, clients: &[i32], stop: &AtomicBool) {
 #[test]
 fn a_flood_on_every_queue_stays_below_the_cap() {
     let (a_end, b_end) = Wire::pair(1024);
-    let (a, _) = runtime(1, 32 << 20, A, a_end);
-    let (b, dev) = runtime(2, MEMORY, B, b_end);
+    let (a, _) = runtime(Runtime::builder(), QUEUES as u8, A, a_end);
+    let flooded = Runtime::builder().cpus(2).machine(|b| b.memory(MEMORY));
+    let (b, dev) = runtime(flooded, QUEUES as u8, B, b_end);
     let (mut sender, mut reader) = (a.task("sender"), b.task("reader"));
     ethtool_set_rxfh_fields(&mut reader, &dev, RxfhFields { udp4_ports: true }).expect("igb can");
     update_sysctls(&mut reader, |sysctl| sysctl.netdev_max_backlog = 40);

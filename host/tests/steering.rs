@@ -1,11 +1,10 @@
 //! Everything that steers packets, changed every millisecond on real threads: what is lost is counted,
 //! and no flow is ever out of order.
 
-use drivers::net::ethernet::intel::igb::{IgbOptions, igb_init_module};
-use drivers::pci::{DmaSpace, PciDev};
+mod util;
+
 use host::{Runtime, block_on};
-use hw::igb::I82576;
-use hw::wire::{Wire, WireEnd};
+use hw::wire::Wire;
 use klib::bitmap::CpuMask;
 use klib::random::Csprng;
 use stack::fs::{FilesStruct, exit_files};
@@ -15,18 +14,17 @@ use stack::kernel::machine::Machine;
 use stack::kernel::sched::TaskStruct;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::{
-    NetDevice, dev_open, rps_sock_flow_sysctl, store_rps_dev_flow_table_cnt, store_rps_map,
+    NetDevice, rps_sock_flow_sysctl, store_rps_dev_flow_table_cnt, store_rps_map,
 };
 use stack::net::core::ethtool::{RxfhFields, RxfhIndir, ethtool_set_rxfh, ethtool_set_rxfh_fields};
-use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{sys_bind, sys_connect, sys_recvfrom, sys_sendto, sys_socket};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
+use util::{runtime, sockaddr};
 
 const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -34,26 +32,6 @@ const FLOWS: usize = 64;
 const QUEUES: u16 = 4;
 const TIME: Duration = Duration::from_secs(10);
 const CHANGE: Duration = Duration::from_millis(1);
-
-fn sockaddr(ip: Ipv4Addr, port: u16) -> [u8; 16] {
-    SockaddrIn::new(ip.into(), port).to_bytes()
-}
-
-fn runtime(cpus: u8, queues: u8, addr: Ipv4Addr, wire: WireEnd) -> (Runtime, Arc<NetDevice>) {
-    let mac = [2, 0, 0, 0, 0, addr.octets()[3]];
-    let nic = I82576::new(mac, Arc::new(wire), DmaSpace::new(64 << 20));
-    // Without throttling the model needs no clock.
-    let options = IgbOptions { queues: Some(queues), itr: 0, ..IgbOptions::default() };
-    let init = igb_init_module(vec![nic as Arc<dyn PciDev>], options);
-    let runtime = Runtime::builder().cpus(cpus).machine(|b| b.module_init(init)).boot();
-    let runtime = runtime.expect("boots");
-    let dev = runtime.machine().tables().net.dev_by_name("eth0").cloned().expect("registered");
-    let mut cx = runtime.task("ip");
-    inet_insert_ifa(&mut cx, &dev, IfAddr::new(addr, 24).expect("a host's")).expect("new");
-    dev_open(&mut cx, &dev).expect("opens");
-    drop(cx);
-    (runtime, dev)
-}
 
 /// A socket for each flow, bound here and connected there.
 fn sockets(cx: &mut TaskCx, here: (Ipv4Addr, u16), there: (Ipv4Addr, u16)) -> Vec<i32> {
@@ -168,8 +146,8 @@ fn counted(m: &Machine, dev: &NetDevice) -> u64 {
 #[test]
 fn ten_seconds_of_changes_reorder_nothing() {
     let (a_end, b_end) = Wire::pair(4096);
-    let (a, _) = runtime(1, 1, A, a_end);
-    let (b, dev) = runtime(2, QUEUES as u8, B, b_end);
+    let (a, _) = runtime(Runtime::builder(), 1, A, a_end);
+    let (b, dev) = runtime(Runtime::builder().cpus(2), QUEUES as u8, B, b_end);
     let (mut sender, mut first) = (a.task("sender"), b.task("first"));
     let fields = RxfhFields { udp4_ports: true };
     ethtool_set_rxfh_fields(&mut first, &dev, fields).expect("igb can");

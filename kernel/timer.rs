@@ -3,12 +3,12 @@
 //! linux: kernel/timer.c. Key types: [`TimerBase`], [`TimerTarget`].
 //! Contexts: arming and expiry in BH, on the CPU that owns the wheel. No lock.
 //! Invariants: an entry is a hint: its target keeps its own deadline and generation under its own
-//! lock and decides at expiry; entries of one tick expire in the order they were armed.
+//! lock and decides at expiry; entries of one tick expire in the order they were armed; one taken out
+//! ([`TimerBase::del`], on its own CPU alone) keeps nothing of its target.
 
 use crate::kernel::context::BhCx;
 use crate::kernel::time::{Ktime, TICK_NSEC};
 use crate::walk;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,20 +25,48 @@ pub trait TimerTarget: Send + Sync {
     fn expire(self: Arc<Self>, cx: &mut BhCx<'_>, token: u64);
 }
 
+/// Names an entry of one CPU's wheel, as long as it is filed there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerHandle {
+    index: u32,
+    generation: u32,
+}
+
 struct Entry {
     expires: u64,
     token: u64,
-    target: Arc<dyn TimerTarget>,
+    /// `None`: the place is free.
+    target: Option<Arc<dyn TimerTarget>>,
+    generation: u32,
+    /// The list it is in: a slot, or [`DUE`].
+    list: u32,
+    next: u32,
+    prev: u32,
+}
+
+/// The list of what expires now.
+const DUE: usize = LEVELS * SLOTS;
+/// No entry.
+const NIL: u32 = u32::MAX;
+
+/// Entries in the order in which they were filed.
+#[derive(Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
 }
 
 /// A hierarchical wheel of millisecond ticks: 6 levels of 64 slots, 2 years deep.
 pub struct TimerBase {
     /// The next tick to expire.
     clk: u64,
-    slots: Vec<Vec<Entry>>,
+    entries: Vec<Entry>,
+    /// Free places of `entries`, linked by `next`.
+    free: u32,
+    /// The slots, then what expires now, while it is run: what a panic interrupts goes on with the next
+    /// run.
+    lists: Box<[List]>,
     occupied: [u64; LEVELS],
-    /// What expires now, while it is run: what a panic interrupts goes on with the next run.
-    due: VecDeque<Entry>,
     len: usize,
     /// What `next_tick` found last; `u64::MAX`: nothing. Every leave of the CPU asks.
     next: u64,
@@ -59,9 +87,10 @@ impl TimerBase {
     pub fn new(now: Ktime) -> Self {
         Self {
             clk: now.jiffies(),
-            slots: (0..LEVELS * SLOTS).map(|_| Vec::new()).collect(),
+            entries: Vec::new(),
+            free: NIL,
+            lists: vec![List { first: NIL, last: NIL }; DUE + 1].into_boxed_slice(),
             occupied: [0; LEVELS],
-            due: VecDeque::new(),
             len: 0,
             next: u64::MAX,
             told: 0,
@@ -69,19 +98,23 @@ impl TimerBase {
         }
     }
 
-    /// Moves all that is filed in another wheel here; their ticks stay.
+    /// Moves all that is filed in another wheel here; their ticks stay, their handles do not.
     ///
     /// linux: kernel/timer.c:migrate_timers
     pub(crate) fn migrate_timers(&mut self, other: &mut Self) {
-        let due = std::mem::take(&mut other.due);
-        let filed = other.slots.iter_mut().flat_map(|slot| slot.drain(..));
-        for entry in due.into_iter().chain(filed) {
-            self.len += 1;
-            self.sooner |= entry.expires < self.told;
-            self.file(entry);
+        for list in (DUE..=DUE).chain(0..DUE) {
+            while other.lists[list].first != NIL {
+                let index = other.lists[list].first;
+                let (expires, token) =
+                    (other.entries[index as usize].expires, other.entries[index as usize].token);
+                if let Some(target) = other.take(index) {
+                    self.sooner |= expires < self.told;
+                    self.insert(expires, target, token);
+                }
+            }
         }
         self.next = self.next_tick();
-        (other.len, other.occupied, other.next) = (0, [0; LEVELS], u64::MAX);
+        (other.occupied, other.next) = ([0; LEVELS], u64::MAX);
     }
 
     /// Entries in the wheel.
@@ -95,26 +128,94 @@ impl TimerBase {
     }
 
     /// Files an entry for the first tick at or after `at`.
-    pub fn add(&mut self, at: Ktime, target: Arc<dyn TimerTarget>, token: u64) {
+    pub fn add(&mut self, at: Ktime, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
         let expires = at.0.div_ceil(TICK_NSEC).max(self.clk);
-        self.len += 1;
         self.sooner |= expires < self.told;
-        self.file(Entry { expires, token, target });
+        let handle = self.insert(expires, target, token);
         self.next = self.next_tick();
+        handle
     }
 
-    fn file(&mut self, entry: Entry) {
-        let expires = entry.expires.clamp(self.clk, self.clk + MAX_DELTA);
+    /// Takes an entry out; false when it is filed no more.
+    ///
+    /// linux: kernel/timer.c:del_timer
+    pub fn del(&mut self, handle: TimerHandle) -> bool {
+        let filed = self.entries.get(handle.index as usize);
+        if filed.is_none_or(|e| e.generation != handle.generation || e.target.is_none()) {
+            return false;
+        }
+        // Who idles until then finds nothing: no harm.
+        self.take(handle.index).is_some()
+    }
+
+    fn insert(&mut self, expires: u64, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
+        let index = if self.free == NIL {
+            let (next, prev) = (NIL, NIL);
+            let none = Entry { expires, token, target: None, generation: 0, list: 0, next, prev };
+            self.entries.push(none);
+            (self.entries.len() - 1) as u32
+        } else {
+            let index = self.free;
+            self.free = self.entries[index as usize].next;
+            index
+        };
+        let entry = &mut self.entries[index as usize];
+        (entry.expires, entry.token, entry.target) = (expires, token, Some(target));
+        let generation = entry.generation;
+        self.len += 1;
+        self.file(index);
+        TimerHandle { index, generation }
+    }
+
+    /// Takes an entry out of its list and frees its place.
+    fn take(&mut self, index: u32) -> Option<Arc<dyn TimerTarget>> {
+        self.unlink(index);
+        let free = std::mem::replace(&mut self.free, index);
+        let entry = &mut self.entries[index as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.next = free;
+        self.len -= 1;
+        entry.target.take()
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Entry { list, next, prev, .. } = self.entries[index as usize];
+        match prev {
+            NIL => self.lists[list as usize].first = next,
+            prev => self.entries[prev as usize].next = next,
+        }
+        match next {
+            NIL => self.lists[list as usize].last = prev,
+            next => self.entries[next as usize].prev = prev,
+        }
+        let (level, slot) = (list as usize / SLOTS, list as usize % SLOTS);
+        if self.lists[list as usize].first == NIL && level < LEVELS {
+            self.occupied[level] &= !(1 << slot);
+        }
+    }
+
+    fn link(&mut self, index: u32, list: usize) {
+        let last = std::mem::replace(&mut self.lists[list].last, index);
+        match last {
+            NIL => self.lists[list].first = index,
+            last => self.entries[last as usize].next = index,
+        }
+        let entry = &mut self.entries[index as usize];
+        (entry.list, entry.prev, entry.next) = (list as u32, last, NIL);
+    }
+
+    fn file(&mut self, index: u32) {
+        let expires = self.entries[index as usize].expires.clamp(self.clk, self.clk + MAX_DELTA);
         let level = (0..LEVELS as u32)
             .find(|level| (expires >> (level * BITS)) - (self.clk >> (level * BITS)) < SLOTS as u64)
             .unwrap_or(LEVELS as u32 - 1);
         let slot = (expires >> (level * BITS)) as usize % SLOTS;
         self.occupied[level as usize] |= 1 << slot;
-        self.slots[level as usize * SLOTS + slot].push(entry);
+        self.link(index, level as usize * SLOTS + slot);
     }
 
     /// The earliest tick at which the wheel wants to be run, if it holds anything. May be earlier
-    /// than the earliest deadline (an upper level's slot begins), never later.
+    /// than the earliest deadline (an upper level's slot begins, an entry was taken out), never later.
     #[inline]
     pub fn next_expiry(&self) -> Option<Ktime> {
         (self.next != u64::MAX).then(|| Ktime(self.next * TICK_NSEC))
@@ -122,6 +223,7 @@ impl TimerBase {
 
     /// The same, for the one who idles on the CPU: it will come back then.
     pub(crate) fn tell(&mut self) -> Option<Ktime> {
+        self.next = self.next_tick();
         self.told = self.next;
         self.sooner = false;
         self.next_expiry()
@@ -134,7 +236,7 @@ impl TimerBase {
     }
 
     fn next_tick(&self) -> u64 {
-        if !self.due.is_empty() {
+        if self.lists[DUE].first != NIL {
             return self.clk;
         }
         let ticks = (0..LEVELS as u32).filter_map(|level| {
@@ -149,17 +251,17 @@ impl TimerBase {
         ticks.min().unwrap_or(u64::MAX)
     }
 
-    /// The next entry that is due at `now`; `None` when there is no more.
-    fn take_due(&mut self, now: u64) -> Option<Entry> {
-        if self.due.is_empty() && !self.next_due(now) {
+    /// The next entry that is due at `now`, its target and token; `None` when there is no more.
+    fn take_due(&mut self, now: u64) -> Option<(Arc<dyn TimerTarget>, u64)> {
+        if self.lists[DUE].first == NIL && !self.next_due(now) {
             return None;
         }
-        let entry = self.due.pop_front();
-        self.len -= usize::from(entry.is_some());
-        entry
+        let index = self.lists[DUE].first;
+        let token = self.entries.get(index as usize)?.token;
+        Some((self.take(index)?, token))
     }
 
-    /// Moves the entries of the next tick at or before `now` to `due`; false when there is none.
+    /// Moves the entries of the next tick at or before `now` to those due; false when there is none.
     fn next_due(&mut self, now: u64) -> bool {
         loop {
             let tick = self.next_tick();
@@ -170,8 +272,7 @@ impl TimerBase {
             self.cascade();
             let slot = (tick % SLOTS as u64) as usize;
             if self.occupied[0] & 1 << slot != 0 {
-                self.occupied[0] &= !(1 << slot);
-                self.due.extend(self.slots[slot].drain(..));
+                self.move_slot(slot);
                 self.clk = tick + 1;
                 self.next = self.clk;
                 return true;
@@ -184,15 +285,31 @@ impl TimerBase {
         false
     }
 
+    /// A slot of the lowest level is due.
+    fn move_slot(&mut self, slot: usize) {
+        while self.lists[slot].first != NIL {
+            let index = self.lists[slot].first;
+            self.unlink(index);
+            self.link(index, DUE);
+        }
+    }
+
     /// Files the entries of every upper slot that begins at or before the present tick again.
     fn cascade(&mut self) {
         for level in (1..LEVELS).rev() {
             let slot = (self.clk >> (level as u32 * BITS)) as usize % SLOTS;
-            if self.occupied[level] & 1 << slot != 0 {
-                self.occupied[level] &= !(1 << slot);
-                let entries = std::mem::take(&mut self.slots[level * SLOTS + slot]);
-                for entry in entries {
-                    self.file(entry);
+            if self.occupied[level] & 1 << slot == 0 {
+                continue;
+            }
+            let list = level * SLOTS + slot;
+            // Those that come back to this slot, a turn later, are not looked at twice.
+            let last = self.lists[list].last;
+            loop {
+                let index = self.lists[list].first;
+                self.unlink(index);
+                self.file(index);
+                if index == last {
+                    break;
                 }
             }
         }
@@ -205,8 +322,8 @@ impl TimerBase {
 pub(crate) fn run_timer_softirq(cx: &mut BhCx<'_>) {
     walk!(cx, run_timer_softirq);
     let now = cx.now().jiffies();
-    while let Some(entry) = cx.cpu.timers.take_due(now) {
-        entry.target.expire(cx, entry.token);
+    while let Some((target, token)) = cx.cpu.timers.take_due(now) {
+        target.expire(cx, token);
     }
 }
 
@@ -223,8 +340,8 @@ mod tests {
         let mut fired = Vec::new();
         let mut now = base.clk;
         while now <= until {
-            while let Some(entry) = base.take_due(now) {
-                fired.push((now, entry.token));
+            while let Some((_, token)) = base.take_due(now) {
+                fired.push((now, token));
             }
             now += step;
         }
@@ -260,18 +377,19 @@ mod tests {
     fn the_next_expiry_is_never_late() {
         for delay in [0, 1, 63, 64, 100, 5_000, 262_144, 20_000_000, 1 << 37] {
             let mut base = TimerBase::new(Ktime::from_millis(12_345));
-            base.add(Ktime::from_millis(12_345 + delay), Arc::new(Nothing), 0);
+            base.add(Ktime::from_millis(12_345 + delay), Arc::new(Nothing), delay);
             let mut steps = 0;
             let due = loop {
                 let next = base.next_expiry().expect("armed").jiffies();
                 assert!(next <= 12_345 + delay, "delay {delay}: {next}");
                 if let Some(due) = base.take_due(next) {
+                    assert!(next >= 12_345 + delay);
                     break due;
                 }
                 steps += 1;
                 assert!(steps < 64, "delay {delay} needs too many looks");
             };
-            assert_eq!(due.expires, 12_345 + delay);
+            assert_eq!(due.1, delay);
         }
     }
 
@@ -282,12 +400,12 @@ mod tests {
             base.add(Ktime::from_millis(7), Arc::new(Nothing), token);
         }
         let now = Ktime::from_millis(9).jiffies();
-        assert_eq!(base.take_due(now).map(|entry| entry.token), Some(0));
+        assert_eq!(base.take_due(now).map(|due| due.1), Some(0));
         // Whoever ran it is gone; the wheel still wants to be run, at once.
         assert!(base.next_expiry().is_some_and(|at| at.jiffies() <= now));
         assert_eq!(base.len(), 2);
-        assert_eq!(base.take_due(now).map(|entry| entry.token), Some(1));
-        assert_eq!(base.take_due(now).map(|entry| entry.token), Some(2));
+        assert_eq!(base.take_due(now).map(|due| due.1), Some(1));
+        assert_eq!(base.take_due(now).map(|due| due.1), Some(2));
         assert!(base.take_due(now).is_none() && base.next_expiry().is_none());
     }
 
@@ -309,5 +427,36 @@ mod tests {
         let mut base = TimerBase::new(Ktime::ZERO);
         base.add(Ktime(1), Arc::new(Nothing), 0);
         assert_eq!(base.next_expiry(), Some(Ktime::from_millis(1)));
+    }
+
+    #[test]
+    fn what_is_taken_out_does_not_fire_and_its_place_serves_again() {
+        let mut base = TimerBase::new(Ktime::ZERO);
+        let target: Arc<dyn TimerTarget> = Arc::new(Nothing);
+        let handles: Vec<TimerHandle> = [5, 5, 5, 700, 90_000]
+            .iter()
+            .enumerate()
+            .map(|(n, ms)| base.add(Ktime::from_millis(*ms), Arc::clone(&target), n as u64))
+            .collect();
+        for taken in [1, 4] {
+            assert!(base.del(handles[taken]) && !base.del(handles[taken]));
+        }
+        assert_eq!((base.len(), Arc::strong_count(&target)), (3, 4));
+        let again = base.add(Ktime::from_millis(8), Arc::clone(&target), 9);
+        assert!(!base.del(handles[4]), "the place is another's");
+        assert_eq!(fire_all(&mut base, 1_000, 1), [(5, 0), (5, 2), (8, 9), (700, 3)]);
+        assert!(!base.del(again) && base.is_empty() && base.next_expiry().is_none());
+        assert_eq!(Arc::strong_count(&target), 1);
+    }
+
+    #[test]
+    fn what_is_due_can_be_taken_out_too() {
+        let mut base = TimerBase::new(Ktime::ZERO);
+        let nothing = || Arc::new(Nothing) as Arc<dyn TimerTarget>;
+        let handles = [0, 1, 2].map(|token| base.add(Ktime::from_millis(3), nothing(), token));
+        assert_eq!(base.take_due(3).map(|due| due.1), Some(0));
+        assert!(base.del(handles[1]));
+        assert_eq!(base.take_due(3).map(|due| due.1), Some(2));
+        assert!(base.take_due(3).is_none());
     }
 }

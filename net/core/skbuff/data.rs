@@ -190,9 +190,8 @@ impl SkBuff {
         let Some(mut room) = self.head.put(missing) else { return false };
         for frag in &mut self.frags {
             let take = room.len().min(frag.size as usize);
-            let from = frag.offset as usize;
             let (here, rest) = room.split_at_mut(take);
-            here.copy_from_slice(&frag.page[from..from + take]);
+            here.copy_from_slice(frag.bytes().get(..take).unwrap_or(&[]));
             frag.offset += take as u32;
             frag.size -= take as u32;
             room = rest;
@@ -225,9 +224,7 @@ impl SkBuff {
 
     /// The parts of the data, in order: the linear one, then the fragments.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(self.data()).chain(self.frags.iter().map(|frag| {
-            frag.page.get(frag.offset as usize..(frag.offset + frag.size) as usize).unwrap_or(&[])
-        }))
+        std::iter::once(self.data()).chain(self.frags.iter().map(super::SkbFrag::bytes))
     }
 
     /// Copies the data from `offset` on into `to`; how many bytes there were.

@@ -16,8 +16,8 @@ mod tests;
 pub use depot::Depot;
 pub use list::SkbList;
 pub(crate) use list::{Common, Inspect, SpareLists};
-pub use memory::Skb;
-pub(crate) use memory::{Buffer, Head};
+pub(crate) use memory::{Buffer, Head, PageFrag};
+pub use memory::{PAGE_FRAG_SIZE, Page, Skb};
 pub use pool::{SKB_DATA_SIZE, SkbPool};
 
 use crate::kernel::context::{BhCx, TaskCx, Walker};
@@ -107,11 +107,24 @@ pub struct Gso {
 #[derive(Clone, Debug)]
 pub struct SkbFrag {
     /// The page.
-    pub page: Arc<[u8]>,
+    pub page: Arc<Page>,
     /// Where the piece begins.
     pub offset: u32,
     /// Its length.
     pub size: u32,
+}
+
+impl SkbFrag {
+    /// A piece that is all of `bytes`, copied.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self { page: Arc::new(Page::from(bytes)), offset: 0, size: bytes.len() as u32 }
+    }
+
+    /// The bytes; none of a piece that its page does not have.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.page.get(self.offset, self.size).unwrap_or(&[])
+    }
 }
 
 /// A packet.
@@ -326,7 +339,12 @@ impl BhCx<'_> {
         if let Some(dst) = skb.dst.take() {
             self.cpu.routes.give_back(dst);
         }
-        skb.clear_frags();
+        if skb.data_len != 0 {
+            for frag in skb.frags.drain(..) {
+                self.cpu.pool.put_page(frag.page);
+            }
+            skb.data_len = 0;
+        }
     }
 
     /// Marks a packet that enters here, if somebody watches its flow, and records where.

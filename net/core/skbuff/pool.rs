@@ -5,7 +5,7 @@
 //! warm-up.
 
 use super::depot::{Depot, Store};
-use super::{Buffer, Head, NET_SKB_PAD, SkBuff, Skb};
+use super::{Buffer, Head, NET_SKB_PAD, PAGE_FRAG_SIZE, Page, PageFrag, SkBuff, Skb};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -18,12 +18,18 @@ pub const SKB_SMALL_DATA_SIZE: usize = 512;
 pub(super) const SIZES: [usize; 2] = [SKB_SMALL_DATA_SIZE, SKB_DATA_SIZE];
 /// Packets exchanged between a magazine and the depot at a time.
 pub(super) const BATCH: usize = 64;
+/// Pages that wait to be filled, at the most.
+const PAGES: usize = 32;
 pub(super) const HANDLE_SIZE: usize = size_of::<SkBuff>();
 
 /// One CPU's magazine.
 pub struct SkbPool {
     depot: Arc<Depot>,
     store: Store,
+    /// The page that sockets of this CPU fill now.
+    page_frag: Option<PageFrag>,
+    /// Pages to be filled next; somebody may still refer to them.
+    pages: Vec<Arc<Page>>,
     /// Packets handed out here less packets that came home here; the sum over CPUs is what lives.
     live: i64,
 }
@@ -33,7 +39,7 @@ impl SkbPool {
     pub fn new(depot: Arc<Depot>) -> Self {
         let magazine = || Vec::with_capacity(2 * BATCH);
         let store = Store { ready: [magazine(), magazine()], bare: magazine() };
-        Self { depot, store, live: 0 }
+        Self { depot, store, page_frag: None, pages: Vec::with_capacity(PAGES), live: 0 }
     }
 
     /// This CPU's share of the count of live packets; may be negative.
@@ -41,8 +47,45 @@ impl SkbPool {
         self.live
     }
 
+    /// The page that payload of this CPU's sockets goes to, with room for at least a byte; `None` when
+    /// memory is used up.
+    ///
+    /// linux: net/core/sock.c:sk_page_frag_refill
+    pub(crate) fn page_frag_refill(&mut self) -> Option<&mut PageFrag> {
+        if self.page_frag.as_ref().is_none_or(|frag| frag.room() == 0) {
+            self.page_frag = self.new_page_frag();
+        }
+        self.page_frag.as_mut()
+    }
+
+    #[cold]
+    fn new_page_frag(&mut self) -> Option<PageFrag> {
+        if let Some(full) = self.page_frag.take() {
+            // To be filled anew if all that refers to it is gone already.
+            let page = Arc::clone(full.place().0);
+            drop(full);
+            self.put_page(page);
+        }
+        if let Some(frag) = self.pages.pop().and_then(PageFrag::of) {
+            return Some(frag);
+        }
+        if !self.depot.charge(PAGE_FRAG_SIZE) {
+            return None;
+        }
+        PageFrag::of(Arc::new(Page::new(Arc::downgrade(&self.depot))))
+    }
+
+    /// A packet that referred to a page is gone: the last one brings the page home.
+    #[inline]
+    pub(crate) fn put_page(&mut self, page: Arc<Page>) {
+        // One that is looked at by somebody else at this moment goes when he does.
+        if Arc::strong_count(&page) == 1 && page.is_of(&self.depot) && self.pages.len() < PAGES {
+            self.pages.push(page);
+        }
+    }
+
     /// A packet with an empty head.
-    pub(super) fn alloc_handle(&mut self) -> Option<Skb> {
+    pub(crate) fn alloc_handle(&mut self) -> Option<Skb> {
         if self.store.bare.is_empty() {
             let home = Arc::downgrade(&self.depot);
             let new = || new_handle(&home);

@@ -10,7 +10,7 @@ fn pool() -> SkbPool {
 }
 
 fn frag(bytes: &[u8], offset: usize, size: usize) -> SkbFrag {
-    SkbFrag { page: Arc::from(bytes), offset: offset as u32, size: size as u32 }
+    SkbFrag { offset: offset as u32, size: size as u32, ..SkbFrag::copy_of(bytes) }
 }
 
 /// What a packet's end on a CPU does before its memory goes home.

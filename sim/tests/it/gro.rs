@@ -42,7 +42,7 @@ fn merge(cx: &mut BhCx<'_>, skb: &mut Skb) -> GroResult {
     let Some(payload) = data.get(FLOW + HEADER..) else { return GroResult::Normal };
     let same = |held: &&mut Skb| held.data()[9] == PROTOCOL && held.data()[FLOW] == data[FLOW];
     let Some(held) = cx.gro_list().iter_mut().find(same) else { return GroResult::Held };
-    held.add_frag(SkbFrag { page: payload.into(), offset: 0, size: payload.len() as u32 });
+    held.add_frag(SkbFrag::copy_of(payload));
     if let Cb::Gro(NapiGroCb { count }) = &mut held.cb {
         *count += 1;
     }

@@ -2,8 +2,11 @@
 #![allow(unsafe_code)]
 
 mod head;
+mod page;
 
 pub(crate) use head::{Buffer, Head};
+pub(crate) use page::PageFrag;
+pub use page::{PAGE_FRAG_SIZE, Page};
 
 use super::SkBuff;
 use std::fmt;
@@ -90,8 +93,8 @@ mod tests {
     use std::sync::Arc;
 
     /// A page counts how often the packet's contents are dropped.
-    fn with_witness() -> (Skb, Arc<[u8]>) {
-        let page: Arc<[u8]> = Arc::from(vec![0_u8; 4]);
+    fn with_witness() -> (Skb, Arc<Page>) {
+        let page = Arc::new(Page::from(&[0_u8; 4][..]));
         let mut skb = Box::<SkBuff>::default();
         skb.frags.push(crate::net::core::skbuff::SkbFrag {
             page: Arc::clone(&page),

@@ -1,0 +1,176 @@
+//! Pages of payload: written once, from front to back, by one writer, and read by any number of packets.
+#![allow(unsafe_code)]
+
+use crate::net::core::skbuff::Depot;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Bytes of a page that sockets fill: what Linux takes for one, eight of the machine's (order 3).
+///
+/// linux: net/core/sock.c:SKB_FRAG_PAGE_ORDER
+pub const PAGE_FRAG_SIZE: usize = 32 << 10;
+
+/// A page that packets share. What was written is never written again, so a packet that refers to it can be
+/// read by a device while the writer goes on behind.
+pub struct Page {
+    bytes: Box<[UnsafeCell<u8>]>,
+    /// Bytes from the front that are written and stay as they are.
+    filled: AtomicU32,
+    /// The account it is charged to.
+    home: Weak<Depot>,
+}
+
+// SAFETY: bytes below `filled` are only read, those from there on are reached through the one
+// `PageFrag` of the page alone, which moves `filled` with Release behind what it has written.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// An empty page whose memory is charged already.
+    pub(in crate::net::core::skbuff) fn new(home: Weak<Depot>) -> Self {
+        let bytes = (0..PAGE_FRAG_SIZE).map(|_| UnsafeCell::new(0)).collect();
+        Self { bytes, filled: AtomicU32::new(0), home }
+    }
+
+    /// Bytes of a range, if all of it is written.
+    #[inline]
+    pub fn get(&self, offset: u32, size: u32) -> Option<&[u8]> {
+        let end = offset.checked_add(size)?;
+        if end > self.filled.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `offset + size <= filled <= bytes.len()`; nobody writes there any more, and the
+        // Acquire above sees what was written before `filled` moved. `UnsafeCell<u8>` is a `u8` in memory.
+        Some(unsafe {
+            std::slice::from_raw_parts(
+                self.bytes.as_ptr().cast::<u8>().add(offset as usize),
+                size as usize,
+            )
+        })
+    }
+
+    /// It is charged to this account, and of the size to be filled anew.
+    #[inline]
+    pub(in crate::net::core::skbuff) fn is_of(&self, depot: &Arc<Depot>) -> bool {
+        std::ptr::eq(self.home.as_ptr(), Arc::as_ptr(depot))
+    }
+
+    /// Nothing refers to it any more: it can be filled anew.
+    fn clear(&mut self) {
+        *self.filled.get_mut() = 0;
+    }
+}
+
+impl From<&[u8]> for Page {
+    /// A page that is full: these bytes. Charged to nobody.
+    fn from(bytes: &[u8]) -> Self {
+        let filled = AtomicU32::new(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        let bytes = bytes.iter().map(|byte| UnsafeCell::new(*byte)).collect();
+        Self { bytes, filled, home: Weak::new() }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if let Some(depot) = self.home.upgrade() {
+            depot.uncharge(self.bytes.len());
+        }
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page({} of {})", self.filled.load(Ordering::Relaxed), self.bytes.len())
+    }
+}
+
+/// The writer of a page.
+///
+/// linux: include/linux/mm_types_task.h:page_frag
+#[derive(Debug)]
+pub(crate) struct PageFrag {
+    page: Arc<Page>,
+}
+
+impl PageFrag {
+    /// Begins to fill a page, if nobody refers to it.
+    pub(in crate::net::core::skbuff) fn of(mut page: Arc<Page>) -> Option<Self> {
+        Arc::get_mut(&mut page)?.clear();
+        Some(Self { page })
+    }
+
+    /// Bytes that are free.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.page.bytes.len() - self.page.filled.load(Ordering::Relaxed) as usize
+    }
+
+    /// The page, and where the next byte goes.
+    #[inline]
+    pub(crate) fn place(&self) -> (&Arc<Page>, u32) {
+        (&self.page, self.page.filled.load(Ordering::Relaxed))
+    }
+
+    /// Lends the next `len` bytes to be filled in by `fill`, less if there is less room; how many.
+    #[inline]
+    pub(crate) fn append(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> u32 {
+        let from = self.page.filled.load(Ordering::Relaxed);
+        let len = len.min(self.room()) as u32;
+        // SAFETY: the range lies within the page and from `filled` on, where nobody reads, and no
+        // other `PageFrag` writes: `of` makes one only for a page without other references, and no
+        // copy of it can be made. All of it is initialised.
+        let room = unsafe {
+            let start = self.page.bytes.as_ptr().cast::<u8>().cast_mut().add(from as usize);
+            std::slice::from_raw_parts_mut(start, len as usize)
+        };
+        fill(room);
+        self.page.filled.store(from + len, Ordering::Release);
+        len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> PageFrag {
+        PageFrag::of(Arc::new(Page::new(Weak::new()))).expect("nobody else has it")
+    }
+
+    #[test]
+    fn what_is_not_written_cannot_be_read() {
+        let mut frag = page();
+        let (page, at) = (Arc::clone(frag.place().0), frag.place().1);
+        assert_eq!((at, page.get(0, 1)), (0, None));
+        assert_eq!(frag.append(3, |room| room.copy_from_slice(b"abc")), 3);
+        assert_eq!(page.get(1, 2), Some(&b"bc"[..]));
+        assert!(page.get(1, 3).is_none() && page.get(u32::MAX, 2).is_none());
+        assert_eq!(page.get(3, 0), Some(&b""[..]));
+    }
+
+    #[test]
+    fn a_reader_keeps_what_it_has_while_the_writer_goes_on() {
+        let mut frag = page();
+        frag.append(4, |room| room.copy_from_slice(b"once"));
+        let page = Arc::clone(frag.place().0);
+        let read = page.get(0, 4).expect("written");
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!((0..1000).all(|_| read == b"once")));
+            while frag.append(100, |room| room.fill(1)) != 0 {}
+        });
+        assert_eq!((frag.room(), read), (0, &b"once"[..]));
+    }
+
+    #[test]
+    fn a_page_that_somebody_refers_to_is_not_filled_anew() {
+        let mut frag = page();
+        frag.append(4, |room| room.fill(7));
+        let page = Arc::clone(frag.place().0);
+        drop(frag);
+        let other = Arc::clone(&page);
+        assert!(PageFrag::of(page).is_none());
+        let again = PageFrag::of(other).expect("the last one");
+        assert_eq!((again.room(), again.place().1), (PAGE_FRAG_SIZE, 0));
+    }
+}

@@ -29,11 +29,13 @@ use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
+use crate::net::ipv4::tcp::TcpSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
 use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait};
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -66,7 +68,7 @@ pub struct Proto {
         fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
     /// Receives a message. Context: task.
     pub recvmsg: RecvMsgFn,
-    /// Fixes the peer. Context: task.
+    /// Fixes the peer, or begins to connect. Context: task.
     pub connect: fn(&mut TaskCx, &Arc<Sock>, uapi::in_::SockaddrIn) -> Result<(), Errno>,
     /// Frees the peer. Context: task.
     pub disconnect: fn(&mut TaskCx, &Arc<Sock>) -> Result<(), Errno>,
@@ -74,12 +76,16 @@ pub struct Proto {
     pub get_port: fn(&mut TaskCx, &Arc<Sock>, u16) -> Result<(), Errno>,
     /// Leaves the lookup tables. Context: task.
     pub unhash: fn(&mut TaskCx, &Arc<Sock>),
+    /// The last descriptor is closed. Context: task.
+    pub close: fn(&mut TaskCx, &Arc<Sock>),
     /// A packet from the backlog. Context: BH, under the socket's state.
-    pub backlog_rcv: fn(&mut BhCx<'_>, &mut SockState, Skb),
+    pub backlog_rcv: fn(&mut BhCx<'_>, &Arc<Sock>, &mut SockLocked, Skb),
+    /// The owner gives the socket back: what timers left to it. Context: BH, under the state.
+    pub release_cb: Option<fn(&mut BhCx<'_>, &Arc<Sock>, &mut SockLocked)>,
     /// An option of the protocol's own level. Context: task.
     pub setsockopt: fn(&mut TaskCx, &Arc<Sock>, i32, &[u8]) -> Result<(), Errno>,
     /// Reads one.
-    pub getsockopt: fn(&Sock, i32) -> Result<i32, Errno>,
+    pub getsockopt: fn(&mut TaskCx, &Arc<Sock>, i32, usize) -> Result<Vec<u8>, Errno>,
 }
 
 type RecvMsgFn =
@@ -101,7 +107,7 @@ pub struct Sock {
     pub net: Arc<Net>,
     /// The protocol.
     pub sk_prot: &'static Proto,
-    slock: SpinLock<SockState, class::Sock>,
+    slock: SpinLock<SockLocked, class::Sock>,
     /// Bytes that packets on their way out are charged with.
     wmem_alloc: AtomicUsize,
     sndbuf: AtomicUsize,
@@ -200,7 +206,31 @@ impl Backlog for SkBuffHead {
     }
 }
 
-/// What a socket's lock protects.
+/// What a socket's lock protects: what every protocol's sockets have, and TCP's part.
+// Side by side, not one in the other, so that TCP can have both in hand.
+pub struct SockLocked {
+    /// What all have.
+    pub base: SockState,
+    /// A TCP socket's own.
+    pub(crate) tcp: Option<Box<TcpSock>>,
+}
+
+impl Deref for SockLocked {
+    type Target = SockState;
+    #[inline]
+    fn deref(&self) -> &SockState {
+        &self.base
+    }
+}
+
+impl DerefMut for SockLocked {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut SockState {
+        &mut self.base
+    }
+}
+
+/// What every socket's lock protects.
 pub struct SockState {
     owner: Owner<SkBuffHead>,
     backlog_len: usize,
@@ -222,6 +252,8 @@ pub struct SockState {
     pub drops: u32,
     /// The last release closed it.
     pub dead: bool,
+    /// The owner has something to do when it gives the socket back.
+    pub(crate) release_cb_due: bool,
     /// The time of the packet read last, for `SIOCGSTAMP`; zero: it had none.
     pub(crate) stamp: Ktime,
     /// Options of the socket level.
@@ -244,22 +276,7 @@ impl Sock {
             cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
             net,
             sk_prot,
-            slock: SpinLock::new(SockState {
-                owner: Owner::default(),
-                backlog_len: 0,
-                receive_queue: SkBuffHead::default(),
-                rmem_alloc: 0,
-                error_queue: VecDeque::new(),
-                wq: WaitQueue::default(),
-                err: None,
-                shutdown: 0,
-                drops: 0,
-                dead: false,
-                stamp: Ktime::ZERO,
-                opts: SockOpts::new(sysctl.rmem_default),
-                inet: InetSock::default(),
-                udp: UdpSock::default(),
-            }),
+            slock: SpinLock::new(SockLocked { base: SockState::new(sysctl.rmem_default), tcp: None }),
             wmem_alloc: AtomicUsize::new(0),
             sndbuf: AtomicUsize::new(sysctl.wmem_default as usize),
             nospace: AtomicBool::new(false),
@@ -272,7 +289,7 @@ impl Sock {
 
     /// Takes the state for a moment (`bh_lock_sock`). After a panic under it the socket is dead.
     #[inline]
-    pub fn state(&self) -> SpinGuard<'_, SockState> {
+    pub fn state(&self) -> SpinGuard<'_, SockLocked> {
         self.slock.lock_or_repair(|state| {
             state.dead = true;
             state.owner.abandon();
@@ -282,7 +299,7 @@ impl Sock {
 
     /// The same for code that also runs while a panic elsewhere unwinds, as a call that is given up
     /// does: that panic is none of the socket's, so it leaves no mark here.
-    pub(crate) fn state_in_drop(&self) -> SpinGuard<'_, SockState> {
+    pub(crate) fn state_in_drop(&self) -> SpinGuard<'_, SockLocked> {
         self.slock.lock()
     }
 
@@ -404,6 +421,28 @@ impl Drop for Sock {
     }
 }
 
+impl SockState {
+    fn new(rcvbuf: u32) -> Self {
+        Self {
+            owner: Owner::default(),
+            backlog_len: 0,
+            receive_queue: SkBuffHead::default(),
+            rmem_alloc: 0,
+            error_queue: VecDeque::new(),
+            wq: WaitQueue::default(),
+            err: None,
+            shutdown: 0,
+            drops: 0,
+            dead: false,
+            release_cb_due: false,
+            stamp: Ktime::ZERO,
+            opts: SockOpts::new(rcvbuf),
+            inet: InetSock::default(),
+            udp: UdpSock::default(),
+        }
+    }
+}
+
 impl SockOpts {
     fn new(rcvbuf: u32) -> Self {
         Self {
@@ -438,7 +477,7 @@ pub struct SockGuard<'a> {
 
 impl SockGuard<'_> {
     /// The state, for a moment.
-    pub fn state(&self) -> SpinGuard<'_, SockState> {
+    pub fn state(&self) -> SpinGuard<'_, SockLocked> {
         self.sk.state()
     }
 
@@ -454,6 +493,11 @@ impl SockGuard<'_> {
             let mut waiting = {
                 let mut state = sk.state();
                 // Their charge stays until the last is out, so that a flood can't keep us here.
+                if state.release_cb_due && state.owner.backlog.is_empty() {
+                    drop(state);
+                    self.release_cb();
+                    continue;
+                }
                 let Some(waiting) = state.owner.release() else { return };
                 waiting
             };
@@ -463,10 +507,25 @@ impl SockGuard<'_> {
                 for skb in waiting.drain() {
                     let mut state = sk.state();
                     state.backlog_len = state.backlog_len.saturating_sub(skb.truesize as usize);
-                    (sk.sk_prot.backlog_rcv)(bh, &mut state, skb);
+                    (sk.sk_prot.backlog_rcv)(bh, sk, &mut state, skb);
                 }
             });
         }
+    }
+
+    /// What timers and the queue below left to the owner.
+    ///
+    /// linux: net/ipv4/tcp_output.c:tcp_release_cb
+    #[cold]
+    fn release_cb(&mut self) {
+        let sk = self.sk;
+        self.cx.local_bh_disable(|bh| {
+            let mut state = sk.state();
+            state.release_cb_due = false;
+            if let Some(release_cb) = sk.sk_prot.release_cb {
+                release_cb(bh, sk, &mut state);
+            }
+        });
     }
 }
 

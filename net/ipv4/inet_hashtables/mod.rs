@@ -1,8 +1,24 @@
-//! The IPv4 side of a socket, and the choice of ports.
+//! The IPv4 side of a socket, and the tables by which connections, listeners and bound ports are found.
 //!
-//! linux: include/net/inet_sock.h, net/ipv4/inet_hashtables.c; RFC 6056.
+//! linux: include/net/inet_sock.h, net/ipv4/inet_hashtables.c; RFC 6056. Parts: `ehash` (connections),
+//! `bhash` (ports), `lhash` (listeners), `connect` (a connection's port). Contexts: BH and task. Locks:
+//! `class::BindHash`, `class::Ehash`, `class::ListenHash`, each for one look or change, under a socket's.
+//! Invariant: no order of a table's own reaches what anybody sees.
+
+mod bhash;
+mod connect;
+mod ehash;
+mod lhash;
+
+pub use bhash::{BindAttrs, BindKind, InetBindNode};
+pub(crate) use bhash::{Bhash, Wanted};
+pub(crate) use connect::{inet_hash, inet_hash_connect, inet_put_port, inet_unhash};
+pub(crate) use ehash::{Ehash, EhashEntry};
+pub use ehash::InetTuple;
+pub(crate) use lhash::{Lhash, ListenFlow};
 
 use bitflags::bitflags;
+use klib::siphash::SipKey;
 use uapi::in_::IP_PMTUDISC_WANT;
 
 bitflags! {
@@ -33,6 +49,29 @@ bitflags! {
         const FOLLOWED = 1 << 9;
         /// Packets get a time when they are queued.
         const TIMED = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::STAMP.bits();
+    }
+}
+
+/// The tables of TCP's sockets in a namespace.
+///
+/// linux: include/net/inet_hashtables.h:inet_hashinfo
+#[derive(Debug)]
+pub struct InetHashinfo {
+    /// Connections, requests, TIME_WAIT.
+    pub(crate) ehash: Ehash,
+    /// Ports in use.
+    pub(crate) bhash: Bhash,
+    /// Listeners.
+    pub(crate) lhash: Lhash,
+}
+
+impl InetHashinfo {
+    pub(crate) fn new(mut key: impl FnMut() -> SipKey, mut random: impl FnMut() -> u32) -> Self {
+        Self {
+            ehash: Ehash::new(key()),
+            bhash: Bhash::new(&mut random),
+            lhash: Lhash::new(key()),
+        }
     }
 }
 

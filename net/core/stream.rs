@@ -1,0 +1,173 @@
+//! Memory of streams: what a socket may hold, and TCP's account of all of them.
+//!
+//! linux: net/core/stream.c, net/core/sock.c (`__sk_mem_schedule`). Key type: [`TcpMemory`]. Contexts: BH,
+//! under the socket's lock. Invariants: what a socket's queues are charged with was taken from the account
+//! before; a socket keeps little of it unused.
+
+use crate::kernel::context::BhCx;
+use crate::net::ipv4::tcp::TcpSk;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+/// What the account counts in: a page.
+///
+/// linux: include/net/sock.h:SK_MEM_QUANTUM
+const SK_MEM_QUANTUM: i64 = 4096;
+/// What a socket takes at a time, and keeps at the most when it needs nothing.
+const SK_MEM_BATCH: i64 = 16 * SK_MEM_QUANTUM;
+
+/// TCP's account of memory, in pages, and the counts that go with it.
+#[derive(Debug, Default)]
+pub struct TcpMemory {
+    /// Pages of all sockets together.
+    ///
+    /// linux: net/ipv4/tcp.c:tcp_memory_allocated
+    pages: AtomicI64,
+    /// Sockets.
+    ///
+    /// linux: net/ipv4/tcp.c:tcp_sockets_allocated
+    pub sockets: AtomicU32,
+    /// Sockets without a descriptor.
+    ///
+    /// linux: net/ipv4/tcp.c:tcp_orphan_count
+    pub orphans: AtomicU32,
+    /// TIME_WAIT.
+    pub tw_count: AtomicU32,
+}
+
+impl TcpMemory {
+    /// Pages in use.
+    pub fn allocated(&self) -> i64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+}
+
+/// Memory is so scarce that nobody's buffers grow.
+///
+/// linux: include/net/tcp.h:tcp_under_memory_pressure
+#[inline]
+pub(crate) fn tcp_under_memory_pressure(cx: &BhCx<'_>) -> bool {
+    cx.m.init_net.tcp.memory.allocated() > i64::from(cx.t.net.sysctl.tcp.mem[1])
+}
+
+/// What memory is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemKind {
+    /// Segments to send.
+    Send,
+    /// Segments that came.
+    Recv,
+}
+
+/// Charges `size` octets that a queue of the socket is about to hold; false when the account does not allow
+/// it.
+///
+/// linux: include/net/sock.h:sk_wmem_schedule, sk_rmem_schedule
+#[inline]
+pub(crate) fn sk_mem_charge(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    size: usize,
+    kind: MemKind,
+) -> bool {
+    if sk.tp.forward_alloc < size as i32 && !__sk_mem_schedule(cx, sk, size, kind) {
+        return false;
+    }
+    sk.tp.forward_alloc -= size as i32;
+    true
+}
+
+/// The same where it can't be refused.
+///
+/// linux: net/ipv4/tcp_output.c:sk_forced_mem_schedule
+pub(crate) fn sk_forced_mem_charge(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
+    if sk.tp.forward_alloc < size as i32 {
+        take(cx, sk, size);
+    }
+    sk.tp.forward_alloc -= size as i32;
+}
+
+fn take(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) -> i64 {
+    let bytes = (size as i64).max(SK_MEM_BATCH);
+    let pages = (bytes + SK_MEM_QUANTUM - 1) / SK_MEM_QUANTUM;
+    sk.tp.forward_alloc += (pages * SK_MEM_QUANTUM) as i32;
+    cx.m.init_net.tcp.memory.pages.fetch_add(pages, Ordering::Relaxed) + pages
+}
+
+/// linux: net/core/sock.c:__sk_mem_raise_allocated
+#[cold]
+fn __sk_mem_schedule(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize, kind: MemKind) -> bool {
+    let [low, _, high] = cx.t.net.sysctl.tcp.mem.map(i64::from);
+    let allocated = take(cx, sk, size);
+    if allocated <= low {
+        return true;
+    }
+    if allocated > high {
+        give_back(cx, sk, 0);
+        return false;
+    }
+    // Every socket may have its least, whatever the others hold; above that, its fair share.
+    let sysctl = &cx.t.net.sysctl.tcp;
+    let least = match kind {
+        MemKind::Recv => sk.st.rmem_alloc < sysctl.rmem[0] as usize,
+        MemKind::Send => sk.tp.wmem_queued < sysctl.wmem[0] as usize,
+    };
+    let held = (sk.tp.wmem_queued + sk.st.rmem_alloc) as i64 + i64::from(sk.tp.forward_alloc);
+    let sockets = i64::from(cx.m.init_net.tcp.memory.sockets.load(Ordering::Relaxed)).max(1);
+    let pressure = allocated > i64::from(sysctl.mem[1]);
+    if least || !pressure || high * SK_MEM_QUANTUM > sockets * held {
+        return true;
+    }
+    give_back(cx, sk, 0);
+    false
+}
+
+/// What a queue held is gone.
+///
+/// linux: include/net/sock.h:sk_mem_uncharge
+#[inline]
+pub(crate) fn sk_mem_uncharge(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
+    sk.tp.forward_alloc += size as i32;
+    if i64::from(sk.tp.forward_alloc) > 2 * SK_MEM_BATCH {
+        give_back(cx, sk, SK_MEM_BATCH);
+    }
+}
+
+/// Gives back what the socket has over `keep` octets unused.
+///
+/// linux: include/net/sock.h:sk_mem_reclaim
+#[cold]
+pub(crate) fn give_back(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, keep: i64) {
+    let pages = (i64::from(sk.tp.forward_alloc) - keep) / SK_MEM_QUANTUM;
+    if pages > 0 {
+        sk.tp.forward_alloc -= (pages * SK_MEM_QUANTUM) as i32;
+        cx.m.init_net.tcp.memory.pages.fetch_sub(pages, Ordering::Relaxed);
+    }
+}
+
+/// The send buffer's room.
+///
+/// linux: include/net/sock.h:sk_stream_memory_free
+#[inline]
+pub(crate) fn sk_stream_memory_free(sk: &TcpSk<'_>) -> bool {
+    sk.tp.wmem_queued < sk.sk.sndbuf() && sk.notsent_room()
+}
+
+/// A third of the buffer is free: who waits for room is woken.
+///
+/// linux: include/net/sock.h:sk_stream_is_writeable
+pub(crate) fn sk_stream_is_writeable(sk: &TcpSk<'_>) -> bool {
+    let queued = sk.tp.wmem_queued;
+    let space = sk.sk.sndbuf().saturating_sub(queued);
+    space >= queued / 2 && sk.notsent_room()
+}
+
+/// Wakes who waits for room, if there is enough.
+///
+/// linux: net/core/stream.c:sk_stream_write_space
+pub(crate) fn sk_stream_write_space(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
+    if sk.tp.nospace && sk_stream_is_writeable(sk) {
+        sk.tp.nospace = false;
+        sk.st.wake_up(cx, (POLLOUT | POLLWRNORM | POLLWRBAND) as u32);
+    }
+}

@@ -1,0 +1,53 @@
+//! TCP: the socket, and what its calls do.
+//!
+//! linux: net/ipv4/tcp.c, include/linux/tcp.h, include/net/tcp.h; RFC 9293. Key types: [`TcpSock`],
+//! [`TcpSk`]. Parts: `sendmsg`, `recvmsg`, `close`, `options` (`SOL_TCP`), `info` (`TCP_INFO`), `poll`.
+//! The other half stands where Linux has it: `tcp_input`, `tcp_output`, `tcp_timer`, `tcp_ipv4`,
+//! `tcp_minisocks`, `inet_connection_sock`.
+//! Contexts: calls by tasks, which own the socket; segments and timers in BH, under its lock.
+//! Invariants: `snd_una <= snd_nxt <= write_seq`; what lies between the first two is in `rtx_queue`, the
+//! rest in `write_queue`; `copied_seq <= rcv_nxt`, and the receive queue holds just what lies between.
+
+mod close;
+mod info;
+mod options;
+mod poll;
+mod recvmsg;
+mod sendmsg;
+mod seq;
+mod sock;
+
+pub(crate) use close::{tcp_close, tcp_disconnect, tcp_done, tcp_set_state, tcp_shutdown};
+pub use info::tcp_get_info;
+pub(crate) use options::{tcp_getsockopt, tcp_setsockopt};
+pub(crate) use poll::{tcp_ioctl, tcp_poll, tcp_stream_is_readable};
+pub(crate) use recvmsg::tcp_recvmsg;
+pub(crate) use sendmsg::{tcp_current_mss_goal, tcp_sendmsg};
+pub use seq::SeqNr;
+pub use sock::*;
+
+use crate::net::core::sock::Proto;
+use crate::net::ipv4::inet_connection_sock::inet_csk_get_port;
+use crate::net::ipv4::tcp_ipv4::{tcp_v4_connect, tcp_v4_do_rcv};
+use crate::net::ipv4::tcp_output::tcp_release_cb;
+use uapi::ip::IPPROTO_TCP;
+use uapi::socket::SOCK_STREAM;
+
+/// TCP's functions.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_prot
+pub static TCP_PROT: Proto = Proto {
+    name: "TCP",
+    kind: (SOCK_STREAM, IPPROTO_TCP),
+    sendmsg: tcp_sendmsg,
+    recvmsg: tcp_recvmsg,
+    connect: tcp_v4_connect,
+    disconnect: tcp_disconnect,
+    get_port: inet_csk_get_port,
+    unhash: close::tcp_unhash,
+    close: tcp_close,
+    backlog_rcv: tcp_v4_do_rcv,
+    release_cb: Some(tcp_release_cb),
+    setsockopt: tcp_setsockopt,
+    getsockopt: tcp_getsockopt,
+};

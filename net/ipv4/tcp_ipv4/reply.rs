@@ -1,0 +1,222 @@
+//! Segments that no socket sends: resets, acknowledgements of what is over, SYN-ACKs. Context: BH.
+//!
+//! linux: net/ipv4/tcp_ipv4.c, net/ipv4/ip_output.c (`ip_send_unicast_reply`, `ip_build_and_send_pkt`).
+
+use super::header_sum;
+use crate::kernel::context::BhCx;
+use crate::kernel::time::Ktime;
+use crate::net::core::dst::Dst;
+use crate::net::core::skbuff::SkBuff;
+use crate::net::ipv4::inet_connection_sock::RequestSock;
+use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
+use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
+use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
+use crate::net::ipv4::tcp::{SeqNr, TcpSk, tcp_clock_ms};
+use crate::net::ipv4::tcp_output::{TcpOutOptions, tcp_synack_options};
+use std::sync::Arc;
+use uapi::errno::Errno;
+use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_TCP, IpHdr};
+use uapi::snmp::{LinuxMib, TcpMib};
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHdr};
+
+/// A segment that no socket sends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reply {
+    flow: Flow4,
+    tos: u8,
+    sport: u16,
+    dport: u16,
+    seq: SeqNr,
+    ack: SeqNr,
+    flags: u8,
+    window: u16,
+}
+
+/// Sends a segment by a way that was found for it.
+fn send(cx: &mut BhCx<'_>, reply: &Reply, dst: Arc<Dst>, options: &TcpOutOptions) -> Result<(), Errno> {
+    let mut bytes = [0_u8; 40];
+    let options = options.write(&mut bytes);
+    let flow = &reply.flow;
+    let mut th = TcpHdr {
+        source: reply.sport.into(),
+        dest: reply.dport.into(),
+        seq: reply.seq.0.into(),
+        ack_seq: reply.ack.0.into(),
+        doff_res: ((size_of::<TcpHdr>() + options.len()) / 4 << 4) as u8,
+        flags: reply.flags,
+        window: reply.window.into(),
+        check: 0.into(),
+        urg_ptr: 0.into(),
+    };
+    th.check.set(header_sum(&th, options, (flow.saddr, flow.daddr)));
+    let iph = IpHdr {
+        tos: reply.tos,
+        ttl: cx.t.net.sysctl.ip_default_ttl,
+        frag_off: IP_DF.into(),
+        ..IpMakeSkb::<TcpHdr>::header(flow.saddr, flow.daddr, IPPROTO_TCP)
+    };
+    let mut make = IpMakeSkb::default();
+    make.set(iph, th, dst.mtu);
+    let made = ip_make_skb(cx, &make, options.len(), |parts| {
+        parts.payload.copy_from_slice(options);
+        Ok(())
+    });
+    let mut skb = match made {
+        Ok(skb) => skb,
+        Err(error) => {
+            cx.cpu.routes.give_back(dst);
+            return Err(error);
+        }
+    };
+    skb.mark = flow.mark;
+    skb.dst = Some(dst);
+    let mut list = cx.skb_list_of(skb);
+    let lost = ip_send_skb(cx, &mut list);
+    cx.free_skb_list(list);
+    cx.count(TcpMib::OutSegs);
+    lost.of_one().errno()
+}
+
+/// Answers a segment, by the way back to where it came from.
+fn answer(cx: &mut BhCx<'_>, reply: &Reply, ts: Option<(u32, u32)>) {
+    if let Ok(dst) = ip_route_output_flow(cx, &reply.flow) {
+        let options = TcpOutOptions { ts, ..TcpOutOptions::default() };
+        // Nobody is there to be told that it did not leave.
+        let _sent = send(cx, reply, dst, &options);
+    }
+}
+
+/// What answers a segment: its addresses and ports turned round.
+fn turned(skb: &SkBuff) -> Option<(Reply, TcpHdr)> {
+    let (iph, th) = (skb.network::<IpHdr>()?, skb.transport::<TcpHdr>()?);
+    let flow = Flow4 { daddr: iph.saddr.get(), saddr: iph.daddr.get(), ..Flow4::default() };
+    let reply = Reply { flow, sport: th.dest.get(), dport: th.source.get(), ..Reply::default() };
+    Some((reply, *th))
+}
+
+/// Resets the connection that a segment belongs to, in no window's name: RFC 9293 section 3.5.2. `sk`: the
+/// socket that can't take it, if there is one.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_v4_send_reset
+#[cold]
+pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&TcpSk<'_>>) {
+    walk!(cx, skb, tcp_v4_send_reset);
+    let Some((mut reply, th)) = turned(skb) else { return };
+    // Never a reset for a reset.
+    if th.rst() {
+        return;
+    }
+    if th.ack() {
+        reply.seq = SeqNr(th.ack_seq.get());
+        reply.flags = TCPHDR_RST;
+    } else {
+        let payload = (skb.len() as u32).saturating_sub(skb.transport_offset().max(0) as u32 + th.doff() as u32);
+        let end = th.seq.get().wrapping_add(payload);
+        let end = end.wrapping_add(u32::from(th.syn())).wrapping_add(u32::from(th.fin()));
+        reply.ack = SeqNr(end);
+        reply.flags = TCPHDR_RST | TCPHDR_ACK;
+    }
+    if let Some(sk) = sk {
+        reply.flow.mark = sk.st.opts.mark;
+        reply.flow.oif = sk.st.opts.bound_dev_if;
+        reply.tos = sk.st.inet.tos;
+    }
+    cx.count(TcpMib::OutRsts);
+    answer(cx, &reply, None);
+}
+
+/// Acknowledges what a connection that is over got last.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_v4_timewait_ack
+pub(crate) fn tcp_v4_timewait_ack(cx: &mut BhCx<'_>, tw: &InetTimewaitSock, skb: &SkBuff) {
+    let Some((reply, _)) = turned(skb) else { return };
+    let now = cx.now();
+    let state = tw.state.lock();
+    let reply = Reply {
+        seq: state.snd_nxt,
+        ack: state.rcv_nxt,
+        flags: TCPHDR_ACK,
+        window: u16::try_from(state.rcv_wnd >> tw.rcv_wscale).unwrap_or(u16::MAX),
+        tos: tw.tos,
+        flow: Flow4 { mark: tw.mark, oif: tw.tuple.dev, ..reply.flow },
+        ..reply
+    };
+    let own = tcp_clock_ms(now).wrapping_add(tw.ts_offset);
+    let ts = (state.ts_recent_stamp != 0).then_some((own, state.ts_recent));
+    drop(state);
+    answer(cx, &reply, ts);
+}
+
+/// Acknowledges what a request got: a segment that can't be the end of its handshake.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_v4_reqsk_send_ack
+pub(crate) fn tcp_v4_reqsk_send_ack(cx: &mut BhCx<'_>, req: &RequestSock, skb: &SkBuff) {
+    let Some((reply, _)) = turned(skb) else { return };
+    let now = cx.now();
+    let ts_recent = req.state.lock().ts_recent;
+    let reply = Reply {
+        seq: req.snt_isn + 1,
+        ack: req.rcv_isn + 1,
+        flags: TCPHDR_ACK,
+        window: (req.rcv_wnd >> req.opt.rcv_wscale).min(0xffff) as u16,
+        ..reply
+    };
+    let own = tcp_clock_ms(now).wrapping_add(req.ts_off);
+    let ts = req.opt.tstamp_ok.then_some((own, ts_recent));
+    answer(cx, &reply, ts);
+}
+
+/// The way to whoever asked for a connection.
+///
+/// linux: net/ipv4/inet_connection_sock.c:inet_csk_route_req
+pub(crate) fn inet_csk_route_req(
+    cx: &mut BhCx<'_>,
+    req: &RequestSock,
+    tos: u8,
+) -> Result<(Arc<Dst>, Flow4), Errno> {
+    let flow = Flow4 {
+        daddr: req.tuple.raddr,
+        saddr: req.tuple.laddr,
+        oif: req.tuple.dev,
+        tos: tos & INET_DSCP_MASK,
+        ..Flow4::default()
+    };
+    ip_route_output_flow(cx, &flow).map(|dst| (dst, flow))
+}
+
+/// Answers a SYN.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_v4_send_synack, net/ipv4/tcp_output.c:tcp_make_synack
+pub(crate) fn tcp_v4_send_synack(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, ts_recent: u32) {
+    let now = cx.now();
+    {
+        let mut state = req.state.lock();
+        if state.snt_synack == Ktime::ZERO {
+            state.snt_synack = now;
+        }
+    }
+    let (tos, user_mss) = {
+        let locked = req.listener.state();
+        let user_mss = locked.tcp.as_ref().map_or(0, |tp| tp.rx_opt.user_mss);
+        (locked.inet.tos, user_mss)
+    };
+    let Ok((dst, flow)) = inet_csk_route_req(cx, req, tos) else {
+        return cx.count(uapi::snmp::IpMib::OutNoRoutes);
+    };
+    let own = tcp_clock_ms(now).wrapping_add(req.ts_off);
+    let options = tcp_synack_options(req, (dst.mtu, user_mss), (own, ts_recent));
+    let reply = Reply {
+        flow,
+        tos,
+        sport: req.tuple.lport,
+        dport: req.tuple.rport,
+        seq: req.snt_isn,
+        ack: req.rcv_isn + 1,
+        flags: TCPHDR_SYN | TCPHDR_ACK,
+        // A SYN's window is never scaled.
+        window: req.rcv_wnd.min(0xffff) as u16,
+    };
+    if send(cx, &reply, dst, &options).is_err() {
+        cx.count(LinuxMib::TCPRetransFail);
+    }
+}

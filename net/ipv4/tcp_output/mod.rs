@@ -1,0 +1,523 @@
+//! TCP out: what of the send queue may go now, and when.
+//!
+//! linux: net/ipv4/tcp_output.c; RFC 9293 section 3.8, RFC 5681. Parts: `transmit` (a segment's way to IP),
+//! `options`, `window` (ours), `fragment` (sizes), `retransmit`, `connect` (SYN, FIN, RST), `ack`
+//! (acknowledgements and probes). Contexts: BH, under the socket's lock.
+
+mod ack;
+mod connect;
+mod fragment;
+mod options;
+mod retransmit;
+mod transmit;
+mod window;
+
+pub(crate) use ack::{
+    tcp_send_ack, tcp_send_delayed_ack, tcp_send_probe0, tcp_write_wakeup, tcp_xmit_probe_skb,
+};
+pub(crate) use connect::{tcp_connect, tcp_send_active_reset, tcp_send_fin, tcp_send_synack};
+pub(crate) use fragment::{
+    SEGMENT_OVERHEAD, cb, cb_mut, path_mtu, tcp_current_mss, tcp_fragment, tcp_mtu_to_mss,
+    tcp_set_skb_tso_segs, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head, untouched,
+};
+pub(crate) use options::{
+    TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options,
+};
+pub(crate) use retransmit::{
+    tcp_fragment_at, tcp_retransmit_skb, tcp_simple_retransmit, tcp_xmit_retransmit_queue,
+};
+pub(crate) use transmit::{Burst, tcp_transmit_skb, watch_segment};
+pub(crate) use window::{
+    __tcp_select_window, InitialWindow, tcp_adjust_rcv_ssthresh, tcp_full_space,
+    tcp_select_initial_window, tcp_space,
+};
+
+use crate::kernel::context::BhCx;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
+use crate::net::core::sock::{Sock, SockLocked};
+use crate::net::core::stream::{give_back, sk_mem_uncharge, sk_stream_write_space};
+use crate::net::ipv4::tcp::{
+    CaState, Deferred, Nonagle, SeqNr, TcpSk, TcpSock, TcpState,
+};
+use crate::net::ipv4::tcp_cong::TcpCaEvent;
+use crate::net::ipv4::tcp_input::{cong_refresh, tcp_rearm_rto};
+use crate::net::ipv4::tcp_ipv4::tcp_v4_mtu_reduced;
+use crate::net::ipv4::tcp_timer::{
+    tcp_check_probe_timer, tcp_delack_timer_handler, tcp_write_timer_handler,
+};
+use std::sync::Arc;
+use uapi::snmp::{LinuxMib, TcpMib};
+use uapi::tcp::TCPHDR_FIN;
+
+/// What a call of [`tcp_write_xmit`] is to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// All that may go.
+    All,
+    /// One segment.
+    One,
+}
+
+/// So many segments may be sent now.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_cwnd_test
+fn tcp_cwnd_test(tp: &TcpSock, skb: &SkBuff) -> u32 {
+    // A FIN alone does no harm.
+    if cb(skb).tcp_flags & TCPHDR_FIN != 0 && tcp_skb_pcount(skb) == 1 {
+        return 1;
+    }
+    let in_flight = tp.tcp_packets_in_flight();
+    let cwnd = tp.cong.snd_cwnd;
+    if in_flight >= cwnd {
+        return 0;
+    }
+    (cwnd >> 1).max(1).min(cwnd - in_flight)
+}
+
+/// The peer's window has room for it.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_snd_wnd_test
+#[inline]
+fn tcp_snd_wnd_test(tp: &TcpSock, skb: &SkBuff, mss: u32) -> bool {
+    let own = cb(skb);
+    let end = if skb.data_len > mss { own.seq + mss } else { own.end_seq };
+    !end.after(tp.tcp_wnd_end())
+}
+
+/// A small segment sent before is not acknowledged.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_minshall_check
+fn tcp_minshall_check(tp: &TcpSock) -> bool {
+    tp.snd_sml.after(tp.snd_una) && !tp.snd_sml.after(tp.snd_nxt)
+}
+
+/// Nagle's algorithm (RFC 896) lets it go: in Minshall's form, where only small segments hold small ones up.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_nagle_test
+fn tcp_nagle_test(tp: &TcpSock, skb: &SkBuff, mss: u32, nonagle: Nonagle) -> bool {
+    let urgent = tp.snd_una != tp.snd_up;
+    if nonagle.contains(Nonagle::PUSH) || urgent || cb(skb).tcp_flags & TCPHDR_FIN != 0 {
+        return true;
+    }
+    let partial = skb.data_len < mss;
+    let held = nonagle.contains(Nonagle::CORK)
+        || (nonagle.is_empty() && tp.packets_out != 0 && tcp_minshall_check(tp));
+    !(partial && held)
+}
+
+/// The queues below hold enough of the socket: more waits until some of it has left.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_small_queue_check
+fn tcp_small_queue_check(cx: &BhCx<'_>, sk: &TcpSk<'_>, skb: &SkBuff) -> bool {
+    let rate = usize::try_from(sk.tp.pacing_rate >> 10).unwrap_or(usize::MAX);
+    let limit = rate.max(2 * skb.truesize as usize + 2 * 1024);
+    let limit = limit.min(cx.t.net.sysctl.tcp.limit_output_bytes as usize);
+    if sk.sk.wmem_alloc() <= limit {
+        return false;
+    }
+    // An empty retransmit queue would leave nobody to send on.
+    if sk.tp.rtx_queue.is_empty() {
+        return false;
+    }
+    sk.sk.throttle();
+    sk.sk.wmem_alloc() > limit
+}
+
+/// How many segments a packet may hold: one, until devices cut them (`sk_gso_max_segs`).
+///
+/// linux: net/ipv4/tcp_output.c:tcp_tso_segs
+fn tcp_tso_segs(_sk: &TcpSk<'_>) -> u32 {
+    1
+}
+
+/// How much of a packet may go: whole segments, as the windows allow.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_mss_split_point
+fn tcp_mss_split_point(tp: &TcpSock, skb: &SkBuff, mss: u32, segs: u32) -> u32 {
+    let window = (tp.tcp_wnd_end() - cb(skb).seq).min(mss.saturating_mul(segs));
+    let needed = skb.data_len.min(window);
+    if needed == skb.data_len && needed <= mss {
+        return needed;
+    }
+    let whole = needed - needed % mss;
+    if whole == 0 { needed } else { whole }
+}
+
+/// Sends what the windows, Nagle and the queues below allow. True when nothing is under way and something
+/// waits all the same: somebody has to ask the peer.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_write_xmit
+pub(crate) fn tcp_write_xmit(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    mss: u32,
+    nonagle: Nonagle,
+    push: Push,
+) -> bool {
+    walk!(cx, tcp_write_xmit);
+    let mut burst = Burst::new(cx);
+    let max_segs = tcp_tso_segs(sk);
+    let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
+    while let Some(mut skb) = sk.tp.write_queue.pop_front() {
+        let segs = tcp_set_skb_tso_segs(&mut skb, mss);
+        let quota = tcp_cwnd_test(sk.tp, &skb);
+        cwnd_limited = quota == 0;
+        rwnd_limited = !cwnd_limited && !tcp_snd_wnd_test(sk.tp, &skb, mss);
+        let last = sk.tp.write_queue.is_empty();
+        let nagle = if last { nonagle } else { Nonagle::PUSH };
+        let may = !cwnd_limited
+            && !rwnd_limited
+            && (segs > 1 || tcp_nagle_test(sk.tp, &skb, mss, nagle))
+            && !tcp_small_queue_check(cx, sk, &skb);
+        if !may {
+            sk.tp.write_queue.push_front(skb);
+            break;
+        }
+        let limit = tcp_mss_split_point(sk.tp, &skb, mss, quota.min(max_segs));
+        if skb.data_len > limit {
+            match tcp_fragment(cx, sk, &mut skb, (limit, mss)) {
+                Some(rest) => sk.tp.write_queue.push_front(rest),
+                None => {
+                    sk.tp.write_queue.push_front(skb);
+                    break;
+                }
+            }
+        }
+        note_rate(cx, sk.tp, &mut skb);
+        if tcp_transmit_skb(cx, sk, &mut skb, &mut burst).is_err() {
+            sk.tp.write_queue.push_front(skb);
+            break;
+        }
+        sent += tcp_skb_pcount(&skb);
+        tcp_minshall_update(sk.tp, mss, &skb);
+        tcp_event_new_data_sent(cx, sk, skb);
+        if burst.full() {
+            burst.send(cx, sk);
+        }
+        if push == Push::One {
+            break;
+        }
+    }
+    burst.finish(cx, sk);
+    chrono_limits(cx, sk, rwnd_limited);
+    let full = sk.tp.tcp_packets_in_flight() >= sk.tp.cong.snd_cwnd;
+    if sent != 0 || cwnd_limited {
+        tcp_cwnd_validate(cx, sk, cwnd_limited || full);
+    }
+    if sent != 0 {
+        if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
+            sk.tp.prr_out += sent;
+        }
+        // A probe of the tail's loss would be scheduled here.
+        return false;
+    }
+    sk.tp.packets_out == 0 && !sk.tp.write_queue.is_empty()
+}
+
+/// Notes where rates stand when a segment leaves.
+///
+/// linux: net/ipv4/tcp_rate.c:tcp_rate_skb_sent
+#[inline]
+pub(crate) fn note_rate(cx: &mut BhCx<'_>, tp: &mut TcpSock, skb: &mut SkBuff) {
+    if tp.packets_out == 0 {
+        let now = cx.now();
+        tp.first_tx_mstamp = now;
+        tp.delivered_mstamp = now;
+    }
+    skb.tcp_tx.first_tx = tp.first_tx_mstamp;
+    skb.tcp_tx.delivered_at = tp.delivered_mstamp;
+    skb.tcp_tx.delivered = tp.delivered;
+}
+
+/// What the time with something to send is spent on.
+fn chrono_limits(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, rwnd_limited: bool) {
+    use crate::net::ipv4::tcp::Chrono;
+    if rwnd_limited {
+        sk.chrono_start(cx, Chrono::RwndLimited);
+    } else {
+        sk.chrono_stop(cx, Chrono::RwndLimited);
+    }
+}
+
+/// linux: net/ipv4/tcp_output.c:tcp_minshall_update
+fn tcp_minshall_update(tp: &mut TcpSock, mss: u32, skb: &SkBuff) {
+    if skb.data_len < tcp_skb_pcount(skb) * mss {
+        tp.snd_sml = cb(skb).end_seq;
+    }
+}
+
+/// A segment was sent for the first time: it waits for its acknowledgement now.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_event_new_data_sent
+fn tcp_event_new_data_sent(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+    let before = sk.tp.packets_out;
+    let segs = tcp_skb_pcount(&skb);
+    sk.tp.snd_nxt = cb(&skb).end_seq;
+    sk.tp.packets_out += segs;
+    sk.tp.rtx_queue.push_back(skb);
+    if before == 0 {
+        tcp_rearm_rto(cx, sk);
+    }
+    cx.cpu.mib.add(LinuxMib::TCPOrigDataSent.into(), segs.into());
+}
+
+/// The window grows only while it is used.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_cwnd_validate
+fn tcp_cwnd_validate(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, limited: bool) {
+    let now = cx.now();
+    let tp = &mut *sk.tp;
+    let end = SeqNr(tp.cong.cwnd_usage_seq);
+    if !tp.snd_una.before(end) || limited || (!tp.cong.is_cwnd_limited && tp.packets_out > tp.cong.max_packets_out) {
+        tp.cong.is_cwnd_limited = limited;
+        tp.cong.max_packets_out = tp.packets_out;
+        tp.cong.cwnd_usage_seq = tp.snd_nxt.0;
+    }
+    cong_refresh(tp, now);
+    if crate::net::ipv4::tcp_cong::tcp_is_cwnd_limited(&tp.cong) {
+        tp.cong.snd_cwnd_used = 0;
+        tp.cong.snd_cwnd_stamp = now;
+        return;
+    }
+    tp.cong.snd_cwnd_used = tp.cong.snd_cwnd_used.max(tp.packets_out);
+    let idle = (now - tp.cong.snd_cwnd_stamp).as_micros() >= u128::from(tp.rto);
+    if cx.t.net.sysctl.tcp.slow_start_after_idle && idle {
+        tcp_cwnd_application_limited(tp, now);
+    }
+    if tp.write_queue.is_empty() && tp.nospace && tp.state.may_send() {
+        sk.chrono_start(cx, crate::net::ipv4::tcp::Chrono::SndbufLimited);
+    }
+}
+
+/// The program has not used the window for a while: half of what it did not use goes (RFC 2861).
+///
+/// linux: net/ipv4/tcp_output.c:tcp_cwnd_application_limited
+fn tcp_cwnd_application_limited(tp: &mut TcpSock, now: crate::kernel::time::Ktime) {
+    if tp.ca_state == CaState::Open && !tp.nospace {
+        let used = tp.cong.snd_cwnd_used.max(crate::net::ipv4::tcp::TCP_INIT_CWND);
+        if used < tp.cong.snd_cwnd {
+            tp.cong.snd_ssthresh = crate::net::ipv4::tcp_input::tcp_current_ssthresh(tp);
+            tp.cong.snd_cwnd = (tp.cong.snd_cwnd + used) >> 1;
+        }
+        tp.cong.snd_cwnd_used = 0;
+    }
+    tp.cong.snd_cwnd_stamp = now;
+}
+
+/// After a pause longer than the time-out the window begins anew, halved for each time-out (RFC 5681 section
+/// 4.1).
+///
+/// linux: net/ipv4/tcp_output.c:tcp_cwnd_restart
+pub(crate) fn tcp_slow_start_after_idle_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let now = cx.now();
+    let tp = &mut *sk.tp;
+    let idle = (now - tp.lsndtime).as_micros();
+    let on = cx.t.net.sysctl.tcp.slow_start_after_idle && tp.packets_out == 0;
+    if !on || tp.lsndtime == crate::kernel::time::Ktime::ZERO || idle <= u128::from(tp.rto) {
+        return;
+    }
+    let restart = crate::net::ipv4::tcp::TCP_INIT_CWND.min(tp.cong.snd_cwnd);
+    let (mut cwnd, mut left) = (tp.cong.snd_cwnd, idle - u128::from(tp.rto));
+    cong_refresh(tp, now);
+    tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::CwndRestart);
+    tp.cong.snd_ssthresh = crate::net::ipv4::tcp_input::tcp_current_ssthresh(tp);
+    loop {
+        if cwnd <= restart {
+            break;
+        }
+        cwnd >>= 1;
+        if left < u128::from(tp.rto) {
+            break;
+        }
+        left -= u128::from(tp.rto);
+    }
+    tp.cong.snd_cwnd = cwnd.max(restart);
+    tp.cong.snd_cwnd_stamp = now;
+    tp.cong.snd_cwnd_used = 0;
+}
+
+/// Sends what may go now; where nothing is under way and the window is closed, the timer will ask.
+///
+/// linux: net/ipv4/tcp_output.c:__tcp_push_pending_frames
+pub(crate) fn __tcp_push_pending_frames(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    mss: u32,
+    nonagle: Nonagle,
+) {
+    walk!(cx, __tcp_push_pending_frames);
+    if sk.tp.state == TcpState::Close {
+        return;
+    }
+    if tcp_write_xmit(cx, sk, mss, nonagle, Push::All) {
+        tcp_check_probe_timer(cx, sk);
+    }
+}
+
+/// Sends the one segment at the head: it is full, and what follows it is still being written.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_push_one
+pub(crate) fn tcp_push_one(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mss: u32) {
+    walk!(cx, tcp_push_one);
+    tcp_write_xmit(cx, sk, mss, Nonagle::PUSH, Push::One);
+}
+
+/// Sends what waits, if anything does.
+///
+/// linux: include/net/tcp.h:tcp_push_pending_frames
+#[inline]
+pub(crate) fn tcp_push_pending_frames(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if !sk.tp.write_queue.is_empty() {
+        let mss = tcp_current_mss(sk);
+        let nonagle = sk.tp.nonagle;
+        __tcp_push_pending_frames(cx, sk, mss, nonagle);
+    }
+}
+
+/// Frees a segment of the send queues.
+///
+/// linux: include/net/tcp.h:tcp_wmem_free_skb
+pub(crate) fn tcp_wmem_free_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+    let size = skb.truesize as usize;
+    sk.tp.wmem_queued = sk.tp.wmem_queued.saturating_sub(size);
+    sk_mem_uncharge(cx, sk, size);
+    walk!(cx, skb, consume_skb);
+    cx.free_skb(skb);
+}
+
+/// Empties the send queues: nobody wants what is in them any more.
+///
+/// linux: net/ipv4/tcp.c:tcp_write_queue_purge
+pub(crate) fn tcp_write_queue_purge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let written = std::mem::take(&mut sk.tp.write_queue);
+    let sent = std::mem::take(&mut sk.tp.rtx_queue);
+    for skb in sent.into_iter().chain(written) {
+        let size = skb.truesize as usize;
+        sk.tp.wmem_queued = sk.tp.wmem_queued.saturating_sub(size);
+        sk_mem_uncharge(cx, sk, size);
+        kfree_skb(cx, skb, DropReason::SocketClose);
+    }
+    let tp = &mut *sk.tp;
+    (tp.packets_out, tp.sacked_out, tp.lost_out, tp.retrans_out) = (0, 0, 0, 0);
+    tp.backoff = 0;
+}
+
+/// Empties all queues.
+pub(crate) fn tcp_purge_queues(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    tcp_write_queue_purge(cx, sk);
+    let early = std::mem::take(&mut sk.tp.out_of_order_queue);
+    let mut received = std::mem::take(&mut sk.st.receive_queue);
+    for skb in received.drain().chain(early.into_values()) {
+        let size = skb.truesize as usize;
+        sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
+        sk_mem_uncharge(cx, sk, size);
+        kfree_skb(cx, skb, DropReason::SocketClose);
+    }
+    give_back(cx, sk, 0);
+}
+
+/// The owner gives the socket back: what timers and the queues below left to it.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_release_cb
+pub(crate) fn tcp_release_cb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, locked: &mut SockLocked) {
+    let Some(mut sk) = TcpSk::of(sk, locked) else { return };
+    let deferred = std::mem::take(&mut sk.tp.deferred);
+    if deferred.contains(Deferred::TSQ) {
+        tcp_tsq_write(cx, &mut sk);
+    }
+    if deferred.contains(Deferred::WRITE_TIMER) {
+        tcp_write_timer_handler(cx, &mut sk);
+    }
+    if deferred.contains(Deferred::DELACK_TIMER) {
+        tcp_delack_timer_handler(cx, &mut sk);
+    }
+    if deferred.contains(Deferred::MTU_REDUCED) {
+        tcp_v4_mtu_reduced(cx, &mut sk);
+    }
+}
+
+/// Room below: sends on.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_tsq_write
+fn tcp_tsq_write(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    use TcpState::{CloseWait, Closing, Established, FinWait1, LastAck};
+    if !sk.tp.state.is(&[Established, FinWait1, Closing, CloseWait, LastAck]) {
+        return;
+    }
+    if sk.tp.lost_out > sk.tp.retrans_out
+        && sk.tp.cong.snd_cwnd > sk.tp.tcp_packets_in_flight()
+    {
+        tcp_xmit_retransmit_queue(cx, sk);
+    }
+    let (mss, nonagle) = (tcp_current_mss(sk), sk.tp.nonagle);
+    tcp_write_xmit(cx, sk, mss, nonagle, Push::All);
+}
+
+/// Sockets whose packets have left send on.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_tasklet_func
+pub(crate) fn tcp_tasklet_func(cx: &mut BhCx<'_>) {
+    for sk in std::mem::take(&mut cx.cpu.tsq) {
+        let mut locked = sk.state();
+        let owned = locked.sock_owned_by_user();
+        let Some(mut tsk) = TcpSk::of(&sk, &mut locked) else { continue };
+        if owned {
+            tsk.tp.deferred |= Deferred::TSQ;
+            tsk.st.release_cb_due = true;
+        } else {
+            tcp_tsq_write(cx, &mut tsk);
+        }
+    }
+}
+
+/// The send buffer has room again: who waits is woken, and the buffer may grow.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_check_space
+pub(crate) fn tcp_check_space(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if sk.tp.nospace {
+        tcp_new_space(cx, sk);
+        if !sk.tp.nospace {
+            sk.chrono_stop(cx, crate::net::ipv4::tcp::Chrono::SndbufLimited);
+        }
+    }
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_new_space
+fn tcp_new_space(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if tcp_should_expand_sndbuf(cx, sk) {
+        tcp_sndbuf_expand(cx, sk);
+        sk.tp.cong.snd_cwnd_stamp = cx.now();
+    }
+    sk_stream_write_space(cx, sk);
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_should_expand_sndbuf
+fn tcp_should_expand_sndbuf(cx: &BhCx<'_>, sk: &TcpSk<'_>) -> bool {
+    !sk.tp.sndbuf_locked
+        && !crate::net::core::stream::tcp_under_memory_pressure(cx)
+        && cx.m.init_net.tcp.memory.allocated() < i64::from(cx.t.net.sysctl.tcp.mem[0])
+        && sk.tp.tcp_packets_in_flight() < sk.tp.cong.snd_cwnd
+}
+
+/// The buffer holds twice what the window needs, by its memory.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_sndbuf_expand
+pub(crate) fn tcp_sndbuf_expand(cx: &BhCx<'_>, sk: &TcpSk<'_>) {
+    let tp = &*sk.tp;
+    let mss = tp.mss_cache.max(u32::from(tp.rx_opt.mss_clamp)) + 60 + 100;
+    let per_segment = (mss as usize).next_power_of_two() + SEGMENT_OVERHEAD;
+    let segments = crate::net::ipv4::tcp::TCP_INIT_CWND.max(tp.cong.snd_cwnd).max(tp.reordering + 1);
+    let factor = tp.ca_ops.sndbuf_expand(&tp.cong) as usize;
+    let wanted = factor * segments as usize * per_segment;
+    if sk.sk.sndbuf() < wanted {
+        let most = cx.t.net.sysctl.tcp.wmem[2] as usize;
+        sk.sk.set_sndbuf(wanted.min(most) as u32);
+    }
+}
+
+/// Retransmitted segments are counted in two places.
+pub(crate) fn count_retrans(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, segs: u32) {
+    cx.cpu.mib.add(TcpMib::RetransSegs.into(), segs.into());
+    sk.tp.stats.total_retrans = sk.tp.stats.total_retrans.wrapping_add(segs);
+}

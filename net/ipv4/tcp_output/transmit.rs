@@ -1,0 +1,285 @@
+//! From a segment in a socket's queue to packets for IP.
+//!
+//! linux: net/ipv4/tcp_output.c (`tcp_transmit_skb`). Key type: [`Burst`].
+//! DIVERGES: the segments of one turn of `tcp_write_xmit` go down to IP together, so what one of them meets
+//! there is known only behind the last: a segment that a full queue of this machine drops counts as sent, and
+//! goes again as if the way had lost it.
+
+use super::options::{
+    MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_syn_options, tcp_synack_options_of,
+    tcp_established_options,
+};
+use super::window::tcp_select_window;
+use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::trace::{FlowKey, events::Point};
+use crate::net::core::dev::NetdevFeatures;
+use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbList, alloc_skb, kfree_skb};
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
+use crate::net::ipv4::ip_output::LL_RESERVED;
+use crate::net::ipv4::tcp::{
+    AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind,
+};
+use crate::net::ipv4::tcp_cong::TcpCaEvent;
+use crate::net::ipv4::tcp_input::{tcp_enter_cwr, cong_refresh};
+use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
+use uapi::ip::{IPPROTO_TCP, IpHdr};
+use uapi::snmp::TcpMib;
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
+use zerocopy::IntoBytes;
+
+/// Segments that go down to IP together.
+pub(crate) struct Burst {
+    list: Box<SkbList>,
+    truesize: usize,
+}
+
+/// There is no memory for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoMemory;
+
+impl Burst {
+    /// None yet.
+    #[inline]
+    pub(crate) fn new(cx: &mut BhCx<'_>) -> Self {
+        Self { list: cx.skb_list(), truesize: 0 }
+    }
+
+    /// So many that they should go.
+    #[inline]
+    pub(crate) fn full(&self) -> bool {
+        self.list.len() >= SkbList::MAX
+    }
+
+    #[inline]
+    fn push(&mut self, skb: Skb) {
+        self.truesize += skb.truesize as usize;
+        self.list.push(skb);
+    }
+
+    /// Sends what there is.
+    pub(crate) fn send(&mut self, cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+        if self.list.is_empty() {
+            return;
+        }
+        sk.sk.skb_set_owner_w(cx, &mut self.list, std::mem::take(&mut self.truesize));
+        let lost = (IPV4_SPECIFIC.queue_xmit)(cx, sk, &mut self.list);
+        self.list.charge.release(cx);
+        if lost.any() {
+            tcp_enter_cwr(cx, sk);
+        }
+    }
+
+    /// Sends what there is, and ends.
+    #[inline]
+    pub(crate) fn finish(mut self, cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+        self.send(cx, sk);
+        cx.free_skb_list(self.list);
+    }
+}
+
+/// The flow of a socket, for who watches it.
+#[cold]
+fn flow_key(sk: &TcpSk<'_>) -> FlowKey {
+    let inet = &sk.st.inet;
+    FlowKey {
+        proto: IPPROTO_TCP.into(),
+        hosts: [inet.saddr, inet.daddr],
+        ports: [inet.num, inet.dport],
+    }
+}
+
+/// Marks a segment that begins here, if somebody watches its flow.
+#[inline]
+pub(crate) fn watch_segment(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: &mut SkBuff) {
+    if cx.m.tracer.on() && !skb.walk_id.watched() {
+        skb.walk_id = cx.m.tracer.packet(|| flow_key(sk));
+        cx.link_span(skb);
+    }
+}
+
+/// Sends a copy of a segment, which stays in its queue until it is acknowledged: a fresh head, the same
+/// pages.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_transmit_skb
+#[inline]
+pub(crate) fn tcp_transmit_skb(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    from: &mut Skb,
+    burst: &mut Burst,
+) -> Result<(), NoMemory> {
+    walk!(cx, from, tcp_transmit_skb);
+    let Cb::Tcp(cb) = from.cb else { return Err(NoMemory) };
+    let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
+    let options = options_of(cx, sk, &cb, now);
+    let Some(mut skb) = open_head(cx, options.len()) else { return Err(NoMemory) };
+    skb.frags.extend_from_slice(&from.frags);
+    skb.len += from.data_len;
+    skb.data_len = from.data_len;
+    skb.truesize += from.data_len;
+    skb.gso = from.gso;
+    from.set_tstamp(now);
+    if from.walk_id.watched() {
+        skb.walk_id = cx.m.tracer.fresh();
+        cx.walk_packet(&skb, Point::link_clone, from.walk_id.0);
+        cx.walk_packet(from, Point::skb_clone, skb.walk_id.0);
+    }
+    sk.tp.stats.data_segs_out += u32::from(from.data_len != 0) * u32::from(from.gso.segs.max(1));
+    sk.tp.stats.bytes_sent += u64::from(from.data_len);
+    if from.data_len != 0 {
+        tcp_event_data_sent(cx, sk);
+    }
+    write_header(cx, sk, &mut skb, &cb, options.write(&mut bytes));
+    burst.push(skb);
+    Ok(())
+}
+
+/// Sends a segment without data of its own accord: an acknowledgement, a probe, a reset.
+pub(super) fn transmit_bare(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (seq, flags): (SeqNr, u8),
+) -> Result<(), NoMemory> {
+    let cb = TcpSkbCb { seq, end_seq: seq, tcp_flags: flags, ..TcpSkbCb::default() };
+    let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
+    let options = options_of(cx, sk, &cb, now);
+    let mut skb = open_head(cx, options.len()).ok_or(NoMemory)?;
+    skb.cb = Cb::Tcp(cb);
+    watch_segment(cx, sk, &mut skb);
+    walk!(cx, skb, tcp_transmit_skb);
+    write_header(cx, sk, &mut skb, &cb, options.write(&mut bytes));
+    let mut burst = Burst::new(cx);
+    burst.push(skb);
+    burst.finish(cx, sk);
+    Ok(())
+}
+
+#[inline]
+fn options_of(
+    cx: &BhCx<'_>,
+    sk: &TcpSk<'_>,
+    cb: &TcpSkbCb,
+    now: crate::kernel::time::Ktime,
+) -> TcpOutOptions {
+    match cb.tcp_flags & (TCPHDR_SYN | TCPHDR_ACK) {
+        TCPHDR_SYN => tcp_syn_options(cx, sk, now),
+        flags if flags & TCPHDR_SYN != 0 => tcp_synack_options_of(sk, now),
+        _ => tcp_established_options(sk.tp, now),
+    }
+}
+
+/// A packet with room for the headers in front, and the TCP header's octets as its data.
+#[inline]
+fn open_head(cx: &mut BhCx<'_>, options: usize) -> Option<Skb> {
+    const FRONT: usize = LL_RESERVED + size_of::<IpHdr>();
+    let len = size_of::<TcpHdr>() + options;
+    let mut skb = alloc_skb(cx, FRONT + len)?;
+    if skb.skb_open(FRONT, len).is_none() {
+        kfree_skb(cx, skb, DropReason::NoMem);
+        return None;
+    }
+    skb.transport_header = FRONT as u16;
+    Some(skb)
+}
+
+/// Writes the header: ports, numbers, window, options, checksum.
+///
+/// linux: net/ipv4/tcp_output.c:__tcp_transmit_skb
+#[inline]
+fn write_header(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    skb: &mut Skb,
+    cb: &TcpSkbCb,
+    options: &[u8],
+) {
+    let window = if cb.tcp_flags & TCPHDR_SYN != 0 {
+        sk.tp.rcv_wnd.min(0xffff) as u16
+    } else {
+        tcp_select_window(cx, sk)
+    };
+    let (urg, urg_ptr) = urgent(sk, cb);
+    let th = TcpHdr {
+        source: sk.st.inet.num.into(),
+        dest: sk.st.inet.dport.into(),
+        seq: cb.seq.0.into(),
+        ack_seq: sk.tp.rcv_nxt.0.into(),
+        doff_res: ((size_of::<TcpHdr>() + options.len()) / 4 << 4) as u8,
+        flags: cb.tcp_flags | urg,
+        window: window.into(),
+        check: 0.into(),
+        urg_ptr: urg_ptr.into(),
+    };
+    if let Some((header, rest)) = skb.data_mut().and_then(|data| data.split_at_mut_checked(20)) {
+        header.copy_from_slice(th.as_bytes());
+        rest.copy_from_slice(options);
+    }
+    sk.tp.rx_opt.dsack = false;
+    let offload = sk.tp.dst.as_ref().and_then(|dst| cx.t.net.dev(dst.dev)).is_some_and(|dev| {
+        dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
+    });
+    let by = if offload { CsumBy::Device } else { CsumBy::Software };
+    (IPV4_SPECIFIC.send_check)(skb, by, (sk.st.inet.saddr, sk.st.inet.daddr));
+    if cb.tcp_flags & TCPHDR_ACK != 0 {
+        tcp_event_ack_sent(sk);
+    }
+    let segs = u32::from(skb.gso.segs.max(1));
+    sk.tp.stats.segs_out = sk.tp.stats.segs_out.wrapping_add(segs);
+    cx.cpu.mib.add(TcpMib::OutSegs.into(), segs.into());
+}
+
+/// The urgent pointer, while something urgent is to be sent.
+#[inline]
+fn urgent(sk: &TcpSk<'_>, cb: &TcpSkbCb) -> (u8, u16) {
+    let (seq, up) = (cb.seq, sk.tp.snd_up);
+    if up == sk.tp.snd_una || !seq.before(up) {
+        return (0, 0);
+    }
+    if up.before(seq + 0x1_0000) {
+        (TCPHDR_URG, (up - seq) as u16)
+    } else if (seq + 0xffff).after(sk.tp.snd_nxt) {
+        (TCPHDR_URG, 0xffff)
+    } else {
+        (0, 0)
+    }
+}
+
+/// An acknowledgement leaves: none is due any more.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_event_ack_sent
+#[inline]
+fn tcp_event_ack_sent(sk: &mut TcpSk<'_>) {
+    let ack = &mut sk.tp.ack;
+    if ack.quick != 0 {
+        ack.quick -= 1;
+        if ack.quick == 0 {
+            // Another one may be delayed now: not for long.
+            ack.ato = TCP_ATO_MIN;
+        }
+    }
+    if ack.pending != AckPending::empty() {
+        ack.pending = AckPending::empty();
+        ack.retry = 0;
+        sk_stop_timer(sk, TimerKind::Delack);
+    }
+}
+
+/// Data leaves: after a pause the window begins anew, and a quick answer shows that the conversation goes
+/// back and forth.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_event_data_sent
+#[inline]
+fn tcp_event_data_sent(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let now = cx.now();
+    if sk.tp.packets_out == 0 {
+        cong_refresh(sk.tp, now);
+        let tp = &mut *sk.tp;
+        tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::TxStart);
+    }
+    sk.tp.lsndtime = now;
+    let since = now - sk.tp.ack.lrcvtime;
+    if since.as_micros() < u128::from(sk.tp.ack.ato) {
+        sk.tp.ack.pingpong = sk.tp.ack.pingpong.saturating_add(1);
+    }
+}

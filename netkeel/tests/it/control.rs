@@ -235,9 +235,9 @@ fn mistakes_are_told_with_the_way_out() {
             ("irq 9 smp_affinity", 1, "there is no interrupt 9: `netkeel irq` lists them"),
             ("sysctl net.ipv4.ip_forward=2", 1, "net.ipv4.ip_forward can't be \"2\": write 0 or 1"),
             (
-                "sysctl net.ipv4.tcp_sack",
+                "sysctl net.ipv4.tcp_none",
                 1,
-                "there is no setting \"net.ipv4.tcp_sack\": `netkeel sysctl` lists them",
+                "there is no setting \"net.ipv4.tcp_none\": `netkeel sysctl` lists them",
             ),
         ] {
             assert_eq!(refusal(words), (code, said.to_owned()), "{words}");

@@ -14,6 +14,7 @@ pub mod ip_sockglue;
 pub mod proc;
 pub mod protocol;
 pub mod route;
+pub mod syncookies;
 pub mod udp;
 pub mod udp_offload;
 

@@ -15,6 +15,8 @@ pub mod proc;
 pub mod protocol;
 pub mod route;
 pub mod syncookies;
+pub mod tcp_cong;
+pub mod tcp_cubic;
 pub mod udp;
 pub mod udp_offload;
 

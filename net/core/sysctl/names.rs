@@ -12,6 +12,10 @@ use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
 use crate::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
+use crate::net::ipv4::tcp_cong::{
+    tcp_get_allowed_congestion_control, tcp_get_available_congestion_control,
+    tcp_set_allowed_congestion_control, tcp_set_default_congestion_control,
+};
 use std::time::Duration;
 use tcp::tcp_table;
 use uapi::errno::Errno;
@@ -173,8 +177,13 @@ impl Knob<'_> {
     }
 }
 
-/// The one setting that is no number in the snapshot: it makes a table.
+/// A setting that is no number in the snapshot: it makes a table.
 const RPS_SOCK_FLOW_ENTRIES: &str = "net.core.rps_sock_flow_entries";
+
+/// Those that are about what is registered.
+const TCP_CONGESTION_CONTROL: &str = "net.ipv4.tcp_congestion_control";
+const TCP_AVAILABLE: &str = "net.ipv4.tcp_available_congestion_control";
+const TCP_ALLOWED: &str = "net.ipv4.tcp_allowed_congestion_control";
 
 /// Every setting with its value, by name.
 pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
@@ -186,6 +195,11 @@ pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
     all.extend(tcp_table(&mut sysctls.tcp).into_iter().map(show));
     let entries = m.net().rps_sock_flow_table.entries();
     all.push((RPS_SOCK_FLOW_ENTRIES.to_owned(), entries.to_string()));
+    all.extend([
+        (TCP_CONGESTION_CONTROL.to_owned(), t.net.sysctl.tcp.congestion_control.to_owned()),
+        (TCP_AVAILABLE.to_owned(), tcp_get_available_congestion_control(&t.net)),
+        (TCP_ALLOWED.to_owned(), tcp_get_allowed_congestion_control(&t.net)),
+    ]);
     for dev in t.net.devs.iter().flatten() {
         let Some(in_dev) = t.net.in_dev(dev.ifindex) else { continue };
         let mut cnf = in_dev.cnf;
@@ -204,6 +218,11 @@ pub fn sysctl_expects(m: &Machine, name: &str) -> Option<String> {
     if name == RPS_SOCK_FLOW_ENTRIES {
         return Some(format!("0 to {RPS_FLOWS_MAX}"));
     }
+    if [TCP_CONGESTION_CONTROL, TCP_ALLOWED].contains(&name) {
+        let known = tcp_get_available_congestion_control(&m.tables().net);
+        let many = if name == TCP_ALLOWED { "any" } else { "one" };
+        return Some(format!("{many} of {known}"));
+    }
     let (mut sysctls, mut cnf) = (Sysctls::clone(&m.tables().net.sysctl), Ipv4DevConf::default());
     let conf = name.strip_prefix("net.ipv4.conf.").and_then(|conf| conf.rsplit_once('.'));
     let find = |table: Vec<(&'static str, Knob<'_>)>, name: &str| {
@@ -220,11 +239,18 @@ pub fn sysctl_expects(m: &Machine, name: &str) -> Option<String> {
 /// Sets a setting; what is sent from now on goes by it.
 ///
 /// # Errors
-/// ENOENT: there is no such setting; EINVAL: the value is none it can have; ENODEV.
+/// ENOENT: there is no such setting, or no algorithm of that name; EINVAL: the value is none it can
+/// have; EACCES: it can only be read; ENODEV.
 pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errno> {
     if name == RPS_SOCK_FLOW_ENTRIES {
         let entries = value.trim().parse().map_err(|_| Errno::EINVAL)?;
         return rps_sock_flow_sysctl(cx, entries);
+    }
+    match name {
+        TCP_CONGESTION_CONTROL => return tcp_set_default_congestion_control(cx, value.trim()),
+        TCP_ALLOWED => return tcp_set_allowed_congestion_control(cx, value),
+        TCP_AVAILABLE => return Err(Errno::EACCES),
+        _ => {}
     }
     let mut result = Err(Errno::ENOENT);
     if let Some((dev, knob)) = name.strip_prefix("net.ipv4.conf.").and_then(|c| c.rsplit_once('.'))

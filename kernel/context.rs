@@ -258,6 +258,12 @@ impl<'a> BhCx<'a> {
         self.cpu.mib.add(mib.into(), 1);
     }
 
+    /// Takes one from a gauge.
+    #[inline]
+    pub fn uncount(&mut self, mib: impl Into<Mib>) {
+        self.cpu.mib.dec(mib.into());
+    }
+
     /// The context's kind, for records.
     pub fn context(&self) -> Context {
         self.context

@@ -24,4 +24,5 @@ pub const EARLY: &[Initcall] = &[crate::kernel::softirq::spawn_ksoftirqd];
 pub const SUBSYS: &[Initcall] = &[crate::net::core::dev::net_dev_init];
 
 /// `fs_initcall`.
-pub const FS: &[Initcall] = &[crate::net::ipv4::af_inet::inet_init];
+pub const FS: &[Initcall] =
+    &[crate::net::ipv4::af_inet::inet_init, crate::net::ipv4::tcp_cong::tcp_cong_init];

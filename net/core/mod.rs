@@ -8,6 +8,7 @@ pub mod ethtool;
 pub mod flow_dissector;
 pub mod neighbour;
 pub mod net_procfs;
+pub mod secure_seq;
 pub mod skbuff;
 pub mod snmp;
 pub mod sock;

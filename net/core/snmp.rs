@@ -4,7 +4,7 @@
 //! Contexts: adding in BH, on the CPU's own set; no lock, no atomic.
 
 use crate::kernel::trace::drop_reason::DropReason;
-use uapi::snmp::{IcmpMib, IpMib, LinuxMib, UdpMib};
+use uapi::snmp::{IcmpMib, IpMib, LinuxMib, TcpMib, UdpMib};
 
 /// A counter of any of the groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Mib {
     IcmpMsgIn(u8),
     /// `IcmpMsg:` sent, by type.
     IcmpMsgOut(u8),
+    /// `Tcp:`.
+    Tcp(TcpMib),
     /// `Udp:`.
     Udp(UdpMib),
     /// `TcpExt:` of `/proc/net/netstat`.
@@ -36,7 +38,7 @@ macro_rules! from_group {
     )* };
 }
 
-from_group! { IpMib Ip IcmpMib Icmp UdpMib Udp LinuxMib Linux }
+from_group! { IpMib Ip IcmpMib Icmp TcpMib Tcp UdpMib Udp LinuxMib Linux }
 
 /// One set of all counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub struct NetMib {
     icmp: [u64; IcmpMib::COUNT],
     icmp_in: Vec<u64>,
     icmp_out: Vec<u64>,
+    tcp: [u64; TcpMib::COUNT],
     udp: [u64; UdpMib::COUNT],
     linux: [u64; LinuxMib::COUNT],
     unknown_options: u64,
@@ -58,6 +61,7 @@ impl Default for NetMib {
             icmp: [0; IcmpMib::COUNT],
             icmp_in: vec![0; 256],
             icmp_out: vec![0; 256],
+            tcp: [0; TcpMib::COUNT],
             udp: [0; UdpMib::COUNT],
             linux: [0; LinuxMib::COUNT],
             unknown_options: 0,
@@ -70,7 +74,17 @@ impl NetMib {
     /// Adds to a counter.
     #[inline]
     pub fn add(&mut self, mib: Mib, count: u64) {
-        *self.slot(mib) += count;
+        let slot = self.slot(mib);
+        *slot = slot.wrapping_add(count);
+    }
+
+    /// Takes one from a gauge. What one CPU added another may take away: only the sum over all CPUs
+    /// is a number of something.
+    ///
+    /// linux: include/net/snmp.h:SNMP_DEC_STATS
+    #[inline]
+    pub fn dec(&mut self, mib: Mib) {
+        self.add(mib, 1_u64.wrapping_neg());
     }
 
     #[inline]
@@ -80,6 +94,7 @@ impl NetMib {
             Mib::Icmp(item) => &mut self.icmp[item as usize],
             Mib::IcmpMsgIn(kind) => &mut self.icmp_in[usize::from(kind)],
             Mib::IcmpMsgOut(kind) => &mut self.icmp_out[usize::from(kind)],
+            Mib::Tcp(item) => &mut self.tcp[item as usize],
             Mib::Udp(item) => &mut self.udp[item as usize],
             Mib::Linux(item) => &mut self.linux[item as usize],
             Mib::UnknownOptions => &mut self.unknown_options,
@@ -98,6 +113,7 @@ impl NetMib {
             Mib::Icmp(item) => self.icmp[item as usize],
             Mib::IcmpMsgIn(kind) => self.icmp_in[usize::from(kind)],
             Mib::IcmpMsgOut(kind) => self.icmp_out[usize::from(kind)],
+            Mib::Tcp(item) => self.tcp[item as usize],
             Mib::Udp(item) => self.udp[item as usize],
             Mib::Linux(item) => self.linux[item as usize],
             Mib::UnknownOptions => self.unknown_options,
@@ -118,13 +134,14 @@ impl NetMib {
     pub fn add_all(&mut self, other: &Self) {
         fn add(to: &mut [u64], from: &[u64]) {
             for (to, from) in to.iter_mut().zip(from) {
-                *to += from;
+                *to = to.wrapping_add(*from);
             }
         }
         add(&mut self.ip, &other.ip);
         add(&mut self.icmp, &other.icmp);
         add(&mut self.icmp_in, &other.icmp_in);
         add(&mut self.icmp_out, &other.icmp_out);
+        add(&mut self.tcp, &other.tcp);
         add(&mut self.udp, &other.udp);
         add(&mut self.linux, &other.linux);
         self.unknown_options += other.unknown_options;
@@ -143,10 +160,32 @@ impl NetMib {
         group("Icmp", IcmpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.icmp);
         group("IcmpMsg", (0..256).map(|n| format!("InType{n}")).collect(), &self.icmp_in);
         group("IcmpMsg", (0..256).map(|n| format!("OutType{n}")).collect(), &self.icmp_out);
+        group("Tcp", TcpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.tcp);
         group("Udp", UdpMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.udp);
         group("TcpExt", LinuxMib::ALL.iter().map(|i| i.name().to_owned()).collect(), &self.linux);
         group("Netkeel", vec!["UnknownOptions".to_owned()], &[self.unknown_options]);
         all.retain(|(_, _, value)| *value != 0);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_may_go_up_on_one_cpu_and_down_on_another() {
+        let (mut one, mut other) = (NetMib::default(), NetMib::default());
+        one.add(TcpMib::CurrEstab.into(), 3);
+        other.dec(TcpMib::CurrEstab.into());
+        other.dec(TcpMib::CurrEstab.into());
+        other.add(TcpMib::InSegs.into(), 7);
+        let mut sum = NetMib::default();
+        sum.add_all(&other);
+        sum.add_all(&one);
+        assert_eq!(sum.get(TcpMib::CurrEstab), 1);
+        let seen = sum.nonzero();
+        assert_eq!(seen[0], ("Tcp", "CurrEstab".to_owned(), 1));
+        assert_eq!(seen[1], ("Tcp", "InSegs".to_owned(), 7));
     }
 }

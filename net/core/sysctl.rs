@@ -5,6 +5,9 @@
 //! something; those of Linux that nothing here would read are left out.
 
 pub mod names;
+mod tcp;
+
+pub use tcp::TcpSysctls;
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::update_tables;
@@ -33,6 +36,8 @@ pub struct Sysctls {
     pub wmem_max: u32,
     /// `net.core.optmem_max`: a message's control data is shorter.
     pub optmem_max: u32,
+    /// `net.core.somaxconn`: the most that a listener's backlog can be.
+    pub somaxconn: u32,
     /// `net.ipv4.ip_default_ttl`.
     pub ip_default_ttl: u8,
     /// `net.ipv4.ip_forward`: what [`update_sysctls`] makes of it for all devices; devices to come
@@ -58,6 +63,8 @@ pub struct Sysctls {
     pub icmp_msgs_burst: u32,
     /// `net.ipv4.neigh.default.*`.
     pub neigh: NeighParms,
+    /// `net.ipv4.tcp_*`.
+    pub tcp: TcpSysctls,
 }
 
 /// Settings of the neighbour table.
@@ -117,6 +124,7 @@ impl Default for Sysctls {
             wmem_default: 212_992,
             wmem_max: 212_992,
             optmem_max: 131_072,
+            somaxconn: 4096,
             ip_default_ttl: 64,
             ip_forward: false,
             ip_local_port_range: (32_768, 60_999),
@@ -130,6 +138,7 @@ impl Default for Sysctls {
             icmp_msgs_per_sec: 1000,
             icmp_msgs_burst: 50,
             neigh: NeighParms::default(),
+            tcp: TcpSysctls::default(),
         }
     }
 }

@@ -14,6 +14,9 @@ pub mod ip_sockglue;
 pub mod proc;
 pub mod protocol;
 pub mod route;
+pub mod syncookies;
+pub mod tcp_cong;
+pub mod tcp_cubic;
 pub mod udp;
 pub mod udp_offload;
 

@@ -1,17 +1,16 @@
 //! What `/proc/net/snmp`, `/proc/net/netstat` and `/proc/net/sockstat` show.
 //!
 //! linux: net/ipv4/proc.c. Contexts: task, on no CPU: the counters of each are added up.
-//! DIVERGES: only counters that something here counts are listed: no `Tcp:` and `UdpLite:` lines, of
-//! `TcpExt:` those that are not about TCP; who reads by the header line, as tools do, misses nothing.
-//! `OutTransmits` and the counters of ECN stay at zero.
+//! DIVERGES: no `UdpLite:` line; `OutTransmits` and the counters of ECN stay at zero, as do those of
+//! features that are not built. Whoever reads by the header line, as tools do, misses nothing.
 
 use crate::kernel::machine::Machine;
 use crate::net::core::snmp::{Mib, NetMib};
 use std::fmt::Write;
-use uapi::snmp::{IcmpMib, IpMib, LinuxMib, UdpMib};
+use uapi::snmp::{IcmpMib, IpMib, LinuxMib, TcpMib, UdpMib};
 
 /// A line of names and one of values.
-fn group(text: &mut String, name: &str, counters: &[(String, u64)]) {
+fn group(text: &mut String, name: &str, counters: &[(String, i128)]) {
     let (mut names, mut values) = (String::new(), String::new());
     for (counter, value) in counters {
         let _ = write!(names, " {counter}");
@@ -24,11 +23,11 @@ fn read<T: Copy + Into<Mib>>(
     mib: &NetMib,
     all: &[T],
     name: impl Fn(T) -> &'static str,
-) -> Vec<(String, u64)> {
-    all.iter().map(|item| (name(*item).to_owned(), mib.get(*item))).collect()
+) -> Vec<(String, i128)> {
+    all.iter().map(|item| (name(*item).to_owned(), mib.get(*item).into())).collect()
 }
 
-/// The text of `/proc/net/snmp`: the counters of IP, ICMP and UDP, each a line of names and a line of
+/// The text of `/proc/net/snmp`: the counters of IP, ICMP, TCP and UDP, each a line of names and a line of
 /// values.
 ///
 /// linux: net/ipv4/proc.c:snmp_seq_show
@@ -38,12 +37,18 @@ pub fn snmp_seq_show(m: &Machine) -> String {
     let forwarding = if sysctl.ip_forward { 1 } else { 2 };
     let mut ip = vec![
         ("Forwarding".to_owned(), forwarding),
-        ("DefaultTTL".to_owned(), u64::from(sysctl.ip_default_ttl)),
+        ("DefaultTTL".to_owned(), i128::from(sysctl.ip_default_ttl)),
     ];
     ip.extend(read(&mib, IpMib::ip(), IpMib::name));
     group(&mut text, "Ip", &ip);
     group(&mut text, "Icmp", &read(&mib, IcmpMib::ALL, IcmpMib::name));
     icmpmsg_put(&mut text, &mib);
+    // What RFC 4022 calls other than its list of algorithms; the bounds of the timeout in milliseconds;
+    // no bound of connections.
+    let constants = [("RtoAlgorithm", 1), ("RtoMin", 200), ("RtoMax", 120_000), ("MaxConn", -1)];
+    let mut tcp: Vec<_> = constants.map(|(name, value)| (name.to_owned(), value)).into();
+    tcp.extend(read(&mib, TcpMib::ALL, TcpMib::name));
+    group(&mut text, "Tcp", &tcp);
     group(&mut text, "Udp", &read(&mib, UdpMib::ALL, UdpMib::name));
     text
 }
@@ -53,10 +58,10 @@ pub fn snmp_seq_show(m: &Machine) -> String {
 /// linux: net/ipv4/proc.c:icmpmsg_put
 fn icmpmsg_put(text: &mut String, mib: &NetMib) {
     let types = |way: &'static str, counter: fn(u8) -> Mib| {
-        let named = move |n| (format!("{way}Type{n}"), mib.get(counter(n)));
+        let named = move |n| (format!("{way}Type{n}"), mib.get(counter(n)).into());
         (0..=u8::MAX).map(named).filter(|(_, count)| *count != 0)
     };
-    let seen: Vec<(String, u64)> =
+    let seen: Vec<(String, i128)> =
         types("In", Mib::IcmpMsgIn).chain(types("Out", Mib::IcmpMsgOut)).collect();
     if !seen.is_empty() {
         group(text, "IcmpMsg", &seen);

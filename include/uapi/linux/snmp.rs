@@ -23,6 +23,10 @@ macro_rules! mib {
     };
 }
 
+mod tcp;
+
+pub use tcp::{LinuxMib, TcpMib};
+
 mib! {
     /// Counters of IPv4: the `Ip` line first, then the `IpExt` line.
     IpMib {
@@ -201,22 +205,6 @@ mib! {
         IgnoredMulti,
         /// Datagrams dropped because the protocol's memory was used up.
         MemErrors,
-    }
-}
-
-mib! {
-    /// Counters of the `TcpExt` line that are not about TCP, in the order of that line.
-    LinuxMib {
-        /// ICMP errors dropped because the socket was in use.
-        LockDroppedIcmps,
-        /// ARP requests the device's filter rejected.
-        ArpFilter,
-        /// Packets dropped because only sockets that free memory could take them.
-        PFMemallocDrop,
-        /// Packets dropped by reverse path filtering.
-        IPReversePathFilter,
-        /// Packets received by busy polling.
-        BusyPollRxPackets,
     }
 }
 

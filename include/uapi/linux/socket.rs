@@ -213,6 +213,18 @@ consts! { i32:
     SO_PASSPIDFD = 76;
     /// Process descriptor of the peer.
     SO_PEERPIDFD = 77;
+    /// Receive device memory linearly.
+    SO_DEVMEM_LINEAR = 78;
+    /// Receive device memory in its buffers.
+    SO_DEVMEM_DMABUF = 79;
+    /// Give device memory back.
+    SO_DEVMEM_DONTNEED = 80;
+    /// Receive a packet's priority.
+    SO_RCVPRIORITY = 82;
+    /// Receive descriptors.
+    SO_PASSRIGHTS = 83;
+    /// Tell the octets left to read with each message.
+    SO_INQ = 84;
     /// Urgent data.
     MSG_OOB = 0x1;
     /// Leave the data in the queue.
@@ -249,6 +261,8 @@ consts! { i32:
     MSG_WAITFORONE = 0x10000;
     /// More messages follow.
     MSG_BATCH = 0x40000;
+    /// Receive device memory.
+    MSG_SOCK_DEVMEM = 0x0200_0000;
     /// Send without a copy.
     MSG_ZEROCOPY = 0x0400_0000;
     /// Send data with the SYN.
@@ -281,6 +295,8 @@ consts! { i32:
     SCM_TIMESTAMPING_PKTINFO = 58;
     /// Control message: time of departure.
     SCM_TXTIME = SO_TXTIME;
+    /// Control message: octets left to read.
+    SCM_INQ = SO_INQ;
 }
 
 /// Octets in a control message's header on a 64-bit host.
@@ -470,6 +486,8 @@ mod tests {
             SO_SNDBUFFORCE SO_RCVBUFFORCE SO_TIMESTAMPNS SO_MARK SO_TIMESTAMPING SO_PROTOCOL
             SO_DOMAIN SO_RXQ_OVFL SO_PEEK_OFF SO_SELECT_ERR_QUEUE SO_BUSY_POLL SO_INCOMING_CPU
             SO_COOKIE SO_ZEROCOPY SO_TXTIME SO_BINDTOIFINDEX SO_PREFER_BUSY_POLL
+            SO_BUSY_POLL_BUDGET SO_PEERNAME SO_PEERSEC SO_PASSSEC SO_LOCK_FILTER SO_MEMINFO
+            SO_INCOMING_NAPI_ID SO_MAX_PACING_RATE SO_BPF_EXTENSIONS SO_PEERGROUPS SO_NOFCS
             MSG_OOB MSG_PEEK MSG_DONTROUTE MSG_CTRUNC MSG_TRUNC MSG_DONTWAIT MSG_EOR MSG_WAITALL
             MSG_CONFIRM MSG_ERRQUEUE MSG_NOSIGNAL MSG_MORE MSG_WAITFORONE MSG_ZEROCOPY
             MSG_FASTOPEN MSG_CMSG_CLOEXEC SHUT_RD SHUT_WR SHUT_RDWR SCM_RIGHTS SCM_CREDENTIALS

@@ -1,5 +1,12 @@
 //! The TCP header, its options, states and socket options.
 
+mod info;
+
+pub use info::{
+    TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN, TCPI_OPT_SACK, TCPI_OPT_SYN_DATA, TCPI_OPT_TFO_CHILD,
+    TCPI_OPT_TIMESTAMPS, TCPI_OPT_USEC_TS, TCPI_OPT_WSCALE, TcpCaState, TcpInfo,
+};
+
 use zerocopy::network_endian::{U16, U32};
 
 /// Octets in a TCP header without options.
@@ -181,6 +188,26 @@ consts! { i32:
     TCP_INQ = 36;
     /// Delay added to sent segments, in microseconds.
     TCP_TX_DELAY = 37;
+    /// Add an authentication key.
+    TCP_AO_ADD_KEY = 38;
+    /// Delete an authentication key.
+    TCP_AO_DEL_KEY = 39;
+    /// Settings of the authentication option.
+    TCP_AO_INFO = 40;
+    /// List the authentication keys.
+    TCP_AO_GET_KEY = 41;
+    /// The authentication option's sequence numbers in repair.
+    TCP_AO_REPAIR = 42;
+    /// Whether the connection is one of Multipath TCP.
+    TCP_IS_MPTCP = 43;
+    /// Bound of the retransmission timeout, in milliseconds.
+    TCP_RTO_MAX_MS = 44;
+    /// Least retransmission timeout, in microseconds.
+    TCP_RTO_MIN_US = 45;
+    /// Bound of the delay of an acknowledgement, in microseconds.
+    TCP_DELACK_MAX_US = 46;
+    /// Control message: octets left to read.
+    TCP_CM_INQ = TCP_INQ;
 }
 
 /// Segment size assumed when the peer states none.
@@ -265,7 +292,12 @@ mod tests {
     #[test]
     fn numbers_match_libc() {
         macro_rules! same { ($($n:ident)*) => { $(assert_eq!($n, libc::$n);)* } }
-        same!(TCP_NODELAY TCP_MAXSEG TCP_CORK TCP_KEEPIDLE TCP_KEEPINTVL TCP_KEEPCNT TCP_INFO
-            TCP_CONGESTION TCP_USER_TIMEOUT TCP_FASTOPEN TCP_INQ TCP_ULP TCP_REPAIR);
+        same!(TCP_NODELAY TCP_MAXSEG TCP_CORK TCP_KEEPIDLE TCP_KEEPINTVL TCP_KEEPCNT TCP_SYNCNT
+            TCP_LINGER2 TCP_DEFER_ACCEPT TCP_WINDOW_CLAMP TCP_INFO TCP_QUICKACK TCP_CONGESTION
+            TCP_MD5SIG TCP_THIN_LINEAR_TIMEOUTS TCP_THIN_DUPACK TCP_USER_TIMEOUT TCP_REPAIR
+            TCP_REPAIR_QUEUE TCP_QUEUE_SEQ TCP_REPAIR_OPTIONS TCP_FASTOPEN TCP_TIMESTAMP
+            TCP_NOTSENT_LOWAT TCP_CC_INFO TCP_SAVE_SYN TCP_SAVED_SYN TCP_REPAIR_WINDOW
+            TCP_FASTOPEN_CONNECT TCP_ULP TCP_MD5SIG_EXT TCP_FASTOPEN_KEY TCP_FASTOPEN_NO_COOKIE
+            TCP_ZEROCOPY_RECEIVE TCP_INQ TCP_CM_INQ);
     }
 }

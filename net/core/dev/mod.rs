@@ -46,6 +46,7 @@ use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::devinet::InDevice;
 use crate::net::ipv4::fib::FibTables;
 use crate::net::ipv4::protocol::{InetOffloads, InetProtos};
+use crate::net::ipv4::tcp_cong::TcpCa;
 use crate::net::netfilter::NfHooks;
 use crate::net::sched::Qdisc;
 use std::any::Any;
@@ -67,6 +68,8 @@ pub struct NetTables {
     pub inet_protos: InetProtos,
     /// Transport protocols' parts of GRO.
     pub inet_offloads: InetOffloads,
+    /// Congestion control algorithms.
+    pub tcp_cong_list: Vec<TcpCa>,
     /// IPv4 configuration of the devices, by index.
     pub in_devs: Vec<Option<Arc<InDevice>>>,
     /// Routes.

@@ -5,18 +5,27 @@
 //! DIVERGES: of the settings of a device (`net.ipv4.conf.DEV.…`) there are no `all` and `default`:
 //! each is kept as the two together make it.
 
+mod tcp;
+
 use super::{Sysctls, update_sysctls};
 use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
 use crate::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
+use crate::net::ipv4::tcp_cong::{
+    tcp_get_allowed_congestion_control, tcp_get_available_congestion_control,
+    tcp_set_allowed_congestion_control, tcp_set_default_congestion_control,
+};
 use std::time::Duration;
+use tcp::tcp_table;
 use uapi::errno::Errno;
 
 /// A setting's place and kind.
 enum Knob<'a> {
     /// A number within bounds.
     U8(&'a mut u8, u8, u8),
+    /// The same, with a sign.
+    I8(&'a mut i8, i8, i8),
     /// The same, wider.
     U32(&'a mut u32, u32, u32),
     /// 0 or 1.
@@ -25,9 +34,13 @@ enum Knob<'a> {
     Time(&'a mut Duration, Duration),
     /// Two ports, the lower first.
     Ports(&'a mut (u16, u16)),
+    /// Three numbers, none less than so much. Who writes fewer changes the first ones.
+    Three(&'a mut [u32; 3], u32),
+    /// A key of four words in hexadecimal.
+    Key(&'a mut Option<[u32; 4]>),
 }
 
-use Knob::{Flag, Ports, Time, U8, U32};
+use Knob::{Flag, I8, Key, Ports, Three, Time, U8, U32};
 
 const MOST: u32 = i32::MAX as u32;
 const MS: Duration = Duration::from_millis(1);
@@ -43,6 +56,7 @@ fn net_core_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.core.netdev_max_backlog", U32(&mut s.netdev_max_backlog, 0, MOST)),
         ("net.core.optmem_max", U32(&mut s.optmem_max, 0, MOST)),
         ("net.core.rmem_default", U32(&mut s.rmem_default, SOCK_MIN_RCVBUF, MOST)),
+        ("net.core.somaxconn", U32(&mut s.somaxconn, 0, MOST)),
         ("net.core.rmem_max", U32(&mut s.rmem_max, SOCK_MIN_RCVBUF, MOST)),
         ("net.core.wmem_default", U32(&mut s.wmem_default, SOCK_MIN_SNDBUF, MOST)),
         ("net.core.wmem_max", U32(&mut s.wmem_max, SOCK_MIN_SNDBUF, MOST)),
@@ -96,20 +110,29 @@ impl Knob<'_> {
     fn show(&self) -> String {
         match self {
             U8(value, ..) => value.to_string(),
+            I8(value, ..) => value.to_string(),
             U32(value, ..) => value.to_string(),
             Flag(value) => u8::from(**value).to_string(),
             Time(value, unit) => (value.as_nanos() / unit.as_nanos()).to_string(),
             Ports((low, high)) => format!("{low}\t{high}"),
+            Three([least, first, most], _) => format!("{least}\t{first}\t{most}"),
+            Key(key) => {
+                let [a, b, c, d] = key.unwrap_or_default();
+                format!("{a:08x}-{b:08x}-{c:08x}-{d:08x}")
+            }
         }
     }
 
     fn expects(&self) -> String {
         match self {
             U8(_, least, most) => format!("{least} to {most}"),
+            I8(_, least, most) => format!("{least} to {most}"),
             U32(_, least, most) => format!("{least} to {most}"),
             Flag(_) => "0 or 1".to_owned(),
             Time(..) => format!("0 to {MOST}"),
             Ports(_) => "two ports, the lower first".to_owned(),
+            Three(_, least) => format!("up to three numbers, each {least} to {MOST}"),
+            Key(_) => "four words of eight hexadecimal digits, with dashes between".to_owned(),
         }
     }
 
@@ -120,6 +143,7 @@ impl Knob<'_> {
         let text = text.trim();
         let stored = match self {
             U8(place, least, most) => number(text, least, most).map(|value| *place = value),
+            I8(place, least, most) => number(text, least, most).map(|value| *place = value),
             U32(place, least, most) => number(text, least, most).map(|value| *place = value),
             Flag(place) => number(text, 0u8, 1).map(|value| *place = value == 1),
             Time(place, unit) => number(text, 0, MOST).map(|value| *place = unit * value),
@@ -133,13 +157,33 @@ impl Knob<'_> {
                     _ => None,
                 }
             }
+            Three(place, least) => {
+                let numbers = text.split_whitespace().map(|word| number(word, least, MOST));
+                let numbers: Option<Vec<u32>> = numbers.take(4).collect();
+                numbers.filter(|all| (1..=3).contains(&all.len())).map(|all| {
+                    place.iter_mut().zip(all).for_each(|(place, value)| *place = value);
+                })
+            }
+            Key(place) => {
+                let word = |word: &str| {
+                    let digits = word.len() == 8 && word.bytes().all(|c| c.is_ascii_hexdigit());
+                    digits.then(|| u32::from_str_radix(word, 16).ok()).flatten()
+                };
+                let words: Option<Vec<u32>> = text.split('-').take(5).map(word).collect();
+                words.and_then(|all| all.try_into().ok()).map(|key| *place = Some(key))
+            }
         };
         stored.ok_or(Errno::EINVAL)
     }
 }
 
-/// The one setting that is no number in the snapshot: it makes a table.
+/// A setting that is no number in the snapshot: it makes a table.
 const RPS_SOCK_FLOW_ENTRIES: &str = "net.core.rps_sock_flow_entries";
+
+/// Those that are about what is registered.
+const TCP_CONGESTION_CONTROL: &str = "net.ipv4.tcp_congestion_control";
+const TCP_AVAILABLE: &str = "net.ipv4.tcp_available_congestion_control";
+const TCP_ALLOWED: &str = "net.ipv4.tcp_allowed_congestion_control";
 
 /// Every setting with its value, by name.
 pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
@@ -148,8 +192,14 @@ pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
     let show = |(name, knob): (&str, Knob<'_>)| (name.to_owned(), knob.show());
     let mut all: Vec<_> = net_core_table(&mut sysctls).into_iter().map(show).collect();
     all.extend(ipv4_net_table(&mut sysctls).into_iter().map(show));
+    all.extend(tcp_table(&mut sysctls.tcp).into_iter().map(show));
     let entries = m.net().rps_sock_flow_table.entries();
     all.push((RPS_SOCK_FLOW_ENTRIES.to_owned(), entries.to_string()));
+    all.extend([
+        (TCP_CONGESTION_CONTROL.to_owned(), t.net.sysctl.tcp.congestion_control.to_owned()),
+        (TCP_AVAILABLE.to_owned(), tcp_get_available_congestion_control(&t.net)),
+        (TCP_ALLOWED.to_owned(), tcp_get_allowed_congestion_control(&t.net)),
+    ]);
     for dev in t.net.devs.iter().flatten() {
         let Some(in_dev) = t.net.in_dev(dev.ifindex) else { continue };
         let mut cnf = in_dev.cnf;
@@ -168,6 +218,11 @@ pub fn sysctl_expects(m: &Machine, name: &str) -> Option<String> {
     if name == RPS_SOCK_FLOW_ENTRIES {
         return Some(format!("0 to {RPS_FLOWS_MAX}"));
     }
+    if [TCP_CONGESTION_CONTROL, TCP_ALLOWED].contains(&name) {
+        let known = tcp_get_available_congestion_control(&m.tables().net);
+        let many = if name == TCP_ALLOWED { "any" } else { "one" };
+        return Some(format!("{many} of {known}"));
+    }
     let (mut sysctls, mut cnf) = (Sysctls::clone(&m.tables().net.sysctl), Ipv4DevConf::default());
     let conf = name.strip_prefix("net.ipv4.conf.").and_then(|conf| conf.rsplit_once('.'));
     let find = |table: Vec<(&'static str, Knob<'_>)>, name: &str| {
@@ -176,18 +231,26 @@ pub fn sysctl_expects(m: &Machine, name: &str) -> Option<String> {
     match conf {
         Some((_, name)) => find(devinet_sysctl(&mut cnf), name),
         None => find(net_core_table(&mut sysctls), name)
-            .or_else(|| find(ipv4_net_table(&mut sysctls), name)),
+            .or_else(|| find(ipv4_net_table(&mut sysctls), name))
+            .or_else(|| find(tcp_table(&mut sysctls.tcp), name)),
     }
 }
 
 /// Sets a setting; what is sent from now on goes by it.
 ///
 /// # Errors
-/// ENOENT: there is no such setting; EINVAL: the value is none it can have; ENODEV.
+/// ENOENT: there is no such setting, or no algorithm of that name; EINVAL: the value is none it can
+/// have; EACCES: it can only be read; ENODEV.
 pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errno> {
     if name == RPS_SOCK_FLOW_ENTRIES {
         let entries = value.trim().parse().map_err(|_| Errno::EINVAL)?;
         return rps_sock_flow_sysctl(cx, entries);
+    }
+    match name {
+        TCP_CONGESTION_CONTROL => return tcp_set_default_congestion_control(cx, value.trim()),
+        TCP_ALLOWED => return tcp_set_allowed_congestion_control(cx, value),
+        TCP_AVAILABLE => return Err(Errno::EACCES),
+        _ => {}
     }
     let mut result = Err(Errno::ENOENT);
     if let Some((dev, knob)) = name.strip_prefix("net.ipv4.conf.").and_then(|c| c.rsplit_once('.'))
@@ -200,6 +263,9 @@ pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errn
             result = store(net_core_table(s), name, value);
             if result == Err(Errno::ENOENT) {
                 result = store(ipv4_net_table(s), name, value);
+            }
+            if result == Err(Errno::ENOENT) {
+                result = store(tcp_table(&mut s.tcp), name, value);
             }
         });
     }
@@ -223,6 +289,12 @@ mod tests {
             let shown = net_core_table(&mut s).into_iter().find(|(n, _)| *n == name);
             let text = shown.map(|(_, knob)| knob.show()).unwrap();
             assert_eq!(store(net_core_table(&mut s), name, &text), Ok(()), "{name}");
+        }
+        let names: Vec<&str> = tcp_table(&mut s.tcp).iter().map(|(name, _)| *name).collect();
+        for name in names.into_iter().filter(|name| !name.ends_with("_key")) {
+            let shown = tcp_table(&mut s.tcp).into_iter().find(|(n, _)| *n == name);
+            let text = shown.map(|(_, knob)| knob.show()).unwrap();
+            assert_eq!(store(tcp_table(&mut s.tcp), name, &text), Ok(()), "{name}");
         }
         let names: Vec<&str> = ipv4_net_table(&mut s).iter().map(|(name, _)| *name).collect();
         for name in names {
@@ -248,9 +320,69 @@ mod tests {
             let refused = store(ipv4_net_table(&mut s), name, value);
             assert_eq!(refused, Err(Errno::EINVAL), "{name}={value}");
         }
-        assert_eq!(store(ipv4_net_table(&mut s), "net.ipv4.tcp_sack", "1"), Err(Errno::ENOENT));
+        for (name, value) in [
+            ("net.ipv4.tcp_syn_retries", "0"),
+            ("net.ipv4.tcp_syn_retries", "128"),
+            ("net.ipv4.tcp_adv_win_scale", "-32"),
+            ("net.ipv4.tcp_min_snd_mss", "47"),
+            ("net.ipv4.tcp_reordering", "301"),
+            ("net.ipv4.tcp_notsent_lowat", "4294967296"),
+            ("net.ipv4.tcp_rmem", ""),
+            ("net.ipv4.tcp_rmem", "0"),
+            ("net.ipv4.tcp_rmem", "1 2 x"),
+            ("net.ipv4.tcp_rmem", "1 2 3 4"),
+            ("net.ipv4.tcp_wmem", "4096 2147483648"),
+            ("net.ipv4.tcp_fastopen_key", "1-2-3-4"),
+            ("net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003"),
+            ("net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003-+0000004"),
+        ] {
+            let refused = store(tcp_table(&mut s.tcp), name, value);
+            assert_eq!(refused, Err(Errno::EINVAL), "{name}={value}");
+        }
+        assert_eq!(store(tcp_table(&mut s.tcp), "net.ipv4.tcp_none", "1"), Err(Errno::ENOENT));
         assert_eq!(s, Sysctls::default());
         assert_eq!(store(ipv4_net_table(&mut s), "net.ipv4.ip_default_ttl", " 9\n"), Ok(()));
         assert_eq!(s.ip_default_ttl, 9);
+    }
+
+    #[test]
+    fn tcps_settings_can_be_written() {
+        let mut s = Sysctls::default().tcp;
+        for (name, value) in [
+            ("net.ipv4.tcp_rmem", "1 20 300"),
+            ("net.ipv4.tcp_wmem", "8192\t65536"),
+            ("net.ipv4.tcp_adv_win_scale", "-31"),
+            ("net.ipv4.tcp_notsent_lowat", "4294967295"),
+            ("net.ipv4.tcp_keepalive_intvl", "3"),
+            ("net.ipv4.tcp_max_reordering", "1000"),
+            ("net.ipv4.tcp_reordering", "900"),
+            ("net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-0000000d"),
+        ] {
+            assert_eq!(store(tcp_table(&mut s), name, value), Ok(()), "{name}={value}");
+        }
+        assert_eq!((s.rmem, s.wmem), ([1, 20, 300], [8192, 65_536, 4 << 20]));
+        assert_eq!((s.adv_win_scale, s.keepalive_intvl), (-31, 3 * SECOND));
+        assert_eq!((s.max_reordering, s.reordering), (1000, 900));
+        let key = tcp_table(&mut s).into_iter().find(|(name, _)| name.ends_with("_key"));
+        assert_eq!(key.unwrap().1.show(), "a1a1a1a1-b2b2b2b2-c3c3c3c3-0000000d");
+    }
+
+    /// What the host's settings are, ours can be; and most are by default. A host's administrator,
+    /// its memory and its age decide the rest.
+    #[test]
+    fn the_hosts_values_can_be_had() {
+        let (mut known, mut same) = (0, 0);
+        let mut s = Sysctls::default().tcp;
+        let names: Vec<&str> = tcp_table(&mut s).iter().map(|(name, _)| *name).collect();
+        for name in names {
+            let file = name.strip_prefix("net.ipv4.").unwrap();
+            let host = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{file}"));
+            let Ok(host) = host else { continue };
+            let shown = tcp_table(&mut s).into_iter().find(|(n, _)| *n == name).unwrap().1.show();
+            assert_eq!(store(tcp_table(&mut s), name, &host), Ok(()), "{file} is {host}");
+            known += 1;
+            same += usize::from(shown == host.trim());
+        }
+        assert!(known == 0 || same * 4 > known * 3, "{same} of {known} are the host's");
     }
 }

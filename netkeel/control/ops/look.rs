@@ -96,7 +96,10 @@ impl Target<'_> {
 
     pub(super) fn set(&self, name: &str, text: &str) -> Done<Vec<Setting>> {
         sysctl_write(&mut self.task(), name, text).map_err(|errno| match errno {
-            Errno::ENOENT => no_setting(name),
+            Errno::EACCES => Refusal::new(Errno::EACCES, format!("{name} can only be read")),
+            Errno::ENOENT if sysctl_all(self.m()).iter().all(|(known, _)| known != name) => {
+                no_setting(name)
+            }
             errno => {
                 let expected = sysctl_expects(self.m(), name).unwrap_or_default();
                 Refusal::new(errno, format!("{name} can't be {text:?}: write {expected}"))

@@ -235,9 +235,19 @@ fn mistakes_are_told_with_the_way_out() {
             ("irq 9 smp_affinity", 1, "there is no interrupt 9: `netkeel irq` lists them"),
             ("sysctl net.ipv4.ip_forward=2", 1, "net.ipv4.ip_forward can't be \"2\": write 0 or 1"),
             (
-                "sysctl net.ipv4.tcp_sack",
+                "sysctl net.ipv4.tcp_congestion_control=none",
                 1,
-                "there is no setting \"net.ipv4.tcp_sack\": `netkeel sysctl` lists them",
+                "net.ipv4.tcp_congestion_control can't be \"none\": write one of reno cubic",
+            ),
+            (
+                "sysctl net.ipv4.tcp_available_congestion_control=reno",
+                1,
+                "net.ipv4.tcp_available_congestion_control can only be read",
+            ),
+            (
+                "sysctl net.ipv4.tcp_none",
+                1,
+                "there is no setting \"net.ipv4.tcp_none\": `netkeel sysctl` lists them",
             ),
         ] {
             assert_eq!(refusal(words), (code, said.to_owned()), "{words}");

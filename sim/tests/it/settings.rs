@@ -9,12 +9,15 @@ use stack::kernel::irq::IrqLine;
 use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::kernel::trace::events::Point;
+use stack::net::core::sysctl::names::{sysctl_all, sysctl_write};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
+use stack::net::ipv4::tcp_cong::tcp_assign_congestion_control;
 use stack::net::socket::{MsgSend, sys_sendmmsg, sys_setsockopt};
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
+use uapi::errno::Errno;
 use uapi::in_::IP_TOS;
 use uapi::socket::{SO_NO_CHECK, SO_PRIORITY, SOL_IP, SOL_SOCKET};
 
@@ -249,4 +252,35 @@ fn a_cards_ring_holds_no_more_bytes_than_its_limit() -> Digest {
     drop(ends);
     pair.world.run_for(Duration::from_secs(1));
     pair.end()
+}
+
+#[test]
+fn congestion_control_is_chosen_among_what_is_registered() {
+    let mut lone = Lone::new();
+    let read = |lone: &Lone| {
+        let all = sysctl_all(&lone.machine);
+        let value = |name: &str| {
+            let name = format!("net.ipv4.tcp_{name}congestion_control");
+            all.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone()).unwrap()
+        };
+        ["", "available_", "allowed_"].map(value)
+    };
+    let write = |lone: &mut Lone, name: &str, value: &str| {
+        sysctl_write(&mut lone.cx, &format!("net.ipv4.tcp_{name}congestion_control"), value)
+    };
+    assert_eq!(read(&lone), ["cubic", "reno cubic", "reno cubic"]);
+    assert_eq!(write(&mut lone, "allowed_", "reno"), Ok(()));
+    assert_eq!(read(&lone), ["cubic", "reno cubic", "reno"]);
+    assert_eq!(write(&mut lone, "", "none"), Err(Errno::ENOENT));
+    assert_eq!(write(&mut lone, "allowed_", "reno none"), Err(Errno::ENOENT));
+    assert_eq!(write(&mut lone, "available_", "reno"), Err(Errno::EACCES));
+    assert_eq!(read(&lone), ["cubic", "reno cubic", "reno"], "what is refused changes nothing");
+    assert_eq!(write(&mut lone, "", "reno\n"), Ok(()));
+    assert_eq!(tcp_assign_congestion_control(&lone.machine.tables().net).name(), "reno");
+    // The default may be chosen by everybody.
+    assert_eq!(write(&mut lone, "allowed_", ""), Ok(()));
+    assert_eq!(write(&mut lone, "", "cubic"), Ok(()));
+    assert_eq!(read(&lone), ["cubic", "reno cubic", "cubic"]);
+    assert_eq!(tcp_assign_congestion_control(&lone.machine.tables().net).name(), "cubic");
+    let _ = lone.end();
 }

@@ -14,7 +14,7 @@ mod probe;
 mod report;
 
 pub use calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
-pub use kernel::{Kernel, on_kernel};
+pub use kernel::{Kernel, each_on_kernel, on_kernel};
 pub use machine::{Engine, Machine};
 pub use probe::Probe;
 pub use report::{Check, Report, diff};

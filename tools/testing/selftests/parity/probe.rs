@@ -55,6 +55,7 @@ pub struct Probe<'a> {
     pub calls: &'a mut dyn Calls,
     report: Report,
     ports: Vec<u16>,
+    within: String,
 }
 
 impl std::fmt::Debug for Probe<'_> {
@@ -66,7 +67,7 @@ impl std::fmt::Debug for Probe<'_> {
 impl<'a> Probe<'a> {
     /// A check begins.
     pub fn new(calls: &'a mut dyn Calls) -> Self {
-        Self { calls, report: Report::default(), ports: Vec::new() }
+        Self { calls, report: Report::default(), ports: Vec::new(), within: String::new() }
     }
 
     /// What was seen.
@@ -74,14 +75,21 @@ impl<'a> Probe<'a> {
         self.report
     }
 
+    /// What is noted from now on is about this. Ports are counted afresh: a host may give one port to
+    /// two connections, if they have different peers.
+    pub fn within(&mut self, subject: &str) {
+        self.ports.clear();
+        self.within = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
+    }
+
     /// Notes a value.
     pub fn note(&mut self, label: &str, value: impl Display) {
-        self.report.note(label, value);
+        self.report.note(&format!("{}{label}", self.within), value);
     }
 
     /// Notes what a call returned.
     pub fn ret(&mut self, label: &str, ret: Ret) -> Ret {
-        self.report.note(label, show_ret(ret));
+        self.note(label, show_ret(ret));
         ret
     }
 
@@ -334,7 +342,7 @@ impl<'a> Probe<'a> {
 
     /// A chosen port goes back to the host, which may choose it again for another socket: there
     /// it is a port of its own.
-    fn forget_port(&mut self, fd: i32) {
+    pub fn forget_port(&mut self, fd: i32) {
         let Ok(name) = self.calls.getsockname(fd) else { return };
         if let Ok(addr) = SockaddrIn::from_bytes(&name) {
             for known in self.ports.iter_mut().filter(|known| **known == addr.port) {

@@ -16,10 +16,20 @@ mod routes;
 mod send;
 mod shutdown;
 mod sockets;
+mod stream_accept;
+mod stream_bind;
+mod stream_close;
+mod stream_connect;
+mod stream_lib;
+mod stream_options;
+mod stream_poll;
+mod stream_recv;
+mod stream_send;
+mod stream_states;
 
 use crate::Check;
 
-/// Every check.
+/// Every check but those of streams.
 pub fn all() -> Vec<Check> {
     [
         sockets::ALL,
@@ -38,6 +48,22 @@ pub fn all() -> Vec<Check> {
         devices::ALL,
         many::ALL,
         routes::ALL,
+    ]
+    .concat()
+}
+
+/// Every check of streams.
+pub fn streams() -> Vec<Check> {
+    [
+        stream_states::ALL,
+        stream_connect::ALL,
+        stream_accept::ALL,
+        stream_bind::ALL,
+        stream_recv::ALL,
+        stream_send::ALL,
+        stream_close::ALL,
+        stream_poll::ALL,
+        stream_options::ALL,
     ]
     .concat()
 }

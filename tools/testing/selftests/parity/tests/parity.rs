@@ -1,8 +1,15 @@
 //! Every check on the host kernel and on the stack, stepped and on threads, with one CPU and with two.
 
 use host::testing::{Need, need};
-use parity::checks::all;
-use parity::{Check, Engine, Machine, Report, diff, on_kernel};
+use parity::checks::{all, streams};
+use parity::{Calls, Check, Engine, Machine, Report, diff, each_on_kernel, on_kernel};
+use uapi::socket::{AF_INET, SOCK_STREAM};
+
+/// The checks of streams that the stack runs: none before it has streams.
+fn streams_of_the_stack() -> Vec<Check> {
+    let there = Machine::new(Engine::Stepped, 1).socket(AF_INET, SOCK_STREAM, 0).is_ok();
+    if there { streams() } else { Vec::new() }
+}
 
 fn compare(checks: &[Check], kernel: &[Report], (engine, cpus): (Engine, u8)) {
     let mut differ = 0;
@@ -37,8 +44,41 @@ fn the_stack_answers_as_the_host_kernel_does() {
 }
 
 #[test]
+fn the_stack_answers_as_the_host_kernel_does_on_streams() {
+    let checks = streams_of_the_stack();
+    if !need(Need::Root) {
+        checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
+        return;
+    }
+    let kernel = each_on_kernel(&checks);
+    for engine in [Engine::Stepped, Engine::Threads] {
+        compare(&checks, &kernel, (engine, 1));
+        compare(&checks, &kernel, (engine, 2));
+    }
+}
+
+/// What depends on time, chance or tuning is no check.
+#[test]
+fn the_host_kernel_answers_the_same_each_time_on_streams() {
+    if !need(Need::Root) {
+        return;
+    }
+    let checks = streams();
+    assert!(checks.len() >= 120, "{} checks", checks.len());
+    let [first, second] = [each_on_kernel(&checks), each_on_kernel(&checks)];
+    let mut said = String::new();
+    for (check, (first, second)) in checks.iter().zip(first.iter().zip(&second)) {
+        assert!(!first.is_empty(), "{} notes nothing", check.name);
+        if let Some(lines) = diff(first, second) {
+            said += &format!("{}\n{lines}", check.name);
+        }
+    }
+    assert!(said.is_empty(), "another answer (second as stack):\n{said}");
+}
+
+#[test]
 fn a_check_says_something_and_the_same_each_time() {
-    for check in all() {
+    for check in [all(), streams_of_the_stack()].concat() {
         let report = Machine::run_check(Engine::Stepped, 2, &check);
         assert!(!report.is_empty(), "{} notes nothing", check.name);
         assert_eq!(report, Machine::run_check(Engine::Stepped, 2, &check), "{}", check.name);
@@ -47,8 +87,9 @@ fn a_check_says_something_and_the_same_each_time() {
 
 #[test]
 fn names_are_unique() {
-    let mut names: Vec<&str> = all().iter().map(|check| check.name).collect();
+    let checks = [all(), streams()].concat();
+    let mut names: Vec<&str> = checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), all().len());
+    assert_eq!(names.len(), checks.len());
 }

@@ -185,6 +185,7 @@ impl EventPoll {
 static EVENTPOLL_FOPS: FileOperations = FileOperations {
     read: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
     write: |_, _, _, _| Poll::Ready(Err(Errno::EINVAL)),
+    mmap: |_| Err(Errno::ENODEV),
     poll: ep_eventpoll_poll,
     ioctl: |_, _, _, _| Err(Errno::EINVAL),
     release: |_, file| {

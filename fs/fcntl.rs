@@ -147,3 +147,15 @@ pub fn sys_ioctl(cx: &mut TaskCx, fd: i32, request: u32, arg: &mut [u8]) -> Resu
         _ => (file.f_op.ioctl)(cx, &file, request, arg),
     }
 }
+
+/// Maps a file into memory. None can be: there is no memory of a program here.
+///
+/// # Errors
+/// EBADF; ENODEV for a file that can't be mapped.
+///
+/// linux: mm/mmap.c:sys_mmap_pgoff
+pub fn sys_mmap(cx: &mut TaskCx, fd: i32) -> Result<(), Errno> {
+    cx.enter_call();
+    let file = cx.task().files().get(fd).ok_or(Errno::EBADF)?;
+    (file.f_op.mmap)(&file)
+}

@@ -15,7 +15,7 @@ pub mod select;
 pub use eventpoll::{
     sys_epoll_create, sys_epoll_create1, sys_epoll_ctl, sys_epoll_pwait, sys_epoll_wait,
 };
-pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl};
+pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl, sys_mmap};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
 pub use select::{PollFd, sys_poll, sys_select};
 
@@ -46,6 +46,8 @@ pub struct FileOperations {
     pub write: WriteFn,
     /// `POLL*` bits that are ready now.
     pub poll: fn(&mut TaskCx, &File) -> u32,
+    /// Maps it into memory: no kind of file can be yet.
+    pub mmap: fn(&File) -> Result<(), Errno>,
     /// Answers a request; its argument is the memory that it points at.
     pub ioctl: fn(&mut TaskCx, &File, u32, &mut [u8]) -> Result<i32, Errno>,
     /// The last descriptor was closed.

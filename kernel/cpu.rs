@@ -21,6 +21,7 @@ use crate::kernel::trace::{Context, WalkId};
 use crate::net::core::dev::SoftnetData;
 use crate::net::core::skbuff::{Skb, SkbPool};
 use crate::net::core::snmp::NetMib;
+use crate::net::core::sock::WmemCharges;
 use crate::net::ipv4::route::RouteCache;
 use crate::net::ipv4::udp::SockCache;
 use klib::bitmap::AtomicBitmap;
@@ -61,8 +62,10 @@ pub struct CpuLocal {
     pub(crate) routes: RouteCache,
     pub(crate) socks: SockCache,
     pub(crate) rng: klib::random::Csprng,
-    /// The send-buffer charge of one socket, kept between its packets of this stay.
-    pub(crate) wmem: Option<crate::net::core::sock::WmemCharge>,
+    /// Send-buffer charges whose packets are gone, kept for this stay.
+    pub(crate) wmem: WmemCharges,
+    /// Sockets whose packets have left and that may send on.
+    pub(crate) tsq: Vec<Arc<crate::net::core::sock::Sock>>,
     /// Down: tasks that enter go elsewhere ([`hotplug`]).
     offline: bool,
     /// The stay has something to settle at its end: `wmem`, or a qdisc that it runs.
@@ -101,7 +104,8 @@ impl CpuLocal {
             routes: RouteCache::default(),
             socks: SockCache::default(),
             rng: klib::random::Csprng::from_seed(seed),
-            wmem: None,
+            wmem: WmemCharges::default(),
+            tsq: Vec::new(),
             offline: false,
             unsettled: false,
             wakeups: Vec::new(),

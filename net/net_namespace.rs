@@ -4,7 +4,10 @@
 
 use crate::net::core::dev::SockFlowTable;
 use crate::net::core::neighbour::NeighTable;
+use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
+use crate::net::ipv4::inet_hashtables::InetHashinfo;
+use crate::net::ipv4::syncookies::SyncookieSecret;
 use crate::net::ipv4::udp::UdpTable;
 use klib::random::Csprng;
 use klib::siphash::SipKey;
@@ -19,6 +22,8 @@ pub struct Net {
     pub arp_tbl: Arc<NeighTable>,
     /// UDP sockets by port.
     pub udp_table: UdpTable,
+    /// TCP's tables, secrets and account.
+    pub tcp: TcpNet,
     /// Where the readers of flows are.
     pub rps_sock_flow_table: SockFlowTable,
     /// ICMP's rate limits.
@@ -32,6 +37,25 @@ pub struct Net {
     pub(crate) next_cookie: AtomicU64,
 }
 
+/// TCP's part of a namespace.
+///
+/// linux: include/net/netns/ipv4.h
+#[derive(Debug)]
+pub struct TcpNet {
+    /// Connections, ports, listeners.
+    pub hashinfo: InetHashinfo,
+    /// Memory, and counts of sockets.
+    pub memory: TcpMemory,
+    /// Keys first sequence numbers.
+    pub(crate) seq_key: SipKey,
+    /// Keys the offsets of timestamps.
+    pub(crate) ts_key: SipKey,
+    /// Keys the choice of ports.
+    pub(crate) port_key: SipKey,
+    /// Keys cookies.
+    pub(crate) cookie_secret: SyncookieSecret,
+}
+
 /// How many IP ID counters there are.
 pub(crate) const IP_IDENTS: usize = 2048;
 
@@ -40,15 +64,37 @@ impl Net {
         let mut secrets = Csprng::from_seed(seed);
         let mut key = || SipKey([secrets.next_u64(), secrets.next_u64()]);
         let (flow_key, ident_key) = (key(), key());
+        let (udp_key, icmp_key) = (key(), key());
+        let idents = (0..IP_IDENTS).map(|_| AtomicU32::new(secrets.next_u32())).collect();
+        let tcp_seed = std::array::from_fn(|_| secrets.next_u32() as u8);
         Self {
             arp_tbl: NeighTable::new(),
-            udp_table: UdpTable::new(key()),
+            udp_table: UdpTable::new(udp_key),
+            tcp: TcpNet::new(tcp_seed),
             rps_sock_flow_table: SockFlowTable::default(),
-            icmp: IcmpLimits::new(key()),
+            icmp: IcmpLimits::new(icmp_key),
             flow_key,
             ident_key,
-            idents: (0..IP_IDENTS).map(|_| AtomicU32::new(secrets.next_u32())).collect(),
+            idents,
             next_cookie: AtomicU64::new(1),
+        }
+    }
+}
+
+impl TcpNet {
+    fn new(seed: [u8; 32]) -> Self {
+        let mut secrets = Csprng::from_seed(seed);
+        let mut number = || secrets.next_u64();
+        let mut key = || SipKey([number(), number()]);
+        let keys = [key(), key(), key(), key(), key(), key(), key()];
+        let mut random = Csprng::from_seed(seed);
+        Self {
+            hashinfo: InetHashinfo::new([keys[0], keys[1]], || random.next_u32()),
+            memory: TcpMemory::default(),
+            seq_key: keys[2],
+            ts_key: keys[3],
+            port_key: keys[4],
+            cookie_secret: SyncookieSecret([keys[5], keys[6]]),
         }
     }
 }

@@ -38,7 +38,7 @@ fn sockets(cx: &mut TaskCx, here: (Ipv4Addr, u16), there: (Ipv4Addr, u16)) -> Ve
     let socket = |flow: u16| {
         let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
         sys_bind(cx, fd, &sockaddr(here.0, here.1 + flow)).expect("free");
-        sys_connect(cx, fd, &sockaddr(there.0, there.1 + flow)).expect("a route");
+        block_on(cx, &mut sys_connect(fd, &sockaddr(there.0, there.1 + flow))).expect("a route");
         fd
     };
     (0..FLOWS as u16).map(socket).collect()

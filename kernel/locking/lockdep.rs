@@ -37,7 +37,6 @@ lock_classes! {
     15 Epoll "The interest list of an epoll instance.";
     20 Cpu "A virtual CPU: entering it ranks as a lock, and nobody holds two.";
     30 PortHash "Bind and lookup buckets of a protocol's sockets.";
-    33 Request "A connection's request that has no socket yet.";
     35 Sock "A socket's state (`sk_lock.slock`).";
     36 BindHash "A part of the table of bound TCP ports.";
     37 Ehash "A part of the table of TCP connections.";
@@ -46,6 +45,7 @@ lock_classes! {
     40 NeighTable "The neighbour hash table.";
     45 Neigh "One neighbour entry.";
     47 ListenHash "A part of the table of TCP listeners.";
+    48 Request "A connection's request that has no socket yet.";
     50 Qdisc "A queueing discipline's queue (`qdisc_lock`).";
     55 TxQueue "A device's transmit queue (`HARD_TX_LOCK`).";
     60 Napi "What a NAPI context parks between polls.";

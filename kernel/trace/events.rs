@@ -62,6 +62,7 @@ points! {
     "include/linux/netfilter.h" { NF_HOOK }
     "net/ipv4/af_inet.c" {
         inet_init inet_recvmsg inet_sendmsg inet_gro_receive inet_bind inet_dgram_connect
+        inet_stream_connect inet_listen inet_accept
     }
     "net/ipv4/protocol.c" { inet_add_protocol }
     "net/ipv4/arp.c" { arp_rcv arp_process arp_solicit arp_send arp_xmit }
@@ -73,19 +74,36 @@ points! {
     "net/ipv4/ip_forward.c" { ip_forward ip_forward_finish }
     "net/ipv4/ip_output.c" {
         ip_make_skb ip_send_skb __ip_local_out ip_local_out ip_output
-        ip_finish_output ip_finish_output2
+        ip_finish_output ip_finish_output2 ip_queue_xmit
     }
     "net/ipv4/icmp.c" { icmp_rcv icmp_echo icmp_unreach icmp_send icmp_reply icmp_push_reply }
     "net/ipv4/udp.c" {
         udp_rcv __udp4_lib_lookup_skb udp_queue_rcv_skb __udp_queue_rcv_skb udp_sendmsg
         udp_send_skb udp_recvmsg udp_err
     }
+    "net/ipv4/inet_connection_sock.c" { inet_csk_accept }
+    "net/ipv4/tcp.c" {
+        tcp_sendmsg tcp_recvmsg tcp_close sk_stream_alloc_skb skb_entail
+    }
+    "net/ipv4/tcp_ipv4.c" {
+        tcp_v4_rcv tcp_v4_do_rcv tcp_v4_connect tcp_v4_err tcp_v4_send_reset tcp_v4_syn_recv_sock
+    }
+    "net/ipv4/tcp_input.c" {
+        tcp_rcv_established tcp_rcv_state_process tcp_data_queue tcp_queue_rcv tcp_conn_request
+        tcp_reset
+    }
+    "net/ipv4/tcp_minisocks.c" { tcp_check_req tcp_child_process tcp_time_wait }
+    "net/ipv4/tcp_output.c" {
+        tcp_connect tcp_write_xmit tcp_transmit_skb __tcp_push_pending_frames tcp_push_one
+        tcp_send_ack tcp_send_fin tcp_retransmit_skb
+    }
+    "net/ipv4/tcp_timer.c" { tcp_retransmit_timer }
     "net/ipv4/udp_offload.c" { udp4_gro_receive }
     "net/sched/sch_generic.c" {
         __qdisc_run qdisc_restart dequeue_skb sch_direct_xmit pfifo_fast_enqueue dev_requeue_skb
     }
     "net/socket.c" {
-        sys_socket sys_bind sys_connect sys_send sys_sendto sys_sendmsg sys_sendmmsg sys_recvfrom
+        sys_socket sys_bind sys_connect sys_listen sys_accept4 sys_send sys_sendto sys_sendmsg sys_sendmmsg sys_recvfrom
         sys_recvmsg sys_recvmmsg sys_getsockname sys_getpeername sys_setsockopt sys_getsockopt
         sys_shutdown sockfd_lookup_light sock_sendmsg sock_recvmsg sock_aio_read sock_aio_write
         sock_poll sock_close

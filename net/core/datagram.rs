@@ -4,7 +4,7 @@
 
 use crate::kernel::context::TaskCx;
 use crate::net::core::skbuff::SkBuff;
-use crate::net::core::sock::{RCV_SHUTDOWN, Sock, SockState};
+use crate::net::core::sock::{RCV_SHUTDOWN, Sock, SockLocked};
 use crate::net::socket::Wait;
 use std::convert::Infallible;
 use std::io::IoSliceMut;
@@ -26,7 +26,7 @@ pub(crate) fn __skb_recv_datagram<R>(
     sk: &Arc<Sock>,
     flags: i32,
     wait: &mut Wait,
-    take: impl FnOnce(&mut SockState) -> Option<R>,
+    take: impl FnOnce(&mut SockLocked) -> Option<R>,
 ) -> Poll<Result<Option<R>, Errno>> {
     walk!(cx, __skb_recv_datagram);
     {
@@ -97,4 +97,27 @@ fn copy_to_parts(skb: &SkBuff, offset: usize, parts: &mut [IoSliceMut<'_>]) -> u
         }
     }
     done
+}
+
+/// Copies `len` octets of a packet, from an offset on, to where the parts have `skip` octets already.
+pub(crate) fn copy_to_iter_at(
+    skb: &SkBuff,
+    mut offset: usize,
+    iov: &mut [IoSliceMut<'_>],
+    mut skip: usize,
+    mut len: usize,
+) {
+    for part in iov {
+        if skip >= part.len() {
+            skip -= part.len();
+            continue;
+        }
+        let room = &mut part[skip..];
+        let take = room.len().min(len);
+        skb.skb_copy_bits(offset, &mut room[..take]);
+        (offset, len, skip) = (offset + take, len - take, 0);
+        if len == 0 {
+            break;
+        }
+    }
 }

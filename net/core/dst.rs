@@ -11,7 +11,7 @@ use crate::net::core::neighbour::{Kept, NeighKey, neigh_lookup};
 use crate::net::core::skbuff::SkbList;
 use crate::net::ipv4::route::RouteKey;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
 
 /// A routing decision.
@@ -85,6 +85,31 @@ impl fmt::Debug for Dst {
             self.key, self.rt_type, self.gateway, self.dev.0
         )
     }
+}
+
+/// The route of packets that have it in common.
+///
+/// linux: include/linux/skbuff.h:skb_dst
+#[inline]
+pub fn skb_dst(list: &SkbList) -> Option<&Dst> {
+    list.dst.as_deref()
+}
+
+/// The same as IPv4 has it.
+///
+/// linux: include/linux/skbuff.h:skb_rtable
+#[inline]
+pub fn skb_rtable(list: &SkbList) -> Option<&Dst> {
+    skb_dst(list)
+}
+
+/// Gives packets the route that their connection keeps. They have no reference of their own: the list's serves
+/// all of them.
+///
+/// linux: net/core/dst.c:skb_dst_set_noref
+#[inline]
+pub fn skb_dst_set_noref(list: &mut SkbList, dst: Arc<Dst>) {
+    list.dst = Some(dst);
 }
 
 /// Somebody above has proof that the way to `daddr` works: the neighbour there answers.

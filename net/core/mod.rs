@@ -12,4 +12,5 @@ pub mod secure_seq;
 pub mod skbuff;
 pub mod snmp;
 pub mod sock;
+pub mod stream;
 pub mod sysctl;

@@ -4,6 +4,7 @@
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
+use crate::kernel::softirq::{Softirq, open_softirq};
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::gro::{PacketOffload, dev_add_offload};
 use crate::net::core::dev::rx::dev_add_pack_boot;
@@ -16,6 +17,9 @@ use crate::net::ipv4::devinet::{devinet_ioctl, inet_addr_type};
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
 use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
+use crate::net::ipv4::tcp::{TcpState, tcp_ioctl, tcp_poll};
+use crate::net::ipv4::tcp_ipv4::{tcp_v4_err, tcp_v4_rcv};
+use crate::net::ipv4::tcp_output::tcp_tasklet_func;
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::UDPV4_OFFLOAD;
 use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait, put_user};
@@ -25,13 +29,17 @@ use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_P_IP;
 use uapi::in_::SockaddrIn;
-use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP, IpHdr};
+use uapi::ip::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
-use uapi::socket::{AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM};
+use uapi::socket::{AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM, SOCK_STREAM};
 use uapi::sockios::{
     FIONREAD, SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFDSTADDR, SIOCGIFNETMASK, SIOCGIFPFLAGS, SIOCOUTQ,
     SIOCRTMSG,
 };
+
+mod stream;
+
+use stream::{inet_accept, inet_listen, inet_stream_connect, tcp_v4_init_sock};
 
 /// Starts IPv4: registers its transport protocols and packet types.
 ///
@@ -40,8 +48,11 @@ pub fn inet_init(m: &mut Machine) {
     m.boot_log(Point::inet_init);
     let icmp = NetProtocol { handler: icmp_rcv, err_handler: icmp_err };
     inet_add_protocol(m, IPPROTO_ICMP, icmp);
+    let tcp = NetProtocol { handler: tcp_v4_rcv, err_handler: tcp_v4_err };
+    inet_add_protocol(m, IPPROTO_TCP, tcp);
     let udp = NetProtocol { handler: udp_rcv, err_handler: udp_err };
     inet_add_protocol(m, IPPROTO_UDP, udp);
+    open_softirq(m, Softirq::Tasklet, tcp_tasklet_func);
     dev_add_pack_boot(m, arp_packet_type());
     dev_add_pack_boot(m, ip_packet_type());
     inet_add_offload(m, IPPROTO_UDP, UDPV4_OFFLOAD);
@@ -104,11 +115,11 @@ pub struct ProtoOps {
     /// `bind`.
     pub bind: fn(&mut TaskCx, &Arc<Sock>, &[u8]) -> Result<(), Errno>,
     /// `connect`.
-    pub connect: fn(&mut TaskCx, &Arc<Sock>, &[u8]) -> Result<(), Errno>,
+    pub connect: InetConnectFn,
     /// `getsockname` and `getpeername`.
     pub getname: fn(&Sock, Peer) -> Result<SockaddrIn, Errno>,
     /// The poll mask.
-    pub poll: fn(&Sock) -> u32,
+    pub poll: fn(&Arc<Sock>) -> u32,
     /// `shutdown`.
     pub shutdown: fn(&mut TaskCx, &Arc<Sock>, i32) -> Result<(), Errno>,
     /// `listen`.
@@ -122,7 +133,15 @@ pub struct ProtoOps {
     pub recvmsg: InetRecvFn,
     /// `ioctl`; `None` leaves the request to others.
     pub ioctl: InetIoctlFn,
+    /// `setsockopt` at the protocol's own level.
+    pub setsockopt: fn(&mut TaskCx, &Arc<Sock>, i32, &[u8]) -> Result<(), Errno>,
+    /// `getsockopt` there, into room for so many octets.
+    pub getsockopt: fn(&mut TaskCx, &Arc<Sock>, i32, usize) -> Result<Vec<u8>, Errno>,
+    /// `mmap`.
+    pub mmap: fn(&Sock) -> Result<(), Errno>,
 }
+
+type InetConnectFn = fn(&mut TaskCx, &Arc<Sock>, &[u8], &mut Wait) -> Poll<Result<(), Errno>>;
 
 type InetIoctlFn = fn(&mut TaskCx, &Arc<Sock>, u32, &mut [u8]) -> Option<Result<i32, Errno>>;
 
@@ -146,14 +165,63 @@ pub static INET_DGRAM_OPS: ProtoOps = ProtoOps {
     bind: inet_bind,
     connect: inet_dgram_connect,
     getname: inet_getname,
-    poll: Sock::datagram_poll,
+    poll: |sk| sk.datagram_poll(),
     shutdown: inet_shutdown,
     listen: sock_no_listen,
     accept: sock_no_accept,
     sendmsg: inet_sendmsg,
     recvmsg: inet_recvmsg,
     ioctl: inet_ioctl,
+    setsockopt: sock_common_setsockopt,
+    getsockopt: sock_common_getsockopt,
+    mmap: sock_no_mmap,
 };
+
+/// Stream sockets.
+///
+/// linux: net/ipv4/af_inet.c:inet_stream_ops
+pub static INET_STREAM_OPS: ProtoOps = ProtoOps {
+    bind: inet_bind,
+    connect: inet_stream_connect,
+    getname: inet_getname,
+    poll: tcp_poll,
+    shutdown: inet_shutdown,
+    listen: inet_listen,
+    accept: inet_accept,
+    sendmsg: inet_sendmsg,
+    recvmsg: inet_recvmsg,
+    ioctl: inet_ioctl,
+    setsockopt: sock_common_setsockopt,
+    getsockopt: sock_common_getsockopt,
+    mmap: sock_no_mmap,
+};
+
+/// What the protocol does with an option of its own.
+///
+/// linux: net/core/sock.c:sock_common_setsockopt
+fn sock_common_setsockopt(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: i32,
+    value: &[u8],
+) -> Result<(), Errno> {
+    (sk.sk_prot.setsockopt)(cx, sk, name, value)
+}
+
+/// linux: net/core/sock.c:sock_common_getsockopt
+fn sock_common_getsockopt(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: i32,
+    room: usize,
+) -> Result<Vec<u8>, Errno> {
+    (sk.sk_prot.getsockopt)(cx, sk, name, room)
+}
+
+/// linux: net/core/sock.c:sock_no_mmap
+fn sock_no_mmap(_: &Sock) -> Result<(), Errno> {
+    Err(Errno::ENODEV)
+}
 
 /// IP protocols as sockets number them end before: the last is MPTCP, 262.
 const IPPROTO_MAX: i32 = 263;
@@ -173,6 +241,10 @@ pub fn inet_create(
         return Err(Errno::EINVAL);
     }
     match (kind, protocol) {
+        (SOCK_STREAM, p) if p == 0 || p == i32::from(IPPROTO_TCP) => {
+            Ok((tcp_v4_init_sock(cx), &INET_STREAM_OPS))
+        }
+        (SOCK_STREAM, _) => Err(Errno::EPROTONOSUPPORT),
         (SOCK_DGRAM, 0) => Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS)),
         (SOCK_DGRAM, p) if p == i32::from(IPPROTO_UDP) => {
             Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS))
@@ -242,8 +314,17 @@ fn inet_autobind(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
 /// Fixes the peer of a datagram socket; `AF_UNSPEC` frees it.
 ///
 /// linux: net/ipv4/af_inet.c:inet_dgram_connect
-fn inet_dgram_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> {
+fn inet_dgram_connect(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: &[u8],
+    _: &mut Wait,
+) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_dgram_connect);
+    Poll::Ready(dgram_connect(cx, sk, name))
+}
+
+fn dgram_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> {
     let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
     match family {
         None => return Err(Errno::EINVAL),
@@ -260,12 +341,16 @@ fn inet_dgram_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<()
 fn inet_getname(sk: &Sock, peer: Peer) -> Result<SockaddrIn, Errno> {
     let state = sk.state();
     let inet = &state.inet;
+    // A stream's peer is told while there is a connection, or one begins.
+    let unconnected = state.tcp.as_ref().is_some_and(|tp| {
+        tp.state == TcpState::Close || (tp.state == TcpState::SynSent && peer == Peer::Yes)
+    });
     match peer {
-        Peer::Yes if inet.dport == 0 => Err(Errno::ENOTCONN),
+        Peer::Yes if inet.dport == 0 || unconnected => Err(Errno::ENOTCONN),
         Peer::Yes => Ok(SockaddrIn::new(inet.daddr, inet.dport)),
         Peer::No => {
             let addr = if inet.rcv_saddr != 0 { inet.rcv_saddr } else { inet.saddr };
-            Ok(SockaddrIn::new(addr, inet.num))
+            Ok(SockaddrIn::new(addr, inet.sport))
         }
     }
 }
@@ -281,6 +366,9 @@ fn inet_shutdown(cx: &mut TaskCx, sk: &Arc<Sock>, how: i32) -> Result<(), Errno>
         SHUT_RDWR => RCV_SHUTDOWN | SEND_SHUTDOWN,
         _ => return Err(Errno::EINVAL),
     };
+    if sk.sk_prot.kind.0 == SOCK_STREAM {
+        return stream::shutdown(cx, sk, ways);
+    }
     cx.local_bh_disable(|bh| {
         let mut state = sk.state();
         let connected = state.inet.daddr != 0 || state.inet.dport != 0;
@@ -300,6 +388,11 @@ fn inet_ioctl(
     request: u32,
     arg: &mut [u8],
 ) -> Option<Result<i32, Errno>> {
+    if sk.sk_prot.kind.0 == SOCK_STREAM
+        && let Some(answer) = tcp_ioctl(cx, sk, request, arg)
+    {
+        return Some(answer);
+    }
     Some(match request {
         FIONREAD => {
             let next = sk.state().receive_queue.skb_peek().map_or(0, |skb| skb.len());
@@ -325,7 +418,10 @@ fn inet_sendmsg(
     wait: &mut Wait,
 ) -> Poll<Result<Sent, Errno>> {
     walk!(cx, inet_sendmsg);
-    if let Err(error) = inet_autobind(cx, sk) {
+    // A stream gets its port when it connects.
+    if sk.sk_prot.kind.0 != SOCK_STREAM
+        && let Err(error) = inet_autobind(cx, sk)
+    {
         return Poll::Ready(Err(error));
     }
     (sk.sk_prot.sendmsg)(cx, sk, batch, wait)

@@ -133,6 +133,8 @@ pub struct RequestSock {
     pub iif: u16,
     /// A number no other socket of the namespace has.
     pub cookie: u64,
+    /// It is in no table: its answer's sequence number remembers it.
+    pub as_cookie: bool,
     /// What changes.
     pub(crate) state: SpinLock<ReqState, class::Request>,
 }
@@ -155,6 +157,13 @@ pub(crate) struct ReqState {
     /// When its timer expires.
     deadline: Ktime,
     filed: Option<(u8, TimerHandle)>,
+}
+
+impl ReqState {
+    /// Of a SYN with this timestamp.
+    pub(crate) fn new(ts_recent: u32) -> Self {
+        Self { ts_recent, ..Self::default() }
+    }
 }
 
 impl fmt::Debug for RequestSock {
@@ -488,7 +497,11 @@ pub(crate) fn inet_csk_clear_xmit_timer(sk: &mut TcpSk<'_>) {
 /// Sets the keepalive timer.
 ///
 /// linux: net/ipv4/inet_connection_sock.c:inet_csk_reset_keepalive_timer
-pub(crate) fn inet_csk_reset_keepalive_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, after: Duration) {
+pub(crate) fn inet_csk_reset_keepalive_timer(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    after: Duration,
+) {
     let at = cx.now() + after;
     sk_reset_timer(cx, sk, TimerKind::Keepalive, at);
 }

@@ -8,11 +8,13 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType};
 use crate::net::core::dst::{Dst, dst_input};
-use crate::net::core::skbuff::{Cb, Common, Inspect, PktType, SkBuff, Skb, SkbList, kfree_skb};
+use crate::net::core::skbuff::{
+    Cb, Common, Inspect, IpSummed, PktType, SkBuff, Skb, SkbList, kfree_skb,
+};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook, nf_pass};
-use klib::checksum::ip_fast_csum;
+use klib::checksum::{csum_fold, csum_tcpudp_nofold, ip_fast_csum};
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
 use uapi::if_ether::ETH_P_IP;
@@ -192,6 +194,27 @@ fn options_well_formed(mut options: &[u8]) -> bool {
         };
     }
     true
+}
+
+/// The checksum of a packet's transport header, which begins `ihl` bytes behind its data, is right: whoever
+/// looked, or it is looked at now.
+///
+/// linux: include/linux/skbuff.h:skb_checksum_validate
+#[inline(always)]
+pub(crate) fn skb_checksum_validate(skb: &mut Skb, ihl: usize, protocol: u8) -> bool {
+    matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) || sum_ok(skb, ihl, protocol)
+}
+
+#[inline(never)]
+fn sum_ok(skb: &mut Skb, ihl: usize, protocol: u8) -> bool {
+    let Some(iph) = skb.network::<IpHdr>() else { return false };
+    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
+    let pseudo = csum_tcpudp_nofold(saddr, daddr, (skb.len() - ihl) as u32, protocol, 0);
+    let good = csum_fold(skb.skb_checksum(ihl, pseudo)) == 0;
+    if good {
+        skb.ip_summed = IpSummed::Unnecessary;
+    }
+    good
 }
 
 /// Finds the way of received packets that have it in common, and takes them there.

@@ -7,21 +7,26 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{netif_rx, tx::Lost};
-use crate::net::core::dst::{Dst, dst_discard_out, dst_output};
+use crate::net::core::dst::{
+    Dst, dst_discard_out, dst_output, skb_dst, skb_dst_set_noref, skb_rtable,
+};
 use crate::net::core::neighbour::{
     __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{
     Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_clone,
 };
+use crate::net::ipv4::route::ip_route_output_ports;
+use crate::net::ipv4::tcp::TcpSk;
+use crate::net::ipv4::tcp_ipv4::flow_of;
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
 use klib::checksum::{csum_add, csum_fold, csum_partial};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::if_ether::{ETH_HLEN, ETH_P_IP};
-use uapi::in_::INADDR_ALLHOSTS_GROUP;
-use uapi::ip::IpHdr;
+use uapi::in_::{INADDR_ALLHOSTS_GROUP, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT};
+use uapi::ip::{IP_DF, IPPROTO_TCP, IpHdr};
 use uapi::snmp::IpMib;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -180,7 +185,7 @@ pub fn ip_local_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
 fn __ip_local_out(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
     walk!(cx, list, __ip_local_out);
     cx.cpu.mib.add(IpMib::OutRequests.into(), list.len() as u64);
-    let devs = |list: &SkbList| (None, list.dst.as_ref().map(|dst| dst.dev));
+    let devs = |list: &SkbList| (None, skb_dst(list).map(|dst| dst.dev));
     NF_HOOK_LIST(cx, NfInetHook::LocalOut, list, devs)
 }
 
@@ -202,7 +207,7 @@ fn ip_send_check(iph: &mut IpHdr, sum: u32, tot_len: u16) {
 /// linux: net/ipv4/ip_output.c:ip_output
 pub(crate) fn ip_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
     walk!(cx, list, ip_output);
-    let Some(dst) = &list.dst else { return dst_discard_out(cx, list) };
+    let Some(dst) = skb_rtable(list) else { return dst_discard_out(cx, list) };
     let (outdev, mtu) = (dst.dev, dst.mtu as usize);
     let indev = list.first().and_then(|skb| skb.dev);
     let mut octets = 0;
@@ -323,4 +328,72 @@ fn keep(dst: &mut Arc<Dst>, neigh: Arc<Neighbour>) {
 fn __ipv4_neigh_lookup_noref(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>> {
     walk!(cx, __ipv4_neigh_lookup_noref => u64::from(key.addr));
     neigh_lookup(cx, key).or_else(|| __neigh_create(cx, key))
+}
+
+/// Makes sure that a connection has its route: the one it keeps, while that is good, or another.
+///
+/// # Errors
+/// EHOSTUNREACH without one.
+///
+/// linux: net/core/sock.c:__sk_dst_check, net/ipv4/af_inet.c:inet_sk_rebuild_header
+#[inline]
+pub(crate) fn __sk_dst_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
+    match &sk.tp.dst {
+        Some(dst) if dst.generation == cx.t.generation => Ok(()),
+        _ => rebuild_route(cx, sk),
+    }
+}
+
+#[cold]
+fn rebuild_route(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
+    sk.tp.dst = None;
+    match ip_route_output_ports(cx, &flow_of(sk)) {
+        Ok(dst) => {
+            sk.tp.dst = Some(dst);
+            Ok(())
+        }
+        Err(_) => {
+            cx.count(IpMib::OutNoRoutes);
+            Err(Errno::EHOSTUNREACH)
+        }
+    }
+}
+
+/// Sends a connection's segments by the route it keeps: their data begin with the TCP header, in front of which
+/// IP's is written.
+///
+/// linux: net/ipv4/ip_output.c:ip_queue_xmit
+pub(crate) fn ip_queue_xmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, ip_queue_xmit);
+    if __sk_dst_check(cx, sk).is_err() {
+        return Lost { dropped: list.pass(cx, |_, _| Err(DropReason::IpOutNoRoutes)), refused: 0 };
+    }
+    let Some(dst) = sk.tp.dst.clone() else { return dst_discard_out(cx, list) };
+    let (inet, opts) = (&sk.st.inet, &sk.st.opts);
+    let df = !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT);
+    let header = IpHdr {
+        tos: inet.tos,
+        ttl: inet.uc_ttl.unwrap_or(cx.t.net.sysctl.ip_default_ttl),
+        frag_off: if df { IP_DF } else { 0 }.into(),
+        ..IpMakeSkb::<()>::header(inet.saddr, inet.daddr, IPPROTO_TCP)
+    };
+    let sum = csum_partial(header.as_bytes(), 0);
+    let (priority, mark) = (opts.priority, opts.mark);
+    for skb in list.iter_mut() {
+        let total = size_of::<IpHdr>() + skb.len();
+        let id = sk.sk.next_ident();
+        if let Some(front) = skb.skb_push(size_of::<IpHdr>())
+            && let Ok(iph) = IpHdr::mut_from_bytes(front)
+        {
+            *iph = header;
+            iph.id.set(id);
+            // One that devices cut is longer than the field tells.
+            ip_send_check(iph, sum, u16::try_from(total).unwrap_or(0));
+        }
+        skb.reset_network_header();
+        skb.protocol = ETH_P_IP;
+        (skb.priority, skb.mark) = (priority, mark);
+    }
+    skb_dst_set_noref(list, dst);
+    ip_local_out(cx, list)
 }

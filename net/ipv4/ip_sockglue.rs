@@ -7,14 +7,15 @@ use crate::kernel::rcupdate::Tables;
 use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::{Cb, SkBuff};
-use crate::net::core::sock::{Sock, SockError, SockState};
+use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
 use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};
+use crate::net::ipv4::icmp::IcmpError;
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::socket::{MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::errqueue::{SO_EE_ORIGIN_LOCAL, SockExtendedErr};
+use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
     IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_MTU, IP_MTU_DISCOVER,
     IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
@@ -444,4 +445,32 @@ fn path_mtu(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<i32, Errno> {
         bh.cpu.routes.give_back(dst);
         Ok(mtu)
     })
+}
+
+/// Puts an ICMP error into a socket's error queue: what it says, and of the packet it quotes what the socket's
+/// program had sent.
+///
+/// linux: net/ipv4/ip_sockglue.c:ip_icmp_error
+pub(crate) fn ip_icmp_error(
+    state: &mut SockState,
+    error: &IcmpError<'_>,
+    (errno, to): (Errno, SockaddrIn),
+    payload: &[u8],
+) {
+    let ee = SockExtendedErr {
+        ee_errno: errno.0 as u32,
+        ee_origin: SO_EE_ORIGIN_ICMP,
+        ee_type: error.type_,
+        ee_code: error.code,
+        ee_info: error.info,
+        ..SockExtendedErr::default()
+    };
+    let packet = error.skb.network::<IpHdr>().map(|iph| ErrorPacket {
+        ifindex: error.skb.dev.map_or(0, |dev| dev.0),
+        daddr: iph.daddr.get(),
+        ttl: iph.ttl,
+        tos: iph.tos,
+    });
+    let offender = Some(error.offender);
+    state.sock_queue_err(SockError { payload: payload.to_vec(), ee, to, offender, packet });
 }

@@ -1,4 +1,4 @@
-//! IPv4: input, output, routing, ARP, ICMP, UDP and their sockets.
+//! IPv4: input, output, routing, ARP, ICMP, UDP, TCP and their sockets.
 
 pub mod af_inet;
 pub mod arp;
@@ -6,7 +6,9 @@ pub mod datagram;
 pub mod devinet;
 pub mod fib;
 pub mod icmp;
+pub mod inet_connection_sock;
 pub mod inet_hashtables;
+pub mod inet_timewait_sock;
 pub mod ip_forward;
 pub mod ip_input;
 pub mod ip_output;
@@ -15,8 +17,14 @@ pub mod proc;
 pub mod protocol;
 pub mod route;
 pub mod syncookies;
+pub mod tcp;
 pub mod tcp_cong;
 pub mod tcp_cubic;
+pub mod tcp_input;
+pub mod tcp_ipv4;
+pub mod tcp_minisocks;
+pub mod tcp_output;
+pub mod tcp_timer;
 pub mod udp;
 pub mod udp_offload;
 

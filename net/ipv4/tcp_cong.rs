@@ -10,7 +10,7 @@
 mod registry;
 
 pub use registry::{
-    TcpCa, tcp_assign_congestion_control, tcp_ca_find, tcp_cong_init,
+    TCP_CA_NAME_MAX, TcpCa, tcp_assign_congestion_control, tcp_ca_find, tcp_cong_init,
     tcp_get_allowed_congestion_control, tcp_get_available_congestion_control,
     tcp_register_congestion_control, tcp_set_allowed_congestion_control,
     tcp_set_congestion_control, tcp_set_default_congestion_control,

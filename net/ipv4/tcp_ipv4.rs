@@ -27,9 +27,7 @@ use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill};
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::ip_output::ip_queue_xmit;
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_flow};
-use crate::net::ipv4::tcp::{
-    SeqNr, TcpSk, TcpSkbCb, TcpState, tcp_done, tcp_set_state,
-};
+use crate::net::ipv4::tcp::{SeqNr, TcpSk, TcpSkbCb, TcpState, tcp_set_state};
 use crate::net::ipv4::tcp_input::{tcp_rcv_established, tcp_rcv_listen, tcp_rcv_state_process};
 use crate::net::ipv4::tcp_minisocks::{
     TcpTw, tcp_check_req, tcp_child_process, tcp_timewait_state_process,
@@ -162,9 +160,11 @@ fn check(skb: &mut Skb, ihl: usize) -> Result<u32, DropReason> {
         return Err(DropReason::HdrTrunc);
     }
     let tos = skb.data()[1];
-    let Some(th) = skb.data().get(ihl..ihl + FIXED).and_then(|bytes| {
-        zerocopy::FromBytes::read_from_bytes(bytes).ok()
-    }) else {
+    let Some(th) = skb
+        .data()
+        .get(ihl..ihl + FIXED)
+        .and_then(|bytes| zerocopy::FromBytes::read_from_bytes(bytes).ok())
+    else {
         return Err(DropReason::HdrTrunc);
     };
     let th: TcpHdr = th;
@@ -229,7 +229,7 @@ fn tcp_v4_rcv_sock(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     if locked.sock_owned_by_user() || locked.dead {
         return not_now(cx, sk, &mut locked, list);
     }
-    sk.mark_flow_if_followed(cx, &mut locked, list);
+    sk.mark_flow(cx, &mut locked, list);
     list.hand_out(|skb| {
         // The one before it may have ended the connection: then this one is looked up again.
         if locked.tcp.as_ref().is_some_and(|tp| !tp.hashed) {
@@ -310,19 +310,19 @@ fn tcp_v4_rcv_request(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, skb: Skb) {
 }
 
 /// A segment of a connection that is over.
-fn tcp_v4_rcv_timewait(
-    cx: &mut BhCx<'_>,
-    tw: &Arc<InetTimewaitSock>,
-    skb: Skb,
-    tuple: &InetTuple,
-) {
+fn tcp_v4_rcv_timewait(cx: &mut BhCx<'_>, tw: &Arc<InetTimewaitSock>, skb: Skb, tuple: &InetTuple) {
     match tcp_timewait_state_process(cx, tw, &skb) {
         TcpTw::Syn(isn) => {
             if let Some(listener) = lookup_listener(cx, tuple) {
                 inet_twsk_kill(cx, tw);
                 let isn = Some(isn);
                 walk!(cx, skb, tcp_v4_do_rcv);
-                return crate::net::ipv4::tcp_input::tcp_rcv_listen_at(cx, &listener, skb, (tuple, isn));
+                return crate::net::ipv4::tcp_input::tcp_rcv_listen_at(
+                    cx,
+                    &listener,
+                    skb,
+                    (tuple, isn),
+                );
             }
             tcp_v4_timewait_ack(cx, tw, &skb);
             kfree_skb(cx, skb, DropReason::TcpTimewait);
@@ -360,11 +360,7 @@ pub(crate) fn flow_of(sk: &TcpSk<'_>) -> Flow4 {
 /// ENETUNREACH for a group or broadcast; EADDRNOTAVAIL without a free port; those of routing.
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_connect
-pub(crate) fn tcp_v4_connect(
-    cx: &mut TaskCx,
-    sk: &Arc<Sock>,
-    to: SockaddrIn,
-) -> Result<(), Errno> {
+pub(crate) fn tcp_v4_connect(cx: &mut TaskCx, sk: &Arc<Sock>, to: SockaddrIn) -> Result<(), Errno> {
     walk!(cx, tcp_v4_connect);
     cx.local_bh_disable(|bh| {
         let mut locked = sk.state();
@@ -393,7 +389,8 @@ fn begin_to_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, to: SockaddrIn) -> Re
     let saddr = inet.saddr;
     inet.rcv_saddr = saddr;
     if let Some(node) = &sk.tp.bind {
-        let attrs = crate::net::ipv4::inet_hashtables::BindAttrs { rcv_saddr: saddr, ..node.attrs() };
+        let attrs =
+            crate::net::ipv4::inet_hashtables::BindAttrs { rcv_saddr: saddr, ..node.attrs() };
         node.set(attrs);
     }
     if sk.tp.rx_opt.ts_recent_stamp != 0 && inet.daddr != daddr {
@@ -448,15 +445,6 @@ pub(crate) fn tcp_v4_destroy_sock(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     // What it still has of a page that is not full.
     sk.tp.forward_alloc = 0;
     sk.sk.net.tcp.memory.sockets.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// A connection dies: who waits learns of it, and the peer by a RST where one is due.
-pub(crate) fn tcp_abort(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, error: Errno) {
-    if sk.tp.state.synchronized() && sk.tp.state != TcpState::TimeWait {
-        crate::net::ipv4::tcp_output::tcp_send_active_reset(cx, sk);
-    }
-    sk.st.sk_error_report(cx, Some(error));
-    tcp_done(cx, sk);
 }
 
 /// The checksum of a header with its options that no packet has yet.

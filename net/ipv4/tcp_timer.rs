@@ -18,7 +18,7 @@ use crate::net::ipv4::tcp::{
 use crate::net::ipv4::tcp_input::{__tcp_set_rto, tcp_enter_loss};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
-    Burst, cb, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset, tcp_send_probe0,
+    Burst, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset, tcp_send_probe0,
     tcp_write_queue_purge, tcp_write_wakeup,
 };
 use std::sync::Arc;
@@ -120,9 +120,10 @@ fn tcp_retransmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             return tcp_write_err(cx, sk);
         }
         tcp_enter_loss(cx, sk);
-        retransmit_first(cx, sk);
+        // Whether it leaves or not, the timer tries again.
+        let _sent = retransmit_first(cx, sk);
         sk.tp.dst = None;
-        return reset_timer(cx, sk, opening);
+        return reset_timer(cx, sk);
     }
     cx.count(LinuxMib::TCPTimeouts);
     if tcp_write_timeout(cx, sk) {
@@ -146,7 +147,7 @@ fn tcp_retransmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             TCP_RESOURCE_PROBE_INTERVAL,
         );
     }
-    reset_timer(cx, sk, opening);
+    reset_timer(cx, sk);
 }
 
 fn retransmit_first(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
@@ -172,7 +173,7 @@ fn count_failure(cx: &mut BhCx<'_>, tp: &TcpSock) {
 }
 
 /// The next time-out: twice as long, but for thin streams and the first SYNs.
-fn reset_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, opening: bool) {
+fn reset_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let sysctl = &cx.t.net.sysctl.tcp;
     let thin = sk.tp.packets_out < 4 && sk.tp.cong.snd_ssthresh >= 0x7fff_ffff;
     if sk.tp.state == TcpState::Established
@@ -228,19 +229,13 @@ fn tcp_model_timeout(boundary: u32, base_us: u32) -> u64 {
 /// The connection has tried for as long as `boundary` time-outs take, or `timeout` milliseconds.
 ///
 /// linux: net/ipv4/tcp_timer.c:retransmits_timed_out
-fn retransmits_timed_out(
-    cx: &mut BhCx<'_>,
-    sk: &TcpSk<'_>,
-    boundary: u32,
-    timeout: u32,
-) -> bool {
+fn retransmits_timed_out(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, boundary: u32, timeout: u32) -> bool {
     if sk.tp.retransmits == 0 {
         return false;
     }
     let opening = matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv);
     let base = if opening { TCP_TIMEOUT_INIT } else { cx.t.net.sysctl.tcp.rto_min_us };
-    let limit =
-        if timeout != 0 { u64::from(timeout) } else { tcp_model_timeout(boundary, base) };
+    let limit = if timeout != 0 { u64::from(timeout) } else { tcp_model_timeout(boundary, base) };
     (cx.now() - sk.tp.retrans_stamp).as_millis() >= u128::from(limit)
 }
 
@@ -256,8 +251,7 @@ fn tcp_write_timeout(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
             sk.tp.dst = None;
         }
         retry_until = if sk.tp.syn_retries != 0 { sk.tp.syn_retries } else { sysctl.syn_retries };
-        let linear =
-            if sk.tp.state == TcpState::SynSent { sysctl.syn_linear_timeouts } else { 0 };
+        let linear = if sk.tp.state == TcpState::SynSent { sysctl.syn_linear_timeouts } else { 0 };
         expired = sk.tp.retransmits >= retry_until.saturating_add(linear);
     } else {
         if retransmits_timed_out(cx, sk, sysctl.retries1.into(), 0) {
@@ -370,7 +364,8 @@ pub(crate) fn tcp_clamp_probe0_to_user_timeout(
 pub(crate) fn tcp_probe0_when(tp: &TcpSock, most: u32) -> u64 {
     let base = u64::from(tp.rto.max(200_000));
     // What was doubled already is in the time-out.
-    let backoff = u32::from(tp.backoff).min((u64::from(TCP_RTO_MAX) / base).checked_ilog2().unwrap_or(0) + 1);
+    let backoff =
+        u32::from(tp.backoff).min((u64::from(TCP_RTO_MAX) / base).checked_ilog2().unwrap_or(0) + 1);
     (base << backoff).min(most.into())
 }
 
@@ -475,7 +470,8 @@ pub(crate) fn keepalive_time_elapsed(now: Ktime, tp: &TcpSock) -> Duration {
 fn tcp_keepalive_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if sk.tp.state == TcpState::FinWait2 && sk.tp.orphan {
         if sk.tp.linger2 >= 0 {
-            let left = tcp_fin_time(cx, sk.tp).saturating_sub(Duration::from_millis(TCP_TIMEWAIT_LEN));
+            let left =
+                tcp_fin_time(cx, sk.tp).saturating_sub(Duration::from_millis(TCP_TIMEWAIT_LEN));
             if !left.is_zero() {
                 return tcp_time_wait(cx, sk, TcpState::FinWait2, left);
             }

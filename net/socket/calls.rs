@@ -107,18 +107,24 @@ pub fn sys_bind(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
     })
 }
 
-/// Fixes a socket's peer.
+/// Fixes a socket's peer; of a stream, waits until the connection stands.
 ///
 /// # Errors
 /// EBADF, ENOTSOCK; those of the family.
 ///
 /// linux: net/socket.c:sys_connect
-pub fn sys_connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
-    cx.enter_call();
-    walk!(cx, sys_connect);
-    sockfd_lookup_light(cx, fd, |cx, _, socket| {
-        move_addr_to_kernel(name)?;
-        (socket.ops.connect)(cx, &socket.sk, name)
+pub fn sys_connect<'a>(
+    fd: i32,
+    name: &'a [u8],
+) -> impl Operation<Output = Result<(), Errno>> + use<'a> {
+    SockCall::new(move |cx, wait| {
+        walk!(cx, sys_connect);
+        sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
+            if let Err(error) = move_addr_to_kernel(name) {
+                return Poll::Ready(Err(error));
+            }
+            (socket.ops.connect)(cx, &socket.sk, name, wait)
+        })
     })
 }
 
@@ -130,11 +136,12 @@ pub fn sys_connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
 /// linux: net/socket.c:sys_listen
 pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
     cx.enter_call();
+    walk!(cx, sys_listen);
     sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.listen)(cx, &socket.sk, backlog))
 }
 
 /// Takes a peer that has connected; the descriptor of its socket. `flags`: `SOCK_NONBLOCK`,
-/// `SOCK_CLOEXEC`. Its station comes with the first protocol that has connections.
+/// `SOCK_CLOEXEC`.
 ///
 /// # Errors
 /// EBADF, ENOTSOCK; EINVAL for other flags; EOPNOTSUPP for a socket without connections.
@@ -142,6 +149,7 @@ pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
 /// linux: net/socket.c:sys_accept4
 pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, Errno>> {
     SockCall::new(move |cx, wait| {
+        walk!(cx, sys_accept4);
         let accepted = sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
             if flags & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
                 return Poll::Ready(Err(Errno::EINVAL));

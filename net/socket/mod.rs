@@ -22,7 +22,7 @@ use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
 use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
-use crate::net::core::sock::{Sock, SockState, deadline, sk_purge, sock_gettstamp};
+use crate::net::core::sock::{Sock, SockLocked, deadline, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -152,6 +152,8 @@ pub struct Wait {
     pub(crate) f_flags: i32,
     /// The call's own limit (`recvmmsg`), beside the socket's.
     pub(crate) until: Option<Ktime>,
+    /// Octets of a stream that the call has read or written in its polls before.
+    pub(crate) progress: usize,
     asleep: Option<Box<Asleep>>,
 }
 
@@ -172,6 +174,11 @@ impl Wait {
             None => cx.enter_call(),
             Some(asleep) => cx.set_span(asleep.span),
         }
+    }
+
+    /// The call has slept.
+    pub(crate) fn slept(&self) -> bool {
+        self.asleep.is_some()
     }
 
     /// The file that the call slept on.
@@ -208,7 +215,7 @@ impl Wait {
         sk: &Arc<Sock>,
         events: u32,
         flags: i32,
-        ready: impl FnOnce(&mut SockState) -> bool,
+        ready: impl FnOnce(&mut SockLocked) -> bool,
     ) -> Poll<Result<T, Errno>> {
         if !self.may_wait(flags) {
             return Poll::Ready(Err(Errno::EAGAIN));
@@ -277,6 +284,7 @@ pub static SOCKET_FILE_OPS: FileOperations = FileOperations {
     read: sock_aio_read,
     write: sock_aio_write,
     poll: sock_poll,
+    mmap: sock_mmap,
     ioctl: sock_ioctl,
     release: sock_close,
 };
@@ -289,6 +297,14 @@ fn sock_poll(cx: &mut TaskCx, file: &File) -> u32 {
     let Some(socket) = file.socket() else { return 0 };
     socket.sk.sock_rps_record_flow(cx);
     (socket.ops.poll)(&socket.sk)
+}
+
+/// Maps a socket into memory, as its family has it.
+///
+/// linux: net/socket.c:sock_mmap
+fn sock_mmap(file: &File) -> Result<(), Errno> {
+    let socket = file.socket().ok_or(Errno::ENOTSOCK)?;
+    (socket.ops.mmap)(&socket.sk)
 }
 
 /// Writes an answer to where user space wants it.
@@ -333,9 +349,7 @@ fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Res
 fn sock_close(cx: &mut TaskCx, file: &File) {
     walk!(cx, sock_close);
     let Some(socket) = file.socket() else { return };
-    crate::net::ipv4::udp::udp_flush_pending_frames(&socket.sk);
-    (socket.sk.sk_prot.unhash)(cx, &socket.sk);
-    sk_purge(cx, &socket.sk);
+    (socket.sk.sk_prot.close)(cx, &socket.sk);
 }
 
 /// What a socket call returns: it may fail.

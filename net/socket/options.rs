@@ -8,18 +8,22 @@ use super::sockfd_lookup_light;
 use crate::kernel::context::TaskCx;
 use crate::net::core::snmp::Mib;
 use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
-use crate::net::ipv4::inet_hashtables::CmsgFlags;
+use crate::net::core::stream::sk_stream_write_space;
+use crate::net::ipv4::inet_hashtables::{BindAttrs, CmsgFlags};
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
+use crate::net::ipv4::tcp::{TcpSk, TcpState};
+use crate::net::ipv4::tcp_timer::tcp_set_keepalive;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::if_::IFNAMSIZ;
+use uapi::ip::IPPROTO_TCP;
 use uapi::socket::{
     AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_COOKIE, SO_DOMAIN,
     SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK,
     SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
     SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE,
-    SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET, SOL_UDP,
+    SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -41,10 +45,17 @@ pub fn sys_setsockopt(
     let done = sockfd_lookup_light(cx, fd, |cx, _, socket| match level {
         SOL_SOCKET => sock_setsockopt(cx, &socket.sk, name, value),
         SOL_IP => ip_setsockopt(&socket.sk, name, value),
-        SOL_UDP => (socket.sk.sk_prot.setsockopt)(cx, &socket.sk, name, value),
+        level if level == own_level(&socket.sk) => {
+            (socket.ops.setsockopt)(cx, &socket.sk, name, value)
+        }
         _ => Err(Errno::ENOPROTOOPT),
     });
     done.inspect_err(|error| count_unknown(cx, *error))
+}
+
+/// The level of the protocol's own options.
+fn own_level(sk: &Sock) -> i32 {
+    i32::from(sk.sk_prot.kind.1)
 }
 
 /// Whoever looks for why a program behaves otherwise here finds that an option was refused.
@@ -74,10 +85,11 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
     // Linux reads a negative size as a huge one.
     let within = |max: u32, least: u32| ((val as u32).min(max) * 2).max(least);
     match name {
-        SO_SNDBUF => sk.set_sndbuf(within(sysctl.wmem_max, SOCK_MIN_SNDBUF)),
-        SO_SNDBUFFORCE => sk.set_sndbuf(forced(val).max(SOCK_MIN_SNDBUF)),
-        SO_RCVBUF => sk.state().opts.rcvbuf = within(sysctl.rmem_max, SOCK_MIN_RCVBUF),
-        SO_RCVBUFFORCE => sk.state().opts.rcvbuf = forced(val).max(SOCK_MIN_RCVBUF),
+        SO_SNDBUF => set_sndbuf(cx, sk, within(sysctl.wmem_max, SOCK_MIN_SNDBUF)),
+        SO_SNDBUFFORCE => set_sndbuf(cx, sk, forced(val).max(SOCK_MIN_SNDBUF)),
+        SO_RCVBUF => set_rcvbuf(sk, within(sysctl.rmem_max, SOCK_MIN_RCVBUF)),
+        SO_RCVBUFFORCE => set_rcvbuf(sk, forced(val).max(SOCK_MIN_RCVBUF)),
+        SO_KEEPALIVE => set_keepalive(cx, sk, val != 0),
         SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX | SO_INCOMING_CPU => {
             return set_compared(sk, name, val);
         }
@@ -86,25 +98,70 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
     Ok(())
 }
 
+/// A send buffer that was set stays as it is.
+///
+/// linux: net/core/sock.c:sk_setsockopt (SO_SNDBUF)
+fn set_sndbuf(cx: &mut TaskCx, sk: &Arc<Sock>, bytes: u32) {
+    sk.set_sndbuf(bytes);
+    cx.local_bh_disable(|bh| {
+        let mut locked = sk.state();
+        if let Some(mut sk) = TcpSk::of(sk, &mut locked) {
+            sk.tp.sndbuf_locked = true;
+            sk_stream_write_space(bh, &mut sk);
+        }
+    });
+}
+
+/// linux: net/core/sock.c:__sock_set_rcvbuf
+fn set_rcvbuf(sk: &Arc<Sock>, bytes: u32) {
+    let mut state = sk.state();
+    state.opts.rcvbuf = bytes;
+    if let Some(tp) = &mut state.tcp {
+        tp.rcvbuf_locked = true;
+    }
+}
+
+/// linux: net/core/sock.c:sk_setsockopt (SO_KEEPALIVE)
+fn set_keepalive(cx: &mut TaskCx, sk: &Arc<Sock>, on: bool) {
+    cx.local_bh_disable(|bh| {
+        let mut locked = sk.state();
+        if let Some(mut sk) = TcpSk::of(sk, &mut locked) {
+            tcp_set_keepalive(bh, &mut sk, on);
+        }
+        locked.opts.keepalive = on;
+    });
+}
+
 /// Sets what lookups compare, which changes in the table too.
 fn set_compared(sk: &Arc<Sock>, name: i32, val: i32) -> Result<(), Errno> {
-    let table = &sk.net.udp_table;
     match name {
-        SO_REUSEADDR => table.rehash(sk, |state| state.opts.reuse = val != 0),
-        SO_REUSEPORT => table.rehash(sk, |state| state.opts.reuseport = val != 0),
+        SO_REUSEADDR => change_compared(sk, |state| state.opts.reuse = val != 0),
+        SO_REUSEPORT => change_compared(sk, |state| state.opts.reuseport = val != 0),
         SO_INCOMING_CPU => {
             sk.set_incoming_cpu(val);
             // No lookup from before is remembered.
-            table.rehash(sk, |_| ());
+            change_compared(sk, |_| ());
         }
         _ => {
             // Whether there is such a device shows when it is used.
             let index = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
             let index = u16::try_from(index).map_err(|_| Errno::ENODEV)?;
-            table.rehash(sk, |state| state.opts.bound_dev_if = index);
+            change_compared(sk, |state| state.opts.bound_dev_if = index);
         }
     }
     Ok(())
+}
+
+/// Changes it where the protocol's lookups see it.
+fn change_compared(sk: &Arc<Sock>, change: impl FnOnce(&mut SockState)) {
+    if sk.sk_prot.kind.1 != IPPROTO_TCP {
+        return sk.net.udp_table.rehash(sk, change);
+    }
+    let mut locked = sk.state();
+    change(&mut locked);
+    if let Some(node) = locked.tcp.as_ref().and_then(|tp| tp.bind.as_ref()) {
+        node.set(BindAttrs::of(&locked.base, node.kind()));
+    }
 }
 
 /// Sets what is only remembered in the socket.
@@ -116,7 +173,6 @@ fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Re
         SO_PEEK_OFF => opts.peek_off = val,
         SO_BROADCAST => opts.broadcast = on,
         SO_DONTROUTE => opts.localroute = on,
-        SO_KEEPALIVE => opts.keepalive = on,
         SO_NO_CHECK => opts.no_check_tx = on,
         SO_PRIORITY => opts.priority = val as u32,
         SO_MARK => opts.mark = val as u32,
@@ -186,7 +242,7 @@ fn bind_to_device(cx: &mut TaskCx, sk: &Arc<Sock>, value: &[u8]) -> Result<(), E
     } else {
         cx.machine().tables().net.dev_by_name(name).ok_or(Errno::ENODEV)?.ifindex.0
     };
-    sk.net.udp_table.rehash(sk, |state| state.opts.bound_dev_if = index);
+    change_compared(sk, |state| state.opts.bound_dev_if = index);
     Ok(())
 }
 
@@ -217,14 +273,15 @@ pub fn __sys_getsockopt(
     cx.enter_call();
     walk!(cx, sys_getsockopt);
     let value = sockfd_lookup_light(cx, fd, |cx, _, socket| {
-        if ![SOL_SOCKET, SOL_IP, SOL_UDP].contains(&level) {
+        let own = own_level(&socket.sk);
+        if ![SOL_SOCKET, SOL_IP, own].contains(&level) {
             return Err(Errno::EOPNOTSUPP);
         }
         let room = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
         let mut value = match level {
             SOL_SOCKET => sock_getsockopt(cx, &socket.sk, name, room)?,
             SOL_IP => return Ok(ip_value(ip_getsockopt(cx, &socket.sk, name)?, room)),
-            _ => (socket.sk.sk_prot.getsockopt)(&socket.sk, name)?.to_ne_bytes().to_vec(),
+            _ => (socket.ops.getsockopt)(cx, &socket.sk, name, room)?,
         };
         value.truncate(room);
         Ok(value)
@@ -248,7 +305,9 @@ fn sock_getsockopt(
         SO_TYPE => kind,
         SO_PROTOCOL => i32::from(protocol),
         SO_DOMAIN => AF_INET,
-        SO_ACCEPTCONN => 0,
+        SO_ACCEPTCONN => {
+            i32::from(state.tcp.as_ref().is_some_and(|tp| tp.state == TcpState::Listen))
+        }
         SO_ERROR => state.sock_error().err().map_or(0, |error| error.0),
         SO_REUSEADDR => i32::from(opts.reuse),
         SO_REUSEPORT => i32::from(opts.reuseport),

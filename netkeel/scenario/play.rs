@@ -207,7 +207,7 @@ impl Stage {
         let echo = self.echo_request()?;
         self.spawn(0, CpuId(0), |task| {
             let fd = task.now(|cx| udp(cx, CLIENT))?;
-            task.now(|cx| called("connect", sys_connect(cx, fd, &address(B, CLOSED))))?;
+            called("connect", task.call(sys_connect(fd, &address(B, CLOSED))).await)?;
             Ok(async move {
                 called("send", task.call(sys_send(fd, MESSAGE, 0)).await)?;
                 match task.call(sys_recvfrom(fd, &mut [0; 64], 0)).await {

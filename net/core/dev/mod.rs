@@ -276,7 +276,7 @@ pub(crate) fn end_section(cx: &mut BhCx<'_>) {
 fn settle(cx: &mut BhCx<'_>) {
     cx.cpu.unsettled = false;
     crate::net::sched::sch_generic::end_batch(cx);
-    if cx.cpu.wmem.is_some() {
+    if !cx.cpu.wmem.is_empty() {
         crate::net::core::sock::settle_wmem(cx);
     }
 }

@@ -442,6 +442,7 @@ impl SkBuff {
             // Without meaning now that the fields which tell of them are as in a new packet.
             csum: _,
             tstamp: _,
+            tcp_tx: _,
             home: _,
         } = self;
         head.clear();

@@ -86,6 +86,8 @@ pub enum Cb {
     Inet(InetSkbParm),
     /// What a socket's reader is to be told.
     Pktinfo(PktinfoSkbCb),
+    /// TCP's.
+    Tcp(crate::net::ipv4::tcp::TcpSkbCb),
     /// GRO's.
     Gro(crate::net::core::dev::NapiGroCb),
     /// An ARP request's or a neighbour queue's: nothing beside the packet.
@@ -189,6 +191,8 @@ pub struct SkBuff {
     pub(super) home: Weak<Depot>,
     /// Empty unless `data_len` is not 0.
     pub(crate) frags: Vec<SkbFrag>,
+    /// In TCP's send queues: how things stood when it was sent.
+    pub(crate) tcp_tx: crate::net::ipv4::tcp::TcpSkbTx,
 }
 
 const _: () = assert!(std::mem::offset_of!(SkBuff, owner) == 64);

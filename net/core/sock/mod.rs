@@ -6,6 +6,7 @@
 //! Invariants: a packet for an owned socket waits in the backlog and comes out at
 //! [`release_sock`](SockGuard); what queues hold is charged and bounded by `SO_RCVBUF`.
 
+mod child;
 mod flow;
 mod meminfo;
 mod owner;
@@ -14,13 +15,14 @@ mod stamp;
 mod state;
 mod wmem;
 
+pub(crate) use child::ChildOf;
 pub use flow::{MIN_NAPI_ID, SockFlow};
 pub use meminfo::MemInfo;
 use owner::{Backlog, Owner};
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
-pub(crate) use wmem::{ListCharge, WmemCharge, settle_wmem};
+pub(crate) use wmem::{ListCharge, WmemCharges, settle_wmem};
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinGuard, SpinLock, lockdep::class};
@@ -29,7 +31,7 @@ use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
-use crate::net::ipv4::tcp::TcpSock;
+use crate::net::ipv4::tcp::{TcpSk, TcpSock};
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
 use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait};
@@ -113,6 +115,8 @@ pub struct Sock {
     sndbuf: AtomicUsize,
     /// Somebody waits for room to send.
     nospace: AtomicBool,
+    /// A stream waits for its packets in the queues below.
+    throttled: AtomicBool,
     /// The local port, as in the state: read without the lock.
     num: AtomicU16,
     /// A datagram is corked, or the next one will be.
@@ -276,10 +280,14 @@ impl Sock {
             cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
             net,
             sk_prot,
-            slock: SpinLock::new(SockLocked { base: SockState::new(sysctl.rmem_default), tcp: None }),
+            slock: SpinLock::new(SockLocked {
+                base: SockState::new(sysctl.rmem_default),
+                tcp: None,
+            }),
             wmem_alloc: AtomicUsize::new(0),
             sndbuf: AtomicUsize::new(sysctl.wmem_default as usize),
             nospace: AtomicBool::new(false),
+            throttled: AtomicBool::new(false),
             num: AtomicU16::new(0),
             corked: AtomicBool::new(false),
             inet_id: AtomicU32::new(inet_id),
@@ -331,6 +339,9 @@ impl Sock {
     /// Changes the local port, under the bucket's lock.
     pub(crate) fn set_inet_num(&self, state: &mut SockState, num: u16) {
         state.inet.num = num;
+        if num != 0 {
+            state.inet.sport = num;
+        }
         self.num.store(num, Ordering::Release);
     }
 
@@ -414,9 +425,16 @@ impl fmt::Debug for Sock {
 impl Drop for Sock {
     fn drop(&mut self) {
         // Emptied when it was closed; only a machine that goes away whole leaves packets.
-        let state = self.slock.get_mut();
+        let locked = self.slock.get_mut();
+        let state = &mut locked.base;
         for skb in state.receive_queue.drain().chain(state.owner.backlog.drain()) {
             skb.forget_at_exit();
+        }
+        if let Some(tp) = &mut locked.tcp {
+            let early = std::mem::take(&mut tp.out_of_order_queue).into_values();
+            for skb in tp.rtx_queue.drain(..).chain(tp.write_queue.drain(..)).chain(early) {
+                skb.forget_at_exit();
+            }
         }
     }
 }
@@ -481,6 +499,34 @@ impl SockGuard<'_> {
         self.sk.state()
     }
 
+    /// Calls `f` with the TCP socket under its lock, in a BH section; `None` for another protocol's.
+    pub(crate) fn in_bh<R>(
+        &mut self,
+        f: impl FnOnce(&mut BhCx<'_>, &mut TcpSk<'_>) -> R,
+    ) -> Option<R> {
+        let sk = self.sk;
+        self.cx.local_bh_disable(|bh| {
+            let mut locked = sk.state();
+            TcpSk::of(sk, &mut locked).map(|mut sk| f(bh, &mut sk))
+        })
+    }
+
+    /// Works the backlog off and keeps the socket.
+    ///
+    /// linux: net/core/sock.c:__sk_flush_backlog
+    pub(crate) fn process_backlog(&mut self) {
+        loop {
+            let mut waiting = {
+                let mut state = self.sk.state();
+                if state.owner.backlog.is_empty() {
+                    return;
+                }
+                std::mem::take(&mut state.owner.backlog)
+            };
+            self.receive(&mut waiting);
+        }
+    }
+
     /// The socket and the task's context, for a BH section under ownership.
     pub fn parts(&mut self) -> (&Arc<Sock>, &mut TaskCx) {
         (self.sk, self.cx)
@@ -501,16 +547,20 @@ impl SockGuard<'_> {
                 let Some(waiting) = state.owner.release() else { return };
                 waiting
             };
-            let cx = &mut *self.cx;
-            walk!(cx, __release_sock => waiting.len() as u64);
-            cx.local_bh_disable(|bh| {
-                for skb in waiting.drain() {
-                    let mut state = sk.state();
-                    state.backlog_len = state.backlog_len.saturating_sub(skb.truesize as usize);
-                    (sk.sk_prot.backlog_rcv)(bh, sk, &mut state, skb);
-                }
-            });
+            self.receive(&mut waiting);
         }
+    }
+
+    fn receive(&mut self, waiting: &mut SkBuffHead) {
+        let (sk, cx) = (self.sk, &mut *self.cx);
+        walk!(cx, __release_sock => waiting.len() as u64);
+        cx.local_bh_disable(|bh| {
+            for skb in waiting.drain() {
+                let mut state = sk.state();
+                state.backlog_len = state.backlog_len.saturating_sub(skb.truesize as usize);
+                (sk.sk_prot.backlog_rcv)(bh, sk, &mut state, skb);
+            }
+        });
     }
 
     /// What timers and the queue below left to the owner.

@@ -45,6 +45,25 @@ impl SkBuffHead {
         self.iter().next()
     }
 
+    /// The packet behind so many others, which stays.
+    pub(crate) fn peek_at(&self, place: usize) -> Option<&Skb> {
+        match self.first.len().checked_sub(place + 1) {
+            Some(at) => self.first.get(at),
+            None => self.rest.get(place - self.first.len()),
+        }
+    }
+
+    /// The latest packet, which stays.
+    ///
+    /// linux: include/linux/skbuff.h:skb_peek_tail
+    #[inline]
+    pub(crate) fn skb_peek_tail_mut(&mut self) -> Option<&mut Skb> {
+        match self.rest.last_mut() {
+            Some(last) => Some(last),
+            None => self.first.first_mut(),
+        }
+    }
+
     /// Puts a packet behind all others.
     ///
     /// linux: include/linux/skbuff.h:__skb_queue_tail

@@ -136,16 +136,23 @@ impl SockState {
     ///
     /// linux: include/net/sock.h:sk_rcvqueues_full
     #[inline]
-    pub fn sk_rcvqueues_full(&self) -> bool {
-        self.rmem_alloc + self.backlog_len > self.opts.rcvbuf as usize
+    pub fn sk_rcvqueues_full(&self, limit: usize) -> bool {
+        self.rmem_alloc + self.backlog_len > limit
     }
 
-    /// Leaves a packet to whoever owns the socket; gives it back when the backlog is full.
+    /// Bytes in the backlog.
+    #[inline]
+    pub(crate) fn backlog_len(&self) -> usize {
+        self.backlog_len
+    }
+
+    /// Leaves a packet to whoever owns the socket; gives it back when queue and backlog together hold more
+    /// than `limit`.
     ///
     /// linux: include/net/sock.h:sk_add_backlog
-    pub fn sk_add_backlog(&mut self, cx: &mut BhCx<'_>, skb: Skb) -> Result<(), Skb> {
+    pub fn sk_add_backlog(&mut self, cx: &mut BhCx<'_>, skb: Skb, limit: usize) -> Result<(), Skb> {
         walk!(cx, skb, sk_add_backlog);
-        if self.sk_rcvqueues_full() {
+        if self.sk_rcvqueues_full(limit) {
             return Err(skb);
         }
         self.backlog_len += skb.truesize as usize;

@@ -4,6 +4,7 @@
 
 use super::Sock;
 use crate::kernel::context::BhCx;
+use crate::kernel::softirq::{__raise_softirq_irqoff, Softirq};
 use crate::net::core::skbuff::{SkBuff, SkbList};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,27 +47,58 @@ pub(crate) struct WmemCharge {
     pub(super) bytes: usize,
 }
 
+/// Charges kept by a CPU. They are settled where no socket's lock is held: settling takes one.
+#[derive(Debug, Default)]
+pub(crate) struct WmemCharges {
+    /// Of the socket whose packets went last.
+    last: Option<WmemCharge>,
+    /// Of others.
+    others: Vec<WmemCharge>,
+}
+
+impl WmemCharges {
+    /// None is kept.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last.is_none() && self.others.is_empty()
+    }
+
+    #[cold]
+    fn keep_other(&mut self, charge: WmemCharge) {
+        match self.others.last_mut() {
+            Some(kept) if Arc::ptr_eq(&kept.sk, &charge.sk) => kept.bytes += charge.bytes,
+            _ => self.others.push(charge),
+        }
+    }
+}
+
 impl WmemCharge {
     /// Keeps a charge whose packets are gone.
     #[inline]
     fn keep(self, cx: &mut BhCx<'_>) {
-        match &mut cx.cpu.wmem {
+        match &mut cx.cpu.wmem.last {
             kept @ None => {
                 *kept = Some(self);
                 cx.cpu.unsettled = true;
             }
             Some(kept) if Arc::ptr_eq(&kept.sk, &self.sk) => kept.bytes += self.bytes,
-            Some(_) => self.settle(cx),
+            Some(_) => cx.cpu.wmem.keep_other(self),
         }
     }
 
-    pub(super) fn settle(self, cx: &mut BhCx<'_>) {
+    fn settle(self, cx: &mut BhCx<'_>) {
         let sk = self.sk;
         let left = sk.wmem_alloc.fetch_sub(self.bytes, Ordering::SeqCst) - self.bytes;
         if sk.nospace.load(Ordering::SeqCst) && left <= sk.sndbuf() / 2 {
             sk.nospace.store(false, Ordering::SeqCst);
             let events = (POLLOUT | POLLWRNORM | POLLWRBAND) as u32;
             sk.state().wake_up(cx, events);
+        }
+        // A stream that waits for the queues below goes on by a tasklet.
+        if sk.throttled.load(Ordering::SeqCst) {
+            sk.throttled.store(false, Ordering::SeqCst);
+            cx.cpu.tsq.push(sk);
+            __raise_softirq_irqoff(cx, Softirq::Tasklet);
         }
     }
 }
@@ -119,6 +151,13 @@ impl Drop for ListCharge {
 }
 
 impl Sock {
+    /// Its packets in the queues below are many enough: it is told when some have left.
+    ///
+    /// linux: include/linux/tcp.h:TSQF_THROTTLED
+    pub(crate) fn throttle(&self) {
+        self.throttled.store(true, Ordering::SeqCst);
+    }
+
     /// Charges a list's packets that are on their way out: `bytes` in all.
     ///
     /// linux: net/core/sock.c:skb_set_owner_w
@@ -129,7 +168,7 @@ impl Sock {
         list: &mut SkbList,
         bytes: usize,
     ) {
-        list.charge = ListCharge(Some(match cx.cpu.wmem.take() {
+        list.charge = ListCharge(Some(match cx.cpu.wmem.last.take() {
             // Charged already, in part or more, by packets of this stay that are gone.
             Some(kept) if Arc::ptr_eq(&kept.sk, self) => {
                 if kept.bytes < bytes {
@@ -141,7 +180,7 @@ impl Sock {
             }
             kept => {
                 if let Some(kept) = kept {
-                    kept.settle(cx);
+                    cx.cpu.wmem.keep_other(kept);
                 }
                 self.wmem_alloc.fetch_add(bytes, Ordering::Relaxed);
                 WmemCharge { sk: Arc::clone(self), bytes }
@@ -153,7 +192,8 @@ impl Sock {
 /// The stay ends: the kept charge is given back.
 #[cold]
 pub(crate) fn settle_wmem(cx: &mut BhCx<'_>) {
-    if let Some(kept) = cx.cpu.wmem.take() {
-        kept.settle(cx);
+    let WmemCharges { last, others } = std::mem::take(&mut cx.cpu.wmem);
+    for charge in others.into_iter().chain(last) {
+        charge.settle(cx);
     }
 }

@@ -18,6 +18,7 @@ use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
 use klib::checksum::csum_fold;
 use send::icmp_reply;
+use uapi::errno::Errno;
 use uapi::icmp::{
     ICMP_ADDRESS, ICMP_ADDRESSREPLY, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_ECHOREPLY,
     ICMP_EXC_FRAGTIME, ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_REDIRECT, ICMP_SOURCE_QUENCH,
@@ -246,3 +247,26 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
 ///
 /// linux: net/ipv4/icmp.c:icmp_err
 pub(crate) fn icmp_err(_cx: &mut BhCx<'_>, _error: &IcmpError<'_>) {}
+
+/// The errno of each code of a destination unreachable, and whether it is final
+/// (RFC 1122 section 3.2.2.1).
+///
+/// linux: net/ipv4/icmp.c:icmp_err_convert
+pub(crate) fn icmp_err_convert(code: u8) -> (Errno, bool) {
+    match code {
+        0 => (Errno::ENETUNREACH, false),
+        1 => (Errno::EHOSTUNREACH, false),
+        2 => (Errno::ENOPROTOOPT, true),
+        3 => (Errno::ECONNREFUSED, true),
+        4 => (Errno::EMSGSIZE, false),
+        5 => (Errno::EOPNOTSUPP, false),
+        6 => (Errno::ENETUNREACH, true),
+        7 => (Errno::EHOSTDOWN, true),
+        8 => (Errno::ENONET, true),
+        9 => (Errno::ENETUNREACH, true),
+        10 => (Errno::EHOSTUNREACH, true),
+        11 => (Errno::ENETUNREACH, false),
+        12 => (Errno::EHOSTUNREACH, false),
+        _ => (Errno::EHOSTUNREACH, true),
+    }
+}

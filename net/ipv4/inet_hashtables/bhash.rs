@@ -158,7 +158,12 @@ impl Bhash {
     /// Takes a port, unless somebody else has it and does not share it.
     ///
     /// linux: net/ipv4/inet_connection_sock.c:inet_csk_bind_conflict
-    pub(crate) fn bind(&self, port: u16, attrs: BindAttrs, wanted: Wanted) -> Option<Arc<InetBindNode>> {
+    pub(crate) fn bind(
+        &self,
+        port: u16,
+        attrs: BindAttrs,
+        wanted: Wanted,
+    ) -> Option<Arc<InetBindNode>> {
         let mut shard = self.shard(port).lock();
         let users = shard.entry(port).or_default();
         if users.iter().any(|user| attrs.conflicts(&user.attrs(), wanted)) {

@@ -62,8 +62,12 @@ pub(crate) fn inet_hash_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result
     }
     let (low, high) = cx.t.net.sysctl.ip_local_port_range;
     let net = &cx.m.init_net;
-    let hash =
-        secure_ipv4_port_ephemeral(&net.tcp.port_key, tuple.laddr.into(), tuple.raddr.into(), tuple.rport);
+    let hash = secure_ipv4_port_ephemeral(
+        &net.tcp.port_key,
+        tuple.laddr.into(),
+        tuple.raddr.into(),
+        tuple.rport,
+    );
     // An even number of them: those of the range's first parity are for connections, the others only
     // when those are used up.
     let count = (u32::from(high.saturating_sub(low)) + 1).max(2) & !1;
@@ -86,15 +90,16 @@ fn try_port(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, tuple: InetTuple) -> bool {
     let net = &cx.m.init_net;
     let attrs = BindAttrs::of(sk.st, BindKind::Connect);
     let mut displaced = None;
-    let node = net.tcp.hashinfo.bhash.bind_connect(tuple.lport, attrs, || {
-        match __inet_check_established(cx, sk, &tuple) {
+    let node =
+        net.tcp.hashinfo.bhash.bind_connect(tuple.lport, attrs, || match __inet_check_established(
+            cx, sk, &tuple,
+        ) {
             Ok(there) => {
                 displaced = there;
                 true
             }
             Err(Taken) => false,
-        }
-    });
+        });
     if let Some(tw) = displaced {
         inet_twsk_deschedule_put(cx, &tw);
     }

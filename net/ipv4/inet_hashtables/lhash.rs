@@ -63,7 +63,13 @@ impl Lhash {
     }
 
     /// Enters a listener, the last of those that are equal.
-    pub(crate) fn insert(&self, sk: &Arc<Sock>, port: u16, (rcv_saddr, dev): (u32, u16), reuseport: bool) {
+    pub(crate) fn insert(
+        &self,
+        sk: &Arc<Sock>,
+        port: u16,
+        (rcv_saddr, dev): (u32, u16),
+        reuseport: bool,
+    ) {
         let entry = Entry { sk: Arc::clone(sk), port, rcv_saddr, dev, reuseport };
         self.shard(port).lock().push(entry);
     }

@@ -10,11 +10,11 @@ mod connect;
 mod ehash;
 mod lhash;
 
-pub use bhash::{BindAttrs, BindKind, InetBindNode};
 pub(crate) use bhash::{Bhash, Wanted};
+pub use bhash::{BindAttrs, BindKind, InetBindNode};
 pub(crate) use connect::{inet_hash, inet_hash_connect, inet_put_port, inet_unhash};
-pub(crate) use ehash::{Ehash, EhashEntry};
 pub use ehash::InetTuple;
+pub(crate) use ehash::{Ehash, EhashEntry};
 pub(crate) use lhash::{Lhash, ListenFlow};
 
 use bitflags::bitflags;
@@ -66,12 +66,8 @@ pub struct InetHashinfo {
 }
 
 impl InetHashinfo {
-    pub(crate) fn new(mut key: impl FnMut() -> SipKey, mut random: impl FnMut() -> u32) -> Self {
-        Self {
-            ehash: Ehash::new(key()),
-            bhash: Bhash::new(&mut random),
-            lhash: Lhash::new(key()),
-        }
+    pub(crate) fn new([ekey, lkey]: [SipKey; 2], random: impl FnMut() -> u32) -> Self {
+        Self { ehash: Ehash::new(ekey), bhash: Bhash::new(random), lhash: Lhash::new(lkey) }
     }
 }
 
@@ -88,6 +84,8 @@ pub struct InetSock {
     pub daddr: u32,
     /// The local port; zero: none.
     pub num: u16,
+    /// The local port that `getsockname` tells: of a connection that is over, still the last one.
+    pub sport: u16,
     /// The peer's port; zero: none.
     pub dport: u16,
     /// The way to the peer is known: the last `connect` did not fail.
@@ -123,6 +121,7 @@ impl Default for InetSock {
             rcv_saddr: 0,
             daddr: 0,
             num: 0,
+            sport: 0,
             dport: 0,
             has_dst: false,
             addr_bound: false,

@@ -13,11 +13,13 @@ use crate::net::core::skbuff::Skb;
 use crate::net::core::sock::{Sock, SockLocked, SockState};
 use crate::net::ipv4::inet_connection_sock::Listener;
 use crate::net::ipv4::inet_hashtables::InetBindNode;
+pub use crate::net::ipv4::tcp_cong::TCP_INIT_CWND;
 use crate::net::ipv4::tcp_cong::{TcpCong, TcpCongestionOps};
 use bitflags::bitflags;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use uapi::tcp::TCP_MSS_DEFAULT;
+pub use uapi::tcp::TcpCaState as CaState;
 
 /// A connection's state, by Linux's numbers.
 ///
@@ -93,25 +95,6 @@ impl TcpState {
             Self::Closing => "CLOSING",
         }
     }
-}
-
-/// What the sender makes of the network.
-///
-/// linux: include/uapi/linux/tcp.h:tcp_ca_state
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum CaState {
-    /// Nothing unusual.
-    #[default]
-    Open = 0,
-    /// Duplicate acknowledgements or SACKs.
-    Disorder = 1,
-    /// The window was reduced by a local or explicit notice.
-    Cwr = 2,
-    /// Fast retransmit.
-    Recovery = 3,
-    /// The timer has expired.
-    Loss = 4,
 }
 
 bitflags! {
@@ -310,6 +293,22 @@ pub enum TimerKind {
     Keepalive,
 }
 
+/// How a program's `connect` stands.
+///
+/// linux: include/uapi/linux/net.h:socket_state
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectState {
+    /// Not called, or failed.
+    #[default]
+    Unconnected,
+    /// Under way.
+    Connecting,
+    /// It succeeded, or the socket was accepted.
+    Connected,
+    /// It was given up.
+    Disconnecting,
+}
+
 /// What the write timer is armed for.
 ///
 /// linux: include/net/inet_connection_sock.h:ICSK_TIME_RETRANS
@@ -501,6 +500,8 @@ pub struct TcpSock {
     pub pending: IcskPending,
     /// The timers.
     pub timers: [SockTimer; 3],
+    /// When the SYN-ACK of a request left that became this; zero: there was none, or it went again.
+    pub synack_sent: Ktime,
     /// When a segment came last that acknowledged.
     pub rcv_tstamp: Ktime,
     /// When data left last.
@@ -559,6 +560,12 @@ pub struct TcpSock {
     pub user_timeout: u32,
     /// `TCP_NOTSENT_LOWAT`, or the machine's.
     pub notsent_lowat: u32,
+    /// As the program set it; zero: the machine's.
+    pub notsent_lowat_option: u32,
+    /// `connect` was called, and how it stands.
+    pub connect: ConnectState,
+    /// Their FIN is here (`SOCK_DONE`).
+    pub done: bool,
     /// `SO_MAX_PACING_RATE`, and what is measured, in octets a second.
     pub pacing_rate: u64,
     /// `accept`, while it listens.
@@ -618,10 +625,6 @@ pub struct TcpStats {
     pub rate_app_limited: bool,
 }
 
-/// Segments that the first window of a connection has.
-///
-/// linux: include/net/tcp.h:TCP_INIT_CWND
-pub const TCP_INIT_CWND: u32 = 10;
 /// The first retransmission time-out, in microseconds (RFC 6298 section 2).
 pub const TCP_TIMEOUT_INIT: u32 = 1_000_000;
 /// The longest.
@@ -722,6 +725,7 @@ impl TcpSock {
             probes_tstamp: Ktime::ZERO,
             pending: IcskPending::None,
             timers: [SockTimer::default(); 3],
+            synack_sent: Ktime::ZERO,
             rcv_tstamp: Ktime::ZERO,
             lsndtime: Ktime::ZERO,
             last_oow_ack_time: Ktime::ZERO,
@@ -748,6 +752,9 @@ impl TcpSock {
             linger2: 0,
             user_timeout: 0,
             notsent_lowat: u32::MAX,
+            notsent_lowat_option: 0,
+            connect: ConnectState::Unconnected,
+            done: false,
             pacing_rate: u64::MAX,
             listener: None,
             bind: None,

@@ -118,7 +118,11 @@ impl TcpOptionsReceived {
         let user = self.user_mss;
         self.mss_clamp = match options.mss {
             Some(mss) if mss != 0 => {
-                if user != 0 { mss.min(user) } else { mss }
+                if user != 0 {
+                    mss.min(user)
+                } else {
+                    mss
+                }
             }
             _ => self.mss_clamp,
         };
@@ -147,7 +151,9 @@ impl TcpOptionsReceived {
         if self.paws_check(0, now) {
             return false;
         }
-        !(rst && seconds(now).wrapping_sub(self.ts_recent_stamp) >= crate::net::ipv4::tcp::TCP_PAWS_MSL)
+        !(rst
+            && seconds(now).wrapping_sub(self.ts_recent_stamp)
+                >= crate::net::ipv4::tcp::TCP_PAWS_MSL)
     }
 }
 
@@ -171,10 +177,7 @@ impl TcpSock {
     /// linux: net/ipv4/tcp_input.c:tcp_replace_ts_recent
     #[inline]
     pub(crate) fn replace_ts_recent(&mut self, seq: SeqNr, now: Ktime) {
-        if self.rx_opt.saw_tstamp
-            && !seq.after(self.rcv_wup)
-            && self.rx_opt.paws_check(0, now)
-        {
+        if self.rx_opt.saw_tstamp && !seq.after(self.rcv_wup) && self.rx_opt.paws_check(0, now) {
             self.store_ts_recent(now);
         }
     }

@@ -8,9 +8,7 @@ use crate::kernel::time::Ktime;
 use crate::net::ipv4::inet_connection_sock::{
     inet_csk_clear_xmit_timer, inet_csk_reset_xmit_timer,
 };
-use crate::net::ipv4::tcp::{
-    IcskPending, TCP_RTO_MAX, TcpSk, TcpSkbCb, TcpSock, tcp_clock_ms,
-};
+use crate::net::ipv4::tcp::{IcskPending, TCP_RTO_MAX, TcpSk, TcpSkbCb, TcpSock, tcp_clock_ms};
 
 /// What an acknowledgement says of the round trip, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]

@@ -251,8 +251,7 @@ fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool
         }
         sacked |= Sacked::ACKED;
         state.flag |= AckFlags::DATA_SACKED;
-        tp.highest_sack =
-            if tp.sacked_out == 0 { own.seq } else { tp.highest_sack.max(own.seq) };
+        tp.highest_sack = if tp.sacked_out == 0 { own.seq } else { tp.highest_sack.max(own.seq) };
         tp.sacked_out += segs;
         state.delivered += segs;
     }

@@ -130,10 +130,8 @@ pub(crate) fn tcp_v4_mtu_reduced(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if matches!(sk.tp.state, TcpState::Listen | TcpState::Close) {
         return;
     }
-    let dont = matches!(
-        sk.st.inet.pmtudisc,
-        IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT
-    );
+    let dont =
+        matches!(sk.st.inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT);
     if !dont && sk.tp.pmtu_cookie > sk.tp.pmtu {
         tcp_sync_mss(sk, sk.tp.pmtu);
         tcp_simple_retransmit(cx, sk);

@@ -33,7 +33,12 @@ struct Reply {
 }
 
 /// Sends a segment by a way that was found for it.
-fn send(cx: &mut BhCx<'_>, reply: &Reply, dst: Arc<Dst>, options: &TcpOutOptions) -> Result<(), Errno> {
+fn send(
+    cx: &mut BhCx<'_>,
+    reply: &Reply,
+    dst: Arc<Dst>,
+    options: &TcpOutOptions,
+) -> Result<(), Errno> {
     let mut bytes = [0_u8; 40];
     let options = options.write(&mut bytes);
     let flow = &reply.flow;
@@ -110,7 +115,8 @@ pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&Tcp
         reply.seq = SeqNr(th.ack_seq.get());
         reply.flags = TCPHDR_RST;
     } else {
-        let payload = (skb.len() as u32).saturating_sub(skb.transport_offset().max(0) as u32 + th.doff() as u32);
+        let payload = (skb.len() as u32)
+            .saturating_sub(skb.transport_offset().max(0) as u32 + th.doff() as u32);
         let end = th.seq.get().wrapping_add(payload);
         let end = end.wrapping_add(u32::from(th.syn())).wrapping_add(u32::from(th.fin()));
         reply.ack = SeqNr(end);
@@ -203,7 +209,7 @@ pub(crate) fn tcp_v4_send_synack(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, ts_r
     let Ok((dst, flow)) = inet_csk_route_req(cx, req, tos) else {
         return cx.count(uapi::snmp::IpMib::OutNoRoutes);
     };
-    let own = tcp_clock_ms(now).wrapping_add(req.ts_off);
+    let own = req.synack_ts(now);
     let options = tcp_synack_options(req, (dst.mtu, user_mss), (own, ts_recent));
     let reply = Reply {
         flow,

@@ -30,7 +30,8 @@ pub(crate) fn tcp_send_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let seq = tcp_acceptable_seq(sk.tp);
     if transmit_bare(cx, sk, (seq, TCPHDR_ACK)).is_err() {
         // When there is memory again, at the latest then.
-        let delay = (u64::from(TCP_DELACK_MAX) << sk.tp.ack.retry.min(8)).min(u64::from(TCP_RTO_MAX));
+        let delay =
+            (u64::from(TCP_DELACK_MAX) << sk.tp.ack.retry.min(8)).min(u64::from(TCP_RTO_MAX));
         sk.tp.ack.retry = sk.tp.ack.retry.saturating_add(1);
         sk.tp.ack.ato = TCP_ATO_MIN;
         sk.tp.ack.pending |= AckPending::SCHED | AckPending::TIMER;

@@ -4,10 +4,9 @@
 
 use super::transmit::transmit_bare;
 use super::{
-    Burst, SEGMENT_OVERHEAD, __tcp_push_pending_frames, cb, cb_mut,
-    ipv4_default_advmss, path_mtu, tcp_current_mss, tcp_full_space, tcp_mss_clamp,
-    tcp_select_initial_window, tcp_sync_mss, tcp_transmit_skb,
-    tcp_write_queue_purge, watch_segment,
+    __tcp_push_pending_frames, Burst, SEGMENT_OVERHEAD, cb, cb_mut, ipv4_default_advmss, path_mtu,
+    tcp_current_mss, tcp_full_space, tcp_mss_clamp, tcp_select_initial_window, tcp_sync_mss,
+    tcp_transmit_skb, tcp_write_queue_purge, watch_segment,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
@@ -55,7 +54,8 @@ fn tcp_connect_init(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     let options = if sk.tp.rx_opt.ts_recent_stamp != 0 { sk.tp.tcp_header_len - 20 } else { 0 };
     let mss = sk.tp.advmss.saturating_sub(options.into());
-    let first = tcp_select_initial_window(cx, (space, mss), sk.tp.window_clamp, sysctl.window_scaling);
+    let first =
+        tcp_select_initial_window(cx, (space, mss), sk.tp.window_clamp, sysctl.window_scaling);
     sk.tp.rcv_wnd = first.rcv_wnd;
     sk.tp.window_clamp = first.window_clamp;
     sk.tp.rx_opt.rcv_wscale = first.rcv_wscale;

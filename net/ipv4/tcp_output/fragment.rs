@@ -6,7 +6,7 @@ use super::options::established_header_len;
 use crate::kernel::context::BhCx;
 use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFrag};
 use crate::net::core::stream::{sk_forced_mem_charge, sk_mem_uncharge};
-use crate::net::ipv4::tcp::{Sacked, TcpSk, TcpSkbCb, TcpSock};
+use crate::net::ipv4::tcp::{TcpSk, TcpSkbCb, TcpSock};
 use uapi::snmp::LinuxMib;
 use uapi::tcp::{TCPHDR_FIN, TCPHDR_PSH};
 
@@ -66,7 +66,7 @@ pub(crate) fn tcp_fragment(
         return None;
     }
     let limit = sk.sk.sndbuf() + 2 * 65_536;
-    if sk.tp.wmem_queued / 2 > limit && skb.walk_id.0 != u64::MAX {
+    if sk.tp.wmem_queued / 2 > limit {
         cx.count(LinuxMib::TCPWqueueTooBig);
         return None;
     }
@@ -174,7 +174,11 @@ pub(crate) fn tcp_sync_mss(sk: &mut TcpSk<'_>, mtu: u32) -> u32 {
 /// linux: include/net/tcp.h:tcp_bound_to_half_wnd
 fn tcp_bound_to_half_wnd(tp: &TcpSock, size: u32) -> u32 {
     let cutoff = if tp.max_window > 536 { tp.max_window >> 1 } else { tp.max_window };
-    if cutoff != 0 && size > cutoff { cutoff.max(68 - u32::from(tp.tcp_header_len).min(60)) } else { size }
+    if cutoff != 0 && size > cutoff {
+        cutoff.max(68 - u32::from(tp.tcp_header_len).min(60))
+    } else {
+        size
+    }
 }
 
 /// The segment size of now, with the options that are due.
@@ -193,9 +197,4 @@ pub(crate) fn tcp_current_mss(sk: &mut TcpSk<'_>) -> u32 {
         mss = (i64::from(mss) - more).max(8) as u32;
     }
     mss
-}
-
-/// It may be cut or joined: nothing of it is reported or lost.
-pub(crate) fn untouched(skb: &SkBuff) -> bool {
-    !cb(skb).sacked.intersects(Sacked::ACKED)
 }

@@ -12,17 +12,13 @@ mod retransmit;
 mod transmit;
 mod window;
 
-pub(crate) use ack::{
-    tcp_send_ack, tcp_send_delayed_ack, tcp_send_probe0, tcp_write_wakeup, tcp_xmit_probe_skb,
-};
+pub(crate) use ack::{tcp_send_ack, tcp_send_delayed_ack, tcp_send_probe0, tcp_write_wakeup};
 pub(crate) use connect::{tcp_connect, tcp_send_active_reset, tcp_send_fin, tcp_send_synack};
 pub(crate) use fragment::{
-    SEGMENT_OVERHEAD, cb, cb_mut, path_mtu, tcp_current_mss, tcp_fragment, tcp_mtu_to_mss,
-    tcp_set_skb_tso_segs, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head, untouched,
+    SEGMENT_OVERHEAD, cb, cb_mut, path_mtu, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
+    tcp_skb_pcount, tcp_sync_mss, tcp_trim_head,
 };
-pub(crate) use options::{
-    TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options,
-};
+pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options};
 pub(crate) use retransmit::{
     tcp_fragment_at, tcp_retransmit_skb, tcp_simple_retransmit, tcp_xmit_retransmit_queue,
 };
@@ -37,9 +33,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::core::stream::{give_back, sk_mem_uncharge, sk_stream_write_space};
-use crate::net::ipv4::tcp::{
-    CaState, Deferred, Nonagle, SeqNr, TcpSk, TcpSock, TcpState,
-};
+use crate::net::ipv4::tcp::{CaState, Deferred, Nonagle, SeqNr, TcpSk, TcpSock, TcpState};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_rearm_rto};
 use crate::net::ipv4::tcp_ipv4::tcp_v4_mtu_reduced;
@@ -269,7 +263,10 @@ fn tcp_cwnd_validate(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, limited: bool) {
     let now = cx.now();
     let tp = &mut *sk.tp;
     let end = SeqNr(tp.cong.cwnd_usage_seq);
-    if !tp.snd_una.before(end) || limited || (!tp.cong.is_cwnd_limited && tp.packets_out > tp.cong.max_packets_out) {
+    if !tp.snd_una.before(end)
+        || limited
+        || (!tp.cong.is_cwnd_limited && tp.packets_out > tp.cong.max_packets_out)
+    {
         tp.cong.is_cwnd_limited = limited;
         tp.cong.max_packets_out = tp.packets_out;
         tp.cong.cwnd_usage_seq = tp.snd_nxt.0;
@@ -445,9 +442,7 @@ fn tcp_tsq_write(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if !sk.tp.state.is(&[Established, FinWait1, Closing, CloseWait, LastAck]) {
         return;
     }
-    if sk.tp.lost_out > sk.tp.retrans_out
-        && sk.tp.cong.snd_cwnd > sk.tp.tcp_packets_in_flight()
-    {
+    if sk.tp.lost_out > sk.tp.retrans_out && sk.tp.cong.snd_cwnd > sk.tp.tcp_packets_in_flight() {
         tcp_xmit_retransmit_queue(cx, sk);
     }
     let (mss, nonagle) = (tcp_current_mss(sk), sk.tp.nonagle);
@@ -507,7 +502,8 @@ pub(crate) fn tcp_sndbuf_expand(cx: &BhCx<'_>, sk: &TcpSk<'_>) {
     let tp = &*sk.tp;
     let mss = tp.mss_cache.max(u32::from(tp.rx_opt.mss_clamp)) + 60 + 100;
     let per_segment = (mss as usize).next_power_of_two() + SEGMENT_OVERHEAD;
-    let segments = crate::net::ipv4::tcp::TCP_INIT_CWND.max(tp.cong.snd_cwnd).max(tp.reordering + 1);
+    let segments =
+        crate::net::ipv4::tcp::TCP_INIT_CWND.max(tp.cong.snd_cwnd).max(tp.reordering + 1);
     let factor = tp.ca_ops.sndbuf_expand(&tp.cong) as usize;
     let wanted = factor * segments as usize * per_segment;
     if sk.sk.sndbuf() < wanted {

@@ -201,7 +201,13 @@ mod tests {
         let sacks = [SackBlock { start: SeqNr(1), end: SeqNr(2) }; 4];
         let all = [
             TcpOutOptions { mss: 1460, ..Default::default() },
-            TcpOutOptions { mss: 1460, ts: Some((1, 2)), wscale: Some(7), sack_perm: true, ..Default::default() },
+            TcpOutOptions {
+                mss: 1460,
+                ts: Some((1, 2)),
+                wscale: Some(7),
+                sack_perm: true,
+                ..Default::default()
+            },
             TcpOutOptions { mss: 1460, wscale: Some(7), sack_perm: true, ..Default::default() },
             TcpOutOptions { ts: Some((1, 2)), sacks, num_sacks: 3, ..Default::default() },
             TcpOutOptions { sacks, num_sacks: 4, ..Default::default() },

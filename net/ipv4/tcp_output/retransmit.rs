@@ -215,7 +215,6 @@ fn tcp_collapse_retrans(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize) {
     sk_mem_uncharge(cx, sk, size);
     walk!(cx, next, consume_skb);
     cx.free_skb(next);
-    cx.count(LinuxMib::TCPRetransCollapse);
 }
 
 /// Sends a segment again and counts it as under way.
@@ -280,7 +279,8 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             at += 1;
             continue;
         }
-        if tcp_small_queue_check(cx, sk, skb) || tcp_retransmit_skb(cx, sk, at, &mut burst).is_err() {
+        if tcp_small_queue_check(cx, sk, skb) || tcp_retransmit_skb(cx, sk, at, &mut burst).is_err()
+        {
             break;
         }
         cx.count(if sk.tp.ca_state == CaState::Loss {

@@ -6,22 +6,20 @@
 //! goes again as if the way had lost it.
 
 use super::options::{
-    MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_syn_options, tcp_synack_options_of,
-    tcp_established_options,
+    MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_established_options, tcp_syn_options,
+    tcp_synack_options_of,
 };
 use super::window::tcp_select_window;
 use crate::kernel::context::{BhCx, Walker};
+use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbList, alloc_skb, kfree_skb};
-use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
-use crate::net::ipv4::tcp::{
-    AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind,
-};
+use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
-use crate::net::ipv4::tcp_input::{tcp_enter_cwr, cong_refresh};
+use crate::net::ipv4::tcp_input::{cong_refresh, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
 use uapi::ip::{IPPROTO_TCP, IpHdr};
 use uapi::snmp::TcpMib;

@@ -16,7 +16,7 @@ mod tx;
 pub use proc::udp4_seq_show;
 pub(crate) use rx::{udp_err, udp_rcv};
 pub use table::{SockCache, UdpTable};
-pub(crate) use tx::cork::{udp_flush_pending_frames, udp_push_pending_frames};
+pub(crate) use tx::cork::udp_push_pending_frames;
 
 use crate::net::core::sock::Proto;
 use crate::net::ipv4::datagram::{ip4_datagram_connect, udp_disconnect};
@@ -46,7 +46,9 @@ pub static UDP_PROT: Proto = Proto {
     disconnect: udp_disconnect,
     get_port: table::udp_v4_get_port,
     unhash: table::udp_lib_unhash,
+    close: tx::cork::udp_close,
     backlog_rcv: rx::udp_backlog_rcv,
+    release_cb: None,
     setsockopt: options::udp_setsockopt,
     getsockopt: options::udp_getsockopt,
 };

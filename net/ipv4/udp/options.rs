@@ -33,9 +33,14 @@ pub(super) fn udp_setsockopt(
 }
 
 /// linux: net/ipv4/udp.c:udp_getsockopt
-pub(super) fn udp_getsockopt(sk: &Sock, name: i32) -> Result<i32, Errno> {
+pub(super) fn udp_getsockopt(
+    _cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: i32,
+    _room: usize,
+) -> Result<Vec<u8>, Errno> {
     match name {
-        UDP_CORK => Ok(i32::from(sk.state().udp.corkflag)),
+        UDP_CORK => Ok(i32::from(sk.state().udp.corkflag).to_ne_bytes().to_vec()),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }

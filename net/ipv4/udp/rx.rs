@@ -7,23 +7,20 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::{
-    Cb, Common, Inspect, IpSummed, SkBuff, Skb, SkbList, kfree_skb, skb_clone,
-};
-use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
-use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_send};
+use crate::net::core::skbuff::{Cb, Common, Inspect, SkBuff, Skb, SkbList, kfree_skb, skb_clone};
+use crate::net::core::sock::{Sock, SockLocked, SockState};
+use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_err_convert, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
-use crate::net::ipv4::ip_sockglue::{PktinfoSkbCb, fib_compute_spec_dst};
-use klib::checksum::{csum_fold, csum_tcpudp_nofold};
+use crate::net::ipv4::ip_input::skb_checksum_validate;
+use crate::net::ipv4::ip_sockglue::{PktinfoSkbCb, fib_compute_spec_dst, ip_icmp_error};
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SockExtendedErr};
 use uapi::icmp::{
     ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_PARAMETERPROB, ICMP_PORT_UNREACH, ICMP_SOURCE_QUENCH,
     ICMP_TIME_EXCEEDED,
 };
 use uapi::in_::{IP_PMTUDISC_DONT, SockaddrIn};
-use uapi::ip::{IPPROTO_UDP, IpHdr};
+use uapi::ip::IPPROTO_UDP;
 use uapi::snmp::{IcmpMib, UdpMib};
 use uapi::udp::UdpHdr;
 use zerocopy::FromBytes;
@@ -140,19 +137,7 @@ fn inet_iif(iif: u16, dst: Option<&Dst>) -> u16 {
 /// linux: net/ipv4/udp.c:udp4_csum_init
 #[inline(always)]
 fn udp4_csum_ok(skb: &mut Skb, ihl: usize) -> bool {
-    matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) || sum_ok(skb, ihl)
-}
-
-#[inline(never)]
-fn sum_ok(skb: &mut Skb, ihl: usize) -> bool {
-    let Some(iph) = skb.network::<IpHdr>() else { return false };
-    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
-    let pseudo = csum_tcpudp_nofold(saddr, daddr, (skb.len() - ihl) as u32, IPPROTO_UDP, 0);
-    let good = csum_fold(skb.skb_checksum(ihl, pseudo)) == 0;
-    if good {
-        skb.ip_summed = IpSummed::Unnecessary;
-    }
-    good
+    skb_checksum_validate(skb, ihl, IPPROTO_UDP)
 }
 
 /// A datagram to many: each socket that takes it gets its own clone.
@@ -206,11 +191,12 @@ fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
 /// For a socket that is closed, or that a task owns.
 #[cold]
 #[inline(never)]
-fn not_now(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, list: &mut SkbList) {
+fn not_now(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockLocked>, list: &mut SkbList) {
     if state.dead {
         return udp_drop(cx, state, list, DropReason::SocketClose);
     }
-    list.hand_out(|skb| state.sk_add_backlog(cx, skb));
+    let limit = state.opts.rcvbuf as usize;
+    list.hand_out(|skb| state.sk_add_backlog(cx, skb, limit));
     if !list.is_empty() {
         udp_drop(cx, state, list, DropReason::SocketBacklog);
     }
@@ -221,7 +207,7 @@ fn not_now(cx: &mut BhCx<'_>, mut state: SpinGuard<'_, SockState>, list: &mut Sk
 #[inline(never)]
 fn udp_drop(
     cx: &mut BhCx<'_>,
-    mut state: SpinGuard<'_, SockState>,
+    mut state: SpinGuard<'_, SockLocked>,
     list: &mut SkbList,
     reason: DropReason,
 ) {
@@ -236,7 +222,7 @@ fn udp_drop(
 }
 
 /// A datagram from the backlog of a socket that its task gives back.
-pub(super) fn udp_backlog_rcv(cx: &mut BhCx<'_>, state: &mut SockState, skb: Skb) {
+pub(super) fn udp_backlog_rcv(cx: &mut BhCx<'_>, _: &Arc<Sock>, state: &mut SockLocked, skb: Skb) {
     let mut list = cx.skb_list_of(skb);
     __udp_queue_rcv_skb(cx, state, &mut list);
     let dropped = list.pass(cx, |_, _| Err(DropReason::SocketRcvbuff));
@@ -312,23 +298,8 @@ fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {
     let mut state = sk.state();
     let Some((errno, fatal)) = errno_of(error, state.inet.pmtudisc) else { return };
     if state.inet.recverr {
-        let ee = SockExtendedErr {
-            ee_errno: errno.0 as u32,
-            ee_origin: SO_EE_ORIGIN_ICMP,
-            ee_type: error.type_,
-            ee_code: error.code,
-            ee_info: error.info,
-            ..SockExtendedErr::default()
-        };
-        let payload = error.transport.get(size_of::<UdpHdr>()..).unwrap_or(&[]).to_vec();
-        let packet = error.skb.network::<IpHdr>().map(|iph| ErrorPacket {
-            ifindex: error.skb.dev.map_or(0, |dev| dev.0),
-            daddr: iph.daddr.get(),
-            ttl: iph.ttl,
-            tos: iph.tos,
-        });
-        let offender = Some(error.offender);
-        state.sock_queue_err(SockError { payload, ee, to, offender, packet });
+        let payload = error.transport.get(size_of::<UdpHdr>()..).unwrap_or(&[]);
+        ip_icmp_error(&mut state, error, (errno, to), payload);
     } else if !fatal || state.inet.daddr == 0 {
         return;
     }
@@ -346,28 +317,5 @@ fn errno_of(error: &IcmpError<'_>, pmtudisc: i32) -> Option<(Errno, bool)> {
         ICMP_DEST_UNREACH => Some(icmp_err_convert(error.code)),
         ICMP_TIME_EXCEEDED => Some((Errno::EHOSTUNREACH, false)),
         _ => Some((Errno::EHOSTUNREACH, false)),
-    }
-}
-
-/// The errno of each code of a destination unreachable, and whether it is final
-/// (RFC 1122 section 3.2.2.1).
-///
-/// linux: net/ipv4/icmp.c:icmp_err_convert
-fn icmp_err_convert(code: u8) -> (Errno, bool) {
-    match code {
-        0 => (Errno::ENETUNREACH, false),
-        1 => (Errno::EHOSTUNREACH, false),
-        2 => (Errno::ENOPROTOOPT, true),
-        3 => (Errno::ECONNREFUSED, true),
-        4 => (Errno::EMSGSIZE, false),
-        5 => (Errno::EOPNOTSUPP, false),
-        6 => (Errno::ENETUNREACH, true),
-        7 => (Errno::EHOSTDOWN, true),
-        8 => (Errno::ENONET, true),
-        9 => (Errno::ENETUNREACH, true),
-        10 => (Errno::EHOSTUNREACH, true),
-        11 => (Errno::ENETUNREACH, false),
-        12 => (Errno::EHOSTUNREACH, false),
-        _ => (Errno::EHOSTUNREACH, true),
     }
 }

@@ -376,6 +376,10 @@ pub(super) fn udp_lib_unhash(_cx: &mut TaskCx, sk: &Arc<Sock>) {
     }
     let table = &sk.net.udp_table;
     table.bucket(num).lock().retain(|entry| !Arc::ptr_eq(&entry.sk, sk));
-    sk.set_inet_num(&mut sk.state(), 0);
+    {
+        let mut state = sk.state();
+        sk.set_inet_num(&mut state, 0);
+        state.inet.sport = 0;
+    }
     table.changed();
 }

@@ -2,7 +2,7 @@
 
 use crate::lone::{LOCAL, Lone};
 use crate::testdev::{TestDev, frame};
-use crate::util::{addr, udp};
+use crate::util::{addr, connect, udp};
 use klib::checksum::ip_fast_csum;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -14,7 +14,7 @@ use stack::net::core::skbuff::Skb;
 use stack::net::core::snmp::NetMib;
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
 use stack::net::socket::{
-    MsgRecv, MsgSend, sys_connect, sys_recvmmsg, sys_sendmmsg, sys_sendmsg, sys_setsockopt,
+    MsgRecv, MsgSend, sys_recvmmsg, sys_sendmmsg, sys_sendmsg, sys_setsockopt,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
@@ -136,7 +136,7 @@ fn received(seed: u64, together: bool) -> (Outcome, Digest) {
     lone.sysctl(|sysctl| sysctl.icmp_ratelimit = Duration::ZERO);
     let sockets = [(Ipv4Addr::UNSPECIFIED, 7), (LOCAL, 9), (LOCAL, 11), (LOCAL, 13)]
         .map(|(ip, port)| udp(&mut lone.cx, ip, port));
-    sys_connect(&mut lone.cx, sockets[2], &addr(frame::PEER, 5000)).expect("connected");
+    connect(&mut lone.cx, sockets[2], &addr(frame::PEER, 5000)).expect("connected");
     // Room for three of 40 bytes, and one more.
     let room = 1500_i32.to_ne_bytes();
     sys_setsockopt(&mut lone.cx, sockets[3], SOL_SOCKET, SO_RCVBUF, &room).expect("set");

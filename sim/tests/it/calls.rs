@@ -1,7 +1,7 @@
 //! Calls on descriptors: read and write, poll, select, epoll, dup, flags, options.
 
 use crate::golden;
-use crate::util::{A, B, Pair, addr, send, udp};
+use crate::util::{A, B, Pair, addr, connect, send, udp};
 use sim::Digest;
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::select::FdSets;
@@ -12,9 +12,9 @@ use stack::fs::{
 };
 use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{
-    MsgRecv, MsgSend, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_getsockopt,
-    sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto,
-    sys_setsockopt, sys_shutdown, sys_socket,
+    MsgRecv, MsgSend, sys_bind, sys_getpeername, sys_getsockname, sys_getsockopt, sys_recvfrom,
+    sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto, sys_setsockopt,
+    sys_shutdown, sys_socket,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::time::Duration;
@@ -41,8 +41,8 @@ fn connected(pair: &mut Pair) -> (crate::util::Ends, i32, i32) {
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
     let server = udp(&mut ends.b, B, 7);
-    sys_connect(&mut ends.a, client, &addr(B, 7)).expect("connected");
-    sys_connect(&mut ends.b, server, &addr(A, 4000)).expect("connected");
+    connect(&mut ends.a, client, &addr(B, 7)).expect("connected");
+    connect(&mut ends.b, server, &addr(A, 4000)).expect("connected");
     (ends, client, server)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::golden::{self, assert_order};
 use crate::testdev::{TestDev, frame};
-use crate::util::{A, B, Pair, addr, recv, send, udp};
+use crate::util::{A, B, Pair, addr, connect, recv, send, udp};
 use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::{BhCx, TaskCx};
@@ -18,7 +18,7 @@ use stack::net::ipv4::fib::{FibInfo, fib_del_route, fib_new_route};
 use stack::net::netfilter::{
     NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook, nf_unregister_hook,
 };
-use stack::net::socket::{sys_connect, sys_getsockname, sys_sendto};
+use stack::net::socket::{sys_getsockname, sys_sendto};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -230,7 +230,7 @@ fn the_source_is_chosen_by_route_and_subnet() -> Digest {
     inet_insert_ifa(&mut ends.a, &dev, IfAddr::new(other, 8).expect("a host")).expect("new");
     let mut source_to = |to: Ipv4Addr| {
         let fd = udp(&mut ends.a, Ipv4Addr::UNSPECIFIED, 0);
-        sys_connect(&mut ends.a, fd, &addr(to, 7)).expect("a route");
+        connect(&mut ends.a, fd, &addr(to, 7)).expect("a route");
         Ipv4Addr::from(sys_getsockname(&mut ends.a, fd).expect("bound").addr)
     };
     assert_eq!(source_to(B), A, "the first of the subnet");
@@ -240,7 +240,7 @@ fn the_source_is_chosen_by_route_and_subnet() -> Digest {
     assert_eq!(source_to(A), A, "to itself by loopback");
     inet_del_ifa(&mut ends.a, &dev, A).expect("there");
     let fd = udp(&mut ends.a, Ipv4Addr::UNSPECIFIED, 0);
-    sys_connect(&mut ends.a, fd, &addr(B, 7)).expect("still a route");
+    connect(&mut ends.a, fd, &addr(B, 7)).expect("still a route");
     let source = sys_getsockname(&mut ends.a, fd).expect("bound").addr;
     assert_eq!(Ipv4Addr::from(source), second, "the next of the subnet");
     exit_files(&mut ends.a);
@@ -319,7 +319,7 @@ fn a_connected_sender_gets_ehostunreach_for_a_silent_neighbour() -> Digest {
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
     let silent = Ipv4Addr::new(192, 0, 2, 99);
-    sys_connect(&mut ends.a, client, &addr(silent, 7)).expect("a route");
+    connect(&mut ends.a, client, &addr(silent, 7)).expect("a route");
     let on = 1_i32.to_ne_bytes();
     let (level, name) = (uapi::socket::SOL_IP, uapi::in_::IP_RECVERR);
     stack::net::socket::sys_setsockopt(&mut ends.a, client, level, name, &on).expect("set");

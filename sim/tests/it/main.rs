@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod stepped;
+mod tcp;
 
 mod affinity;
 mod bad_input;

@@ -1,7 +1,7 @@
 //! What is learnt of a neighbour, and what is not.
 
 use crate::testdev::{TestDev, frame};
-use crate::util::{addr, udp};
+use crate::util::{addr, connect, udp};
 use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
@@ -9,7 +9,7 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::devinet::update_devconf;
-use stack::net::socket::{sys_connect, sys_getsockopt, sys_sendto};
+use stack::net::socket::{sys_getsockopt, sys_sendto};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +186,7 @@ fn a_neighbour_that_a_route_keeps_is_collected_too() -> Digest {
         let mut link = Link::new();
         update_sysctls(&mut link.cx, |sysctl| sysctl.neigh.gc_thresh1 = 0);
         if connected {
-            sys_connect(&mut link.cx, link.fd, &addr(frame::PEER, 9)).expect("has a route");
+            connect(&mut link.cx, link.fd, &addr(frame::PEER, 9)).expect("has a route");
         }
         link.send(0);
         link.run_ms(4_000);

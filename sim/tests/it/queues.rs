@@ -2,7 +2,7 @@
 
 use crate::lone::LOCAL;
 use crate::testdev::{TestDev, frame};
-use crate::util::{Pair, addr, udp};
+use crate::util::{Pair, addr, connect, udp};
 use klib::bitmap::CpuMask;
 use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
@@ -13,7 +13,7 @@ use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::{NetDevice, netif_set_xps_queue, xps_cpus_show};
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::sched::sch_generic::qdisc_run;
-use stack::net::socket::{sys_connect, sys_sendto};
+use stack::net::socket::sys_sendto;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -151,7 +151,7 @@ fn a_connected_socket_stays_with_its_queue() -> Digest {
     let mut second =
         TaskCx::new(&machine, TaskStruct::with_files("second", CpuId(1), Arc::clone(&files)));
     let (free, bound) = (udp(&mut first, LOCAL, 0), udp(&mut first, LOCAL, 0));
-    sys_connect(&mut first, bound, &addr(frame::PEER, 9)).expect("a route");
+    connect(&mut first, bound, &addr(frame::PEER, 9)).expect("a route");
     for fd in [free, bound] {
         send(&mut world, &mut first, fd);
         send(&mut world, &mut second, fd);
@@ -159,7 +159,7 @@ fn a_connected_socket_stays_with_its_queue() -> Digest {
     // The free one's go by the CPU they are sent from.
     assert_eq!(lens(&dev), [3, 1, 0, 0]);
     // Connected anew it chooses again.
-    sys_connect(&mut second, bound, &addr(frame::PEER, 10)).expect("a route");
+    connect(&mut second, bound, &addr(frame::PEER, 10)).expect("a route");
     send(&mut world, &mut second, bound);
     send(&mut world, &mut first, bound);
     assert_eq!(lens(&dev), [3, 3, 0, 0]);

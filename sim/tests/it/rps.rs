@@ -3,7 +3,7 @@
 use crate::golden;
 use crate::lone::{LOCAL, Lone};
 use crate::testdev::{TestDev, frame};
-use crate::util::{addr, udp};
+use crate::util::{addr, connect, udp};
 use klib::bitmap::CpuMask;
 use sim::{Digest, MachineSpec};
 use stack::fs::exit_files;
@@ -20,7 +20,7 @@ use stack::net::core::skbuff::Skb;
 use stack::net::core::sock::MIN_NAPI_ID;
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
 use stack::net::socket::{
-    sys_bind, sys_connect, sys_getsockopt, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket,
+    sys_bind, sys_getsockopt, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -189,7 +189,7 @@ fn a_flow_follows_its_reader_when_nothing_of_it_is_left_elsewhere() -> Digest {
     store_rps_dev_flow_table_cnt(&mut lone.cx, &dev, 0, 512).expect("a queue");
     lone.rps(0b0001);
     let fd = udp(&mut lone.cx, LOCAL, 7);
-    sys_connect(&mut lone.cx, fd, &addr(frame::PEER, 5000)).expect("a route");
+    connect(&mut lone.cx, fd, &addr(frame::PEER, 5000)).expect("a route");
     lone.dev.deliver(datagrams(5000, [0]));
     lone.world.settle();
     assert_eq!(lone.machine.softnet_stat()[0].processed, 1, "by the map: nobody has read");
@@ -286,7 +286,7 @@ fn a_connected_socket_knows_where_its_packets_come_from() -> Digest {
     lone.dev.deliver(datagrams(5000, [0]));
     lone.world.settle();
     assert_eq!(int_option(&mut lone, fd, SO_INCOMING_CPU), -1, "of many, it does not say");
-    sys_connect(&mut lone.cx, fd, &addr(frame::PEER, 5000)).expect("a route");
+    connect(&mut lone.cx, fd, &addr(frame::PEER, 5000)).expect("a route");
     assert_eq!(int_option(&mut lone, fd, SO_INCOMING_NAPI_ID), 0);
     lone.dev.irq_affinity(1);
     lone.dev.deliver(datagrams(5000, [1]));

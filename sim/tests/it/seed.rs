@@ -2,7 +2,7 @@
 
 use crate::golden::{self, assert_order, drops};
 use crate::testdev::{TestDev, frame, ran_on};
-use crate::util::{A, B, Pair, addr, recv, send, udp};
+use crate::util::{A, B, Pair, addr, connect, recv, send, udp};
 use sim::clock::Costs;
 use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
@@ -14,7 +14,7 @@ use stack::kernel::trace::events::Point;
 use stack::kernel::trace::{Record, WalkFilter};
 use stack::net::core::dev::{NetDevice, PacketFunc, PacketTap, PacketType, dev_add_pack};
 use stack::net::core::skbuff::{Skb, consume_skb};
-use stack::net::socket::{sys_connect, sys_recvfrom, sys_sendto};
+use stack::net::socket::{sys_recvfrom, sys_sendto};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -285,7 +285,7 @@ fn nobody_listening_sends_port_unreachable() -> Digest {
     let mut pair = Pair::new(5);
     let mut on_a = pair.on_a();
     let client = udp(&mut on_a, A, 4000);
-    sys_connect(&mut on_a, client, &addr(B, 9)).expect("connected");
+    connect(&mut on_a, client, &addr(B, 9)).expect("connected");
     pair.world.watch(WalkFilter::default());
     let sent = pair.run(&mut on_a, sys_sendto(client, b"anybody?", 0, None));
     assert_eq!(sent, Ok(8));

@@ -1,7 +1,7 @@
 //! Everything that steers packets, changed every millisecond for a minute of traffic: what is lost is
 //! counted, and no flow is ever out of order.
 
-use crate::util::{A, B, addr, udp};
+use crate::util::{A, B, addr, connect, udp};
 use drivers::net::ethernet::intel::igb::IgbOptions;
 use klib::bitmap::CpuMask;
 use klib::random::Csprng;
@@ -19,7 +19,7 @@ use stack::net::core::dev::{
 };
 use stack::net::core::ethtool::{RxfhFields, RxfhIndir, ethtool_set_rxfh, ethtool_set_rxfh_fields};
 use stack::net::core::sysctl::update_sysctls;
-use stack::net::socket::{sys_connect, sys_recvfrom, sys_sendto};
+use stack::net::socket::{sys_recvfrom, sys_sendto};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -66,8 +66,8 @@ impl Steered {
         let pair = |flow: u16| (udp(&mut sender, A, 5000 + flow), udp(&mut first, B, 6000 + flow));
         let flows: Vec<_> = (0..FLOWS as u16).map(pair).collect();
         for (flow, (from, to)) in flows.iter().enumerate() {
-            sys_connect(&mut sender, *from, &addr(B, 6000 + flow as u16)).expect("a route");
-            sys_connect(&mut first, *to, &addr(A, 5000 + flow as u16)).expect("a route");
+            connect(&mut sender, *from, &addr(B, 6000 + flow as u16)).expect("a route");
+            connect(&mut first, *to, &addr(A, 5000 + flow as u16)).expect("a route");
         }
         let files = Arc::clone(first.task().files());
         let second = TaskCx::new(&b, TaskStruct::with_files("reader", CpuId(1), files));

@@ -5,10 +5,11 @@ use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-use stack::kernel::sched::Operation;
-use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
+use stack::kernel::sched::{Operation, poll_operation};
+use stack::net::socket::{sys_bind, sys_connect, sys_recvfrom, sys_sendto, sys_socket};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
@@ -73,6 +74,13 @@ impl Pair {
     pub fn end(self) -> Digest {
         self.world.end()
     }
+}
+
+/// Fixes a datagram socket's peer: a call that never waits.
+pub fn connect(cx: &mut TaskCx, fd: i32, name: &[u8]) -> Result<(), Errno> {
+    let connected = poll_operation(cx, Waker::noop(), &mut sys_connect(fd, name));
+    assert!(connected.is_ready(), "no datagram socket waits to be connected");
+    if let Poll::Ready(connected) = connected { connected } else { Err(Errno::EAGAIN) }
 }
 
 /// A bound UDP socket.

@@ -3,7 +3,7 @@
 use crate::golden;
 use crate::lone::{LOCAL, Lone};
 use crate::testdev::{TestDev, frame};
-use crate::util::{A, B, Pair, addr, udp};
+use crate::util::{A, B, Pair, addr, connect, udp};
 use sim::Digest;
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::{exit_files, sys_close, sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait};
@@ -13,8 +13,8 @@ use stack::net::core::dev::{NetDevice, PacketFunc, PacketTap, PacketType, dev_ad
 use stack::net::core::skbuff::{Skb, consume_skb};
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
 use stack::net::socket::{
-    MsgSend, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_getsockopt, sys_recvmsg,
-    sys_send, sys_sendmsg, sys_setsockopt, sys_shutdown, sys_socket,
+    MsgSend, sys_bind, sys_getpeername, sys_getsockname, sys_getsockopt, sys_recvmsg, sys_send,
+    sys_sendmsg, sys_setsockopt, sys_shutdown, sys_socket,
 };
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
@@ -39,7 +39,7 @@ fn a_sockets_life_from_call_to_call() -> Digest {
     sys_setsockopt(cx, fd, SOL_SOCKET, SO_PRIORITY, &1_i32.to_ne_bytes()).expect("allowed");
     sys_getsockopt(cx, fd, SOL_SOCKET, SO_PRIORITY).expect("known");
     sys_bind(cx, fd, &addr(A, 4000)).expect("a free port");
-    sys_connect(cx, fd, &addr(B, 7)).expect("a route");
+    connect(cx, fd, &addr(B, 7)).expect("a route");
     sys_getsockname(cx, fd).expect("bound");
     sys_getpeername(cx, fd).expect("connected");
     sys_shutdown(cx, fd, SHUT_RDWR).expect("connected");
@@ -56,7 +56,7 @@ fn messages_and_an_epoll_that_waits_for_one() -> Digest {
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
     let server = udp(&mut ends.b, B, 7);
-    sys_connect(&mut ends.a, client, &addr(B, 7)).expect("a route");
+    connect(&mut ends.a, client, &addr(B, 7)).expect("a route");
     let epoll = sys_epoll_create1(&mut ends.b, 0).expect("made");
     let event = EpollEvent { events: EPOLLIN, data: 7 };
     sys_epoll_ctl(&mut ends.b, epoll, EPOLL_CTL_ADD, server, event).expect("added");

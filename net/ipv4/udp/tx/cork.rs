@@ -9,7 +9,7 @@ use super::{
 };
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
-use crate::net::core::sock::Sock;
+use crate::net::core::sock::{Sock, sk_purge};
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::socket::{SendBatch, Sent};
 use std::sync::Arc;
@@ -20,6 +20,15 @@ use uapi::udp::UdpHdr;
 
 /// The most a datagram carries: an IP packet less its headers.
 const MAX_DATAGRAM: usize = 65_535 - size_of::<IpHdr>() - size_of::<UdpHdr>();
+
+/// The last descriptor is closed: what was corked goes with it.
+///
+/// linux: net/ipv4/udp.c:udp_lib_close
+pub(in crate::net::ipv4::udp) fn udp_close(cx: &mut TaskCx, sk: &Arc<Sock>) {
+    udp_flush_pending_frames(sk);
+    (sk.sk_prot.unhash)(cx, sk);
+    sk_purge(cx, sk);
+}
 
 /// A corked datagram.
 #[derive(Debug)]

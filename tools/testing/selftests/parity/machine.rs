@@ -204,7 +204,7 @@ impl Calls for Machine {
     }
 
     fn connect(&mut self, fd: i32, name: &[u8]) -> Ret {
-        done(net::sys_connect(&mut self.cx, fd, name))
+        self.run(net::sys_connect(fd, name)).map(|()| 0)
     }
 
     fn listen(&mut self, fd: i32, backlog: i32) -> Ret {

@@ -1,0 +1,427 @@
+//! A program's data into the send queue.
+//!
+//! linux: net/ipv4/tcp.c (`tcp_sendmsg`), net/core/stream.c. Context: task, which owns the socket; the
+//! queue is filled in BH sections of bounded length, so that others get the CPU and the socket's lock between.
+
+use super::{Chrono, Nonagle, TcpSk, TcpState};
+use crate::kernel::context::{BhCx, TaskCx};
+use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
+use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
+use crate::net::core::stream::{
+    MemKind, sk_forced_mem_charge, sk_mem_charge, sk_stream_memory_free,
+};
+use crate::net::ipv4::tcp::TcpSkbCb;
+use crate::net::ipv4::tcp_output::{
+    __tcp_push_pending_frames, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss, tcp_push_one,
+    tcp_slow_start_after_idle_check, watch_segment,
+};
+use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::task::Poll;
+use uapi::errno::Errno;
+use uapi::poll::POLLOUT;
+use uapi::snmp::LinuxMib;
+use uapi::socket::{
+    MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, SCM_CREDENTIALS, SCM_RIGHTS, SO_MARK, SOL_SOCKET,
+    cmsgs,
+};
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH};
+
+/// Octets that one BH section copies.
+const SECTION: usize = 64 << 10;
+/// Pieces of pages that one segment refers to at the most.
+///
+/// linux: include/linux/skbuff.h:MAX_SKB_FRAGS
+const MAX_SKB_FRAGS: usize = 17;
+
+/// What a turn of copying ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// All is written.
+    Done,
+    /// There is more, after others had their turn.
+    More,
+    /// No room: to be waited for.
+    NoRoom,
+    /// Not connected yet: to be waited for.
+    Connecting,
+    /// It can't be.
+    Fails(Errno),
+}
+
+/// Writes messages into the send queue, and sends what may go. It waits for room until all of a message is
+/// written; a message of which a part went is a success of that many octets.
+///
+/// # Errors
+/// EPIPE for a connection that is over or was shut down, or not begun; EAGAIN without room when the call may
+/// not wait, or its time is up; EINTR; EOPNOTSUPP for `MSG_FASTOPEN`; EINVAL for control data that is none;
+/// the socket's pending error.
+///
+/// linux: net/ipv4/tcp.c:tcp_sendmsg
+pub(crate) fn tcp_sendmsg(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    batch: &SendBatch<'_>,
+    wait: &mut Wait,
+) -> Poll<Result<Sent, Errno>> {
+    walk!(cx, tcp_sendmsg);
+    let mut sent = Sent::default();
+    for (msg, flags) in batch.iter() {
+        match send_one(cx, sk, (msg, flags), wait) {
+            Poll::Ready(Ok(bytes)) => sent.add(bytes),
+            Poll::Ready(Err(error)) if sent.messages == 0 => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Ok(Sent { stop: Some(error), ..sent }));
+            }
+            Poll::Pending if sent.messages == 0 => return Poll::Pending,
+            // What it has written of this one is kept for the next call.
+            Poll::Pending => break,
+        }
+    }
+    Poll::Ready(Ok(sent))
+}
+
+fn send_one(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    (msg, flags): (&MsgSend<'_>, i32),
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    if flags & MSG_FASTOPEN != 0 {
+        return Poll::Ready(Err(Errno::EOPNOTSUPP));
+    }
+    if !msg.control.is_empty() {
+        sock_cmsg_send(msg.control)?;
+    }
+    let mut turn;
+    {
+        let mut guard = sk.lock_sock(cx);
+        loop {
+            let written = &mut wait.progress;
+            turn = guard
+                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, (msg.iov, flags), written))
+                .unwrap_or(Turn::Fails(Errno::EOPNOTSUPP));
+            if turn != Turn::More {
+                break;
+            }
+        }
+    }
+    let failed = match turn {
+        Turn::Done | Turn::More => return Poll::Ready(Ok(std::mem::take(&mut wait.progress))),
+        Turn::Fails(error) => error,
+        Turn::NoRoom | Turn::Connecting => {
+            let waited = wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
+                let Some(tp) = state.tcp.as_deref_mut() else { return true };
+                let over = state.base.err.is_some() || state.base.shutdown & SEND_SHUTDOWN != 0;
+                if turn == Turn::Connecting {
+                    return over || !matches!(tp.state, TcpState::SynSent | TcpState::SynRecv);
+                }
+                tp.nospace = true;
+                over || !tp.state.may_send()
+                    || (tp.wmem_queued < sk.sndbuf()
+                        && tp.write_seq - tp.snd_nxt < tp.notsent_lowat)
+            });
+            match waited {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(done)) => return Poll::Ready(Ok(done)),
+                Poll::Ready(Err(error)) => error,
+            }
+        }
+    };
+    match std::mem::take(&mut wait.progress) {
+        0 => Poll::Ready(Err(failed)),
+        written => Poll::Ready(Ok(written)),
+    }
+}
+
+/// Control data: only what every socket takes.
+fn sock_cmsg_send(control: &[u8]) -> Result<(), Errno> {
+    for cmsg in cmsgs(control) {
+        let cmsg = cmsg?;
+        let known = matches!(cmsg.type_, SCM_RIGHTS | SCM_CREDENTIALS | SO_MARK);
+        if cmsg.level == SOL_SOCKET && !known {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(())
+}
+
+/// What keeps a connection from sending.
+///
+/// linux: net/core/stream.c:sk_stream_error
+fn sk_stream_error(sk: &mut TcpSk<'_>) -> Turn {
+    match sk.st.sock_error() {
+        Err(error) => Turn::Fails(error),
+        Ok(()) => Turn::Fails(Errno::EPIPE),
+    }
+}
+
+/// Copies a message from where the last turn ended, as far as there is room.
+///
+/// linux: net/ipv4/tcp.c:tcp_sendmsg_locked
+fn tcp_sendmsg_locked(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (iov, flags): (&[IoSlice<'_>], i32),
+    written: &mut usize,
+) -> Turn {
+    if sk.st.dead {
+        return Turn::Fails(Errno::EIO);
+    }
+    if !sk.tp.state.may_send() {
+        if let Err(error) = sk.st.sock_error() {
+            return Turn::Fails(error);
+        }
+        return if matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv) {
+            Turn::Connecting
+        } else {
+            Turn::Fails(Errno::EPIPE)
+        };
+    }
+    if sk.st.err.is_some() || sk.st.shutdown & SEND_SHUTDOWN != 0 {
+        return sk_stream_error(sk);
+    }
+    let all: usize = iov.iter().map(|part| part.len()).sum();
+    let (mut mss, mut goal) = tcp_send_mss(sk);
+    let end = all.min(*written + SECTION);
+    let mut turn = if end == all { Turn::Done } else { Turn::More };
+    while *written < end {
+        let Some(room) = segment_room(cx, sk, goal) else {
+            turn = Turn::NoRoom;
+            break;
+        };
+        let copied = copy_to_tail(cx, sk, iov, *written, room.min(end - *written));
+        if copied == 0 {
+            turn = Turn::NoRoom;
+            break;
+        }
+        *written += copied;
+        if *written == all {
+            if flags & MSG_EOR != 0
+                && let Some(tail) = sk.tp.tcp_write_queue_tail()
+            {
+                cb_mut(tail).eor = true;
+            }
+            break;
+        }
+        let full = sk.tp.write_queue.back().is_some_and(|tail| tail.data_len as usize >= goal);
+        if !full || flags & MSG_OOB != 0 {
+            continue;
+        }
+        if forced_push(sk) {
+            tcp_mark_push(sk);
+            __tcp_push_pending_frames(cx, sk, mss, Nonagle::PUSH);
+        } else if sk.tp.write_queue.len() == 1 && sk.tp.tcp_send_head().is_some() {
+            tcp_push_one(cx, sk, mss);
+        }
+        (mss, goal) = tcp_send_mss(sk);
+    }
+    match turn {
+        Turn::NoRoom => {
+            tcp_remove_empty_skb(cx, sk);
+            sk.tp.nospace = true;
+            tcp_push(cx, sk, (flags & !MSG_MORE, mss, goal), Nonagle::PUSH);
+        }
+        _ => {
+            let nonagle = sk.tp.nonagle;
+            let more = if turn == Turn::More { MSG_MORE } else { 0 };
+            tcp_push(cx, sk, (flags | more, mss, goal), nonagle);
+        }
+    }
+    turn
+}
+
+/// The segment size, and how large the pieces of the queue are made.
+///
+/// linux: net/ipv4/tcp.c:tcp_send_mss
+fn tcp_send_mss(sk: &mut TcpSk<'_>) -> (u32, usize) {
+    let mss = tcp_current_mss(sk);
+    (mss, mss as usize)
+}
+
+/// How much of a segment is free: the last one's room, or that of a new one. `None`: the buffer is full.
+fn segment_room(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, goal: usize) -> Option<usize> {
+    if let Some(tail) = sk.tp.tcp_write_queue_tail() {
+        let left = goal.saturating_sub(tail.data_len as usize);
+        if left != 0 && !cb(tail).eor && tail.frags.len() < MAX_SKB_FRAGS {
+            return Some(left);
+        }
+    }
+    if !sk_stream_memory_free(sk) {
+        return None;
+    }
+    let skb = sk_stream_alloc_skb(cx, sk)?;
+    skb_entail(cx, sk, skb);
+    Some(goal)
+}
+
+/// A segment without data, charged to the send buffer; `None` without memory.
+///
+/// linux: net/ipv4/tcp.c:sk_stream_alloc_skb
+fn sk_stream_alloc_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Option<Skb> {
+    walk!(cx, sk_stream_alloc_skb);
+    let mut skb = cx.cpu.pool.alloc_handle()?;
+    skb.truesize = SEGMENT_OVERHEAD as u32;
+    // A stream that has nothing under way gets its segment, or nobody would ever wake it.
+    if sk.tp.tcp_queues_empty() {
+        sk_forced_mem_charge(cx, sk, SEGMENT_OVERHEAD);
+    } else if !sk_mem_charge(cx, sk, SEGMENT_OVERHEAD, MemKind::Send) {
+        cx.free_skb(skb);
+        return None;
+    }
+    skb.gso.segs = 1;
+    Some(skb)
+}
+
+/// Puts a segment into the send queue.
+///
+/// linux: net/ipv4/tcp.c:skb_entail
+fn skb_entail(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    let seq = sk.tp.write_seq;
+    skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq: seq, tcp_flags: TCPHDR_ACK, ..TcpSkbCb::default() });
+    watch_segment(cx, sk, &mut skb);
+    walk!(cx, skb, skb_entail);
+    sk.tp.wmem_queued += skb.truesize as usize;
+    let first = sk.tp.tcp_queues_empty();
+    sk.tp.tcp_add_write_queue_tail(skb);
+    if first {
+        sk.chrono_start(cx, Chrono::Busy);
+    }
+    sk.tp.nonagle.remove(Nonagle::PUSH);
+    tcp_slow_start_after_idle_check(cx, sk);
+}
+
+/// Copies up to `len` octets of the message behind the last segment's; how many.
+fn copy_to_tail(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    iov: &[IoSlice<'_>],
+    from: usize,
+    len: usize,
+) -> usize {
+    let Some(frag) = cx.cpu.pool.page_frag_refill() else { return 0 };
+    let len = len.min(frag.room());
+    // The first octets of an idle stream are never refused.
+    let queued = sk.tp.wmem_queued > SEGMENT_OVERHEAD;
+    if queued {
+        if !sk_mem_charge(cx, sk, len, MemKind::Send) {
+            return 0;
+        }
+    } else {
+        sk_forced_mem_charge(cx, sk, len);
+    }
+    let Some(frag) = cx.cpu.pool.page_frag_refill() else { return 0 };
+    let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
+    let size = frag.append(len, |to| copy_from_iov(iov, from, to));
+    let tp = &mut *sk.tp;
+    let Some(tail) = tp.write_queue.back_mut() else { return 0 };
+    match tail.frags.last_mut() {
+        Some(last) if Arc::ptr_eq(&last.page, &page) && last.offset + last.size == offset => {
+            last.size += size;
+        }
+        _ => tail.frags.push(SkbFrag { page, offset, size }),
+    }
+    tail.len += size;
+    tail.data_len += size;
+    tail.truesize += size;
+    let own = cb_mut(tail);
+    own.end_seq += size;
+    own.tcp_flags &= !TCPHDR_PSH;
+    tp.write_seq += size;
+    tp.wmem_queued += size as usize;
+    size as usize
+}
+
+/// Fills `to` with what the message has from an offset on.
+fn copy_from_iov(iov: &[IoSlice<'_>], mut from: usize, mut to: &mut [u8]) {
+    for part in iov {
+        if from >= part.len() {
+            from -= part.len();
+            continue;
+        }
+        let here = &part[from..];
+        let take = here.len().min(to.len());
+        let (room, rest) = to.split_at_mut(take);
+        room.copy_from_slice(&here[..take]);
+        (to, from) = (rest, 0);
+        if to.is_empty() {
+            break;
+        }
+    }
+}
+
+/// A segment that got no data goes.
+///
+/// linux: net/ipv4/tcp.c:tcp_remove_empty_skb
+fn tcp_remove_empty_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let empty = |skb: &Skb| cb(skb).seq == cb(skb).end_seq;
+    if sk.tp.write_queue.back().is_some_and(empty)
+        && let Some(skb) = sk.tp.write_queue.pop_back()
+    {
+        if sk.tp.tcp_queues_empty() {
+            sk.chrono_stop(cx, Chrono::Busy);
+        }
+        crate::net::ipv4::tcp_output::tcp_wmem_free_skb(cx, sk, skb);
+    }
+}
+
+/// More than half of the largest window is written and not pushed: the peer should not wait for the rest.
+///
+/// linux: net/ipv4/tcp.c:forced_push
+fn forced_push(sk: &TcpSk<'_>) -> bool {
+    sk.tp.write_seq.after(sk.tp.pushed_seq + (sk.tp.max_window >> 1))
+}
+
+/// The last segment is pushed.
+///
+/// linux: net/ipv4/tcp.c:tcp_mark_push
+fn tcp_mark_push(sk: &mut TcpSk<'_>) {
+    if let Some(tail) = sk.tp.write_queue.back_mut() {
+        cb_mut(tail).tcp_flags |= TCPHDR_PSH;
+    }
+    sk.tp.pushed_seq = sk.tp.write_seq;
+}
+
+/// Small writes wait for the one before them to leave the queues below: they grow meanwhile.
+///
+/// linux: net/ipv4/tcp.c:tcp_should_autocork
+fn tcp_should_autocork(cx: &BhCx<'_>, sk: &TcpSk<'_>, goal: usize) -> bool {
+    let Some(tail) = sk.tp.write_queue.back() else { return false };
+    (tail.data_len as usize) < goal
+        && cx.t.net.sysctl.tcp.autocorking
+        && !sk.tp.rtx_queue.is_empty()
+        && sk.sk.wmem_alloc() > tail.truesize as usize
+        && sk.tp.write_queue.len() == 1
+}
+
+/// A turn of writing has ended: what may go goes.
+///
+/// linux: net/ipv4/tcp.c:tcp_push
+fn tcp_push(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (flags, mss, goal): (i32, u32, usize),
+    mut nonagle: Nonagle,
+) {
+    if sk.tp.write_queue.is_empty() {
+        return;
+    }
+    if flags & MSG_MORE == 0 || forced_push(sk) {
+        tcp_mark_push(sk);
+    }
+    if flags & MSG_OOB != 0 {
+        sk.tp.snd_up = sk.tp.write_seq;
+    }
+    if tcp_should_autocork(cx, sk, goal) {
+        sk.sk.throttle();
+        // It may have left at this moment: then nobody would send this.
+        if sk.sk.wmem_alloc() > sk.tp.write_queue.back().map_or(0, |tail| tail.truesize as usize) {
+            return cx.count(LinuxMib::TCPAutoCorking);
+        }
+    }
+    if flags & MSG_MORE != 0 {
+        nonagle = Nonagle::CORK;
+    }
+    __tcp_push_pending_frames(cx, sk, mss, nonagle);
+}

@@ -1,0 +1,420 @@
+//! Acknowledgements: what they say of what was sent, and of the window.
+//!
+//! linux: net/ipv4/tcp_input.c (`tcp_ack`); RFC 9293 section 3.10.7.4, RFC 5961 section 5.
+
+use super::recovery::{Rexmit, Verdict, tcp_fastretrans_alert, tcp_remove_reno_sacks};
+use super::rtt::{RttSamples, tcp_ack_update_rtt, tcp_rearm_rto};
+use super::sack::{
+    SackState, tcp_check_sack_reordering, tcp_highest_sack_seq, tcp_sacktag_write_queue,
+};
+use super::{AckFlags, Segment, cong_refresh, tcp_send_challenge_ack};
+use crate::kernel::context::BhCx;
+use crate::kernel::time::Ktime;
+use crate::net::core::dst::Dst;
+use crate::net::ipv4::inet_connection_sock::{
+    inet_csk_clear_xmit_timer, inet_csk_reset_xmit_timer,
+};
+use crate::net::ipv4::tcp::{
+    CaState, Chrono, IcskPending, Sacked, SeqNr, TCP_RTO_MAX, TcpSk, TcpSock,
+};
+use crate::net::ipv4::tcp_cong::AckSample;
+use crate::net::ipv4::tcp_output::{
+    cb, tcp_skb_pcount, tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head,
+    tcp_wmem_free_skb, tcp_xmit_retransmit_queue,
+};
+use crate::net::ipv4::tcp_timer::{tcp_clamp_probe0_to_user_timeout, tcp_probe0_when};
+use std::sync::Arc;
+use uapi::snmp::LinuxMib;
+use uapi::tcp::TCPHDR_SYN;
+
+/// What an acknowledgement was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acked {
+    /// Good.
+    Good,
+    /// Of what was acknowledged before: the segment's data counts all the same.
+    Old,
+    /// So old that somebody who does not see the connection may have made it up.
+    TooOld,
+    /// Of what was never sent.
+    Unsent,
+}
+
+/// The peer's window changes with this segment.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_may_update_window
+pub(super) fn tcp_may_update_window(tp: &TcpSock, ack: SeqNr, seq: SeqNr, window: u32) -> bool {
+    ack.after(tp.snd_una)
+        || seq.after(tp.snd_wl1)
+        || (seq == tp.snd_wl1 && (window > tp.snd_wnd || window == 0))
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_snd_una_update
+#[inline]
+fn tcp_snd_una_update(tp: &mut TcpSock, ack: SeqNr) {
+    tp.stats.bytes_acked += u64::from(ack - tp.snd_una);
+    tp.snd_una = ack;
+}
+
+/// Takes over the peer's window (RFC 9293 section 3.10.7.4).
+///
+/// linux: net/ipv4/tcp_input.c:tcp_ack_update_window
+fn tcp_ack_update_window(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> AckFlags {
+    let mut flag = AckFlags::empty();
+    let shift = if seg.th.syn() { 0 } else { sk.tp.rx_opt.snd_wscale };
+    let window = u32::from(seg.th.window.get()) << shift;
+    let (ack, seq) = (seg.cb.ack_seq, seg.cb.seq);
+    if tcp_may_update_window(sk.tp, ack, seq, window) {
+        flag |= AckFlags::WIN_UPDATE;
+        sk.tp.snd_wl1 = seq;
+        if sk.tp.snd_wnd != window {
+            sk.tp.snd_wnd = window;
+            if !sk.tp.write_queue.is_empty() {
+                tcp_slow_start_after_idle_check(cx, sk);
+            }
+            if window > sk.tp.max_window {
+                sk.tp.max_window = window;
+                let mtu = sk.tp.pmtu_cookie;
+                tcp_sync_mss(sk, mtu);
+            }
+        }
+    }
+    tcp_snd_una_update(sk.tp, ack);
+    flag
+}
+
+/// Works off the acknowledgement of a segment.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_ack
+pub(crate) fn tcp_ack(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    seg: &Segment,
+    mut flag: AckFlags,
+) -> Acked {
+    let prior_una = sk.tp.snd_una;
+    let (ack, now) = (seg.cb.ack_seq, cx.now());
+    let mut sacks = SackState::default();
+    if ack.before(prior_una) {
+        return old_ack(cx, sk, seg, flag);
+    }
+    if ack.after(sk.tp.snd_nxt) {
+        return Acked::Unsent;
+    }
+    if ack.after(prior_una) {
+        flag |= AckFlags::SND_UNA_ADVANCED;
+        sk.tp.retransmits = 0;
+    }
+    let prior_fack = tcp_highest_sack_seq(sk.tp);
+    let before = (sk.tp.packets_out, sk.tp.delivered, sk.tp.lost, sk.tp.tcp_packets_in_flight());
+    if flag.contains(AckFlags::UPDATE_TS_RECENT) {
+        sk.tp.replace_ts_recent(seg.cb.seq, now);
+    }
+    if flag.contains(AckFlags::SND_UNA_ADVANCED) && !flag.contains(AckFlags::SLOWPATH) {
+        // The window is as predicted.
+        sk.tp.snd_wl1 = seg.cb.seq;
+        tcp_snd_una_update(sk.tp, ack);
+        flag |= AckFlags::WIN_UPDATE;
+        cx.count(LinuxMib::TCPHPAcks);
+    } else {
+        if seg.cb.seq != seg.cb.end_seq {
+            flag |= AckFlags::DATA;
+        } else {
+            cx.count(LinuxMib::TCPPureAcks);
+        }
+        flag |= tcp_ack_update_window(cx, sk, seg);
+        if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
+            tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
+            flag |= sacks.flag;
+        }
+    }
+    // Something arrived: what the way reported before is past.
+    sk.tp.sk_err_soft = None;
+    sk.tp.probes_out = 0;
+    sk.tp.rcv_tstamp = now;
+    let mut rexmit = Rexmit::None;
+    if before.0 == 0 {
+        if flag.contains(AckFlags::DSACKING_ACK) {
+            let verdict = Verdict { flag, dupacks: u32::from(dubious_dup(flag)) };
+            tcp_fastretrans_alert(cx, sk, verdict, &mut rexmit);
+        }
+        tcp_ack_probe(cx, sk);
+        return Acked::Good;
+    }
+    flag |= tcp_clean_rtx_queue(cx, sk, (flag, prior_una, prior_fack), &mut sacks);
+    sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
+    if tcp_ack_is_dubious(sk.tp, flag) {
+        let verdict = Verdict { flag, dupacks: u32::from(dubious_dup(flag)) };
+        flag = tcp_fastretrans_alert(cx, sk, verdict, &mut rexmit);
+    }
+    if flag.contains(AckFlags::SET_XMIT_TIMER) {
+        tcp_rearm_rto(cx, sk);
+    }
+    if flag.intersects(AckFlags::FORWARD_PROGRESS) {
+        confirm_neighbour(sk.tp.dst.as_ref(), now);
+    }
+    let (delivered, lost) =
+        (sk.tp.delivered.wrapping_sub(before.1), sk.tp.lost.wrapping_sub(before.2));
+    if delivered != 0 {
+        sk.tp.delivered_mstamp = now;
+    }
+    tcp_cong_control(cx, sk, ack, (delivered, lost, flag));
+    if rexmit == Rexmit::Lost {
+        tcp_xmit_retransmit_queue(cx, sk);
+    }
+    Acked::Good
+}
+
+/// Something came that acknowledges nothing new and brings neither data nor a window.
+fn dubious_dup(flag: AckFlags) -> bool {
+    !flag.intersects(AckFlags::SND_UNA_ADVANCED | AckFlags::NOT_DUP | AckFlags::DSACKING_ACK)
+}
+
+/// An acknowledgement of what is acknowledged: its blocks may still tell something.
+#[cold]
+fn old_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment, mut flag: AckFlags) -> Acked {
+    let (prior_una, ack) = (sk.tp.snd_una, seg.cb.ack_seq);
+    let acked = u32::try_from(sk.tp.stats.bytes_acked).unwrap_or(u32::MAX);
+    let window = sk.tp.max_window.min(acked);
+    // RFC 5961 section 5.2.
+    if ack.before(prior_una - window) {
+        if !flag.contains(AckFlags::NO_CHALLENGE_ACK) {
+            tcp_send_challenge_ack(cx, sk);
+        }
+        return Acked::TooOld;
+    }
+    if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
+        let (mut sacks, mut rexmit) = (SackState::default(), Rexmit::None);
+        tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
+        flag |= sacks.flag;
+        sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
+        let verdict = Verdict { flag, dupacks: 0 };
+        tcp_fastretrans_alert(cx, sk, verdict, &mut rexmit);
+        if rexmit == Rexmit::Lost {
+            tcp_xmit_retransmit_queue(cx, sk);
+        }
+    }
+    Acked::Old
+}
+
+/// The peer has proof of itself.
+fn confirm_neighbour(dst: Option<&Arc<Dst>>, now: Ktime) {
+    if let Some(neigh) = dst.and_then(|dst| dst.neigh.get()) {
+        neigh.confirm(now);
+    }
+}
+
+/// Something is unusual about it.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_ack_is_dubious
+fn tcp_ack_is_dubious(tp: &TcpSock, flag: AckFlags) -> bool {
+    !flag.intersects(AckFlags::NOT_DUP)
+        || flag.intersects(AckFlags::CA_ALERT)
+        || tp.ca_state != CaState::Open
+}
+
+/// The window of a peer that had closed it: it is open again, or goes on being asked for.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_ack_probe
+fn tcp_ack_probe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let Some(head) = sk.tp.tcp_send_head() else { return };
+    if !cb(head).end_seq.after(sk.tp.tcp_wnd_end()) {
+        sk.tp.backoff = 0;
+        sk.tp.probes_tstamp = Ktime::ZERO;
+        if sk.tp.pending == IcskPending::Probe0 {
+            inet_csk_clear_xmit_timer(sk);
+        }
+    } else {
+        let when = tcp_probe0_when(sk.tp, TCP_RTO_MAX);
+        let when = tcp_clamp_probe0_to_user_timeout(cx, sk, when);
+        inet_csk_reset_xmit_timer(cx, sk, IcskPending::Probe0, when);
+    }
+}
+
+/// What taking acknowledged segments off the queue found.
+#[derive(Default)]
+struct Cleaned {
+    flag: AckFlags,
+    acked: u32,
+    first: Option<Ktime>,
+    last: Option<Ktime>,
+    reord: Option<SeqNr>,
+}
+
+/// Takes off the retransmit queue what is acknowledged, and learns from it.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_clean_rtx_queue
+fn tcp_clean_rtx_queue(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (flag, prior_una, prior_fack): (AckFlags, SeqNr, SeqNr),
+    sacks: &mut SackState,
+) -> AckFlags {
+    let (now, in_flight) = (cx.now(), sk.tp.tcp_packets_in_flight());
+    let mut cleaned = Cleaned::default();
+    take_acked(cx, sk, &mut cleaned, sacks);
+    let mut flag = flag | cleaned.flag;
+    if sk.tp.rtx_queue.is_empty() {
+        sk.chrono_stop(cx, Chrono::Busy);
+    }
+    if sk.tp.snd_up.between(prior_una, sk.tp.snd_una) {
+        sk.tp.snd_up = sk.tp.snd_una;
+    }
+    let head = sk.tp.rtx_queue.front().map(|skb| (cb(skb).sacked, skb.tstamp()));
+    if head.is_some_and(|(sacked, _)| sacked.contains(Sacked::ACKED)) {
+        flag |= AckFlags::SACK_RENEGING;
+    }
+    let since = |at: Ktime| (now - at).as_micros() as u64;
+    let mut samples = RttSamples::default();
+    if !flag.contains(AckFlags::RETRANS_DATA_ACKED) {
+        samples.seq = cleaned.first.map(since);
+        samples.ca = cleaned.last.map(since);
+    }
+    if let Some(first) = sacks.first_sackt {
+        samples.sack = Some(since(first));
+        samples.ca = sacks.last_sackt.map(since);
+    }
+    let rtt_updated = tcp_ack_update_rtt(cx, sk, flag, samples);
+    if flag.intersects(AckFlags::ACKED) {
+        flag |= AckFlags::SET_XMIT_TIMER;
+        if !sk.tp.rx_opt.sack_ok {
+            sacks.delivered += tcp_remove_reno_sacks(sk.tp, cleaned.acked);
+        } else if let Some(reord) = cleaned.reord
+            && reord.before(prior_fack)
+        {
+            // A hole was filled by what was never sent twice.
+            tcp_check_sack_reordering(cx, sk, reord, prior_fack);
+        }
+    } else if let Some((_, sent)) = head
+        && rtt_updated
+        && samples.sack.is_some_and(|sack| sack > since(sent))
+    {
+        flag |= AckFlags::SET_XMIT_TIMER;
+    }
+    cong_refresh(sk.tp, now);
+    let sample = AckSample {
+        pkts_acked: cleaned.acked,
+        rtt_us: samples.ca.map(|us| u32::try_from(us).unwrap_or(u32::MAX)),
+        in_flight,
+    };
+    let tp = &mut *sk.tp;
+    tp.ca_ops.pkts_acked(&mut tp.cong, &sample);
+    flag
+}
+
+fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sacks: &mut SackState) {
+    let una = sk.tp.snd_una;
+    while let Some(skb) = sk.tp.rtx_queue.front() {
+        let (own, segs, sent) = (cb(skb), tcp_skb_pcount(skb), skb.tstamp());
+        let whole = !own.end_seq.after(una);
+        if !whole && (segs <= 1 || !una.after(own.seq)) {
+            break;
+        }
+        let Some(mut skb) = sk.tp.rtx_queue.pop_front() else { break };
+        let acked = if whole { segs } else { tcp_tso_acked(cx, sk, &mut skb, segs) };
+        account(sk.tp, &own, (acked, sent), cleaned, sacks);
+        if !whole {
+            sk.tp.rtx_queue.push_front(skb);
+            break;
+        }
+        tcp_wmem_free_skb(cx, sk, skb);
+    }
+}
+
+/// The front of a packet of several segments is acknowledged: how many of them.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_tso_acked
+fn tcp_tso_acked(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    skb: &mut crate::net::core::skbuff::Skb,
+    segs: u32,
+) -> u32 {
+    let cut = sk.tp.snd_una - cb(skb).seq;
+    tcp_trim_head(cx, sk, skb, cut);
+    let left = crate::net::ipv4::tcp_output::tcp_set_skb_tso_segs(skb, sk.tp.mss_cache);
+    segs.saturating_sub(left)
+}
+
+/// Segments are acknowledged: what was known of them counts no more.
+fn account(
+    tp: &mut TcpSock,
+    own: &crate::net::ipv4::tcp::TcpSkbCb,
+    (acked, sent): (u32, Ktime),
+    cleaned: &mut Cleaned,
+    sacks: &mut SackState,
+) {
+    let sacked = own.sacked;
+    if sacked.intersects(Sacked::RETRANS | Sacked::EVER_RETRANS) {
+        if sacked.contains(Sacked::RETRANS) {
+            tp.retrans_out = tp.retrans_out.saturating_sub(acked);
+        }
+        cleaned.flag |= AckFlags::RETRANS_DATA_ACKED;
+    } else if !sacked.contains(Sacked::ACKED) {
+        cleaned.last = Some(sent);
+        cleaned.first.get_or_insert(sent);
+        if cleaned.reord.is_none_or(|reord| own.seq.before(reord)) {
+            cleaned.reord = Some(own.seq);
+        }
+        if !own.end_seq.after(tp.high_seq) {
+            cleaned.flag |= AckFlags::ORIG_SACK_ACKED;
+        }
+    }
+    if sacked.contains(Sacked::ACKED) {
+        tp.sacked_out = tp.sacked_out.saturating_sub(acked);
+    } else if tp.rx_opt.sack_ok {
+        sacks.delivered += acked;
+    }
+    if sacked.contains(Sacked::LOST) {
+        tp.lost_out = tp.lost_out.saturating_sub(acked);
+    }
+    tp.packets_out = tp.packets_out.saturating_sub(acked);
+    cleaned.acked += acked;
+    if own.tcp_flags & TCPHDR_SYN != 0 {
+        cleaned.flag |= AckFlags::SYN_ACKED;
+        tp.retrans_stamp = Ktime::ZERO;
+    } else {
+        cleaned.flag |= AckFlags::DATA_ACKED;
+    }
+}
+
+/// The window grows or shrinks with what was delivered and lost.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_cong_control
+fn tcp_cong_control(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    ack: SeqNr,
+    (delivered, lost, flag): (u32, u32, AckFlags),
+) {
+    let now = cx.now();
+    cong_refresh(sk.tp, now);
+    if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
+        super::recovery::tcp_cwnd_reduction(sk.tp, delivered, lost, flag);
+    } else if tcp_may_raise_cwnd(cx, sk.tp, flag) {
+        let tp = &mut *sk.tp;
+        tp.ca_ops.cong_avoid(&mut tp.cong, ack.0, delivered);
+        tp.cong.snd_cwnd_stamp = now;
+    }
+    tcp_update_pacing_rate(cx, sk.tp);
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_may_raise_cwnd
+fn tcp_may_raise_cwnd(cx: &BhCx<'_>, tp: &TcpSock, flag: AckFlags) -> bool {
+    // Where segments often overtake each other, what arrives counts in whatever order.
+    let any = tp.reordering > cx.t.net.sysctl.tcp.reordering;
+    flag.intersects(if any { AckFlags::FORWARD_PROGRESS } else { AckFlags::DATA_ACKED })
+}
+
+/// The pace that the window makes.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_update_pacing_rate
+pub(super) fn tcp_update_pacing_rate(cx: &BhCx<'_>, tp: &mut TcpSock) {
+    let sysctl = &cx.t.net.sysctl.tcp;
+    let cong = &tp.cong;
+    let slow_start = cong.snd_cwnd < cong.snd_ssthresh / 2;
+    let percent = if slow_start { sysctl.pacing_ss_ratio } else { sysctl.pacing_ca_ratio };
+    let window = u64::from(tp.mss_cache) * u64::from(cong.snd_cwnd.max(tp.packets_out));
+    let rate = window.saturating_mul(80_000).saturating_mul(percent.into());
+    tp.pacing_rate = if tp.srtt_us != 0 { rate / u64::from(tp.srtt_us) } else { rate };
+}

@@ -1,0 +1,366 @@
+//! Requests: a SYN at a listener, and the cookie that one may have become.
+//!
+//! linux: net/ipv4/tcp_input.c (`tcp_conn_request`), net/ipv4/syncookies.c (`cookie_v4_check`). Context: BH.
+//! A listener's lock is taken for a moment, to read what it says; nobody owns it.
+
+use super::{Segment, seconds};
+use crate::kernel::context::BhCx;
+use crate::kernel::locking::SpinLock;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::secure_seq::{TcpTuple, secure_tcp_seq, secure_tcp_ts_off};
+use crate::net::core::skbuff::{Skb, consume_skb, kfree_skb};
+use crate::net::core::sock::Sock;
+use crate::net::ipv4::inet_connection_sock::{
+    Listener, ReqState, RequestSock, inet_csk_reqsk_queue_hash_add,
+};
+use crate::net::ipv4::inet_hashtables::InetTuple;
+use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
+use crate::net::ipv4::syncookies::{
+    CookieOptions, CookieSyn, cookie_init_timestamp, cookie_timestamp_decode, cookie_v4_check,
+    cookie_v4_init_sequence,
+};
+use crate::net::ipv4::tcp::{SeqNr, TcpOptionsReceived, TcpState, tcp_clock_ms};
+use crate::net::ipv4::tcp_ipv4::{tcp_v4_send_reset, tcp_v4_send_synack};
+use crate::net::ipv4::tcp_minisocks::{tcp_child_process, tcp_v4_syn_recv_sock};
+use crate::net::ipv4::tcp_output::{
+    InitialWindow, ipv4_default_advmss, tcp_mss_clamp, tcp_select_initial_window,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use uapi::ip::INET_DSCP_MASK;
+use uapi::snmp::LinuxMib;
+use uapi::tcp::{TCP_MSS_DEFAULT, TcpHdr};
+
+/// Seconds after an overflow in which cookies are still good.
+const COOKIE_VALID: u32 = 2 * 60;
+
+/// What a listener says of connections to come.
+#[derive(Clone, Debug)]
+struct Terms {
+    queue: Arc<Listener>,
+    user_mss: u16,
+    /// Octets of a child's buffer that can be data.
+    full_space: i64,
+    window_clamp: u32,
+    rcvbuf_locked: bool,
+    tos: u8,
+    oif: u16,
+}
+
+/// `None` when it does not listen any more.
+fn terms(sk: &Arc<Sock>) -> Option<Terms> {
+    let state = sk.state();
+    let tp = state.tcp.as_deref().filter(|tp| tp.state == TcpState::Listen)?;
+    Some(Terms {
+        queue: tp.listener.clone()?,
+        user_mss: tp.rx_opt.user_mss,
+        full_space: tp.tcp_win_from_space(i64::from(state.opts.rcvbuf)),
+        window_clamp: tp.window_clamp,
+        rcvbuf_locked: tp.rcvbuf_locked,
+        tos: state.inet.tos,
+        oif: state.opts.bound_dev_if,
+    })
+}
+
+/// A segment for a listener: a SYN asks for a connection, an acknowledgement may be a cookie's, anything else
+/// is nobody's (RFC 9293 section 3.10.7.2).
+///
+/// linux: net/ipv4/tcp_input.c:tcp_rcv_state_process (LISTEN)
+pub(crate) fn tcp_rcv_listen(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, tuple: &InetTuple) {
+    tcp_rcv_listen_at(cx, sk, skb, (tuple, None));
+}
+
+/// The same; `isn`: where a connection begins whose last one was just over.
+pub(crate) fn tcp_rcv_listen_at(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    skb: Skb,
+    (tuple, isn): (&InetTuple, Option<SeqNr>),
+) {
+    let (Some(th), Some(terms)) = (skb.front::<TcpHdr>().copied(), terms(sk)) else {
+        tcp_v4_send_reset(cx, &skb, None);
+        return kfree_skb(cx, skb, DropReason::NoSocket);
+    };
+    let seg = Segment::of(&skb, &th);
+    if th.rst() {
+        return kfree_skb(cx, skb, DropReason::TcpReset);
+    }
+    if th.ack() {
+        return cookie_ack(cx, sk, skb, &seg, (tuple, &terms));
+    }
+    if !th.syn() || th.fin() {
+        return kfree_skb(cx, skb, DropReason::TcpFlags);
+    }
+    // To a device that the listener is not bound to, a request keeps what it came by.
+    let tuple = InetTuple { dev: terms.oif, ..*tuple };
+    match tcp_conn_request(cx, sk, &seg, (&tuple, &terms), isn) {
+        Ok(()) => consume_skb(cx, skb),
+        Err(reason) => {
+            cx.count(LinuxMib::ListenDrops);
+            kfree_skb(cx, skb, reason);
+        }
+    }
+}
+
+/// The queue of requests is full: cookies stand in for it, if they may.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_syn_flood_action
+fn tcp_syn_flood_action(cx: &mut BhCx<'_>, queue: &Listener) -> bool {
+    let cookies = cx.t.net.sysctl.tcp.syncookies != 0;
+    if cookies {
+        cx.count(LinuxMib::TCPReqQFullDoCookies);
+        let now = seconds(cx.now()).max(1);
+        queue.last_overflow.store(now, Ordering::Relaxed);
+    } else {
+        cx.count(LinuxMib::TCPReqQFullDrop);
+    }
+    cookies
+}
+
+/// A SYN: remembers what must be and answers.
+///
+/// # Errors
+/// Why it is dropped.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_conn_request
+fn tcp_conn_request(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    seg: &Segment,
+    (tuple, terms): (&InetTuple, &Terms),
+    isn: Option<SeqNr>,
+) -> Result<(), DropReason> {
+    walk!(cx, tcp_conn_request);
+    let sysctl = &cx.t.net.sysctl;
+    let queue = &terms.queue;
+    let full = queue.reqsk_queue_is_full();
+    let mut cookie = false;
+    if (sysctl.tcp.syncookies == 2 || full) && isn.is_none() {
+        cookie = tcp_syn_flood_action(cx, queue);
+        if !cookie {
+            return Err(DropReason::TcpListenOverflow);
+        }
+    }
+    if queue.acceptq_is_full() {
+        cx.count(LinuxMib::ListenOverflows);
+        return Err(DropReason::TcpListenOverflow);
+    }
+    let mut opt = TcpOptionsReceived {
+        mss_clamp: TCP_MSS_DEFAULT,
+        user_mss: terms.user_mss,
+        ..TcpOptionsReceived::default()
+    };
+    opt.note_ts(seg.opts.ts, 0);
+    opt.negotiate(&seg.opts, &sysctl.tcp);
+    opt.tstamp_ok = opt.saw_tstamp;
+    if cookie && !opt.tstamp_ok {
+        // There is nowhere to remember them.
+        (opt.wscale_ok, opt.sack_ok, opt.snd_wscale) = (false, false, 0);
+    }
+    let flow = Flow4 {
+        daddr: tuple.raddr,
+        saddr: tuple.laddr,
+        oif: tuple.dev,
+        tos: terms.tos & INET_DSCP_MASK,
+        ..Flow4::default()
+    };
+    let dst = ip_route_output_flow(cx, &flow).map_err(|_| DropReason::IpOutNoRoutes)?;
+    let mtu = dst.mtu;
+    cx.cpu.routes.give_back(dst);
+    let most = sysctl.tcp.max_syn_backlog;
+    let requests = queue.qlen.load(Ordering::Relaxed);
+    if !cookie
+        && isn.is_none()
+        && sysctl.tcp.syncookies == 0
+        && most.saturating_sub(requests) < most >> 2
+    {
+        // The last quarter is for those that are known to be alive, and none is known.
+        return Err(DropReason::TcpListenOverflow);
+    }
+    let now = cx.now();
+    let net = &cx.m.init_net;
+    let addrs = TcpTuple {
+        saddr: tuple.laddr.into(),
+        sport: tuple.lport,
+        daddr: tuple.raddr.into(),
+        dport: tuple.rport,
+    };
+    let ts_off = if opt.tstamp_ok && sysctl.tcp.timestamps == 1 {
+        secure_tcp_ts_off(&net.tcp.ts_key, addrs.saddr, addrs.daddr)
+    } else {
+        0
+    };
+    let mut mss = opt.mss_clamp;
+    let snt_isn = match isn {
+        _ if cookie => {
+            let syn = CookieSyn { tuple: addrs.reversed(), seq: seg.cb.seq.0 };
+            let (made, kept) = cookie_v4_init_sequence(&net.tcp.cookie_secret, &syn, mss, now);
+            mss = kept;
+            cx.count(LinuxMib::SyncookiesSent);
+            SeqNr(made)
+        }
+        Some(isn) => isn,
+        None => SeqNr(secure_tcp_seq(&net.tcp.seq_key, &addrs, now)),
+    };
+    let window = tcp_openreq_init_rwin(cx, terms, mtu, &opt);
+    opt.ts_recent = if opt.tstamp_ok { opt.rcv_tsval } else { 0 };
+    opt.rcv_wscale = window.rcv_wscale;
+    let cookie_number = net.next_cookie.fetch_add(1, Ordering::Relaxed);
+    let req = Arc::new(RequestSock {
+        tuple: *tuple,
+        listener: Arc::clone(sk),
+        queue: Arc::clone(queue),
+        rcv_isn: seg.cb.seq,
+        snt_isn,
+        mss,
+        opt,
+        ts_off,
+        rcv_wnd: window.rcv_wnd,
+        window_clamp: window.window_clamp,
+        syn_tos: seg.cb.ip_dsfield,
+        iif: tuple.dev,
+        cookie: cookie_number,
+        as_cookie: cookie,
+        state: SpinLock::new(ReqState::new(opt.ts_recent)),
+    });
+    if !cookie && !inet_csk_reqsk_queue_hash_add(cx, &req) {
+        return Err(DropReason::TcpListenOverflow);
+    }
+    tcp_v4_send_synack(cx, &req, opt.ts_recent);
+    Ok(())
+}
+
+impl RequestSock {
+    /// Our timestamp in the SYN-ACK: of a cookie, what it remembers.
+    pub(crate) fn synack_ts(&self, now: crate::kernel::time::Ktime) -> u32 {
+        let ms = tcp_clock_ms(now);
+        let ms = if self.as_cookie {
+            let options = CookieOptions {
+                snd_wscale: self.opt.wscale_ok.then_some(self.opt.snd_wscale),
+                sack_ok: self.opt.sack_ok,
+                ecn_ok: false,
+            };
+            cookie_init_timestamp(&options, ms)
+        } else {
+            ms
+        };
+        ms.wrapping_add(self.ts_off)
+    }
+}
+
+/// The first window of a connection that is asked for.
+///
+/// linux: net/ipv4/tcp_minisocks.c:tcp_openreq_init_rwin
+fn tcp_openreq_init_rwin(
+    cx: &BhCx<'_>,
+    terms: &Terms,
+    mtu: u32,
+    opt: &TcpOptionsReceived,
+) -> InitialWindow {
+    let mss = tcp_mss_clamp(terms.user_mss, ipv4_default_advmss(mtu));
+    let full = terms.full_space;
+    let mut clamp = terms.window_clamp;
+    if terms.rcvbuf_locked && (clamp == 0 || i64::from(clamp) > full) {
+        clamp = full.max(0) as u32;
+    }
+    let options = if opt.tstamp_ok { 12 } else { 0 };
+    tcp_select_initial_window(cx, (full, mss - options), clamp, opt.wscale_ok)
+}
+
+/// An acknowledgement at a listener: of a cookie, or of nothing.
+///
+/// linux: net/ipv4/syncookies.c:cookie_v4_check
+fn cookie_ack(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    skb: Skb,
+    seg: &Segment,
+    (tuple, terms): (&InetTuple, &Terms),
+) {
+    if !seg.th.syn()
+        && let Some(req) = cookie_request(cx, sk, seg, (tuple, terms))
+    {
+        cx.count(LinuxMib::SyncookiesRecv);
+        match tcp_v4_syn_recv_sock(cx, &req, false) {
+            Some(child) => return tcp_child_process(cx, &req, &child, skb),
+            None => {
+                cx.count(LinuxMib::ListenDrops);
+                return kfree_skb(cx, skb, DropReason::TcpListenOverflow);
+            }
+        }
+    }
+    tcp_v4_send_reset(cx, &skb, None);
+    kfree_skb(cx, skb, DropReason::TcpFlags);
+}
+
+/// The request that a cookie remembers.
+fn cookie_request(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    seg: &Segment,
+    (tuple, terms): (&InetTuple, &Terms),
+) -> Option<Arc<RequestSock>> {
+    let sysctl = &cx.t.net.sysctl.tcp;
+    if sysctl.syncookies == 0 {
+        return None;
+    }
+    let now = cx.now();
+    let last = terms.queue.last_overflow.load(Ordering::Relaxed);
+    if sysctl.syncookies != 2 && (last == 0 || seconds(now).wrapping_sub(last) > COOKIE_VALID) {
+        // None was given out lately.
+        return None;
+    }
+    let net = &cx.m.init_net;
+    let (cookie, seq) = (seg.cb.ack_seq - 1, seg.cb.seq - 1);
+    let addrs = TcpTuple {
+        saddr: tuple.raddr.into(),
+        sport: tuple.rport,
+        daddr: tuple.laddr.into(),
+        dport: tuple.lport,
+    };
+    let syn = CookieSyn { tuple: addrs, seq: seq.0 };
+    let Some(mss) = cookie_v4_check(&net.tcp.cookie_secret, &syn, cookie.0, now) else {
+        cx.count(LinuxMib::SyncookiesFailed);
+        return None;
+    };
+    let ts_off = if seg.opts.ts.is_some() && sysctl.timestamps == 1 {
+        secure_tcp_ts_off(&net.tcp.ts_key, addrs.daddr, addrs.saddr)
+    } else {
+        0
+    };
+    let tsecr = seg.opts.ts.map(|(_, ecr)| ecr.wrapping_sub(ts_off));
+    let options = cookie_timestamp_decode(tsecr, sysctl)?;
+    let mut opt = TcpOptionsReceived {
+        tstamp_ok: seg.opts.ts.is_some(),
+        ts_recent: seg.opts.ts.map_or(0, |(val, _)| val),
+        wscale_ok: options.snd_wscale.is_some(),
+        snd_wscale: options.snd_wscale.unwrap_or(0),
+        sack_ok: options.sack_ok,
+        mss_clamp: mss,
+        user_mss: terms.user_mss,
+        ..TcpOptionsReceived::default()
+    };
+    let flow = Flow4 { daddr: tuple.raddr, saddr: tuple.laddr, ..Flow4::default() };
+    let dst = ip_route_output_flow(cx, &flow).ok()?;
+    let mtu = dst.mtu;
+    cx.cpu.routes.give_back(dst);
+    let window = tcp_openreq_init_rwin(cx, terms, mtu, &opt);
+    opt.rcv_wscale = window.rcv_wscale;
+    Some(Arc::new(RequestSock {
+        tuple: InetTuple { dev: terms.oif, ..*tuple },
+        listener: Arc::clone(sk),
+        queue: Arc::clone(&terms.queue),
+        rcv_isn: seq,
+        snt_isn: cookie,
+        mss,
+        opt,
+        ts_off,
+        rcv_wnd: window.rcv_wnd,
+        window_clamp: window.window_clamp,
+        syn_tos: seg.cb.ip_dsfield,
+        iif: tuple.dev,
+        cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
+        as_cookie: true,
+        state: SpinLock::new(ReqState::new(opt.ts_recent)),
+    }))
+}

@@ -1,0 +1,507 @@
+//! Data that came: in order, to be read; early, to wait; late, to be told of.
+//!
+//! linux: net/ipv4/tcp_input.c (`tcp_data_queue`, `tcp_data_queue_ofo`, `tcp_prune_queue`); RFC 9293 section
+//! 3.10.7.4, RFC 2018, RFC 2883. What waits out of order lies in a tree, by distance from the connection's
+//! start: whatever pieces a peer sends, each costs the logarithm of those that are there (CVE-2018-5390).
+
+use super::window::{tcp_event_data_recv, tcp_grow_window};
+use super::{Segment, tcp_enter_quickack_mode, tcp_fin};
+use crate::kernel::context::BhCx;
+use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::skbuff::{Skb, alloc_skb, kfree_skb};
+use crate::net::core::stream::{
+    MemKind, sk_forced_mem_charge, sk_mem_charge, sk_mem_uncharge, tcp_under_memory_pressure,
+};
+use crate::net::ipv4::tcp::{
+    AckPending, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock, tcp_stream_is_readable,
+};
+use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_adjust_rcv_ssthresh};
+use uapi::snmp::LinuxMib;
+use uapi::tcp::TCPHDR_FIN;
+
+/// Where a segment lies, counted from the connection's start: for one beyond `rcv_nxt`.
+fn place(tp: &TcpSock, seq: SeqNr) -> u64 {
+    tp.bytes_received + u64::from(seq - tp.rcv_nxt)
+}
+
+/// So much has arrived in order.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_rcv_nxt_update
+#[inline]
+fn tcp_rcv_nxt_update(tp: &mut TcpSock, seq: SeqNr) {
+    tp.bytes_received += u64::from(seq - tp.rcv_nxt);
+    tp.rcv_nxt = seq;
+}
+
+/// An acknowledgement is due.
+#[inline]
+pub(super) fn inet_csk_schedule_ack(tp: &mut TcpSock) {
+    tp.ack.pending |= AckPending::SCHED;
+}
+
+/// A duplicate is to be reported (RFC 2883).
+///
+/// linux: net/ipv4/tcp_input.c:tcp_dsack_set
+pub(super) fn tcp_dsack_set(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, start: SeqNr, end: SeqNr) {
+    if !sk.tp.rx_opt.sack_ok || !cx.t.net.sysctl.tcp.dsack {
+        return;
+    }
+    let old = start.before(sk.tp.rcv_nxt);
+    cx.count(if old { LinuxMib::TCPDSACKOldSent } else { LinuxMib::TCPDSACKOfoSent });
+    sk.tp.rx_opt.dsack = true;
+    sk.tp.duplicate_sack = SackBlock { start, end };
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_dsack_extend
+fn tcp_dsack_extend(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, start: SeqNr, end: SeqNr) {
+    if sk.tp.rx_opt.dsack {
+        tcp_sack_extend(&mut sk.tp.duplicate_sack, start, end);
+    } else {
+        tcp_dsack_set(cx, sk, start, end);
+    }
+}
+
+/// Makes a block larger by one that touches it; false when it does not.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_sack_extend
+fn tcp_sack_extend(block: &mut SackBlock, start: SeqNr, end: SeqNr) -> bool {
+    if start.after(block.end) || block.start.after(end) {
+        return false;
+    }
+    block.start = block.start.min(start);
+    block.end = block.end.max(end);
+    true
+}
+
+/// Takes a segment's data: to the reader, or to wait. The segment's header is pulled already.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_data_queue
+pub(super) fn tcp_data_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+    walk!(cx, skb, tcp_data_queue);
+    let own = cb(&skb);
+    if own.seq == own.end_seq {
+        return crate::net::core::skbuff::consume_skb(cx, skb);
+    }
+    sk.tp.rx_opt.dsack = false;
+    let window = sk.tp.tcp_receive_window();
+    if own.seq == sk.tp.rcv_nxt {
+        if window == 0 {
+            cx.count(LinuxMib::TCPZeroWindowDrop);
+            return out_of_window(cx, sk, skb, DropReason::TcpZeroWindow);
+        }
+        return queue_and_out(cx, sk, skb);
+    }
+    if !own.end_seq.after(sk.tp.rcv_nxt) {
+        // All of it was here: the acknowledgement was lost, or came too late.
+        cx.count(LinuxMib::DelayedACKLost);
+        tcp_dsack_set(cx, sk, own.seq, own.end_seq);
+        return out_of_window(cx, sk, skb, DropReason::TcpOldData);
+    }
+    if !own.seq.before(sk.tp.rcv_nxt + window) {
+        return out_of_window(cx, sk, skb, DropReason::TcpOverwindow);
+    }
+    if own.seq.before(sk.tp.rcv_nxt) {
+        let known = sk.tp.rcv_nxt;
+        tcp_dsack_set(cx, sk, own.seq, known);
+        if window == 0 {
+            cx.count(LinuxMib::TCPZeroWindowDrop);
+            return out_of_window(cx, sk, skb, DropReason::TcpZeroWindow);
+        }
+        return queue_and_out(cx, sk, skb);
+    }
+    tcp_data_queue_ofo(cx, sk, skb);
+}
+
+/// A segment that can't be taken is answered at once.
+fn out_of_window(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb, reason: DropReason) {
+    tcp_enter_quickack_mode(sk.tp, TCP_MAX_QUICKACKS);
+    inet_csk_schedule_ack(sk.tp);
+    kfree_skb(cx, skb, reason);
+}
+
+/// Queues a segment that continues what is here, and what it makes continuous.
+fn queue_and_out(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+    if !tcp_try_rmem_schedule(cx, sk, skb.truesize as usize) {
+        inet_csk_schedule_ack(sk.tp);
+        sk.tp.ack.pending |= AckPending::NOMEM | AckPending::NOW;
+        sk.st.sk_data_ready(cx);
+        if !sk.st.receive_queue.is_empty() && skb.len() != 0 {
+            cx.count(LinuxMib::TCPRcvQDrop);
+            return kfree_skb(cx, skb, DropReason::ProtoMem);
+        }
+        sk_forced_mem_charge(cx, sk, skb.truesize as usize);
+    }
+    let (own, len) = (cb(&skb), skb.len());
+    if len != 0 {
+        tcp_event_data_recv(cx, sk, &skb);
+    }
+    tcp_queue_rcv(cx, sk, skb);
+    if own.tcp_flags & TCPHDR_FIN != 0 {
+        tcp_fin(cx, sk);
+    }
+    if !sk.tp.out_of_order_queue.is_empty() {
+        tcp_ofo_queue(cx, sk);
+        // RFC 5681 section 4.2: a hole was filled.
+        if sk.tp.out_of_order_queue.is_empty() {
+            sk.tp.ack.pending |= AckPending::NOW;
+        }
+    }
+    if sk.tp.rx_opt.num_sacks != 0 {
+        tcp_sack_remove(sk.tp);
+    }
+    if len != 0 && !sk.tp.orphan {
+        tcp_data_ready(cx, sk);
+    }
+}
+
+/// Wakes who reads, if there is as much as he wants.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_data_ready
+#[inline]
+pub(super) fn tcp_data_ready(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if tcp_stream_is_readable(sk.st, sk.tp, sk.st.opts.rcvlowat) {
+        sk.st.sk_data_ready(cx);
+    }
+}
+
+/// Puts a segment behind what is to be read, its data in the last one's buffer where that has room. It is
+/// charged to the account already.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_queue_rcv
+pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+    walk!(cx, skb, tcp_queue_rcv);
+    let end = cb(&skb).end_seq;
+    tcp_rcv_nxt_update(sk.tp, end);
+    let mut skb = skb;
+    if let Some(tail) = sk.st.receive_queue.skb_peek_tail_mut()
+        && tcp_try_coalesce(tail, &skb)
+    {
+        let size = skb.truesize as usize;
+        sk_mem_uncharge(cx, sk, size);
+        cx.count(LinuxMib::TCPRcvCoalesce);
+        walk!(cx, skb, consume_skb);
+        return cx.free_skb(skb);
+    }
+    sk.st.rmem_alloc += skb.truesize as usize;
+    skb.dev = None;
+    sk.st.receive_queue.skb_queue_tail(skb);
+}
+
+/// Copies a small segment's data behind another's, which it continues.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_coalesce
+fn tcp_try_coalesce(to: &mut Skb, from: &Skb) -> bool {
+    let (own, other) = (cb(to), cb(from));
+    if own.end_seq != other.seq || own.tcp_flags & TCPHDR_FIN != 0 || from.len() > to.tailroom() {
+        return false;
+    }
+    let Some(room) = to.skb_put(from.len()) else { return false };
+    from.skb_copy_bits(0, room);
+    let merged = cb_mut(to);
+    merged.end_seq = other.end_seq;
+    merged.tcp_flags |= other.tcp_flags;
+    true
+}
+
+/// What waited out of order and is in order now.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_ofo_queue
+fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    while let Some(first) = sk.tp.out_of_order_queue.first_entry() {
+        let own = cb(first.get());
+        if own.seq.after(sk.tp.rcv_nxt) {
+            break;
+        }
+        let skb = first.remove();
+        let size = skb.truesize as usize;
+        sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
+        if own.seq.before(sk.tp.rcv_nxt) {
+            let known = sk.tp.rcv_nxt.min(own.end_seq);
+            tcp_dsack_extend(cx, sk, own.seq, known);
+        }
+        if !own.end_seq.after(sk.tp.rcv_nxt) {
+            sk_mem_uncharge(cx, sk, size);
+            kfree_skb(cx, skb, DropReason::TcpOfoDrop);
+            continue;
+        }
+        tcp_queue_rcv(cx, sk, skb);
+        if own.tcp_flags & TCPHDR_FIN != 0 {
+            tcp_fin(cx, sk);
+            // What lay beyond the end is gone with it.
+            break;
+        }
+    }
+}
+
+/// A segment beyond a hole waits.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_data_queue_ofo
+fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    let size = skb.truesize as usize;
+    if !tcp_try_rmem_schedule(cx, sk, size) {
+        cx.count(LinuxMib::TCPOFODrop);
+        sk.st.sk_data_ready(cx);
+        return kfree_skb(cx, skb, DropReason::ProtoMem);
+    }
+    inet_csk_schedule_ack(sk.tp);
+    sk.tp.stats.rcv_ooopack = sk.tp.stats.rcv_ooopack.wrapping_add(1);
+    cx.count(LinuxMib::TCPOFOQueue);
+    let own = cb(&skb);
+    let at = place(sk.tp, own.seq);
+    let end_at = at + u64::from(own.end_seq - own.seq);
+    // In front of it: one that begins no later.
+    if let Some((before_at, before)) = sk.tp.out_of_order_queue.range(..=at).next_back() {
+        let (before_at, before_end) = (*before_at, cb(before).end_seq);
+        if !own.end_seq.after(before_end) {
+            cx.count(LinuxMib::TCPOFOMerge);
+            tcp_dsack_set(cx, sk, own.seq, own.end_seq);
+            sk_mem_uncharge(cx, sk, size);
+            return kfree_skb(cx, skb, DropReason::TcpOfoMerge);
+        }
+        if own.seq.before(before_end) {
+            tcp_dsack_set(cx, sk, own.seq, before_end);
+        }
+        if before_at == at {
+            forget_early(cx, sk, at);
+        }
+    }
+    // Behind it: those that it covers go.
+    while let Some((next_at, next)) = sk.tp.out_of_order_queue.range(at + 1..end_at).next() {
+        let (next_at, next) = (*next_at, cb(next));
+        if next.end_seq.after(own.end_seq) {
+            tcp_dsack_extend(cx, sk, next.seq, own.end_seq);
+            break;
+        }
+        cx.count(LinuxMib::TCPOFOMerge);
+        tcp_dsack_extend(cx, sk, next.seq, next.end_seq);
+        forget_early(cx, sk, next_at);
+    }
+    if sk.tp.rx_opt.sack_ok {
+        tcp_sack_new_ofo_skb(sk.tp, own.seq, own.end_seq);
+    }
+    tcp_grow_window(cx, sk, &skb);
+    sk.st.rmem_alloc += size;
+    skb.dev = None;
+    sk.tp.out_of_order_queue.insert(at, skb);
+}
+
+/// One that waits is covered by another.
+fn forget_early(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: u64) {
+    if let Some(skb) = sk.tp.out_of_order_queue.remove(&at) {
+        let size = skb.truesize as usize;
+        sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
+        sk_mem_uncharge(cx, sk, size);
+        kfree_skb(cx, skb, DropReason::TcpOfoMerge);
+    }
+}
+
+/// What waits is reported by blocks, the latest first.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_sack_new_ofo_skb
+fn tcp_sack_new_ofo_skb(tp: &mut TcpSock, start: SeqNr, end: SeqNr) {
+    let mut count = usize::from(tp.rx_opt.num_sacks);
+    let blocks = &mut tp.selective_acks;
+    if let Some(at) = (0..count).find(|at| tcp_sack_extend(&mut blocks[*at], start, end)) {
+        blocks[..=at].rotate_right(1);
+        // It may touch another one now.
+        let first = blocks[0];
+        let mut other = 1;
+        while other < count {
+            let SackBlock { start, end } = blocks[other];
+            if tcp_sack_extend(&mut blocks[0], start, end) {
+                blocks.copy_within(other + 1..count, other);
+                count -= 1;
+                // What grew may reach those passed over.
+                if blocks[0] != first {
+                    other = 1;
+                    continue;
+                }
+            } else {
+                other += 1;
+            }
+        }
+        tp.rx_opt.num_sacks = count as u8;
+        return;
+    }
+    count = (count + 1).min(blocks.len());
+    blocks[..count].rotate_right(1);
+    blocks[0] = SackBlock { start, end };
+    tp.rx_opt.num_sacks = count as u8;
+}
+
+/// Blocks that are in order now are reported no more.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_sack_remove
+pub(super) fn tcp_sack_remove(tp: &mut TcpSock) {
+    if tp.out_of_order_queue.is_empty() {
+        tp.rx_opt.num_sacks = 0;
+        return;
+    }
+    let (count, next) = (usize::from(tp.rx_opt.num_sacks), tp.rcv_nxt);
+    let mut kept = 0;
+    for at in 0..count {
+        let block = tp.selective_acks[at];
+        if next.before(block.start) {
+            tp.selective_acks[kept] = block;
+            kept += 1;
+        }
+    }
+    tp.rx_opt.num_sacks = kept as u8;
+}
+
+// ---- Memory.
+
+/// Room for a segment: within the buffer, and in TCP's account, after throwing away what can be. It is
+/// charged then.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_rmem_schedule
+pub(super) fn tcp_try_rmem_schedule(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) -> bool {
+    if sk.st.rmem_alloc <= sk.st.opts.rcvbuf as usize && sk_mem_charge(cx, sk, size, MemKind::Recv)
+    {
+        return true;
+    }
+    if !tcp_prune_queue(cx, sk) {
+        return false;
+    }
+    loop {
+        if sk_mem_charge(cx, sk, size, MemKind::Recv) {
+            return true;
+        }
+        if !tcp_prune_ofo_queue(cx, sk) {
+            return false;
+        }
+    }
+}
+
+/// The buffer is full: it grows if it may; what it holds is packed closer; what is out of order goes. False
+/// when it is full all the same.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_prune_queue
+#[cold]
+fn tcp_prune_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    cx.count(LinuxMib::PruneCalled);
+    if sk.st.rmem_alloc >= sk.st.opts.rcvbuf as usize {
+        tcp_clamp_window(cx, sk);
+    } else if tcp_under_memory_pressure(cx) {
+        tcp_adjust_rcv_ssthresh(sk.tp);
+    }
+    let full = |sk: &TcpSk<'_>| sk.st.rmem_alloc > sk.st.opts.rcvbuf as usize;
+    if !full(sk) {
+        return true;
+    }
+    tcp_collapse(cx, sk);
+    if !full(sk) {
+        return true;
+    }
+    tcp_prune_ofo_queue(cx, sk);
+    if !full(sk) {
+        return true;
+    }
+    cx.count(LinuxMib::RcvPruned);
+    false
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_clamp_window
+fn tcp_clamp_window(cx: &BhCx<'_>, sk: &mut TcpSk<'_>) {
+    sk.tp.ack.quick = 0;
+    let sysctl = &cx.t.net.sysctl.tcp;
+    let roomy = cx.m.init_net.tcp.memory.allocated() < i64::from(sysctl.mem[0]);
+    if sk.st.opts.rcvbuf < sysctl.rmem[2]
+        && !sk.tp.rcvbuf_locked
+        && !tcp_under_memory_pressure(cx)
+        && roomy
+    {
+        sk.st.opts.rcvbuf = (sk.st.rmem_alloc as u32).min(sysctl.rmem[2]).max(sk.st.opts.rcvbuf);
+    }
+    if sk.st.rmem_alloc > sk.st.opts.rcvbuf as usize {
+        sk.tp.rcv_ssthresh = sk.tp.window_clamp.min(2 * sk.tp.advmss);
+    }
+}
+
+/// Throws away what waits out of order, the latest first, an eighth of the buffer at a time: the peer sends it
+/// again, and does not learn by which piece this machine could be driven.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_prune_ofo_queue
+fn tcp_prune_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if sk.tp.out_of_order_queue.is_empty() {
+        return false;
+    }
+    let goal = (sk.st.opts.rcvbuf >> 3) as usize;
+    let mut freed = 0;
+    while let Some((_, skb)) = sk.tp.out_of_order_queue.pop_last() {
+        let size = skb.truesize as usize;
+        sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
+        sk_mem_uncharge(cx, sk, size);
+        kfree_skb(cx, skb, DropReason::TcpOfoQueuePrune);
+        freed += size;
+        if freed >= goal
+            && sk.st.rmem_alloc <= sk.st.opts.rcvbuf as usize
+            && !tcp_under_memory_pressure(cx)
+        {
+            break;
+        }
+    }
+    cx.count(LinuxMib::OfoPruned);
+    // What was reported is here no more: nothing is reported until something comes (RFC 2018 section 8).
+    sk.tp.rx_opt.num_sacks = 0;
+    true
+}
+
+/// Packs what is to be read closer: segments whose buffers are mostly empty are copied into full ones. Each
+/// octet is moved once a call, and what is packed already stays.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_collapse
+fn tcp_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    const ROOM: usize = 1900;
+    let mut queue = std::mem::take(&mut sk.st.receive_queue);
+    let mut packed: Option<Skb> = None;
+    for skb in queue.drain() {
+        let roomy = skb.truesize as usize > 2 * skb.len() + 512;
+        let fits = packed
+            .as_ref()
+            .is_some_and(|last| cb(last).end_seq == cb(&skb).seq && skb.len() <= last.tailroom());
+        if roomy && !fits && skb.tailroom() < ROOM / 2 {
+            // A buffer of its own for it and those that follow.
+            if let Some(mut fresh) = alloc_skb(cx, ROOM)
+                && fresh.skb_put(0).is_some()
+            {
+                fresh.cb = skb.cb;
+                cb_mut(&mut fresh).end_seq = cb(&skb).seq;
+                cb_mut(&mut fresh).tcp_flags = 0;
+                sk.st.rmem_alloc += fresh.truesize as usize;
+                sk_forced_mem_charge(cx, sk, fresh.truesize as usize);
+                if let Some(before) = packed.replace(fresh) {
+                    sk.st.receive_queue.skb_queue_tail(before);
+                }
+            }
+        }
+        match packed.as_mut().is_some_and(|last| tcp_try_coalesce(last, &skb)) {
+            true => {
+                let size = skb.truesize as usize;
+                sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
+                sk_mem_uncharge(cx, sk, size);
+                walk!(cx, skb, consume_skb);
+                cx.free_skb(skb);
+                cx.count(LinuxMib::TCPRcvCollapsed);
+            }
+            false => {
+                if let Some(before) = packed.replace(skb) {
+                    sk.st.receive_queue.skb_queue_tail(before);
+                }
+            }
+        }
+    }
+    if let Some(last) = packed {
+        sk.st.receive_queue.skb_queue_tail(last);
+    }
+}
+
+/// What a segment says of urgent data, and its data, go where they belong. Its header is pulled here.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_rcv_established (step 7)
+pub(super) fn tcp_data_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb, seg: &Segment) {
+    if !skb.skb_pull(seg.th.doff()) {
+        return kfree_skb(cx, skb, DropReason::HdrTrunc);
+    }
+    tcp_data_queue(cx, sk, skb);
+}

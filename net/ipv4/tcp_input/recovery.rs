@@ -1,0 +1,607 @@
+//! Losses: how they are found, and what follows for the window.
+//!
+//! linux: net/ipv4/tcp_input.c (`tcp_fastretrans_alert`, `tcp_enter_loss`); RFC 5681, RFC 6582 (NewReno), RFC
+//! 6675 (SACK), RFC 6937 (the reduction). Losses are counted by segments that arrived beyond; finding them by
+//! time (RACK), probing the tail and telling needless time-outs apart (F-RTO) are not here yet.
+
+use super::ack::tcp_update_pacing_rate;
+use super::sack::rtx_position;
+use super::{AckFlags, cong_refresh};
+use crate::kernel::context::BhCx;
+use crate::kernel::time::Ktime;
+use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
+use crate::net::ipv4::tcp::{CaState, IcskPending, SackBlock, Sacked, TcpSk, TcpSock};
+use crate::net::ipv4::tcp_cong::{TCP_INFINITE_SSTHRESH, TcpCaEvent};
+use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_fragment_at, tcp_skb_pcount};
+use uapi::snmp::LinuxMib;
+
+/// What is to be sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rexmit {
+    /// Nothing.
+    #[default]
+    None,
+    /// What is lost.
+    Lost,
+}
+
+/// An acknowledgement, as far as it says something of losses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    pub flag: AckFlags,
+    /// Duplicates that it stands for.
+    pub dupacks: u32,
+}
+
+/// Takes the sender to another state.
+///
+/// linux: net/ipv4/tcp_cong.c:tcp_set_ca_state
+pub(crate) fn tcp_set_ca_state(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, state: CaState) {
+    let now = cx.now();
+    let tp = &mut *sk.tp;
+    cong_refresh(tp, now);
+    tp.ca_ops.set_state(&mut tp.cong, state);
+    tp.ca_state = state;
+}
+
+/// The threshold that the present window deserves.
+///
+/// linux: include/net/tcp.h:tcp_current_ssthresh
+pub(crate) fn tcp_current_ssthresh(tp: &TcpSock) -> u32 {
+    let cong = &tp.cong;
+    if matches!(tp.ca_state, CaState::Cwr | CaState::Recovery) {
+        return cong.snd_ssthresh;
+    }
+    cong.snd_ssthresh.max((cong.snd_cwnd >> 1) + (cong.snd_cwnd >> 2))
+}
+
+/// The place in the retransmit queue before which nothing is to be sent again.
+pub(crate) fn tcp_skip_hint(tp: &TcpSock) -> usize {
+    if tp.retransmit_hint.after(tp.snd_una) { rtx_position(tp, tp.retransmit_hint) } else { 0 }
+}
+
+/// A segment is lost: it, or its copy.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_mark_skb_lost
+pub(crate) fn tcp_mark_skb_lost(tp: &mut TcpSock, at: usize) {
+    let Some(skb) = tp.rtx_queue.get_mut(at) else { return };
+    let (own, segs) = (cb(skb), tcp_skb_pcount(skb));
+    if own.sacked.contains(Sacked::ACKED) {
+        return;
+    }
+    let mut sacked = own.sacked;
+    if sacked.contains(Sacked::LOST) {
+        if !sacked.contains(Sacked::RETRANS) {
+            return;
+        }
+        // The copy was lost, too.
+        sacked -= Sacked::RETRANS;
+        tp.retrans_out = tp.retrans_out.saturating_sub(segs);
+    } else {
+        sacked |= Sacked::LOST;
+        tp.lost_out += segs;
+        tp.lost = tp.lost.wrapping_add(segs);
+    }
+    cb_mut(skb).sacked = sacked;
+    if own.seq.before(tp.retransmit_hint) {
+        tp.retransmit_hint = own.seq;
+    }
+}
+
+/// So many segments at the front are lost, since `packets` beyond them arrived.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_mark_head_lost
+fn tcp_mark_head_lost(tp: &mut TcpSock, packets: u32, head_only: bool) {
+    let (mut count, mut at) = (0, 0);
+    while let Some(skb) = tp.rtx_queue.get(at) {
+        let (own, segs) = (cb(skb), tcp_skb_pcount(skb));
+        if own.sacked.contains(Sacked::ACKED) {
+            count += segs;
+        }
+        if count > packets {
+            break;
+        }
+        if !own.sacked.contains(Sacked::LOST) {
+            tcp_mark_skb_lost(tp, at);
+        }
+        if head_only {
+            break;
+        }
+        at += 1;
+    }
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_update_scoreboard
+fn tcp_update_scoreboard(tp: &mut TcpSock, fast_rexmit: bool) {
+    if !tp.rx_opt.sack_ok {
+        return;
+    }
+    match tp.sacked_out.checked_sub(tp.reordering) {
+        Some(upto) => tcp_mark_head_lost(tp, upto, false),
+        None if fast_rexmit => tcp_mark_head_lost(tp, 1, true),
+        None => (),
+    }
+}
+
+/// Without SACK, the first segment is lost after so many duplicates, and at each partial acknowledgement
+/// (RFC 6582).
+///
+/// linux: net/ipv4/tcp_recovery.c:tcp_newreno_mark_lost
+fn tcp_newreno_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, advanced: bool) {
+    let state = sk.tp.ca_state;
+    let lost = (state < CaState::Recovery && sk.tp.sacked_out >= sk.tp.reordering)
+        || (state == CaState::Recovery && advanced);
+    let Some(head) = sk.tp.rtx_queue.front() else { return };
+    if !lost || cb(head).sacked.contains(Sacked::LOST) {
+        return;
+    }
+    let mss = sk.tp.mss_cache;
+    if tcp_skb_pcount(head) > 1 && head.data_len > mss {
+        let _cut = tcp_fragment_at(cx, sk, 0, (mss, mss));
+    }
+    tcp_mark_skb_lost(sk.tp, 0);
+}
+
+/// Without SACK, a duplicate says that some segment arrived: never more than are out.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_add_reno_sack
+fn tcp_add_reno_sack(cx: &BhCx<'_>, tp: &mut TcpSock, dupacks: u32) {
+    if dupacks == 0 {
+        return;
+    }
+    let before = tp.sacked_out;
+    tp.sacked_out += dupacks;
+    tcp_check_reno_reordering(cx, tp);
+    tp.delivered = tp.delivered.wrapping_add(tp.sacked_out.saturating_sub(before));
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_check_reno_reordering
+fn tcp_check_reno_reordering(cx: &BhCx<'_>, tp: &mut TcpSock) {
+    let holes = tp.lost_out.max(1).min(tp.packets_out);
+    if tp.sacked_out + holes > tp.packets_out {
+        tp.sacked_out = tp.packets_out - holes;
+        let most = cx.t.net.sysctl.tcp.max_reordering;
+        tp.reordering = (tp.packets_out + 1).min(most).max(tp.reordering.min(most));
+        tp.stats.reord_seen = tp.stats.reord_seen.wrapping_add(1);
+    }
+}
+
+/// Without SACK, so many segments were acknowledged: what was counted by duplicates among them. How many are
+/// delivered anew.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_remove_reno_sacks
+pub(super) fn tcp_remove_reno_sacks(tp: &mut TcpSock, acked: u32) -> u32 {
+    if acked == 0 {
+        return 0;
+    }
+    let delivered = acked.saturating_sub(tp.sacked_out).max(1);
+    tp.sacked_out = tp.sacked_out.saturating_sub(acked - 1);
+    delivered
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_any_retrans_done
+fn tcp_any_retrans_done(tp: &TcpSock) -> bool {
+    tp.retrans_out != 0
+        || tp.rtx_queue.front().is_some_and(|skb| cb(skb).sacked.contains(Sacked::EVER_RETRANS))
+}
+
+/// Takes what an acknowledgement says of losses to the sender's state; its flags, with what is left to do.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_fastretrans_alert
+pub(super) fn tcp_fastretrans_alert(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    verdict: Verdict,
+    rexmit: &mut Rexmit,
+) -> AckFlags {
+    let mut flag = verdict.flag;
+    let advanced = flag.contains(AckFlags::SND_UNA_ADVANCED);
+    let do_lost = verdict.dupacks != 0 || flag.contains(AckFlags::DATA_SACKED);
+    if sk.tp.packets_out == 0 {
+        sk.tp.sacked_out = 0;
+    }
+    if tcp_check_sack_reneging(cx, sk, &mut flag) {
+        return flag;
+    }
+    if sk.tp.ca_state == CaState::Open {
+        if sk.tp.retrans_out == 0 {
+            sk.tp.retrans_stamp = Ktime::ZERO;
+        }
+    } else if !sk.tp.snd_una.before(sk.tp.high_seq) && high_seq_acked(cx, sk) {
+        return flag;
+    }
+    let mut fast_rexmit = false;
+    match sk.tp.ca_state {
+        CaState::Recovery => {
+            if !advanced {
+                if !sk.tp.rx_opt.sack_ok {
+                    tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+                }
+            } else if tcp_try_undo_partial(cx, sk) {
+                return flag;
+            }
+            if tcp_try_undo_dsack(cx, sk) {
+                tcp_try_to_open(cx, sk);
+            }
+            identify_loss(cx, sk, advanced);
+            if sk.tp.ca_state != CaState::Recovery {
+                if !tcp_time_to_recover(sk.tp) {
+                    return flag;
+                }
+                tcp_enter_recovery(cx, sk);
+            }
+        }
+        CaState::Loss => {
+            tcp_process_loss(cx, sk, verdict, rexmit);
+            identify_loss(cx, sk, advanced);
+            if sk.tp.ca_state != CaState::Open {
+                return flag;
+            }
+            if !tcp_time_to_recover(sk.tp) {
+                return flag;
+            }
+            tcp_enter_recovery(cx, sk);
+            fast_rexmit = true;
+        }
+        _ => {
+            if !sk.tp.rx_opt.sack_ok {
+                if advanced {
+                    sk.tp.sacked_out = 0;
+                }
+                tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+            }
+            if sk.tp.ca_state <= CaState::Disorder {
+                tcp_try_undo_dsack(cx, sk);
+            }
+            identify_loss(cx, sk, advanced);
+            if !tcp_time_to_recover(sk.tp) {
+                tcp_try_to_open(cx, sk);
+                return flag;
+            }
+            tcp_enter_recovery(cx, sk);
+            fast_rexmit = true;
+        }
+    }
+    if do_lost {
+        tcp_update_scoreboard(sk.tp, fast_rexmit);
+    }
+    *rexmit = Rexmit::Lost;
+    flag
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_identify_packet_loss
+fn identify_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, advanced: bool) {
+    if !sk.tp.rtx_queue.is_empty() && !sk.tp.rx_opt.sack_ok {
+        tcp_newreno_mark_lost(cx, sk, advanced);
+    }
+}
+
+/// All that was out when the present state began is acknowledged; true when nothing else is to be done.
+fn high_seq_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    match sk.tp.ca_state {
+        CaState::Cwr if sk.tp.snd_una != sk.tp.high_seq => {
+            tcp_end_cwnd_reduction(cx, sk);
+            tcp_set_ca_state(cx, sk, CaState::Open);
+            false
+        }
+        CaState::Recovery => {
+            if !sk.tp.rx_opt.sack_ok {
+                sk.tp.sacked_out = 0;
+            }
+            if tcp_try_undo_recovery(cx, sk) {
+                return true;
+            }
+            tcp_end_cwnd_reduction(cx, sk);
+            false
+        }
+        _ => false,
+    }
+}
+
+/// The first segment is reported to have arrived, and yet is not acknowledged: the peer has thrown it away
+/// (RFC 2018 section 8). A little later all that was reported counts as lost.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_check_sack_reneging
+fn tcp_check_sack_reneging(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, flag: &mut AckFlags) -> bool {
+    if !flag.contains(AckFlags::SACK_RENEGING | AckFlags::SND_UNA_ADVANCED) {
+        return false;
+    }
+    let delay = u64::from(sk.tp.srtt_us >> 4).max(10_000);
+    inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, delay);
+    flag.remove(AckFlags::SET_XMIT_TIMER);
+    true
+}
+
+/// Enough arrived beyond the first segment.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_time_to_recover
+fn tcp_time_to_recover(tp: &TcpSock) -> bool {
+    tp.lost_out != 0 || tp.sacked_out + 1 > tp.reordering
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_init_undo
+fn tcp_init_undo(tp: &mut TcpSock) {
+    tp.undo_marker = Some(tp.snd_una);
+    tp.undo_retrans = if tp.retrans_out != 0 { tp.retrans_out as i32 } else { -1 };
+}
+
+/// The window goes down to the threshold, spread over a round trip.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_init_cwnd_reduction
+fn tcp_init_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let now = cx.now();
+    let tp = &mut *sk.tp;
+    tp.high_seq = tp.snd_nxt;
+    tp.cong.snd_cwnd_cnt = 0;
+    tp.cong.prior_cwnd = tp.cong.snd_cwnd;
+    (tp.prr_delivered, tp.prr_out) = (0, 0);
+    cong_refresh(tp, now);
+    tp.cong.snd_ssthresh = tp.ca_ops.ssthresh(&tp.cong);
+}
+
+/// So many segments may be out while the window is reduced.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_cwnd_reduction
+pub(super) fn tcp_cwnd_reduction(tp: &mut TcpSock, delivered: u32, lost: u32, flag: AckFlags) {
+    let in_flight = tp.tcp_packets_in_flight();
+    let (ssthresh, prior) = (tp.cong.snd_ssthresh, tp.cong.prior_cwnd);
+    if delivered == 0 || prior == 0 {
+        return;
+    }
+    tp.prr_delivered = tp.prr_delivered.saturating_add(delivered);
+    let more = if in_flight > ssthresh {
+        let share = u64::from(ssthresh) * u64::from(tp.prr_delivered) + u64::from(prior) - 1;
+        ((share / u64::from(prior)) as u32).saturating_sub(tp.prr_out)
+    } else {
+        let mut more = tp.prr_delivered.saturating_sub(tp.prr_out).max(delivered);
+        if flag.contains(AckFlags::SND_UNA_ADVANCED) && lost == 0 {
+            more += 1;
+        }
+        more.min(ssthresh - in_flight)
+    };
+    // Entering recovery sends at least the segment that is lost.
+    let more = more.max(u32::from(tp.prr_out == 0));
+    tp.cong.snd_cwnd = in_flight + more;
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_end_cwnd_reduction
+fn tcp_end_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let now = cx.now();
+    let tp = &mut *sk.tp;
+    if tp.cong.snd_ssthresh < TCP_INFINITE_SSTHRESH
+        && (tp.ca_state == CaState::Cwr || tp.undo_marker.is_some())
+    {
+        tp.cong.snd_cwnd = tp.cong.snd_ssthresh;
+        tp.cong.snd_cwnd_stamp = now;
+    }
+    cong_refresh(tp, now);
+    tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::CompleteCwr);
+}
+
+/// A queue of this machine is full: the window is reduced as if the network had said so.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_enter_cwr
+pub(crate) fn tcp_enter_cwr(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    sk.tp.prior_ssthresh = 0;
+    if sk.tp.ca_state < CaState::Cwr {
+        sk.tp.undo_marker = None;
+        tcp_init_cwnd_reduction(cx, sk);
+        tcp_set_ca_state(cx, sk, CaState::Cwr);
+    }
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_try_to_open
+fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if !tcp_any_retrans_done(sk.tp) {
+        sk.tp.retrans_stamp = Ktime::ZERO;
+    }
+    if sk.tp.ca_state == CaState::Cwr {
+        return;
+    }
+    let disorder = sk.tp.tcp_left_out() != 0 || tcp_any_retrans_done(sk.tp);
+    let state = if disorder { CaState::Disorder } else { CaState::Open };
+    if sk.tp.ca_state != state {
+        tcp_set_ca_state(cx, sk, state);
+        sk.tp.high_seq = sk.tp.snd_nxt;
+    }
+}
+
+/// Fast recovery begins.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_enter_recovery
+fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let sack = sk.tp.rx_opt.sack_ok;
+    cx.count(if sack { LinuxMib::TCPSackRecovery } else { LinuxMib::TCPRenoRecovery });
+    if sk.tp.undo_marker.is_none() && sk.tp.retrans_out == 0 {
+        sk.tp.retrans_stamp = Ktime::ZERO;
+    }
+    sk.tp.prior_ssthresh = 0;
+    tcp_init_undo(sk.tp);
+    if !matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
+        sk.tp.prior_ssthresh = tcp_current_ssthresh(sk.tp);
+        tcp_init_cwnd_reduction(cx, sk);
+    }
+    tcp_set_ca_state(cx, sk, CaState::Recovery);
+}
+
+/// Acknowledgements after a time-out.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_process_loss
+fn tcp_process_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict, rexmit: &mut Rexmit) {
+    let recovered = !sk.tp.snd_una.before(sk.tp.high_seq);
+    let advanced = verdict.flag.contains(AckFlags::SND_UNA_ADVANCED);
+    if advanced && tcp_try_undo_loss(cx, sk) {
+        return;
+    }
+    if recovered {
+        tcp_try_undo_recovery(cx, sk);
+        return;
+    }
+    if !sk.tp.rx_opt.sack_ok {
+        if sk.tp.snd_nxt.after(sk.tp.high_seq) && verdict.dupacks != 0 {
+            tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+        } else if advanced {
+            sk.tp.sacked_out = 0;
+        }
+    }
+    *rexmit = Rexmit::Lost;
+}
+
+/// The retransmission timer expired: all that is out and not reported counts as lost, and the window is one.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_enter_loss
+pub(crate) fn tcp_enter_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let now = cx.now();
+    tcp_timeout_mark_lost(cx, sk);
+    let state = sk.tp.ca_state;
+    if state <= CaState::Disorder
+        || !sk.tp.high_seq.after(sk.tp.snd_una)
+        || (state == CaState::Loss && sk.tp.retransmits == 0)
+    {
+        sk.tp.prior_ssthresh = tcp_current_ssthresh(sk.tp);
+        let tp = &mut *sk.tp;
+        tp.cong.prior_cwnd = tp.cong.snd_cwnd;
+        cong_refresh(tp, now);
+        tp.cong.snd_ssthresh = tp.ca_ops.ssthresh(&tp.cong);
+        tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::Loss);
+        tcp_init_undo(tp);
+    }
+    sk.tp.cong.snd_cwnd = sk.tp.tcp_packets_in_flight() + 1;
+    sk.tp.cong.snd_cwnd_cnt = 0;
+    sk.tp.cong.snd_cwnd_stamp = now;
+    let usual = cx.t.net.sysctl.tcp.reordering;
+    if state <= CaState::Disorder && sk.tp.sacked_out >= usual {
+        sk.tp.reordering = sk.tp.reordering.min(usual);
+    }
+    tcp_set_ca_state(cx, sk, CaState::Loss);
+    sk.tp.high_seq = sk.tp.snd_nxt;
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_timeout_mark_lost
+fn tcp_timeout_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let reneging =
+        sk.tp.rtx_queue.front().is_some_and(|skb| cb(skb).sacked.contains(Sacked::ACKED));
+    if reneging {
+        cx.count(LinuxMib::TCPSACKReneging);
+        for skb in &mut sk.tp.rtx_queue {
+            let segs = tcp_skb_pcount(skb);
+            let own = cb_mut(skb);
+            if own.sacked.contains(Sacked::ACKED) {
+                own.sacked -= Sacked::ACKED;
+                sk.tp.sacked_out = sk.tp.sacked_out.saturating_sub(segs);
+            }
+        }
+        // What it said before counts for nothing.
+        sk.tp.recv_sack_cache = [SackBlock::default(); 4];
+    } else if !sk.tp.rx_opt.sack_ok {
+        sk.tp.sacked_out = 0;
+    }
+    for at in 0..sk.tp.rtx_queue.len() {
+        tcp_mark_skb_lost(sk.tp, at);
+    }
+    sk.tp.retransmit_hint = sk.tp.snd_una;
+}
+
+// ---- Taking a reduction back.
+
+/// The reduction was needless: every retransmission was reported as received twice, or the acknowledgement
+/// echoes a timestamp from before the first of them.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_may_undo
+fn tcp_may_undo(tp: &TcpSock) -> bool {
+    tp.undo_marker.is_some() && (tp.undo_retrans == 0 || tcp_packet_delayed(tp))
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_packet_delayed
+fn tcp_packet_delayed(tp: &TcpSock) -> bool {
+    if tp.retrans_stamp == Ktime::ZERO || !tp.rx_opt.saw_tstamp || tp.rx_opt.rcv_tsecr == 0 {
+        return false;
+    }
+    let sent = crate::net::ipv4::tcp::tcp_clock_ms(tp.retrans_stamp);
+    (tp.rx_opt.rcv_tsecr.wrapping_sub(sent) as i32) < 0
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_undo_cwnd_reduction
+fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) {
+    let now = cx.now();
+    if unmark {
+        for skb in &mut sk.tp.rtx_queue {
+            cb_mut(skb).sacked -= Sacked::LOST;
+        }
+        sk.tp.lost_out = 0;
+        sk.tp.retransmit_hint = sk.tp.snd_nxt;
+    }
+    let tp = &mut *sk.tp;
+    if tp.prior_ssthresh != 0 {
+        cong_refresh(tp, now);
+        tp.cong.snd_cwnd = tp.ca_ops.undo_cwnd(&tp.cong);
+        tp.cong.snd_ssthresh = tp.cong.snd_ssthresh.max(tp.prior_ssthresh);
+    }
+    tp.cong.snd_cwnd_stamp = now;
+    tp.undo_marker = None;
+    tcp_update_pacing_rate(cx, tp);
+}
+
+/// All that was out is acknowledged; true when the state is kept until something beyond is, too.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_recovery
+fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if tcp_may_undo(sk.tp) {
+        let loss = sk.tp.ca_state == CaState::Loss;
+        tcp_undo_cwnd_reduction(cx, sk, false);
+        cx.count(if loss { LinuxMib::TCPLossUndo } else { LinuxMib::TCPFullUndo });
+    }
+    // RFC 6582 section 3.2: duplicates of what was sent again must not begin another recovery.
+    if sk.tp.snd_una == sk.tp.high_seq && !sk.tp.rx_opt.sack_ok {
+        if !tcp_any_retrans_done(sk.tp) {
+            sk.tp.retrans_stamp = Ktime::ZERO;
+        }
+        return true;
+    }
+    tcp_set_ca_state(cx, sk, CaState::Open);
+    false
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_dsack
+fn tcp_try_undo_dsack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if sk.tp.undo_marker.is_none() || sk.tp.undo_retrans != 0 {
+        return false;
+    }
+    tcp_undo_cwnd_reduction(cx, sk, false);
+    cx.count(LinuxMib::TCPDSACKUndo);
+    true
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_loss
+fn tcp_try_undo_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if !tcp_may_undo(sk.tp) {
+        return false;
+    }
+    tcp_undo_cwnd_reduction(cx, sk, true);
+    cx.count(LinuxMib::TCPLossUndo);
+    sk.tp.retransmits = 0;
+    if sk.tp.rx_opt.sack_ok {
+        tcp_set_ca_state(cx, sk, CaState::Open);
+    }
+    true
+}
+
+/// A partial acknowledgement in recovery that shows the reduction to have been needless.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_partial
+fn tcp_try_undo_partial(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if sk.tp.undo_marker.is_none() || !tcp_packet_delayed(sk.tp) {
+        return false;
+    }
+    // Something is still under way again: wait for it.
+    if sk.tp.retrans_out != 0 {
+        return true;
+    }
+    if !tcp_any_retrans_done(sk.tp) {
+        sk.tp.retrans_stamp = Ktime::ZERO;
+    }
+    tcp_undo_cwnd_reduction(cx, sk, true);
+    cx.count(LinuxMib::TCPPartialUndo);
+    tcp_try_to_open(cx, sk);
+    false
+}

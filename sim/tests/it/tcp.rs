@@ -1,0 +1,65 @@
+//! TCP between two machines.
+
+use crate::util::{B, Pair, addr};
+use stack::fs::{sys_close, sys_read, sys_write};
+use stack::kernel::context::TaskCx;
+use stack::net::socket::{sys_accept4, sys_bind, sys_connect, sys_listen, sys_socket};
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::socket::{AF_INET, SOCK_STREAM};
+
+/// A listener on the second machine.
+pub fn listener(cx: &mut TaskCx, port: u16, backlog: i32) -> i32 {
+    let fd = sys_socket(cx, AF_INET, SOCK_STREAM, 0).expect("a socket");
+    sys_bind(cx, fd, &addr(B, port)).expect("a free port");
+    sys_listen(cx, fd, backlog).expect("it listens");
+    fd
+}
+
+/// A connection from the first machine to the second one's listener: both ends.
+pub fn connected(
+    pair: &mut Pair,
+    a: &mut TaskCx,
+    b: &mut TaskCx,
+    listener: i32,
+    port: u16,
+) -> (i32, i32) {
+    let fd = sys_socket(a, AF_INET, SOCK_STREAM, 0).expect("a socket");
+    assert_eq!(pair.run(a, sys_connect(fd, &addr(B, port))), Ok(()));
+    let accepted = pair.run(b, sys_accept4(listener, 0)).expect("it is there");
+    (fd, accepted)
+}
+
+#[test]
+fn octets_go_both_ways_and_both_ends_close() {
+    let mut pair = Pair::new(1);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    assert_eq!(pair.run(&mut a, sys_write(near, b"hello")), Ok(5));
+    let mut buffer = [0; 100];
+    assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(5));
+    assert_eq!(&buffer[..5], b"hello");
+    assert_eq!(pair.run(&mut b, sys_write(far, b"good bye")), Ok(8));
+    assert_eq!(pair.run(&mut a, sys_read(near, &mut buffer)), Ok(8));
+    assert_eq!(&buffer[..8], b"good bye");
+    sys_close(&mut a, near).expect("open");
+    pair.world.settle();
+    assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(0));
+    sys_close(&mut b, far).expect("open");
+    sys_close(&mut b, listening).expect("open");
+    pair.world.run_for(Duration::from_secs(70));
+    drop((a, b));
+    let _digest = pair.end();
+}
+
+#[test]
+fn nobody_listens() {
+    let mut pair = Pair::new(2);
+    let mut a = pair.on_a();
+    let fd = sys_socket(&mut a, AF_INET, SOCK_STREAM, 0).expect("a socket");
+    assert_eq!(pair.run(&mut a, sys_connect(fd, &addr(B, 81))), Err(Errno::ECONNREFUSED));
+    sys_close(&mut a, fd).expect("open");
+    drop(a);
+    let _digest = pair.end();
+}

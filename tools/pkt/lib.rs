@@ -69,34 +69,34 @@ pub fn load(path: &Path, text: &str, options: &Options) -> Result<(Script, Confi
     Ok((script, config))
 }
 
-/// Runs a script's text against a target; `path` says where it lies.
+/// Runs a script against a target; `path` says where it lies.
 ///
 /// # Errors
 /// The first thing that is not as the script says.
-pub fn run_text(
+pub fn run_script(
     target: Target,
-    (path, text): (&Path, &str),
-    options: &Options,
+    (script, path): (&Script, &Path),
+    config: &Config,
 ) -> Result<Report, Failure> {
-    let (script, config) = load(path, text, options)?;
     let failed = |what: String| Failure::of(path, what);
     match target {
         Target::Stack => {
-            let mut stack = Stack::new(&config).map_err(failed)?;
-            run::run((&script, path), &config, &mut stack)
+            let mut stack = Stack::new(config).map_err(failed)?;
+            run::run((script, path), config, &mut stack)
         }
         Target::Kernel => {
-            let run = |kernel: &mut kernel::Kernel| run::run((&script, path), &config, kernel);
-            kernel::on_kernel(&config, run).map_err(failed)?
+            let run = |kernel: &mut kernel::Kernel| run::run((script, path), config, kernel);
+            kernel::on_kernel(config, run).map_err(failed)?
         }
     }
 }
 
-/// Runs a script.
+/// Runs the script in a file.
 ///
 /// # Errors
 /// The first thing that is not as the script says.
 pub fn run_file(target: Target, path: &Path, options: &Options) -> Result<Report, Failure> {
     let text = read_text(path)?;
-    run_text(target, (path, &text), options)
+    let (script, config) = load(path, &text, options)?;
+    run_script(target, (&script, path), &config)
 }

@@ -90,8 +90,11 @@ impl Parser {
                 self.kind().show()
             ));
         }
+        let mut ports = self.ports()?;
         if self.take_word("udp") {
-            let ports = self.ports()?;
+            if ports.is_none() {
+                ports = self.ports()?;
+            }
             let body = Body::Udp(self.udp(dir)?);
             return Ok(PacketSpec { dir, ip, ports, body });
         }
@@ -102,7 +105,6 @@ impl Parser {
         if quoted.is_some() {
             return self.expected("`icmp`: only it quotes a packet");
         }
-        let ports = self.ports()?;
         let body = Body::Tcp(self.tcp(dir)?);
         Ok(PacketSpec { dir, ip, ports, body })
     }

@@ -202,6 +202,9 @@ impl Runner<'_> {
 
     fn event(&mut self, event: &Event) -> Went<()> {
         let inbound = matches!(&event.action, Action::Packet(packet) if packet.dir == Dir::In);
+        if matches!(event.action, Action::Call(_)) {
+            self.before_call()?;
+        }
         let due = self.due(event.time, inbound)?;
         match &event.action {
             Action::Packet(packet) if packet.dir == Dir::Out => self.outbound(packet, &due)?,
@@ -210,7 +213,6 @@ impl Runner<'_> {
                 self.inbound(packet)?;
             }
             Action::Call(spec) => {
-                self.before_call()?;
                 self.wait(&due, "system call start")?;
                 self.call(spec, event.pos, &due)?;
             }

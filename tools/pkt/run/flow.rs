@@ -68,6 +68,8 @@ pub(super) struct Flow {
     pub to_accept: bool,
     /// The machine's first number is known.
     pub opened: bool,
+    /// The other end's first number is known.
+    pub remote_known: bool,
     /// Urgent data came: it is not in the stream.
     pub urgent: bool,
 }
@@ -89,6 +91,7 @@ impl Flow {
             sock: None,
             to_accept: false,
             opened: false,
+            remote_known: false,
             urgent: false,
         }
     }

@@ -46,7 +46,9 @@ impl Runner<'_> {
         if tcp.flags & flag::URG != 0 {
             flow.urgent = true;
         }
-        if tcp.flags & flag::SYN != 0 {
+        // A SYN for a connection that has one changes nothing of how its numbers count.
+        if tcp.flags & flag::SYN != 0 && !flow.remote_known {
+            flow.remote_known = true;
             flow.remote_isn = Isn { script: tcp.seq, live: tcp.seq };
         }
         let (seq, ack) = flow.inbound(tcp.flags, tcp.seq, tcp.ack);
@@ -228,19 +230,9 @@ impl Runner<'_> {
             return Err(wrong(what, Some((at, show::packet(&packet))), false));
         }
         let mapped = self.map_out(spec, &packet, at_flow);
-        let checked = mapped.and_then(|mapped| {
-            self.check(spec, &mapped, at_flow)
-                .map_err(|what| format!("{what}\u{0}{}", show::packet(&mapped)))
-        });
-        if let Err(what) = checked {
-            let (what, line) = match what.split_once('\u{0}') {
-                Some((what, line)) => (what.to_owned(), line.to_owned()),
-                None => (what, show::packet(&packet)),
-            };
-            return Err(wrong(what, Some((at, line)), false));
-        }
-        self.in_time(due, at, "outbound packet")
-            .map_err(|went| wrong(went.what, Some((at, show::packet(&packet))), true))
+        let line = || Some((at, show::packet(&mapped)));
+        self.check(spec, &mapped, at_flow).map_err(|what| wrong(what, line(), false))?;
+        self.in_time(due, at, "outbound packet").map_err(|went| wrong(went.what, line(), true))
     }
 
     /// The next packet that the machine sends, read.

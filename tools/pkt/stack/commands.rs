@@ -5,33 +5,10 @@ use ::stack::kernel::context::TaskCx;
 use ::stack::net::core::sysctl::names::sysctl_write;
 use uapi::errno::Errno;
 
-/// The settings that scripts of `defaults.sh` count on, and whether Linux begins with the same value:
-/// then a machine without the setting is as it should be.
-const DEFAULTS: &[(&str, &str, bool)] = &[
-    ("net.ipv4.tcp_rmem", "4096 540000 15728640", false),
-    ("net.ipv4.tcp_wmem", "4096 262144 4194304", false),
-    ("net.ipv4.tcp_timestamps", "1", true),
-    ("net.ipv4.tcp_syn_retries", "5", false),
-    ("net.ipv4.tcp_synack_retries", "5", true),
-    ("net.ipv4.tcp_frto", "2", true),
-    ("net.ipv4.tcp_sack", "1", true),
-    ("net.ipv4.tcp_dsack", "1", true),
-    // Without any effect since 4.15.
-    ("net.ipv4.tcp_fack", "0", true),
-    ("net.ipv4.tcp_reordering", "3", true),
-    ("net.ipv4.tcp_congestion_control", "cubic", false),
-    ("net.ipv4.tcp_slow_start_after_idle", "0", false),
-    ("net.ipv4.tcp_early_retrans", "4", false),
-    ("net.ipv4.tcp_recovery", "1", true),
-    ("net.ipv4.tcp_tso_win_divisor", "3", true),
-    ("net.ipv4.tcp_ecn", "0", false),
-    ("net.ipv4.tcp_pacing_ss_ratio", "200", true),
-    ("net.ipv4.tcp_pacing_ca_ratio", "120", true),
-    ("net.ipv4.tcp_notsent_lowat", "4294967295", true),
-    ("net.ipv4.tcp_fastopen", "0x70403", false),
-    ("net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4", false),
-    ("net.ipv4.tcp_syncookies", "1", true),
-];
+/// What `defaults.sh` of any folder means: the settings of our own, whose lines say where Linux begins
+/// with the value; a machine without such a setting is as it should be.
+const DEFAULTS: &str = include_str!("../scripts/defaults.sh");
+const SAME: &str = "# as Linux begins";
 
 /// Programs that arrange the host around a machine, or look at it.
 const NOTHING: &[&str] = &["ip", "tc", "nstat", "ethtool", "true", "sleep", "sync"];
@@ -125,9 +102,12 @@ fn sysctl(cx: &mut TaskCx, args: &[String]) -> Result<(), String> {
 }
 
 fn defaults(cx: &mut TaskCx) -> Result<(), String> {
-    for (name, value, same) in DEFAULTS {
+    for line in DEFAULTS.lines().filter(|line| line.starts_with("sysctl ")) {
+        let words = words(line)?;
+        let setting = words.last().and_then(|word| word.split_once('='));
+        let (name, value) = setting.ok_or_else(|| no_setting(line))?;
         match write(cx, name, value) {
-            Err(Errno::ENOENT) if *same => {}
+            Err(Errno::ENOENT) if line.ends_with(SAME) => {}
             done => done.map_err(|errno| refused(name, value, errno))?,
         }
     }

@@ -48,7 +48,7 @@ impl Runner<'_> {
         Ok(self.fds.get(&script).map_or(-1, |fd| fd.live))
     }
 
-    fn sock_of(&mut self, live: i32) -> Option<usize> {
+    fn sock_of(&self, live: i32) -> Option<usize> {
         self.fds.values().find(|fd| fd.live == live).map(|fd| fd.sock)
     }
 
@@ -381,6 +381,12 @@ impl Runner<'_> {
                     let remote = self.remote();
                     self.flow_to(at, &remote);
                 }
+            }
+            // A datagram may come while a call sleeps: too late to ask for the port.
+            Call::Connect(fd, _) if good => {
+                let udp = |at: &usize| self.socks[*at].protocol == UDP;
+                let flow = self.sock_of(*fd).filter(udp).and_then(|at| self.socks[at].flow);
+                return flow.map_or(Ok(()), |flow| self.learn_local_port(flow));
             }
             Call::Listen(fd, _) if good => {
                 if let Some(at) = self.sock_of(*fd) {

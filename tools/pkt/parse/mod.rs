@@ -149,7 +149,10 @@ impl Parser {
                         ));
                     }
                     self.pass();
-                    script.options.push((name, value, pos));
+                    match (name.as_str(), value) {
+                        ("define", Some(value)) => self.define(&value, pos)?,
+                        (_, value) => script.options.push((name, value, pos)),
+                    }
                 }
                 Kind::Command(command) => {
                     self.pass();
@@ -174,6 +177,29 @@ impl Parser {
             return self.error("nothing happens: a script has at least one event");
         }
         Ok(script)
+    }
+
+    /// `--define=NAME=VALUE`: from here on the name stands for a word, a number, a `"string"` or a
+    /// `` `command` ``.
+    fn define(&mut self, definition: &str, pos: Pos) -> Parsed<()> {
+        let wrong = |what: String| ParseError { pos, what };
+        let (name, value) = definition
+            .split_once('=')
+            .ok_or_else(|| wrong(format!("--define={definition}: write --define=NAME=VALUE")))?;
+        let meaning = match &tokens(value)?[..] {
+            [one, _end] => one.kind.clone(),
+            _ => {
+                return Err(wrong(format!(
+                    "--define={definition}: the value is one word or string"
+                )));
+            }
+        };
+        for token in &mut self.tokens[self.at..] {
+            if matches!(&token.kind, Kind::Word(word) if word == name) {
+                token.kind = meaning.clone();
+            }
+        }
+        Ok(())
     }
 
     fn event(&mut self) -> Parsed<Event> {

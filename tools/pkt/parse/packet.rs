@@ -99,7 +99,7 @@ impl Parser {
             return Ok(PacketSpec { dir, ip, ports, body });
         }
         if self.take_word("icmp") {
-            let body = Body::Icmp(self.icmp(quoted)?);
+            let body = Body::Icmp(self.icmp(dir, quoted)?);
             return Ok(PacketSpec { dir, ip, ports: None, body });
         }
         if quoted.is_some() {
@@ -180,7 +180,7 @@ impl Parser {
         Ok(UdpSpec { len, sum: self.sum(dir, true)? })
     }
 
-    fn icmp(&mut self, mut quoted: Option<Quoted>) -> Parsed<IcmpSpec> {
+    fn icmp(&mut self, dir: Dir, mut quoted: Option<Quoted>) -> Parsed<IcmpSpec> {
         let kind = self.icmp_type()?;
         let mut spec = IcmpSpec {
             kind,
@@ -190,6 +190,7 @@ impl Parser {
             seq: 0,
             len: 0,
             quoted: Quoted::None,
+            sum: Sum::Good,
         };
         loop {
             if self.take_word("mtu") {
@@ -212,6 +213,7 @@ impl Parser {
             quoted = Some(self.quoted()?);
         }
         spec.quoted = quoted.unwrap_or(Quoted::None);
+        spec.sum = self.sum(dir, false)?;
         Ok(spec)
     }
 
@@ -231,7 +233,7 @@ impl Parser {
 
     fn icmp_code(&mut self, kind: u8) -> Parsed<u8> {
         let Kind::Word(word) = self.kind().clone() else { return Ok(0) };
-        if ["mtu", "id", "seq"].contains(&word.as_str()) {
+        if ["mtu", "id", "seq", "badsum"].contains(&word.as_str()) {
             return Ok(0);
         }
         let named = UNREACHABLE.iter().position(|name| *name == word).filter(|_| kind == 3);

@@ -222,6 +222,8 @@ pub struct IcmpSpec {
     pub len: u16,
     /// What it quotes.
     pub quoted: Quoted,
+    /// What its checksum is to be.
+    pub sum: Sum,
 }
 
 /// What an ICMP error quotes.

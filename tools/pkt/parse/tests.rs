@@ -143,6 +143,19 @@ fn what_is_not_of_the_language_is_named() {
 }
 
 #[test]
+fn definitions_stand_for_words_strings_and_commands() {
+    let text = "--define=P=IPPROTO_TCP\n--define=CC=\"reno\"\n--define=SET=`true`\nSET\n\
+                0 f(P, CC) = 0\n+0 SET";
+    let script = parse(text).unwrap();
+    assert_eq!(script.init[0].0, "true");
+    let Action::Call(call) = &script.events[0].action else { panic!("a call") };
+    assert_eq!(call.args, [Expr::Word("IPPROTO_TCP".into()), Expr::Str(b"reno".to_vec())]);
+    assert!(matches!(&script.events[1].action, Action::Command(command) if command == "true"));
+    assert!(error("--define=P\n0 close(3) = 0").contains("NAME=VALUE"));
+    assert!(error("--define=P=a,b\n0 close(3) = 0").contains("one word"));
+}
+
+#[test]
 fn init_events_and_cleanup() {
     let script = parse("--mtu=1400\n`a`\n0 close(3) = 0\n+0 `b`\n`c`").unwrap();
     assert_eq!((script.init.len(), script.events.len(), script.cleanup.len()), (1, 2, 1));

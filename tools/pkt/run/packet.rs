@@ -23,10 +23,10 @@ impl Runner<'_> {
         let (packet, sum) = match &spec.body {
             Spec::Tcp(tcp) => (self.segment_in(spec, tcp).map_err(about)?, tcp.sum),
             Spec::Udp(udp) => (self.datagram_in(spec, *udp).map_err(about)?, udp.sum),
-            Spec::Icmp(icmp) => (self.icmp_in(spec, icmp).map_err(about)?, Sum::Good),
+            Spec::Icmp(icmp) => (self.icmp_in(spec, icmp).map_err(about)?, icmp.sum),
         };
         self.ip_id = self.ip_id.wrapping_add(1);
-        self.note(&format!("< {}", show::packet(&packet)));
+        self.note(&show::spec(spec));
         self.backend.inject(&packet.bytes(self.ip_id, sum))?;
         Ok(())
     }
@@ -230,6 +230,7 @@ impl Runner<'_> {
             return Err(wrong(what, Some((at, show::packet(&packet))), false));
         }
         let mapped = self.map_out(spec, &packet, at_flow);
+        self.note_at(at, &format!("> {}", show::packet(&mapped)));
         let line = || Some((at, show::packet(&mapped)));
         self.check(spec, &mapped, at_flow).map_err(|what| wrong(what, line(), false))?;
         self.in_time(due, at, "outbound packet").map_err(|went| wrong(went.what, line(), true))
@@ -254,12 +255,7 @@ impl Runner<'_> {
     fn read_sent(&mut self, sent: &Sent) -> Result<Packet, String> {
         let at = sent.at - self.start;
         self.report.sent.push((at, sent.bytes.clone()));
-        let packet = wire::read(&sent.bytes, sent.csum);
-        match &packet {
-            Ok(packet) => self.note_at(at, &format!("> {}", show::packet(packet))),
-            Err(error) => self.note_at(at, &format!("> {error}")),
-        }
-        packet
+        wire::read(&sent.bytes, sent.csum)
     }
 
     /// Takes more segments until they are as long as the script's one.

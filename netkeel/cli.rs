@@ -66,6 +66,7 @@ enum Command {
     Up(crate::up::UpArgs),
     Replay(crate::replay::ReplayArgs),
     Bench(crate::bench::BenchArgs),
+    Pkt(crate::pkt::PktArgs),
     #[command(alias = "address")]
     Addr(ask::ip::AddrArgs),
     Link(ask::ip::LinkArgs),
@@ -221,6 +222,7 @@ impl Cli {
             Some(Command::Up(args)) => crate::up::run(args)
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Replay(args)) => crate::replay::run(&args),
+            Some(Command::Pkt(args)) => crate::pkt::run(&args),
             Some(Command::Bench(args)) => crate::bench::run(&args)
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Addr(args)) => args.run(),

@@ -340,6 +340,33 @@ impl World {
         self.settle();
     }
 
+    /// Runs until `done` says so, at most until virtual time `until`; true if it did. It is asked
+    /// after every turn, so time has not moved on since what it waits for happened.
+    pub fn run_until_done(&mut self, until: Ktime, mut done: impl FnMut() -> bool) -> bool {
+        loop {
+            for turn in 0.. {
+                assert!(
+                    turn < MAX_STEPS,
+                    "the world does not come to rest at {}",
+                    self.clock.peek()
+                );
+                let busy = self.step();
+                if done() {
+                    return true;
+                }
+                if !busy {
+                    break;
+                }
+            }
+            match self.next_event() {
+                Some(at) if at <= until => self.clock.advance_to(at),
+                _ => break,
+            }
+        }
+        self.clock.advance_to(until);
+        false
+    }
+
     /// Runs for a while of virtual time.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(self.clock.peek() + time);

@@ -207,8 +207,8 @@ impl Stage {
         let echo = self.echo_request()?;
         self.spawn(0, CpuId(0), |task| {
             let fd = task.now(|cx| udp(cx, CLIENT))?;
-            called("connect", task.call(sys_connect(fd, &address(B, CLOSED))).await)?;
             Ok(async move {
+                called("connect", task.call(sys_connect(fd, &address(B, CLOSED))).await)?;
                 called("send", task.call(sys_send(fd, MESSAGE, 0)).await)?;
                 match task.call(sys_recvfrom(fd, &mut [0; 64], 0)).await {
                     Err(Errno::ECONNREFUSED) => task.now(|cx| packet_send(cx, &echo)),

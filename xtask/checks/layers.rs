@@ -26,7 +26,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hw", &["uapi", "klib", "stack", "drivers"]),
     ("host", &["uapi", "klib", "stack", "drivers"]),
     ("sim", &["uapi", "klib", "stack", "drivers", "hw"]),
-    ("netkeel", &["uapi", "klib", "stack", "drivers", "hw", "host", "sim"]),
+    ("pkt", &["uapi", "klib", "stack", "drivers", "hw", "host", "sim"]),
+    ("netkeel", &["uapi", "klib", "stack", "drivers", "hw", "host", "sim", "pkt"]),
 ];
 
 /// Both: modules inside the stack, and crates.

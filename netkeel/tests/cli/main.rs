@@ -1,6 +1,7 @@
 //! The binary, run as a user runs it.
 
 mod asking;
+mod pkt;
 mod replay;
 
 use std::fs;

@@ -29,6 +29,7 @@ mod sockets;
 mod steering;
 mod testdev;
 mod udp;
+mod until;
 mod util;
 mod walks;
 mod walks_igb;

@@ -1,0 +1,130 @@
+//! What commands of scripts mean on the stack: settings are set on the machine, what belongs to a
+//! host around it is nothing, everything else is an error.
+
+use ::stack::kernel::context::TaskCx;
+use ::stack::net::core::sysctl::names::sysctl_write;
+use uapi::errno::Errno;
+
+/// What `defaults.sh` of any folder means: the settings of our own, whose lines say where Linux begins
+/// with the value; a machine without such a setting is as it should be.
+const DEFAULTS: &str = include_str!("../scripts/defaults.sh");
+const SAME: &str = "# as Linux begins";
+
+/// Programs that arrange the host around a machine, or look at it.
+const NOTHING: &[&str] = &["ip", "tc", "nstat", "ethtool", "true", "sleep", "sync"];
+
+/// Runs the lines of a command.
+pub(super) fn run(cx: &mut TaskCx, command: &str) -> Result<(), String> {
+    let joined = command.replace("\\\n", " ");
+    for line in joined.split(['\n', ';']).flat_map(|line| line.split("&&")) {
+        let words = words(line)?;
+        if let Some((program, args)) = words.split_first() {
+            one(cx, program, args)?;
+        }
+    }
+    Ok(())
+}
+
+/// The words of a line; quotes are taken off, output that goes elsewhere too.
+fn words(line: &str) -> Result<Vec<String>, String> {
+    let mut all = Vec::new();
+    let (mut word, mut quote, mut any) = (String::new(), None, false);
+    for c in line.trim().chars() {
+        match (quote, c) {
+            (None, '#') if word.is_empty() => break,
+            (None, '"' | '\'') => (quote, any) = (Some(c), true),
+            (Some(open), c) if open == c => quote = None,
+            (None, c) if c.is_whitespace() => {
+                if any || !word.is_empty() {
+                    all.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            (_, c) => word.push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(format!("`{line}`: a quote is not closed"));
+    }
+    if any || !word.is_empty() {
+        all.push(word);
+    }
+    if let Some(at) = all.iter().position(|word| word.contains('>')) {
+        all.truncate(at);
+    }
+    Ok(all)
+}
+
+fn one(cx: &mut TaskCx, program: &str, args: &[String]) -> Result<(), String> {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    match name {
+        "sysctl" => sysctl(cx, args),
+        "defaults.sh" => defaults(cx),
+        "set_sysctls.py" => args.iter().try_for_each(|arg| {
+            let (path, value) = arg.split_once('=').ok_or_else(|| no_setting(arg))?;
+            let name = path.strip_prefix("/proc/sys/").ok_or_else(|| no_setting(arg))?;
+            set(cx, name, value)
+        }),
+        // A machine's settings go with it.
+        _ if program.starts_with("/tmp/sysctl_restore_") => Ok(()),
+        _ if NOTHING.contains(&name) => Ok(()),
+        _ => Err(format!(
+            "the command `{program}` means nothing to the stack: sysctl, defaults.sh and \
+             set_sysctls.py do, {} are passed by; run the script with --backend kernel",
+            NOTHING.join(", ")
+        )),
+    }
+}
+
+fn no_setting(arg: &str) -> String {
+    format!("`{arg}` is no setting: write NAME=VALUE")
+}
+
+fn sysctl(cx: &mut TaskCx, args: &[String]) -> Result<(), String> {
+    let mut lenient = false;
+    for arg in args {
+        match arg.as_str() {
+            "-e" => lenient = true,
+            "-q" | "-w" | "-qw" | "-wq" => {}
+            flag if flag.starts_with('-') => {
+                return Err(format!("sysctl {flag}: -q, -w and -e are known"));
+            }
+            _ => {
+                let (name, value) = arg.split_once('=').ok_or_else(|| no_setting(arg))?;
+                match write(cx, name, value) {
+                    Err(Errno::ENOENT) if lenient => {}
+                    done => done.map_err(|errno| refused(name, value, errno))?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn defaults(cx: &mut TaskCx) -> Result<(), String> {
+    for line in DEFAULTS.lines().filter(|line| line.starts_with("sysctl ")) {
+        let words = words(line)?;
+        let setting = words.last().and_then(|word| word.split_once('='));
+        let (name, value) = setting.ok_or_else(|| no_setting(line))?;
+        match write(cx, name, value) {
+            Err(Errno::ENOENT) if line.ends_with(SAME) => {}
+            done => done.map_err(|errno| refused(name, value, errno))?,
+        }
+    }
+    Ok(())
+}
+
+fn set(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), String> {
+    write(cx, name, value).map_err(|errno| refused(name, value, errno))
+}
+
+fn write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errno> {
+    sysctl_write(cx, &name.replace('/', "."), value)
+}
+
+fn refused(name: &str, value: &str, errno: Errno) -> String {
+    match errno {
+        Errno::ENOENT => format!("sysctl {name}: the stack has no such setting"),
+        errno => format!("sysctl {name}={value}: {errno}"),
+    }
+}

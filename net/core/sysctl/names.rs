@@ -137,8 +137,19 @@ impl Knob<'_> {
     }
 
     fn store(self, text: &str) -> Result<(), Errno> {
-        fn number<T: std::str::FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
-            text.parse().ok().filter(|value| (&least..=&most).contains(&value))
+        /// Decimal, hexadecimal behind `0x`, octal behind `0`, as in C.
+        fn number<T: TryFrom<i64> + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
+            let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+            let value = match (digits, text.strip_prefix('0')) {
+                (Some(hex), _) if hex.starts_with(|c: char| c.is_ascii_hexdigit()) => {
+                    i64::from_str_radix(hex, 16)
+                }
+                (None, Some(octal)) if octal.starts_with(|c: char| c.is_ascii_digit()) => {
+                    i64::from_str_radix(octal, 8)
+                }
+                _ => text.parse(),
+            };
+            T::try_from(value.ok()?).ok().filter(|value| (&least..=&most).contains(&value))
         }
         let text = text.trim();
         let stored = match self {

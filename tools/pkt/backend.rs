@@ -212,6 +212,11 @@ pub trait Backend {
     /// # Errors
     /// That it can't go on.
     fn finish(&mut self, until: Us) -> Result<Option<(Done, Us)>, String>;
+    /// Reads an option of a live descriptor, also beside a call that sleeps: level and name, room.
+    ///
+    /// # Errors
+    /// That it can't go on.
+    fn option(&mut self, fd: i32, option: (i32, i32), room: i32) -> Result<Done, String>;
     /// Runs a command of the script, whose folder is `dir`.
     ///
     /// # Errors

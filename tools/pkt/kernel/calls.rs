@@ -342,7 +342,8 @@ fn read(fd: i32, lens: &[usize]) -> Done {
     result
 }
 
-fn getsockopt(fd: i32, (level, name): (i32, i32), room: i32) -> Done {
+/// Reads an option, on whatever thread: descriptors are the process's.
+pub(super) fn getsockopt(fd: i32, (level, name): (i32, i32), room: i32) -> Done {
     let mut value = vec![0_u8; room.max(0) as usize];
     let mut len = room as socklen_t;
     // SAFETY: room for `len` bytes; a negative length is refused before anything is written.

@@ -128,6 +128,10 @@ impl Backend for Kernel {
         self.caller.finish(until)
     }
 
+    fn option(&mut self, fd: i32, option: (i32, i32), room: i32) -> Result<Done, String> {
+        Ok(calls::getsockopt(fd, option, room))
+    }
+
     fn command(&mut self, command: &str, dir: &Path) -> Result<(), String> {
         let mut shell = Command::new("bash");
         shell.arg("-c").arg(command).current_dir(dir).stdin(Stdio::null());

@@ -285,7 +285,7 @@ impl Runner<'_> {
         };
         let fd = self.fds.values().find(|fd| Some(fd.sock) == sock).map(|fd| fd.live);
         let none = "%{ }% asks about a socket, and none with a descriptor is under test".to_owned();
-        let done = self.quick(Call::GetOpt(fd.ok_or(none)?, level, name, room))?;
+        let done = self.backend.option(fd.ok_or(none)?, (level, name), room)?;
         if done.errno != 0 {
             let errno = uapi::errno::Errno(done.errno);
             return Err(

@@ -2,8 +2,8 @@
 
 use crate::backend::{Call, Done, Message, Room};
 use crate::parse::script::Us;
-use ::stack::fs;
 use ::stack::fs::eventpoll::EpollEvent;
+use ::stack::fs::{self, FilesStruct};
 use ::stack::kernel::context::TaskCx;
 use ::stack::net::socket::{self as net, MsgSend};
 use sim::Task;
@@ -26,6 +26,7 @@ pub(super) struct Slot {
     ended: Cell<Option<(Done, Us)>>,
     has_ended: Cell<bool>,
     refused: RefCell<Option<String>>,
+    files: RefCell<Option<Arc<FilesStruct>>>,
 }
 
 impl Slot {
@@ -37,6 +38,7 @@ impl Slot {
             ended: Cell::default(),
             has_ended: Cell::new(false),
             refused: RefCell::default(),
+            files: RefCell::default(),
         }
     }
 
@@ -61,6 +63,11 @@ impl Slot {
         self.refused.borrow_mut().take()
     }
 
+    /// The files of the task; none before it has started.
+    pub(super) fn files(&self) -> Option<Arc<FilesStruct>> {
+        self.files.borrow().clone()
+    }
+
     fn end(&self, done: Done) {
         self.ended.set(Some((done, (self.clock.peek().0 / 1_000) as Us)));
         self.has_ended.set(true);
@@ -69,6 +76,7 @@ impl Slot {
 
 /// The task: makes the calls that are handed in, one behind the other.
 pub(super) async fn caller(task: Task, slot: Rc<Slot>) {
+    *slot.files.borrow_mut() = Some(task.now(|cx| Arc::clone(cx.task().files())));
     loop {
         let call = poll_fn(|cx| match slot.call.borrow_mut().take() {
             Some(call) => Poll::Ready(call),

@@ -14,12 +14,14 @@ use crate::parse::script::Us;
 use crate::wire::Csum;
 use ::stack::kernel::context::TaskCx;
 use ::stack::kernel::cpu::CpuId;
+use ::stack::kernel::sched::TaskStruct;
 use ::stack::kernel::time::Ktime;
 use ::stack::net::core::dev::dev_open;
 use ::stack::net::core::dev::device::dev_set_mtu;
 use ::stack::net::core::neighbour::{NeighKey, neigh_add};
 use ::stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use ::stack::net::ipv4::fib::{FibInfo, fib_new_route};
+use ::stack::net::socket::__sys_getsockopt;
 use calls::{Slot, caller};
 use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::{FrameBatch, FrameMeta, WirePort};
@@ -44,6 +46,8 @@ const WIRE: usize = 4096;
 pub struct Stack {
     world: Option<World>,
     cx: TaskCx,
+    /// Shares the files of the task that makes the calls.
+    beside: TaskCx,
     outside: Outside,
     batch: FrameBatch,
     sent: VecDeque<Sent>,
@@ -103,8 +107,10 @@ impl Stack {
         let theirs = Rc::clone(&slot);
         world.spawn(&machine, CpuId(0), |task| caller(task, theirs));
         world.settle();
+        let files = slot.files().ok_or("the task that makes the calls did not start")?;
+        let beside = TaskCx::new(&machine, TaskStruct::with_files("pkt", CpuId(0), files));
         let (batch, sent) = (FrameBatch::new(), VecDeque::new());
-        Ok(Self { world: Some(world), cx, outside, batch, sent, slot })
+        Ok(Self { world: Some(world), cx, beside, outside, batch, sent, slot })
     }
 
     fn world(&mut self) -> &mut World {
@@ -210,6 +216,11 @@ impl Backend for Stack {
         Ok(self.slot.take_ended())
     }
 
+    fn option(&mut self, fd: i32, option: (i32, i32), room: i32) -> Result<Done, String> {
+        let done = __sys_getsockopt(&mut self.beside, fd, option.0, option.1, room);
+        Ok(done.map_or_else(|errno| Done::failed(errno.0), |data| Done { data, ..Done::ok(0) }))
+    }
+
     fn command(&mut self, command: &str, _dir: &Path) -> Result<(), String> {
         commands::run(&mut self.cx, command)?;
         let now = self.now();
@@ -224,5 +235,37 @@ impl Drop for Stack {
             // Packets of connections that the script leaves open go with the machine.
             let _digest = world.abandon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Room;
+
+    #[test]
+    fn an_option_is_read_beside_a_call_that_sleeps() {
+        let mut stack = Stack::new(&Config::default()).unwrap();
+        let call = |stack: &mut Stack, call| {
+            stack.start(call).unwrap();
+            let now = stack.now();
+            stack.finish(now).unwrap()
+        };
+        let (done, _) = call(&mut stack, Call::Socket(libc::AF_INET, libc::SOCK_DGRAM, 0)).unwrap();
+        let fd = done.ret as i32;
+        let room = Room { parts: vec![10], control: 0 };
+        assert_eq!(call(&mut stack, Call::Recv(fd, room, 0)), None, "it sleeps");
+        let done = stack.option(fd, (libc::SOL_SOCKET, libc::SO_TYPE), 4).unwrap();
+        assert_eq!(done.data, libc::SOCK_DGRAM.to_ne_bytes());
+        let bad = stack.option(fd + 1, (libc::SOL_SOCKET, libc::SO_TYPE), 4).unwrap();
+        assert_eq!(bad.errno, libc::EBADF);
+    }
+
+    #[test]
+    fn waiting_costs_nothing_and_moves_the_clock() {
+        let mut stack = Stack::new(&Config::default()).unwrap();
+        let begin = stack.now();
+        stack.wait_until(begin + 86_400_000_000).unwrap();
+        assert_eq!(stack.now(), begin + 86_400_000_000);
     }
 }

@@ -229,6 +229,12 @@ impl Ehash {
         self.remove(&req.tuple, |there| there.is_request(req))
     }
 
+    /// How many of the entries are sockets.
+    pub(crate) fn socks(&self) -> usize {
+        let is_sock = |entry: &&EhashEntry| matches!(entry, EhashEntry::Sock(_));
+        self.shards.iter().map(|shard| shard.lock().values().filter(is_sock).count()).sum()
+    }
+
     /// All entries, by tuple.
     pub(crate) fn dump(&self) -> Vec<(InetTuple, EhashEntry)> {
         let all = |shard: &SpinLock<Shard, class::Ehash>| {

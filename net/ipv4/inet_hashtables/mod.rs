@@ -69,6 +69,13 @@ impl InetHashinfo {
     pub(crate) fn new([ekey, lkey]: [SipKey; 2], random: impl FnMut() -> u32) -> Self {
         Self { ehash: Ehash::new(ekey), bhash: Bhash::new(random), lhash: Lhash::new(lkey) }
     }
+
+    /// Sockets that can be found: listeners and connections.
+    ///
+    /// linux: net/core/sock.c:sock_prot_inuse_get
+    pub(crate) fn inuse(&self) -> usize {
+        self.lhash.dump().len() + self.ehash.socks()
+    }
 }
 
 /// The IPv4 side of a socket.

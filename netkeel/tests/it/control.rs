@@ -455,7 +455,7 @@ fn another_user_is_kept_out_by_the_file_and_by_the_machine() {
         let asked = || {
             ns.as_nobody(|| {
                 let asked = Connection::open(Some(CONTROL))
-                    .and_then(|mut machine| machine.ask::<serde_json::Value>(&Op::Sockets {}));
+                    .and_then(|mut machine| machine.ask::<serde_json::Value>(&Op::IrqShow {}));
                 asked.unwrap_err().to_string()
             })
         };

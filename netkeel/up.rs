@@ -83,7 +83,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub echo: bool,
 
-    /// Print the stations of each packet as it ends; FILTER: any of udp|icmp|arp, an IPv4 address,
+    /// Print the stations of each packet as it ends; FILTER: any of tcp|udp|icmp|arp, an IPv4 address,
     /// a port, separated by commas
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     pub walk: Option<String>,

@@ -252,7 +252,7 @@ fn mistakes_are_told_with_the_way_out() {
         ] {
             assert_eq!(refusal(words), (code, said.to_owned()), "{words}");
         }
-        let (code, said) = refusal("walk --attach tcp");
+        let (code, said) = refusal("walk --attach sctp");
         assert_eq!(code, 2);
         assert!(said.contains("write for example --attach udp,192.0.2.1,7"), "{said}");
     });

@@ -1,7 +1,7 @@
 //! Every check on the host kernel and on the stack, stepped and on threads, with one CPU and with two.
 
 use host::testing::{Need, need};
-use parity::checks::{all, streams};
+use parity::checks::{all, pipes, streams};
 use parity::{Calls, Check, Engine, Machine, Report, diff, each_on_kernel, on_kernel};
 use uapi::socket::{AF_INET, SOCK_STREAM};
 
@@ -46,6 +46,20 @@ fn the_stack_answers_as_the_host_kernel_does() {
 #[test]
 fn the_stack_answers_as_the_host_kernel_does_on_streams() {
     let checks = streams_of_the_stack();
+    if !need(Need::Root) {
+        checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
+        return;
+    }
+    let kernel = each_on_kernel(&checks);
+    for engine in [Engine::Stepped, Engine::Threads] {
+        compare(&checks, &kernel, (engine, 1));
+        compare(&checks, &kernel, (engine, 2));
+    }
+}
+
+#[test]
+fn the_stack_answers_as_the_host_kernel_does_on_pipes_and_splice() {
+    let checks = pipes();
     if !need(Need::Root) {
         checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
         return;

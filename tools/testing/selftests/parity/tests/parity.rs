@@ -101,7 +101,7 @@ fn a_check_says_something_and_the_same_each_time() {
 
 #[test]
 fn names_are_unique() {
-    let checks = [all(), streams()].concat();
+    let checks = [all(), streams(), pipes()].concat();
     let mut names: Vec<&str> = checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     names.dedup();

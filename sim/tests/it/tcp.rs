@@ -4,8 +4,12 @@ use crate::golden;
 use crate::util::{B, Pair, addr};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
+use stack::kernel::sched::poll_operation;
 use stack::kernel::trace::WalkFilter;
+use stack::net::ipv4::tcp::{TcpState, tcp4_seq_show};
+use stack::net::ipv4::tcp_diag::{InetDiagTimer, tcp_abort_orphans, tcp_diag_dump};
 use stack::net::socket::{sys_accept4, sys_bind, sys_connect, sys_listen, sys_socket};
+use std::task::Waker;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::socket::{AF_INET, SOCK_STREAM};
@@ -106,5 +110,37 @@ fn a_refusals_walk() {
     refused(&mut pair, &mut a);
     golden::check(&pair.world, "tcp-refused");
     drop(a);
+    let _digest = pair.end();
+}
+
+/// Portions are what is told of the sockets behind those that were told before.
+#[test]
+fn sockets_are_told_in_portions_and_orphans_end_with_the_machine() {
+    let mut pair = Pair::new(5);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    let states = |skip, most| {
+        let told = tcp_diag_dump(&pair.b, skip, most);
+        told.iter().map(|msg| msg.state).collect::<Vec<_>>()
+    };
+    assert_eq!(states(0, 10), [TcpState::Listen, TcpState::Established]);
+    assert_eq!(states(0, 1), [TcpState::Listen]);
+    assert_eq!(states(1, 10), [TcpState::Established]);
+    assert_eq!(states(2, 10), []);
+    // Data that nobody acknowledges, and nobody's any more.
+    pair.world.settle();
+    let mut write = sys_write(far, b"hello");
+    assert!(poll_operation(&mut b, Waker::noop(), &mut write).is_ready());
+    sys_close(&mut b, far).expect("open");
+    let told = &tcp_diag_dump(&pair.b, 1, 1)[0];
+    assert_eq!((told.state, told.timer, told.wqueue), (TcpState::FinWait1, InetDiagTimer::On, 6));
+    assert_eq!(tcp4_seq_show(&pair.b).lines().count(), 3);
+    tcp_abort_orphans(&mut b);
+    assert_eq!(tcp4_seq_show(&pair.b).lines().count(), 2, "the listener has a descriptor");
+    sys_close(&mut b, listening).expect("open");
+    sys_close(&mut a, near).expect("open");
+    pair.world.run_for(Duration::from_secs(200));
+    drop((a, b));
     let _digest = pair.end();
 }

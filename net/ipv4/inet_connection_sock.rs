@@ -303,6 +303,17 @@ fn reqsk_arm(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, state: &mut ReqState, at
     }
 }
 
+/// The SYN-ACK went again: the timer counts from now.
+///
+/// linux: include/net/request_sock.h:tcp_reqsk_timeout
+pub(crate) fn reqsk_postpone(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) {
+    let now = cx.now();
+    let mut state = req.state.lock();
+    let timeout = u64::from(TCP_TIMEOUT_INIT) << state.num_timeout.min(16);
+    let at = now + Duration::from_micros(timeout.min(u64::from(TCP_RTO_MAX)));
+    reqsk_arm(cx, req, &mut state, at);
+}
+
 /// Takes a request out for good; false when somebody else did.
 ///
 /// linux: net/ipv4/inet_connection_sock.c:inet_csk_reqsk_queue_drop

@@ -9,7 +9,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{ChildOf, Sock};
 use crate::net::ipv4::inet_connection_sock::{
-    RequestSock, inet_csk_destroy_sock, inet_csk_reqsk_queue_drop, reqsk_removed,
+    RequestSock, inet_csk_destroy_sock, inet_csk_reqsk_queue_drop, reqsk_postpone, reqsk_removed,
 };
 use crate::net::ipv4::inet_hashtables::{BindAttrs, BindKind, EhashEntry, InetTuple, inet_unhash};
 use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill, inet_twsk_schedule};
@@ -227,6 +227,9 @@ pub(crate) fn tcp_check_req(
         req.state.lock().last_oow_ack_time = last;
         if !limited {
             tcp_v4_send_synack(cx, req, ts_recent);
+            cx.count(TcpMib::RetransSegs);
+            cx.count(LinuxMib::TCPSynRetrans);
+            reqsk_postpone(cx, req);
         }
         kfree_skb(cx, skb, DropReason::TcpFlags);
         return None;
@@ -398,7 +401,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     let (seq, ack) = (req.rcv_isn + 1, req.snt_isn + 1);
     tp.state = TcpState::SynRecv;
     (tp.rcv_nxt, tp.rcv_wup, tp.copied_seq) = (seq, seq, seq);
-    (tp.snd_una, tp.snd_nxt, tp.snd_sml, tp.snd_up) = (req.snt_isn, ack, ack, ack);
+    (tp.snd_una, tp.snd_nxt, tp.snd_sml, tp.snd_up) = (ack, ack, ack, ack);
     (tp.write_seq, tp.pushed_seq) = (ack, ack);
     tp.snd_wl1 = seq - 1;
     (tp.rto, tp.ack) = (TCP_TIMEOUT_INIT, IcskAck { lrcvtime: now, ..IcskAck::default() });

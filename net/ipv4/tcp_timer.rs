@@ -152,7 +152,7 @@ fn tcp_retransmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 
 fn retransmit_first(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
     let mut burst = Burst::new(cx);
-    let sent = tcp_retransmit_skb(cx, sk, 0, &mut burst);
+    let sent = tcp_retransmit_skb(cx, sk, (0, 1), &mut burst);
     burst.finish(cx, sk);
     sent
 }

@@ -12,8 +12,8 @@ use crate::net::core::stream::{
 };
 use crate::net::ipv4::tcp::TcpSkbCb;
 use crate::net::ipv4::tcp_output::{
-    __tcp_push_pending_frames, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss, tcp_push_one,
-    tcp_slow_start_after_idle_check, watch_segment,
+    __tcp_push_pending_frames, GSO_MAX_SIZE, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss,
+    tcp_push_one, tcp_slow_start_after_idle_check, watch_segment,
 };
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use std::io::IoSlice;
@@ -183,7 +183,7 @@ fn tcp_sendmsg_locked(
         return sk_stream_error(sk);
     }
     let all: usize = iov.iter().map(|part| part.len()).sum();
-    let (mut mss, mut goal) = tcp_send_mss(sk);
+    let (mut mss, mut goal) = tcp_send_mss(sk, flags);
     let end = all.min(*written + SECTION);
     let mut turn = if end == all { Turn::Done } else { Turn::More };
     while *written < end {
@@ -215,7 +215,7 @@ fn tcp_sendmsg_locked(
         } else if sk.tp.write_queue.len() == 1 && sk.tp.tcp_send_head().is_some() {
             tcp_push_one(cx, sk, mss);
         }
-        (mss, goal) = tcp_send_mss(sk);
+        (mss, goal) = tcp_send_mss(sk, flags);
     }
     match turn {
         Turn::NoRoom => {
@@ -235,9 +235,20 @@ fn tcp_sendmsg_locked(
 /// The segment size, and how large the pieces of the queue are made.
 ///
 /// linux: net/ipv4/tcp.c:tcp_send_mss
-fn tcp_send_mss(sk: &mut TcpSk<'_>) -> (u32, usize) {
+fn tcp_send_mss(sk: &mut TcpSk<'_>, flags: i32) -> (u32, usize) {
     let mss = tcp_current_mss(sk);
-    (mss, mss as usize)
+    if flags & MSG_OOB != 0 {
+        return (mss, mss as usize);
+    }
+    // Several segments, as long as half of the peer's largest window.
+    let half = match sk.tp.max_window {
+        0 => GSO_MAX_SIZE,
+        large if large > 536 => large >> 1,
+        small => small,
+    };
+    let goal = GSO_MAX_SIZE.min(half.max(68));
+    let segs = (goal / mss.max(1)).max(1);
+    (mss, (segs * mss) as usize)
 }
 
 /// How much of a segment is free: the last one's room, or that of a new one. `None`: the buffer is full.

@@ -41,6 +41,7 @@ use crate::net::ipv4::tcp_timer::{
     tcp_check_probe_timer, tcp_delack_timer_handler, tcp_write_timer_handler,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use uapi::snmp::{LinuxMib, TcpMib};
 use uapi::tcp::TCPHDR_FIN;
 
@@ -94,10 +95,15 @@ fn tcp_nagle_test(tp: &TcpSock, skb: &SkBuff, mss: u32, nonagle: Nonagle) -> boo
     if nonagle.contains(Nonagle::PUSH) || urgent || cb(skb).tcp_flags & TCPHDR_FIN != 0 {
         return true;
     }
-    let partial = skb.data_len < mss;
-    let held = nonagle.contains(Nonagle::CORK)
-        || (nonagle.is_empty() && tp.packets_out != 0 && tcp_minshall_check(tp));
-    !(partial && held)
+    skb.data_len >= mss || !tcp_nagle_check(tp, nonagle)
+}
+
+/// A segment that is not full waits.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_nagle_check
+fn tcp_nagle_check(tp: &TcpSock, nonagle: Nonagle) -> bool {
+    nonagle.contains(Nonagle::CORK)
+        || (nonagle.is_empty() && tp.packets_out != 0 && tcp_minshall_check(tp))
 }
 
 /// The queues below hold enough of the socket: more waits until some of it has left.
@@ -118,24 +124,104 @@ fn tcp_small_queue_check(cx: &BhCx<'_>, sk: &TcpSk<'_>, skb: &SkBuff) -> bool {
     sk.sk.wmem_alloc() > limit
 }
 
-/// How many segments a packet may hold: one, until devices cut them (`sk_gso_max_segs`).
+/// The most octets of a packet that holds several segments.
+///
+/// linux: include/linux/netdevice.h:GSO_LEGACY_MAX_SIZE
+pub(crate) const GSO_MAX_SIZE: u32 = 65_536 - 320;
+
+/// How many segments a packet may hold: what a millisecond of the connection's pace has, more where the way is
+/// short, two at least.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_tso_segs
-fn tcp_tso_segs(_sk: &TcpSk<'_>) -> u32 {
-    1
+fn tcp_tso_segs(cx: &BhCx<'_>, tp: &TcpSock, mss: u32) -> u32 {
+    let mut bytes = tp.pacing_rate >> 10;
+    let shift = tp.rtt_min.0 >> 9;
+    if shift < 32 {
+        bytes = bytes.saturating_add(u64::from(GSO_MAX_SIZE) >> shift);
+    }
+    let least = cx.t.net.sysctl.tcp.min_tso_segs;
+    let least = tp.ca_ops.min_tso_segs(&tp.cong).unwrap_or(least.into());
+    let segs = bytes.min(GSO_MAX_SIZE.into()) as u32 / mss.max(1);
+    segs.max(least)
 }
 
-/// How much of a packet may go: whole segments, as the windows allow.
+/// How much of a packet may go: whole segments, as the windows allow, and the rest if Nagle lets it.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_mss_split_point
-fn tcp_mss_split_point(tp: &TcpSock, skb: &SkBuff, mss: u32, segs: u32) -> u32 {
-    let window = (tp.tcp_wnd_end() - cb(skb).seq).min(mss.saturating_mul(segs));
-    let needed = skb.data_len.min(window);
-    if needed == skb.data_len && needed <= mss {
-        return needed;
+fn tcp_mss_split_point(
+    tp: &TcpSock,
+    skb: &SkBuff,
+    (mss, segs): (u32, u32),
+    (last, nonagle): (bool, Nonagle),
+) -> u32 {
+    let window = tp.tcp_wnd_end() - cb(skb).seq;
+    let most = mss.saturating_mul(segs);
+    if most <= window && !last {
+        return most;
     }
-    let whole = needed - needed % mss;
-    if whole == 0 { needed } else { whole }
+    let needed = skb.data_len.min(window);
+    if most <= needed {
+        return most;
+    }
+    let partial = needed % mss;
+    if partial != 0 && tcp_nagle_check(tp, nonagle) { needed - partial } else { needed }
+}
+
+/// A packet of several segments may wait for the window to take all of it: the acknowledgement that opens it
+/// comes soon. What keeps it, if it does.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_tso_should_defer
+fn tcp_tso_should_defer(
+    cx: &mut BhCx<'_>,
+    tp: &TcpSock,
+    skb: &SkBuff,
+    (segs, last): (u32, bool),
+) -> Option<Limit> {
+    let now = cx.now();
+    if tp.ca_state >= CaState::Recovery || now - tp.lsndtime > Duration::from_millis(1) {
+        return None;
+    }
+    let in_flight = tp.tcp_packets_in_flight();
+    let send_win = tp.tcp_wnd_end() - cb(skb).seq;
+    let cong_win = tp.cong.snd_cwnd.saturating_sub(in_flight).saturating_mul(tp.mss_cache);
+    let limit = send_win.min(cong_win);
+    if limit >= segs.saturating_mul(tp.mss_cache) || (!last && limit >= skb.data_len) {
+        return None;
+    }
+    let divisor = u32::from(cx.t.net.sysctl.tcp.tso_win_divisor);
+    if divisor != 0 {
+        let chunk = tp.snd_wnd.min(tp.cong.snd_cwnd.saturating_mul(tp.mss_cache)) / divisor;
+        if limit >= chunk {
+            return None;
+        }
+    } else if limit > 3 * tp.mss_cache {
+        return None;
+    }
+    let head = tp.rtx_queue.front()?;
+    // The next acknowledgement comes too late.
+    if (now - head.tstamp()).as_micros() < u128::from(tp.srtt_us >> 4) {
+        return None;
+    }
+    if cong_win < send_win {
+        if cong_win <= skb.data_len {
+            return Some(Limit::Cwnd);
+        }
+    } else if send_win <= skb.data_len {
+        return Some(Limit::Rwnd);
+    }
+    let own = cb(skb);
+    (own.tcp_flags & TCPHDR_FIN == 0 && !own.eor).then_some(Limit::Program)
+}
+
+/// What keeps a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    /// The congestion window.
+    Cwnd,
+    /// The peer's.
+    Rwnd,
+    /// There may be more soon.
+    Program,
 }
 
 /// Sends what the windows, Nagle and the queues below allow. True when nothing is under way and something
@@ -151,24 +237,36 @@ pub(crate) fn tcp_write_xmit(
 ) -> bool {
     walk!(cx, tcp_write_xmit);
     let mut burst = Burst::new(cx);
-    let max_segs = tcp_tso_segs(sk);
+    let max_segs = tcp_tso_segs(cx, sk.tp, mss);
     let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
     while let Some(mut skb) = sk.tp.write_queue.pop_front() {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);
         let quota = tcp_cwnd_test(sk.tp, &skb);
-        cwnd_limited = quota == 0;
-        rwnd_limited = !cwnd_limited && !tcp_snd_wnd_test(sk.tp, &skb, mss);
         let last = sk.tp.write_queue.is_empty();
-        let nagle = if last { nonagle } else { Nonagle::PUSH };
-        let may = !cwnd_limited
-            && !rwnd_limited
-            && (segs > 1 || tcp_nagle_test(sk.tp, &skb, mss, nagle))
-            && !tcp_small_queue_check(cx, sk, &skb);
-        if !may {
+        let kept = if quota == 0 {
+            Some(Limit::Cwnd)
+        } else if !tcp_snd_wnd_test(sk.tp, &skb, mss) {
+            Some(Limit::Rwnd)
+        } else if segs == 1 {
+            let nagle = if last { nonagle } else { Nonagle::PUSH };
+            (!tcp_nagle_test(sk.tp, &skb, mss, nagle)).then_some(Limit::Program)
+        } else if push == Push::All {
+            tcp_tso_should_defer(cx, sk.tp, &skb, (max_segs, last))
+        } else {
+            None
+        };
+        cwnd_limited |= kept == Some(Limit::Cwnd);
+        rwnd_limited |= kept == Some(Limit::Rwnd);
+        if kept.is_some() || tcp_small_queue_check(cx, sk, &skb) {
             sk.tp.write_queue.push_front(skb);
             break;
         }
-        let limit = tcp_mss_split_point(sk.tp, &skb, mss, quota.min(max_segs));
+        let limit = if segs > 1 && sk.tp.snd_una == sk.tp.snd_up {
+            let most = (mss, quota.min(max_segs));
+            tcp_mss_split_point(sk.tp, &skb, most, (last, nonagle))
+        } else {
+            mss
+        };
         if skb.data_len > limit {
             match tcp_fragment(cx, sk, &mut skb, (limit, mss)) {
                 Some(rest) => sk.tp.write_queue.push_front(rest),
@@ -179,7 +277,7 @@ pub(crate) fn tcp_write_xmit(
             }
         }
         note_rate(cx, sk.tp, &mut skb);
-        if tcp_transmit_skb(cx, sk, &mut skb, &mut burst).is_err() {
+        if tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
             sk.tp.write_queue.push_front(skb);
             break;
         }

@@ -15,7 +15,9 @@ pub mod select;
 pub use eventpoll::{
     sys_epoll_create, sys_epoll_create1, sys_epoll_ctl, sys_epoll_pwait, sys_epoll_wait,
 };
-pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl, sys_mmap};
+pub use fcntl::{
+    sys_close, sys_close_linger, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl, sys_mmap,
+};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
 pub use select::{PollFd, sys_poll, sys_select};
 

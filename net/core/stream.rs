@@ -4,9 +4,39 @@
 //! under the socket's lock. Invariants: what a socket's queues are charged with was taken from the account
 //! before; a socket keeps little of it unused.
 
-use crate::kernel::context::BhCx;
-use crate::net::ipv4::tcp::TcpSk;
+use crate::kernel::context::{BhCx, TaskCx};
+use crate::net::core::sock::{Sock, SockLocked};
+use crate::net::ipv4::tcp::{TcpSk, TcpState};
+use crate::net::socket::Wait;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::poll::POLLOUT;
+
+/// A close that lingers waits until the peer has acknowledged the FIN, for `SO_LINGER`'s time at the most.
+///
+/// linux: net/core/stream.c:sk_stream_wait_close
+pub(crate) fn sk_stream_wait_close(cx: &mut TaskCx, sk: &Arc<Sock>, wait: &mut Wait) -> Poll<()> {
+    let closing = |state: &SockLocked| {
+        let states = [TcpState::FinWait1, TcpState::Closing, TcpState::LastAck];
+        state.tcp.as_deref().is_some_and(|tp| tp.orphan && states.contains(&tp.state))
+    };
+    let lingers = {
+        let mut state = sk.state();
+        let time = state.opts.linger.and_then(|secs| u64::try_from(secs).ok());
+        // Nobody sends on it any more.
+        state.opts.sndtimeo = time.map(Duration::from_secs);
+        time.is_some_and(|secs| secs != 0) && closing(&state)
+    };
+    if !lingers {
+        return Poll::Ready(());
+    }
+    let waited: Poll<Result<(), Errno>> =
+        wait.for_event(cx, sk, POLLOUT as u32, 0, |state| !closing(state));
+    waited.map(|_over_or_interrupted| ())
+}
 
 /// What the account counts in: a page.
 ///

@@ -527,4 +527,6 @@ pub(crate) fn inet_csk_destroy_sock(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         sk.sk.net.tcp.memory.orphans.fetch_sub(1, Ordering::Relaxed);
     }
     sk.st.dead = true;
+    // A close that lingers.
+    sk.st.wake_up_all(cx, u32::MAX);
 }

@@ -412,6 +412,8 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
         let state = req.state.lock();
         tp.rx_opt.ts_recent = state.ts_recent;
         tp.stats.total_retrans = state.num_retrans.into();
+        // The SYN.
+        tp.stats.segs_in = 1;
         tp.synack_sent = if state.num_retrans == 0 { state.snt_synack } else { Ktime::ZERO };
         if state.num_timeout != 0 {
             tp.undo_marker = Some(ack);

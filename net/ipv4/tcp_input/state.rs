@@ -195,8 +195,8 @@ fn fin_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     }
     tcp_set_state(cx, sk, TcpState::FinWait2);
     sk.st.shutdown |= SEND_SHUTDOWN;
+    sk.st.wake_up_all(cx, u32::MAX);
     if !sk.tp.orphan {
-        sk.st.wake_up_all(cx, u32::MAX);
         return Done::Text;
     }
     let fin = u32::from(seg.th.fin());

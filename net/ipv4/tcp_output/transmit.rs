@@ -10,7 +10,7 @@ use super::options::{
     tcp_synack_options_of,
 };
 use super::window::tcp_select_window;
-use super::{cb, cb_mut};
+use super::cb;
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
@@ -114,14 +114,14 @@ pub(crate) fn tcp_transmit_skb(
     let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
     let options = options_of(cx, sk, &whole, now);
     let several = from.data_len > mss && from.gso.segs > 1;
-    if several {
-        // So that a receiver that joins segments hands them on at once.
-        cb_mut(from).tcp_flags |= TCPHDR_PSH;
-    }
     let mut cut = Cut::default();
     let options = options.write(&mut bytes);
     let mut left = from.data_len;
     let mut segment = cb(from);
+    if several {
+        // So that a receiver that joins segments hands them on at once; the queue's own packet stays as it is.
+        segment.tcp_flags |= TCPHDR_PSH;
+    }
     loop {
         let len = if several { left.min(mss) } else { left };
         let Some(mut skb) = open_head(cx, options.len()) else { return Err(NoMemory) };

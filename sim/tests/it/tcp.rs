@@ -26,7 +26,7 @@ pub fn connected(
 ) -> (i32, i32) {
     let fd = sys_socket(a, AF_INET, SOCK_STREAM, 0).expect("a socket");
     assert_eq!(pair.run(a, sys_connect(fd, &addr(B, port))), Ok(()));
-    let accepted = pair.run(b, sys_accept4(listener, 0)).expect("it is there");
+    let (accepted, _) = pair.run(b, sys_accept4(listener, 0)).expect("it is there");
     (fd, accepted)
 }
 

@@ -21,6 +21,7 @@ use stack::kernel::irq::IrqLine;
 use stack::kernel::machine::{Builder, Machine};
 use stack::kernel::sched::TaskStruct;
 use stack::net::core::dev::NetDevice;
+use stack::net::net_namespace::cleanup_net;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -323,14 +324,16 @@ impl Runtime {
                 panicked.get_or_insert(comm);
             }
         }
+        let mut cx = self.task("exit");
+        cleanup_net(&mut cx);
         if !self.taps.is_empty() {
-            let mut cx = self.task("exit");
             for TapDevice { tun, ports, link } in self.taps.drain(..) {
                 link.unregister();
                 tun_detach(&mut cx, tun);
                 drop(Ports(ports));
             }
         }
+        drop(cx);
         for idle in self.idle.iter() {
             idle.stop();
         }

@@ -25,10 +25,10 @@ pub(crate) fn sk_stream_wait_close(cx: &mut TaskCx, sk: &Arc<Sock>, wait: &mut W
     };
     let lingers = {
         let mut state = sk.state();
-        let time = state.opts.linger.and_then(|secs| u64::try_from(secs).ok());
+        let linger = state.opts.linger;
         // Nobody sends on it any more.
-        state.opts.sndtimeo = time.map(Duration::from_secs);
-        time.is_some_and(|secs| secs != 0) && closing(&state)
+        state.opts.sndtimeo = u64::try_from(linger.seconds).ok().map(Duration::from_secs);
+        linger.on && linger.seconds != 0 && closing(&state)
     };
     if !lingers {
         return Poll::Ready(());
@@ -179,7 +179,7 @@ pub(crate) fn give_back(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, keep: i64) {
 /// linux: include/net/sock.h:sk_stream_memory_free
 #[inline]
 pub(crate) fn sk_stream_memory_free(sk: &TcpSk<'_>) -> bool {
-    sk.tp.wmem_queued < sk.sk.sndbuf() && sk.notsent_room()
+    sk.tp.wmem_queued < sk.sk.sndbuf() && sk.notsent_room(0)
 }
 
 /// A third of the buffer is free: who waits for room is woken.
@@ -188,7 +188,7 @@ pub(crate) fn sk_stream_memory_free(sk: &TcpSk<'_>) -> bool {
 pub(crate) fn sk_stream_is_writeable(sk: &TcpSk<'_>) -> bool {
     let queued = sk.tp.wmem_queued;
     let space = sk.sk.sndbuf().saturating_sub(queued);
-    space >= queued / 2 && sk.notsent_room()
+    space >= queued / 2 && sk.notsent_room(1)
 }
 
 /// Wakes who waits for room, if there is enough.

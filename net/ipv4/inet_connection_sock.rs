@@ -131,6 +131,8 @@ pub struct RequestSock {
     pub syn_tos: u8,
     /// The device it came in at.
     pub iif: u16,
+    /// The headers of their SYN, for a listener that wants them (`TCP_SAVE_SYN`).
+    pub saved_syn: Option<Box<[u8]>>,
     /// A number no other socket of the namespace has.
     pub cookie: u64,
     /// It is in no table: its answer's sequence number remembers it.

@@ -424,6 +424,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss;
     tp.tcp_header_len = if req.opt.tstamp_ok { 32 } else { 20 };
     tp.tsoffset = req.ts_off;
+    tp.saved_syn = req.saved_syn.clone();
     (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
     tp.max_window = 0;
     Some(Sock::child(cx, inherited, &req.tuple, Box::new(tp)))
@@ -437,7 +438,8 @@ struct Options {
     keepalive: (u32, u32, u8),
     linger2: i32,
     user_timeout: u32,
-    notsent_lowat: u32,
+    notsent_lowat: (u32, u32),
+    thin_lto: bool,
     locked: (bool, bool),
     recvmsg_inq: bool,
     congestion: Option<&'static str>,
@@ -453,7 +455,8 @@ impl Options {
             keepalive: (tp.keepalive_time, tp.keepalive_intvl, tp.keepalive_probes),
             linger2: tp.linger2,
             user_timeout: tp.user_timeout,
-            notsent_lowat: tp.notsent_lowat,
+            notsent_lowat: (tp.notsent_lowat, tp.notsent_lowat_option),
+            thin_lto: tp.thin_lto,
             locked: (tp.rcvbuf_locked, tp.sndbuf_locked),
             recvmsg_inq: tp.recvmsg_inq,
             congestion: Some(tp.ca_ops.name()),
@@ -466,7 +469,8 @@ impl Options {
         tp.nonagle = self.nonagle;
         (tp.keepalive_time, tp.keepalive_intvl, tp.keepalive_probes) = self.keepalive;
         (tp.linger2, tp.user_timeout) = (self.linger2, self.user_timeout);
-        tp.notsent_lowat = self.notsent_lowat;
+        (tp.notsent_lowat, tp.notsent_lowat_option) = self.notsent_lowat;
+        tp.thin_lto = self.thin_lto;
         (tp.rcvbuf_locked, tp.sndbuf_locked) = self.locked;
         tp.recvmsg_inq = self.recvmsg_inq;
         tp.syn_retries = self.syn_retries;

@@ -127,6 +127,15 @@ pub struct Sock {
     flow: SockFlow,
 }
 
+/// `SO_LINGER`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Linger {
+    /// Closing waits, or resets if `seconds` is zero.
+    pub on: bool,
+    /// For so long; kept while it is off.
+    pub seconds: i32,
+}
+
 /// Options of the socket level.
 #[derive(Clone, Debug)]
 pub struct SockOpts {
@@ -157,7 +166,7 @@ pub struct SockOpts {
     /// `SO_BINDTODEVICE`; 0: any.
     pub bound_dev_if: u16,
     /// `SO_LINGER`, remembered.
-    pub linger: Option<i32>,
+    pub linger: Linger,
     /// `SO_OOBINLINE`, remembered.
     pub urginline: bool,
     /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
@@ -477,7 +486,7 @@ impl SockOpts {
             priority: 0,
             mark: 0,
             bound_dev_if: 0,
-            linger: None,
+            linger: Linger::default(),
             urginline: false,
             peek_off: -1,
         }
@@ -649,7 +658,9 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
 /// now rather than at the next packet.
 #[cold]
 pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
-    for sk in cx.m.init_net.udp_table.dump() {
+    let net = &cx.m.init_net;
+    let streams = net.tcp.hashinfo.all_socks();
+    for sk in net.udp_table.dump().into_iter().chain(streams) {
         let mut state = sk.state();
         if state.dead {
             state.sk_error_report(cx, None);

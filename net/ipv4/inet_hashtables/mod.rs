@@ -17,8 +17,10 @@ pub use ehash::InetTuple;
 pub(crate) use ehash::{Ehash, EhashEntry};
 pub(crate) use lhash::{Lhash, ListenFlow};
 
+use crate::net::core::sock::Sock;
 use bitflags::bitflags;
 use klib::siphash::SipKey;
+use std::sync::Arc;
 use uapi::in_::IP_PMTUDISC_WANT;
 
 bitflags! {
@@ -68,6 +70,15 @@ pub struct InetHashinfo {
 impl InetHashinfo {
     pub(crate) fn new([ekey, lkey]: [SipKey; 2], random: impl FnMut() -> u32) -> Self {
         Self { ehash: Ehash::new(ekey), bhash: Bhash::new(random), lhash: Lhash::new(lkey) }
+    }
+
+    /// The sockets of connections and listeners.
+    pub(crate) fn all_socks(&self) -> Vec<Arc<Sock>> {
+        let connections = self.ehash.dump().into_iter().filter_map(|(_, entry)| match entry {
+            EhashEntry::Sock(sk) => Some(sk),
+            EhashEntry::TimeWait(_) | EhashEntry::Request(_) => None,
+        });
+        connections.chain(self.lhash.dump()).collect()
     }
 }
 

@@ -19,13 +19,13 @@ mod sock;
 
 pub(crate) use close::{
     inet_children_forget, tcp_close, tcp_disconnect, tcp_disconnect_owned, tcp_done, tcp_set_state,
-    tcp_shutdown,
+    tcp_shutdown, tcp_sk_exit,
 };
 pub use info::tcp_get_info;
 pub(crate) use options::{tcp_getsockopt, tcp_setsockopt};
-pub(crate) use poll::{tcp_inq, tcp_ioctl, tcp_poll, tcp_stream_is_readable};
+pub(crate) use poll::{tcp_ioctl, tcp_poll, tcp_stream_is_readable};
 pub(crate) use recvmsg::tcp_recvmsg;
-pub(crate) use sendmsg::tcp_sendmsg;
+pub(crate) use sendmsg::{MAX_SKB_FRAGS, tcp_sendmsg};
 pub use seq::SeqNr;
 pub use sock::*;
 

@@ -33,7 +33,7 @@ const SECTION: usize = 64 << 10;
 /// Pieces of pages that one segment refers to at the most.
 ///
 /// linux: include/linux/skbuff.h:MAX_SKB_FRAGS
-const MAX_SKB_FRAGS: usize = 17;
+pub(crate) const MAX_SKB_FRAGS: usize = 17;
 
 /// What a turn of copying ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

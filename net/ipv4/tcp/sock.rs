@@ -562,6 +562,12 @@ pub struct TcpSock {
     pub notsent_lowat: u32,
     /// As the program set it; zero: the machine's.
     pub notsent_lowat_option: u32,
+    /// `TCP_THIN_LINEAR_TIMEOUTS`.
+    pub thin_lto: bool,
+    /// `TCP_SAVE_SYN`: connections keep their SYN's headers; with 2, the link layer's too.
+    pub save_syn: u8,
+    /// The headers of the SYN that made it, until somebody reads them.
+    pub saved_syn: Option<Box<[u8]>>,
     /// `connect` was called, and how it stands.
     pub connect: ConnectState,
     /// Their FIN is here (`SOCK_DONE`).
@@ -753,6 +759,9 @@ impl TcpSock {
             user_timeout: 0,
             notsent_lowat: u32::MAX,
             notsent_lowat_option: 0,
+            thin_lto: false,
+            save_syn: 0,
+            saved_syn: None,
             connect: ConnectState::Unconnected,
             done: false,
             pacing_rate: u64::MAX,
@@ -803,13 +812,14 @@ impl<'a> TcpSk<'a> {
         self.tp.orphan
     }
 
-    /// What is written and not sent leaves room for more (`TCP_NOTSENT_LOWAT`).
+    /// What is written and not sent leaves room for more (`TCP_NOTSENT_LOWAT`). `wake`: 1 for who is to be woken
+    /// for it, who needs twice the room, else 0.
     ///
     /// linux: net/ipv4/tcp.c:tcp_stream_memory_free
     #[inline]
-    pub fn notsent_room(&self) -> bool {
+    pub fn notsent_room(&self, wake: u32) -> bool {
         let unsent = self.tp.write_seq - self.tp.snd_nxt;
-        unsent < self.tp.notsent_lowat
+        unsent << wake < self.tp.notsent_lowat
     }
 }
 

@@ -191,7 +191,8 @@ pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Sk
 fn count_in(sk: &mut TcpSk<'_>, seg: &Segment) {
     let stats = &mut sk.tp.stats;
     stats.segs_in = stats.segs_in.wrapping_add(1);
-    stats.data_segs_in += u32::from(seg.cb.seq != seg.cb.end_seq);
+    let flags = u32::from(seg.th.syn()) + u32::from(seg.th.fin());
+    stats.data_segs_in += u32::from(seg.cb.seq + flags != seg.cb.end_seq);
 }
 
 /// The next data, in order: to the reader. Its memory is charged.

@@ -5,12 +5,12 @@
 //! there is known only behind the last: a segment that a full queue of this machine drops counts as sent, and
 //! goes again as if the way had lost it.
 
+use super::cb;
 use super::options::{
     MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_established_options, tcp_syn_options,
     tcp_synack_options_of,
 };
 use super::window::tcp_select_window;
-use super::cb;
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};

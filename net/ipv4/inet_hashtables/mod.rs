@@ -73,7 +73,7 @@ impl InetHashinfo {
     }
 
     /// The sockets of connections and listeners.
-    pub(crate) fn all_socks(&self) -> Vec<Arc<Sock>> {
+    pub fn all_socks(&self) -> Vec<Arc<Sock>> {
         let connections = self.ehash.dump().into_iter().filter_map(|(_, entry)| match entry {
             EhashEntry::Sock(sk) => Some(sk),
             EhashEntry::TimeWait(_) | EhashEntry::Request(_) => None,

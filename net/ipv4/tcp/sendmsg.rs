@@ -262,7 +262,8 @@ fn segment_room(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, goal: usize) -> Option<us
     if !sk_stream_memory_free(sk) {
         return None;
     }
-    let skb = sk_stream_alloc_skb(cx, sk)?;
+    let mut skb = sk_stream_alloc_skb(cx, sk)?;
+    watch_segment(cx, sk, &mut skb);
     skb_entail(cx, sk, skb);
     Some(goal)
 }
@@ -289,13 +290,12 @@ fn sk_stream_alloc_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Option<Skb> {
 ///
 /// linux: net/ipv4/tcp.c:skb_entail
 fn skb_entail(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    walk!(cx, skb, skb_entail);
     let seq = sk.tp.write_seq;
     skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq: seq, tcp_flags: TCPHDR_ACK, ..TcpSkbCb::default() });
-    watch_segment(cx, sk, &mut skb);
-    walk!(cx, skb, skb_entail);
     sk.tp.wmem_queued += skb.truesize as usize;
     let first = sk.tp.tcp_queues_empty();
-    sk.tp.tcp_add_write_queue_tail(skb);
+    sk.tp.tcp_add_write_queue_tail(cx, skb);
     if first {
         sk.chrono_start(cx, Chrono::Busy);
     }

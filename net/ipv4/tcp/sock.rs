@@ -783,6 +783,7 @@ pub const TCP_DEFAULT_SCALING_RATIO: u8 = 128;
 /// A TCP socket under its lock: the socket, what all sockets have, and TCP's own.
 ///
 /// linux: include/net/sock.h:sock, include/linux/tcp.h:tcp_sk
+/// linux: include/net/inet_connection_sock.h:inet_csk
 pub struct TcpSk<'a> {
     /// The socket.
     pub sk: &'a Arc<Sock>,
@@ -908,7 +909,8 @@ impl TcpSock {
     ///
     /// linux: include/net/tcp.h:tcp_add_write_queue_tail
     #[inline]
-    pub fn tcp_add_write_queue_tail(&mut self, skb: Skb) {
+    pub(crate) fn tcp_add_write_queue_tail(&mut self, cx: &mut BhCx<'_>, skb: Skb) {
+        walk!(cx, skb, tcp_add_write_queue_tail);
         self.write_queue.push_back(skb);
     }
 

@@ -92,6 +92,7 @@ pub(crate) fn tcp_ack(
     seg: &Segment,
     mut flag: AckFlags,
 ) -> Acked {
+    walk!(cx, tcp_ack);
     let prior_una = sk.tp.snd_una;
     let (ack, now) = (seg.cb.ack_seq, cx.now());
     let mut sacks = SackState::default();

@@ -88,6 +88,7 @@ pub(crate) fn tcp_rcv_listen_at(
     skb: Skb,
     (tuple, isn): (&InetTuple, Option<SeqNr>),
 ) {
+    walk!(cx, skb, tcp_rcv_state_process);
     let (Some(th), Some(terms)) = (skb.front::<TcpHdr>().copied(), terms(sk)) else {
         tcp_v4_send_reset(cx, &skb, None);
         return kfree_skb(cx, skb, DropReason::NoSocket);

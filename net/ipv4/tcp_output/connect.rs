@@ -148,7 +148,7 @@ pub(crate) fn tcp_send_fin(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             };
             watch_segment(cx, sk, &mut skb);
             charge(cx, sk, &skb);
-            sk.tp.tcp_add_write_queue_tail(skb);
+            sk.tp.tcp_add_write_queue_tail(cx, skb);
         }
     }
     sk.tp.write_seq += 1;

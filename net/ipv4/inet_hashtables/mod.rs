@@ -69,6 +69,18 @@ impl InetHashinfo {
     pub(crate) fn new([ekey, lkey]: [SipKey; 2], random: impl FnMut() -> u32) -> Self {
         Self { ehash: Ehash::new(ekey), bhash: Bhash::new(random), lhash: Lhash::new(lkey) }
     }
+
+    /// Sockets that connect, are connected or listen.
+    ///
+    /// linux: net/core/sock.c:sock_prot_inuse_get
+    pub fn sockets(&self) -> usize {
+        self.ehash.sockets() + self.lhash.dump().len()
+    }
+
+    /// Nobody is in any of the tables: no connection, no request, no TIME_WAIT, no listener, no port.
+    pub fn is_empty(&self) -> bool {
+        self.ehash.is_empty() && self.lhash.dump().is_empty() && self.bhash.is_empty()
+    }
 }
 
 /// The IPv4 side of a socket.

@@ -1,0 +1,8 @@
+//! TCP under weather, under abuse, and at scale.
+//!
+//! `NETKEEL_SEEDS` says how many seeds each test takes; unset, few enough for every day. A release build
+//! moves more octets and opens more connections than a debug build, which looks at every socket after each
+//! step instead.
+
+mod transfer;
+mod util;

@@ -279,8 +279,16 @@ impl World {
         if self.diary.takes_all() {
             self.diary.note_all(self.machines());
         }
-        // Woken by what just ran: their turn is the next step's.
-        busy | self.tasks.iter().any(|running| running.flag.is_raised())
+        busy | self.next_has_to_do()
+    }
+
+    /// What just ran woke a task, kicked a CPU whose turn was over, or put frames on a link: their turn is
+    /// the next step's, and no time passes before it.
+    fn next_has_to_do(&self) -> bool {
+        let kicked = |host: &Host| host.machine.cpu_ids().any(|cpu| host.machine.cpu_kicked(cpu));
+        self.tasks.iter().any(|running| running.flag.is_raised())
+            || self.links.iter().any(WeatherLink::has_frames)
+            || self.hosts.iter().any(kicked)
     }
 
     fn step_tasks(&mut self) -> bool {

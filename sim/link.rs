@@ -135,6 +135,11 @@ impl WeatherLink {
         self.on_the_way.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// What happens to frames from now on.
+    pub(crate) fn set_weather(&mut self, weather: Impairment) {
+        self.spec = weather;
+    }
+
     /// Sets the carrier at both ends.
     pub(crate) fn set_carrier(&self, up: bool) {
         for end in &self.ends {

@@ -3,7 +3,7 @@
 
 use crate::clock::{Costs, SimPlatform, VirtualClock};
 use crate::digest::{Diary, Digest};
-use crate::link::{LinkSpec, WeatherLink, join, port};
+use crate::link::{Impairment, LinkSpec, WeatherLink, join, port};
 use crate::task::{Flag, Task};
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
 use drivers::net::loopback::loopback_net_init;
@@ -222,6 +222,13 @@ impl World {
             for end in ends {
                 end.set_carrier(if up { Carrier::Up } else { Carrier::Down });
             }
+        }
+    }
+
+    /// Changes the weather of every link that has any; what is on the way arrives as it was to.
+    pub fn set_weather(&mut self, weather: Impairment) {
+        for link in &mut self.links {
+            link.set_weather(weather);
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::kernel::machine::Machine;
 use crate::net::core::snmp::{Mib, NetMib};
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::snmp::{IcmpMib, IpMib, LinuxMib, TcpMib, UdpMib};
 
 /// A line of names and one of values.
@@ -87,9 +88,16 @@ pub fn sockstat_seq_show(m: &Machine) -> String {
     let sockets = m.net().udp_table.dump();
     let pages = |bytes: usize| bytes.div_ceil(4096);
     let mem: usize = sockets.iter().map(|sk| pages(sk.state().rmem_alloc)).sum();
+    let tcp = &m.net().tcp;
+    let of = |count: &AtomicU32| count.load(Ordering::Relaxed);
     format!(
-        "TCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse {} mem {mem}\nUDPLITE: inuse 0\n\
-         RAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+        "TCP: inuse {} orphan {} tw {} alloc {} mem {}\nUDP: inuse {} mem {mem}\n\
+         UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+        tcp.hashinfo.sockets(),
+        of(&tcp.memory.orphans),
+        of(&tcp.memory.tw_count),
+        of(&tcp.memory.sockets),
+        tcp.memory.allocated(),
         sockets.len()
     )
 }

@@ -268,6 +268,13 @@ impl Bhash {
     }
 }
 
+impl Bhash {
+    /// No port is in use.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
+    }
+}
+
 impl fmt::Debug for Bhash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();

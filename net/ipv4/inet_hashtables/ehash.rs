@@ -229,6 +229,19 @@ impl Ehash {
         self.remove(&req.tuple, |there| there.is_request(req))
     }
 
+    /// Those of the entries that are sockets.
+    pub(super) fn sockets(&self) -> usize {
+        let of = |shard: &SpinLock<Shard, class::Ehash>| {
+            shard.lock().values().filter(|entry| matches!(entry, EhashEntry::Sock(_))).count()
+        };
+        self.shards.iter().map(of).sum()
+    }
+
+    /// It has no entry.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
+    }
+
     /// All entries, by tuple.
     pub(crate) fn dump(&self) -> Vec<(InetTuple, EhashEntry)> {
         let all = |shard: &SpinLock<Shard, class::Ehash>| {

@@ -80,6 +80,18 @@ impl InetHashinfo {
         });
         connections.chain(self.lhash.dump()).collect()
     }
+
+    /// Sockets that connect, are connected or listen.
+    ///
+    /// linux: net/core/sock.c:sock_prot_inuse_get
+    pub fn sockets(&self) -> usize {
+        self.ehash.sockets() + self.lhash.dump().len()
+    }
+
+    /// Nobody is in any of the tables: no connection, no request, no TIME_WAIT, no listener, no port.
+    pub fn is_empty(&self) -> bool {
+        self.ehash.is_empty() && self.lhash.dump().is_empty() && self.bhash.is_empty()
+    }
 }
 
 /// The IPv4 side of a socket.

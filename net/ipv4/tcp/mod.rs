@@ -8,6 +8,8 @@
 //! Invariants: `snd_una <= snd_nxt <= write_seq`; what lies between the first two is in `rtx_queue`, the
 //! rest in `write_queue`; `copied_seq <= rcv_nxt`, and the receive queue holds just what lies between.
 
+#[cfg(debug_assertions)]
+mod check;
 mod close;
 mod info;
 mod options;
@@ -17,6 +19,8 @@ mod sendmsg;
 mod seq;
 mod sock;
 
+#[cfg(debug_assertions)]
+pub use check::{tcp_check_all, tcp_check_fd};
 pub(crate) use close::{
     inet_children_forget, tcp_close, tcp_disconnect, tcp_disconnect_owned, tcp_done, tcp_set_state,
     tcp_shutdown, tcp_sk_exit,

@@ -231,19 +231,15 @@ pub(super) fn tcp_fastretrans_alert(
                 tcp_enter_recovery(cx, sk);
             }
         }
-        CaState::Loss => {
-            tcp_process_loss(cx, sk, verdict, rexmit);
-            identify_loss(cx, sk, advanced);
-            if sk.tp.ca_state != CaState::Open {
-                return flag;
+        state => {
+            if state == CaState::Loss {
+                tcp_process_loss(cx, sk, verdict, rexmit);
+                identify_loss(cx, sk, advanced);
+                if sk.tp.ca_state != CaState::Open {
+                    return flag;
+                }
+                // It is over: what follows is as in the open state.
             }
-            if !tcp_time_to_recover(sk.tp) {
-                return flag;
-            }
-            tcp_enter_recovery(cx, sk);
-            fast_rexmit = true;
-        }
-        _ => {
             if !sk.tp.rx_opt.sack_ok {
                 if advanced {
                     sk.tp.sacked_out = 0;

@@ -19,8 +19,8 @@ use crate::net::ipv4::tcp::{
 };
 use crate::net::ipv4::tcp_cong::AckSample;
 use crate::net::ipv4::tcp_output::{
-    cb, tcp_skb_pcount, tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head,
-    tcp_wmem_free_skb, tcp_xmit_retransmit_queue,
+    cb, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount, tcp_slow_start_after_idle_check,
+    tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb, tcp_xmit_retransmit_queue,
 };
 use crate::net::ipv4::tcp_timer::{tcp_clamp_probe0_to_user_timeout, tcp_probe0_when};
 use std::sync::Arc;
@@ -333,8 +333,8 @@ fn tcp_tso_acked(
 ) -> u32 {
     let cut = sk.tp.snd_una - cb(skb).seq;
     tcp_trim_head(cx, sk, skb, cut);
-    let left = crate::net::ipv4::tcp_output::tcp_set_skb_tso_segs(skb, sk.tp.mss_cache);
-    segs.saturating_sub(left)
+    let mss = tcp_skb_mss(skb);
+    segs.saturating_sub(tcp_set_skb_tso_segs(skb, mss))
 }
 
 /// Segments are acknowledged: what was known of them counts no more.

@@ -105,7 +105,7 @@ fn end(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: Skb, done: Done) {
 
 /// RFC 9293 section 3.10.7.4, step 5: what the acknowledgement means to the state.
 fn ack_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
-    if sk.tp.state == TcpState::SynRecv && !seg.cb.ack_seq.after(sk.tp.snd_una) {
+    if sk.tp.state == TcpState::SynRecv && seg.cb.ack_seq.before(sk.tp.snd_nxt) {
         // Our SYN it must acknowledge: anything else is of another connection.
         return Done::Reset(DropReason::TcpInvalidAckSequence);
     }

@@ -108,7 +108,7 @@ fn fit(
     let short = skb.data_len < mss;
     if let Some(skb) = sk.tp.rtx_queue.get_mut(at) {
         let now = tcp_set_skb_tso_segs(skb, mss);
-        adjust_pcount(sk, at, before.saturating_sub(now));
+        change_pcount(sk, at, (before, now));
     }
     if short && cx.t.net.sysctl.tcp.retrans_collapse {
         tcp_retrans_try_collapse(cx, sk, at, mss);
@@ -129,12 +129,17 @@ pub(crate) fn tcp_fragment_at(
     let rest = rest?;
     let after = tcp_skb_pcount(sk.tp.rtx_queue.get(at)?) + tcp_skb_pcount(&rest);
     sk.tp.rtx_queue.insert(at + 1, rest);
+    change_pcount(sk, at, (before, after));
+    Some(())
+}
+
+/// A packet of the queue counts as other than before.
+fn change_pcount(sk: &mut TcpSk<'_>, at: usize, (before, after): (u32, u32)) {
     if before > after {
         adjust_pcount(sk, at, before - after);
     } else {
         grow_pcount(sk, at, after - before);
     }
-    Some(())
 }
 
 /// A segment of the queue counts as fewer from now on.

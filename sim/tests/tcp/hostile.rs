@@ -171,7 +171,7 @@ impl Abuse {
             4..=5 => drop(self.call(sys_recvfrom(fd, &mut room[..len.min(40_000)], get))),
             6 => drop(self.call(sys_read(fd, &mut room))),
             7..=8 => {
-                if let Some(Ok(new)) = self.call(sys_accept4(fd, SOCK_NONBLOCK)) {
+                if let Some(Ok((new, _))) = self.call(sys_accept4(fd, SOCK_NONBLOCK)) {
                     self.fds.push(new);
                 }
             }
@@ -571,7 +571,7 @@ fn an_acknowledgement_of_nothing_establishes_no_connection() {
     };
     abuse.send(Segment { ports: (80, 9001), ..reset });
     abuse.world.settle();
-    let accepted =
+    let (accepted, _) =
         abuse.call(sys_accept4(listening, SOCK_NONBLOCK)).expect("at once").expect("there");
     abuse.fds.push(accepted);
     assert_eq!(info(&mut abuse.cx, accepted).tcpi_state, TCP_ESTABLISHED as u8);

@@ -181,7 +181,7 @@ async fn client(task: Task, ways: Ways, watch: Watch, done: Rc<Cell<u32>>) {
 async fn server(task: Task, ways: Ways, watch: Watch, done: Rc<Cell<u32>>) {
     let listening = task.now(|cx| listener(cx, B, PORT, 1));
     let octets = watch.weather.octets();
-    let fd = task.call(sys_accept4(listening, 0)).await.expect("accepted");
+    let (fd, _) = task.call(sys_accept4(listening, 0)).await.expect("accepted");
     task.now(|cx| sys_close(cx, listening)).expect("open");
     *watch.ends[1].borrow_mut() = Some((task.clone(), fd));
     match ways {

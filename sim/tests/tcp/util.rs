@@ -143,7 +143,7 @@ pub fn connected(pair: &mut Pair, a: &mut TaskCx, b: &mut TaskCx, listening: i32
     let port = stack::net::socket::sys_getsockname(b, listening).expect("bound").port;
     let near = stream(a);
     assert_eq!(pair.run(a, sys_connect(near, &addr(B, port))), Ok(()));
-    let far = pair.run(b, sys_accept4(listening, 0)).expect("it is there");
+    let (far, _) = pair.run(b, sys_accept4(listening, 0)).expect("it is there");
     (near, far)
 }
 

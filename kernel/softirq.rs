@@ -170,7 +170,7 @@ pub fn __do_softirq(cx: &mut BhCx<'_>) {
         if cx.cpu.softirq.runnable() == 0 {
             // What was kept for the batch is settled, which may raise something: a stream that waited
             // for its packets to leave goes on.
-            crate::net::core::dev::end_section(cx);
+            cx.end_section();
             if cx.cpu.softirq.runnable() == 0 {
                 return;
             }

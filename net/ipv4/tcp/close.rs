@@ -50,9 +50,8 @@ pub(crate) fn tcp_set_state(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, state: TcpSta
             inet_put_port(sk);
         }
     }
-    if before == TcpState::Established && state != before && state != TcpState::CloseWait {
-        cx.uncount(TcpMib::CurrEstab);
-    } else if before == TcpState::CloseWait && state != before {
+    let stands = |state| matches!(state, TcpState::Established | TcpState::CloseWait);
+    if stands(before) && !stands(state) {
         cx.uncount(TcpMib::CurrEstab);
     }
     sk.tp.state = state;

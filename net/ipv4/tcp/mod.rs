@@ -17,7 +17,9 @@ mod poll;
 mod recvmsg;
 mod sendmsg;
 mod seq;
+mod sk;
 mod sock;
+mod types;
 
 #[cfg(debug_assertions)]
 pub use check::{tcp_check_all, tcp_check_fd};
@@ -31,7 +33,9 @@ pub(crate) use poll::{tcp_ioctl, tcp_poll, tcp_stream_is_readable};
 pub(crate) use recvmsg::tcp_recvmsg;
 pub(crate) use sendmsg::{MAX_SKB_FRAGS, tcp_sendmsg};
 pub use seq::SeqNr;
+pub use sk::*;
 pub use sock::*;
+pub use types::*;
 
 use crate::net::core::sock::Proto;
 use crate::net::ipv4::inet_connection_sock::inet_csk_get_port;

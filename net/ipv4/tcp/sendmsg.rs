@@ -157,6 +157,24 @@ fn sk_stream_error(sk: &mut TcpSk<'_>) -> Turn {
     }
 }
 
+/// Why nothing can be written.
+fn may_not_send(sk: &mut TcpSk<'_>) -> Option<Turn> {
+    if sk.st.dead {
+        return Some(Turn::Fails(Errno::EIO));
+    }
+    if !sk.tp.state.may_send() {
+        return Some(match sk.st.sock_error() {
+            Err(error) => Turn::Fails(error),
+            Ok(()) if matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv) => {
+                Turn::Connecting
+            }
+            Ok(()) => Turn::Fails(Errno::EPIPE),
+        });
+    }
+    let failed = sk.st.err.is_some() || sk.st.shutdown & SEND_SHUTDOWN != 0;
+    failed.then(|| sk_stream_error(sk))
+}
+
 /// Copies a message from where the last turn ended, as far as there is room.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg_locked
@@ -166,21 +184,8 @@ fn tcp_sendmsg_locked(
     (iov, flags): (&[IoSlice<'_>], i32),
     written: &mut usize,
 ) -> Turn {
-    if sk.st.dead {
-        return Turn::Fails(Errno::EIO);
-    }
-    if !sk.tp.state.may_send() {
-        if let Err(error) = sk.st.sock_error() {
-            return Turn::Fails(error);
-        }
-        return if matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv) {
-            Turn::Connecting
-        } else {
-            Turn::Fails(Errno::EPIPE)
-        };
-    }
-    if sk.st.err.is_some() || sk.st.shutdown & SEND_SHUTDOWN != 0 {
-        return sk_stream_error(sk);
+    if let Some(ends) = may_not_send(sk) {
+        return ends;
     }
     let all: usize = iov.iter().map(|part| part.len()).sum();
     let (mut mss, mut goal) = tcp_send_mss(sk, flags);

@@ -83,6 +83,27 @@ fn tcp_ack_update_window(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -
     flag
 }
 
+/// Window and SACK blocks of an acknowledgement that is not just the next one.
+fn unpredicted(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    seg: &Segment,
+    (prior_una, sacks): (SeqNr, &mut SackState),
+) -> AckFlags {
+    let mut flag = AckFlags::empty();
+    if seg.cb.seq != seg.cb.end_seq {
+        flag |= AckFlags::DATA;
+    } else {
+        cx.count(LinuxMib::TCPPureAcks);
+    }
+    flag |= tcp_ack_update_window(cx, sk, seg);
+    if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
+        tcp_sacktag_write_queue(cx, sk, &seg.opts, (seg.cb.ack_seq, prior_una), sacks);
+        flag |= sacks.flag;
+    }
+    flag
+}
+
 /// Works off the acknowledgement of a segment.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_ack
@@ -118,16 +139,7 @@ pub(crate) fn tcp_ack(
         flag |= AckFlags::WIN_UPDATE;
         cx.count(LinuxMib::TCPHPAcks);
     } else {
-        if seg.cb.seq != seg.cb.end_seq {
-            flag |= AckFlags::DATA;
-        } else {
-            cx.count(LinuxMib::TCPPureAcks);
-        }
-        flag |= tcp_ack_update_window(cx, sk, seg);
-        if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
-            tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
-            flag |= sacks.flag;
-        }
+        flag |= unpredicted(cx, sk, seg, (prior_una, &mut sacks));
     }
     // Something arrived: what the way reported before is past.
     sk.tp.sk_err_soft = None;

@@ -260,7 +260,7 @@ fn write_header(
         dest: sk.st.inet.dport.into(),
         seq: cb.seq.0.into(),
         ack_seq: sk.tp.rcv_nxt.0.into(),
-        doff_res: ((size_of::<TcpHdr>() + options.len()) / 4 << 4) as u8,
+        doff_res: (((size_of::<TcpHdr>() + options.len()) / 4) << 4) as u8,
         flags: cb.tcp_flags | urg,
         window: window.into(),
         check: 0.into(),

@@ -92,7 +92,7 @@ fn every_frame_has_its_fate_and_its_answers() {
         (2, "dropped", "NO_SOCKET", "__udp4_lib_lookup_skb", 2),
         (3, "taken", "-", "icmp_echo", 1),
         (4, "taken", "-", "arp_process", 1),
-        (5, "dropped", "IP_NOPROTO", "ip_local_deliver_finish", 1),
+        (5, "dropped", "NO_SOCKET", "tcp_v4_send_reset", 1),
         (6, "dropped", "UNHANDLED_PROTO", "__netif_receive_skb_core", 0),
         (7, "dropped", "UDP_CSUM", "udp_rcv", 0),
         (8, "dropped", "OTHERHOST", "ip_rcv", 0),

@@ -7,8 +7,12 @@
 use super::pipe::PipeEnd;
 use super::{File, FileKind, fput};
 use crate::kernel::context::TaskCx;
+use crate::kernel::sched::Operation;
+use crate::net::core::stream::sk_stream_wait_close;
+use crate::net::socket::SockCall;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::fcntl::{
     F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETPIPE_SZ, F_SETFD, F_SETFL, F_SETPIPE_SZ,
@@ -27,6 +31,31 @@ pub fn sys_close(cx: &mut TaskCx, fd: i32) -> Result<(), Errno> {
     let file = cx.task().files().take(fd).ok_or(Errno::EBADF)?;
     fput(cx, &file);
     Ok(())
+}
+
+/// Closes a descriptor as [`sys_close`] does, and waits as `SO_LINGER` says: a stream's last descriptor, until the
+/// peer has acknowledged the FIN or the time is up. What is left then goes on without the caller.
+///
+/// # Errors
+/// EBADF.
+///
+/// linux: net/core/stream.c:sk_stream_wait_close
+pub fn sys_close_linger(fd: i32) -> impl Operation<Output = Result<(), Errno>> {
+    let mut lingers = None;
+    SockCall::new(move |cx, wait| {
+        if lingers.is_none() {
+            let file = lookup(cx, fd)?;
+            sys_close(cx, fd)?;
+            match file.socket() {
+                Some(socket) => lingers = Some(Arc::clone(&socket.sk)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        match &lingers {
+            Some(sk) => sk_stream_wait_close(cx, sk, wait).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    })
 }
 
 fn lookup(cx: &mut TaskCx, fd: i32) -> Result<Arc<File>, Errno> {

@@ -18,7 +18,9 @@ pub mod splice;
 pub use eventpoll::{
     sys_epoll_create, sys_epoll_create1, sys_epoll_ctl, sys_epoll_pwait, sys_epoll_wait,
 };
-pub use fcntl::{sys_close, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl, sys_mmap};
+pub use fcntl::{
+    sys_close, sys_close_linger, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl, sys_mmap,
+};
 pub use memfd::{sys_ftruncate, sys_lseek, sys_memfd_create, sys_pread64, sys_pwrite64};
 pub use pipe::{sys_pipe, sys_pipe2};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};

@@ -21,7 +21,7 @@ use stack::kernel::irq::IrqLine;
 use stack::kernel::machine::{Builder, Machine};
 use stack::kernel::sched::TaskStruct;
 use stack::net::core::dev::NetDevice;
-use stack::net::ipv4::tcp_diag::tcp_abort_orphans;
+use stack::net::net_namespace::cleanup_net;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -325,11 +325,13 @@ impl Runtime {
             }
         }
         let mut cx = self.task("exit");
-        tcp_abort_orphans(&mut cx);
-        for TapDevice { tun, ports, link } in self.taps.drain(..) {
-            link.unregister();
-            tun_detach(&mut cx, tun);
-            drop(Ports(ports));
+        cleanup_net(&mut cx);
+        if !self.taps.is_empty() {
+            for TapDevice { tun, ports, link } in self.taps.drain(..) {
+                link.unregister();
+                tun_detach(&mut cx, tun);
+                drop(Ports(ports));
+            }
         }
         drop(cx);
         for idle in self.idle.iter() {

@@ -214,6 +214,12 @@ impl<'a> HardirqCx<'a> {
 }
 
 impl<'a> BhCx<'a> {
+    /// Settles what was kept for the packets that might follow; it may raise a softirq.
+    #[inline(always)]
+    pub(crate) fn end_section(&mut self) {
+        crate::net::core::dev::end_section(self);
+    }
+
     /// The machine.
     #[inline]
     pub fn machine(&self) -> &'a Machine {

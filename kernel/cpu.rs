@@ -210,7 +210,7 @@ fn do_softirq(m: &Machine, cpu: &mut CpuLocal, t: &Tables, span: WalkId) -> Ktim
     cx.refresh_now();
     __do_softirq(&mut cx);
     let now = cx.now;
-    crate::net::core::dev::end_section(&mut cx);
+    cx.end_section();
     now
 }
 
@@ -264,7 +264,7 @@ impl<'m> Stay<'m> {
             cx.refresh_now();
         }
         let result = f(&mut cx);
-        crate::net::core::dev::end_section(&mut cx);
+        cx.end_section();
         result
     }
 

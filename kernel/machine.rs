@@ -327,6 +327,11 @@ impl Machine {
         self.for_each_cpu(|local| local.softirq.runs)
     }
 
+    /// Timers filed in the CPUs' wheels.
+    pub fn timers(&self) -> usize {
+        self.for_each_cpu(|local| local.timers.len()).into_iter().sum()
+    }
+
     /// Per CPU: names of its threads.
     pub fn threads(&self) -> Vec<Vec<String>> {
         self.for_each_cpu(|local| {

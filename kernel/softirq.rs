@@ -168,7 +168,12 @@ pub fn __do_softirq(cx: &mut BhCx<'_>) {
         cx.cpu.softirq.pending &= !pending;
         run_actions(cx, pending);
         if cx.cpu.softirq.runnable() == 0 {
-            return;
+            // What was kept for the batch is settled, which may raise something: a stream that waited
+            // for its packets to leave goes on.
+            cx.end_section();
+            if cx.cpu.softirq.runnable() == 0 {
+                return;
+            }
         }
         rounds -= 1;
         if rounds == 0 || !time_is_left(cx, began) {

@@ -2,12 +2,14 @@
 //!
 //! linux: net/core/net_namespace.c, include/net/netns/ipv4.h. Key type: [`Net`].
 
+use crate::kernel::context::TaskCx;
 use crate::net::core::dev::SockFlowTable;
 use crate::net::core::neighbour::NeighTable;
 use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
 use crate::net::ipv4::syncookies::SyncookieSecret;
+use crate::net::ipv4::tcp::tcp_sk_exit;
 use crate::net::ipv4::udp::UdpTable;
 use klib::random::Csprng;
 use klib::siphash::SipKey;
@@ -97,4 +99,11 @@ impl TcpNet {
             cookie_secret: SyncookieSecret([keys[5], keys[6]]),
         }
     }
+}
+
+/// The namespace ends: connections that go on without a descriptor do, too.
+///
+/// linux: net/core/net_namespace.c:cleanup_net
+pub fn cleanup_net(cx: &mut TaskCx) {
+    tcp_sk_exit(cx);
 }

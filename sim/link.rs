@@ -125,9 +125,19 @@ impl WeatherLink {
         }
     }
 
+    /// Frames were sent that have not been taken onto the way.
+    pub(crate) fn has_frames(&self) -> bool {
+        self.ends.iter().any(|end| end.end().pending() != 0)
+    }
+
     /// When the next frame arrives.
     pub(crate) fn next(&self) -> Option<Ktime> {
         self.on_the_way.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// What happens to frames from now on.
+    pub(crate) fn set_weather(&mut self, weather: Impairment) {
+        self.spec = weather;
     }
 
     /// Sets the carrier at both ends.

@@ -3,7 +3,7 @@
 
 use crate::clock::{Costs, SimPlatform, VirtualClock};
 use crate::digest::{Diary, Digest};
-use crate::link::{LinkSpec, WeatherLink, join, port};
+use crate::link::{Impairment, LinkSpec, WeatherLink, join, port};
 use crate::task::{Flag, Task};
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
 use drivers::net::loopback::loopback_net_init;
@@ -225,6 +225,13 @@ impl World {
         }
     }
 
+    /// Changes the weather of every link that has any; what is on the way arrives as it was to.
+    pub fn set_weather(&mut self, weather: Impairment) {
+        for link in &mut self.links {
+            link.set_weather(weather);
+        }
+    }
+
     /// Adds a device model with a clock: `advance(now)` gives the time at which it wants the next
     /// call.
     pub fn model(&mut self, advance: Advance) {
@@ -279,8 +286,16 @@ impl World {
         if self.diary.takes_all() {
             self.diary.note_all(self.machines());
         }
-        // Woken by what just ran: their turn is the next step's.
-        busy | self.tasks.iter().any(|running| running.flag.is_raised())
+        busy | self.next_has_to_do()
+    }
+
+    /// What just ran woke a task, kicked a CPU whose turn was over, or put frames on a link: their turn is
+    /// the next step's, and no time passes before it.
+    fn next_has_to_do(&self) -> bool {
+        let kicked = |host: &Host| host.machine.cpu_ids().any(|cpu| host.machine.cpu_kicked(cpu));
+        self.tasks.iter().any(|running| running.flag.is_raised())
+            || self.links.iter().any(WeatherLink::has_frames)
+            || self.hosts.iter().any(kicked)
     }
 
     fn step_tasks(&mut self) -> bool {

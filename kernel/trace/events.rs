@@ -83,13 +83,13 @@ points! {
     }
     "net/ipv4/inet_connection_sock.c" { inet_csk_accept }
     "net/ipv4/tcp.c" {
-        tcp_sendmsg tcp_recvmsg tcp_close sk_stream_alloc_skb skb_entail
+        tcp_sendmsg tcp_recvmsg tcp_close sk_stream_alloc_skb skb_entail tcp_add_write_queue_tail
     }
     "net/ipv4/tcp_ipv4.c" {
         tcp_v4_rcv tcp_v4_do_rcv tcp_v4_connect tcp_v4_err tcp_v4_send_reset tcp_v4_syn_recv_sock
     }
     "net/ipv4/tcp_input.c" {
-        tcp_rcv_established tcp_rcv_state_process tcp_data_queue tcp_queue_rcv tcp_conn_request
+        tcp_rcv_established tcp_rcv_state_process tcp_ack tcp_data_queue tcp_queue_rcv tcp_conn_request
         tcp_reset
     }
     "net/ipv4/tcp_minisocks.c" { tcp_check_req tcp_child_process tcp_time_wait }

@@ -4,9 +4,39 @@
 //! under the socket's lock. Invariants: what a socket's queues are charged with was taken from the account
 //! before; a socket keeps little of it unused.
 
-use crate::kernel::context::BhCx;
-use crate::net::ipv4::tcp::TcpSk;
+use crate::kernel::context::{BhCx, TaskCx};
+use crate::net::core::sock::{Sock, SockLocked};
+use crate::net::ipv4::tcp::{TcpSk, TcpState};
+use crate::net::socket::Wait;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::poll::POLLOUT;
+
+/// A close that lingers waits until the peer has acknowledged the FIN, for `SO_LINGER`'s time at the most.
+///
+/// linux: net/core/stream.c:sk_stream_wait_close
+pub(crate) fn sk_stream_wait_close(cx: &mut TaskCx, sk: &Arc<Sock>, wait: &mut Wait) -> Poll<()> {
+    let closing = |state: &SockLocked| {
+        let states = [TcpState::FinWait1, TcpState::Closing, TcpState::LastAck];
+        state.tcp.as_deref().is_some_and(|tp| tp.orphan && states.contains(&tp.state))
+    };
+    let lingers = {
+        let mut state = sk.state();
+        let linger = state.opts.linger;
+        // Nobody sends on it any more.
+        state.opts.sndtimeo = u64::try_from(linger.seconds).ok().map(Duration::from_secs);
+        linger.on && linger.seconds != 0 && closing(&state)
+    };
+    if !lingers {
+        return Poll::Ready(());
+    }
+    let waited: Poll<Result<(), Errno>> =
+        wait.for_event(cx, sk, POLLOUT as u32, 0, |state| !closing(state));
+    waited.map(|_over_or_interrupted| ())
+}
 
 /// What the account counts in: a page.
 ///
@@ -149,7 +179,7 @@ pub(crate) fn give_back(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, keep: i64) {
 /// linux: include/net/sock.h:sk_stream_memory_free
 #[inline]
 pub(crate) fn sk_stream_memory_free(sk: &TcpSk<'_>) -> bool {
-    sk.tp.wmem_queued < sk.sk.sndbuf() && sk.notsent_room()
+    sk.tp.wmem_queued < sk.sk.sndbuf() && sk.notsent_room(0)
 }
 
 /// A third of the buffer is free: who waits for room is woken.
@@ -158,7 +188,7 @@ pub(crate) fn sk_stream_memory_free(sk: &TcpSk<'_>) -> bool {
 pub(crate) fn sk_stream_is_writeable(sk: &TcpSk<'_>) -> bool {
     let queued = sk.tp.wmem_queued;
     let space = sk.sk.sndbuf().saturating_sub(queued);
-    space >= queued / 2 && sk.notsent_room()
+    space >= queued / 2 && sk.notsent_room(1)
 }
 
 /// Wakes who waits for room, if there is enough.

@@ -131,6 +131,8 @@ pub struct RequestSock {
     pub syn_tos: u8,
     /// The device it came in at.
     pub iif: u16,
+    /// The headers of their SYN, for a listener that wants them (`TCP_SAVE_SYN`).
+    pub saved_syn: Option<Box<[u8]>>,
     /// A number no other socket of the namespace has.
     pub cookie: u64,
     /// It is in no table: its answer's sequence number remembers it.
@@ -301,6 +303,17 @@ fn reqsk_arm(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, state: &mut ReqState, at
         let target: Arc<dyn TimerTarget> = Arc::clone(req) as Arc<dyn TimerTarget>;
         state.filed = Some((cx.cpu.id.0, cx.cpu.timers.add(at, target, 0)));
     }
+}
+
+/// The SYN-ACK went again: the timer counts from now.
+///
+/// linux: include/net/request_sock.h:tcp_reqsk_timeout
+pub(crate) fn reqsk_postpone(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) {
+    let now = cx.now();
+    let mut state = req.state.lock();
+    let timeout = u64::from(TCP_TIMEOUT_INIT) << state.num_timeout.min(16);
+    let at = now + Duration::from_micros(timeout.min(u64::from(TCP_RTO_MAX)));
+    reqsk_arm(cx, req, &mut state, at);
 }
 
 /// Takes a request out for good; false when somebody else did.
@@ -516,4 +529,6 @@ pub(crate) fn inet_csk_destroy_sock(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         sk.sk.net.tcp.memory.orphans.fetch_sub(1, Ordering::Relaxed);
     }
     sk.st.dead = true;
+    // A close that lingers.
+    sk.st.wake_up_all(cx, u32::MAX);
 }

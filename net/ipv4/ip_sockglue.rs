@@ -22,7 +22,7 @@ use uapi::in_::{
     IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL,
     InPktinfo, SockaddrIn,
 };
-use uapi::ip::IpHdr;
+use uapi::ip::{INET_ECN_MASK, IpHdr};
 use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
     CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
@@ -339,11 +339,17 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
     };
     let on = val != 0;
     let mut state = sk.state();
+    let stream = state.tcp.is_some();
     let inet = &mut state.inet;
     match name {
         IP_TOS => {
-            inet.tos = val as u8;
-            state.opts.priority = rt_tos2priority(val as u8);
+            // The ECN bits of a stream are TCP's own.
+            let ecn = if stream { INET_ECN_MASK } else { 0 };
+            let tos = (val as u8 & !ecn) | (inet.tos & ecn);
+            if tos != inet.tos {
+                inet.tos = tos;
+                state.opts.priority = rt_tos2priority(tos);
+            }
         }
         IP_TTL => match val {
             -1 => inet.uc_ttl = None,

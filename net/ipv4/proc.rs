@@ -85,16 +85,19 @@ pub fn netstat_seq_show(m: &Machine) -> String {
 ///
 /// linux: net/ipv4/proc.c:sockstat_seq_show
 pub fn sockstat_seq_show(m: &Machine) -> String {
+    let sockets = m.net().udp_table.dump();
+    let pages = |bytes: usize| bytes.div_ceil(4096);
+    let mem: usize = sockets.iter().map(|sk| pages(sk.state().rmem_alloc)).sum();
     let tcp = &m.net().tcp;
-    let count = |count: &AtomicU32| count.load(Ordering::Relaxed);
-    let (orphan, tw) = (count(&tcp.memory.orphans), count(&tcp.memory.tw_count));
-    let (alloc, pages) = (count(&tcp.memory.sockets), tcp.memory.allocated().max(0));
-    let udp = m.net().udp_table.dump();
-    let mem: usize = udp.iter().map(|sk| sk.state().rmem_alloc.div_ceil(4096)).sum();
+    let of = |count: &AtomicU32| count.load(Ordering::Relaxed);
     format!(
-        "TCP: inuse {} orphan {orphan} tw {tw} alloc {alloc} mem {pages}\nUDP: inuse {} mem {mem}\n\
+        "TCP: inuse {} orphan {} tw {} alloc {} mem {}\nUDP: inuse {} mem {mem}\n\
          UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
-        tcp.hashinfo.inuse(),
-        udp.len()
+        tcp.hashinfo.sockets(),
+        of(&tcp.memory.orphans),
+        of(&tcp.memory.tw_count),
+        of(&tcp.memory.sockets),
+        tcp.memory.allocated(),
+        sockets.len()
     )
 }

@@ -310,6 +310,13 @@ pub fn tcp_reno_undo_cwnd(tp: &TcpCong) -> u32 {
 #[derive(Debug, Default)]
 pub struct TcpReno;
 
+/// The fallback, as Linux's: it needs nothing.
+impl Default for Box<dyn TcpCongestionOps> {
+    fn default() -> Self {
+        Box::new(TcpReno)
+    }
+}
+
 impl TcpCongestionOps for TcpReno {
     fn name(&self) -> &'static str {
         "reno"

@@ -4,16 +4,13 @@
 //! Contexts: task, on no CPU. Locks: a table's, then each socket's, one at a time: a row is of one moment,
 //! the list is not.
 
-use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::time::Ktime;
 use crate::net::core::sock::{MemInfo, Sock};
 use crate::net::ipv4::inet_connection_sock::RequestSock;
 use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple};
 use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
-use crate::net::ipv4::tcp::{
-    IcskPending, TcpSk, TcpSock, TcpState, TimerKind, tcp_done, tcp_get_info,
-};
+use crate::net::ipv4::tcp::{IcskPending, TcpSk, TcpSock, TcpState, TimerKind, tcp_get_info};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -148,21 +145,6 @@ pub(crate) fn queues_of(tp: &TcpSock) -> (u32, u32) {
         ),
         None => (tp.rcv_nxt.distance(tp.copied_seq).max(0) as u32, tp.write_seq - tp.snd_una),
     }
-}
-
-/// Ends every connection that no descriptor refers to, with what it still had to send: the machine goes
-/// down, and nobody would ever acknowledge it.
-pub fn tcp_abort_orphans(cx: &mut TaskCx) {
-    let entries = cx.machine().net().tcp.hashinfo.ehash.dump();
-    cx.local_bh_disable(|bh| {
-        for (_, entry) in entries {
-            let EhashEntry::Sock(sk) = entry else { continue };
-            let mut locked = sk.state();
-            if let Some(mut sk) = TcpSk::of(&sk, &mut locked).filter(TcpSk::orphaned) {
-                tcp_done(bh, &mut sk);
-            }
-        }
-    });
 }
 
 /// From now to a deadline; nothing if it is over.

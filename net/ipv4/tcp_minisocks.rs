@@ -9,7 +9,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{ChildOf, Sock};
 use crate::net::ipv4::inet_connection_sock::{
-    RequestSock, inet_csk_destroy_sock, inet_csk_reqsk_queue_drop, reqsk_removed,
+    RequestSock, inet_csk_destroy_sock, inet_csk_reqsk_queue_drop, reqsk_postpone, reqsk_removed,
 };
 use crate::net::ipv4::inet_hashtables::{BindAttrs, BindKind, EhashEntry, InetTuple, inet_unhash};
 use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill, inet_twsk_schedule};
@@ -83,36 +83,8 @@ pub(crate) fn tcp_timewait_state_process(
             && !(th.rst() && age >= crate::net::ipv4::tcp::TCP_PAWS_MSL);
     }
     if state.substate == TcpState::FinWait2 {
-        let window_end = state.rcv_nxt + state.rcv_wnd;
-        let in_window = (own.seq == own.end_seq && own.seq == state.rcv_nxt)
-            || (own.end_seq.after(state.rcv_nxt) && own.seq.before(window_end))
-            || (own.seq == window_end && own.seq == own.end_seq);
-        if paws || !in_window {
-            return oow(cx, &mut state, &th);
-        }
-        if th.rst() {
-            drop(state);
-            inet_twsk_kill(cx, tw);
-            return TcpTw::Success;
-        }
-        if th.syn() && !own.seq.before(state.rcv_nxt) {
-            return TcpTw::Rst;
-        }
-        if !th.ack() || !own.end_seq.after(state.rcv_nxt) || own.end_seq == own.seq {
-            return TcpTw::Success;
-        }
-        // Data that nobody reads, or the FIN.
-        if !th.fin() || own.end_seq != state.rcv_nxt + 1 {
-            return TcpTw::Rst;
-        }
-        state.substate = TcpState::TimeWait;
-        state.rcv_nxt = own.end_seq;
-        if let Some((val, _)) = seg.opts.ts {
-            state.ts_recent_stamp = seconds(now);
-            state.ts_recent = val;
-        }
-        inet_twsk_schedule(cx, tw, &mut state, Duration::from_millis(TCP_TIMEWAIT_LEN));
-        return TcpTw::Ack;
+        drop(state);
+        return fin_wait2(cx, tw, &seg, paws);
     }
     if !paws && own.seq == state.rcv_nxt && (own.seq == own.end_seq || th.rst()) {
         if th.rst() {
@@ -148,6 +120,42 @@ pub(crate) fn tcp_timewait_state_process(
         inet_twsk_schedule(cx, tw, &mut state, Duration::from_millis(TCP_TIMEWAIT_LEN));
     }
     oow(cx, &mut state, &th)
+}
+
+/// What is left of a connection still waits for their FIN.
+fn fin_wait2(cx: &mut BhCx<'_>, tw: &Arc<InetTimewaitSock>, seg: &Segment, paws: bool) -> TcpTw {
+    let (th, own, now) = (&seg.th, seg.cb, cx.now());
+    let mut state = tw.state.lock();
+    let window_end = state.rcv_nxt + state.rcv_wnd;
+    let in_window = (own.seq == own.end_seq && own.seq == state.rcv_nxt)
+        || (own.end_seq.after(state.rcv_nxt) && own.seq.before(window_end))
+        || (own.seq == window_end && own.seq == own.end_seq);
+    if paws || !in_window {
+        return oow(cx, &mut state, th);
+    }
+    if th.rst() {
+        drop(state);
+        inet_twsk_kill(cx, tw);
+        return TcpTw::Success;
+    }
+    if th.syn() && !own.seq.before(state.rcv_nxt) {
+        return TcpTw::Rst;
+    }
+    if !th.ack() || !own.end_seq.after(state.rcv_nxt) || own.end_seq == own.seq {
+        return TcpTw::Success;
+    }
+    // Data that nobody reads, or the FIN.
+    if !th.fin() || own.end_seq != state.rcv_nxt + 1 {
+        return TcpTw::Rst;
+    }
+    state.substate = TcpState::TimeWait;
+    state.rcv_nxt = own.end_seq;
+    if let Some((val, _)) = seg.opts.ts {
+        state.ts_recent_stamp = seconds(now);
+        state.ts_recent = val;
+    }
+    inet_twsk_schedule(cx, tw, &mut state, Duration::from_millis(TCP_TIMEWAIT_LEN));
+    TcpTw::Ack
 }
 
 fn oow(
@@ -222,11 +230,11 @@ pub(crate) fn tcp_check_req(
         ts.is_some_and(|(val, _)| (ts_recent.wrapping_sub(val) as i32) > 0) && ts_recent != 0;
     if own.seq == req.rcv_isn && th.syn() && !th.ack() && !th.rst() && !paws {
         // Their SYN again: the answer was lost, or is on its way.
-        let mut last = req.state.lock().last_oow_ack_time;
-        let limited = __tcp_oow_rate_limited(cx, &mut last, LinuxMib::TCPACKSkippedSynRecv);
-        req.state.lock().last_oow_ack_time = last;
-        if !limited {
+        if !reqsk_limited(cx, req) {
             tcp_v4_send_synack(cx, req, ts_recent);
+            cx.count(TcpMib::RetransSegs);
+            cx.count(LinuxMib::TCPSynRetrans);
+            reqsk_postpone(cx, req);
         }
         kfree_skb(cx, skb, DropReason::TcpFlags);
         return None;
@@ -238,20 +246,9 @@ pub(crate) fn tcp_check_req(
         return None;
     }
     let first = req.rcv_isn + 1;
-    let window_end = first + req.rcv_wnd;
-    let in_window = if own.seq == own.end_seq {
-        own.seq.between(first, window_end)
-    } else {
-        own.end_seq.after(first) && own.seq.before(window_end)
-    };
-    if paws || !in_window {
-        if !th.rst() {
-            let mut last = req.state.lock().last_oow_ack_time;
-            let mib = LinuxMib::TCPACKSkippedSynRecv;
-            if !__tcp_oow_rate_limited(cx, &mut last, mib) {
-                req.state.lock().last_oow_ack_time = last;
-                tcp_v4_reqsk_send_ack(cx, req, &skb);
-            }
+    if paws || !in_window(req, &seg) {
+        if !th.rst() && !reqsk_limited(cx, req) {
+            tcp_v4_reqsk_send_ack(cx, req, &skb);
         }
         if paws {
             cx.count(LinuxMib::PAWSEstab);
@@ -265,23 +262,10 @@ pub(crate) fn tcp_check_req(
         req.state.lock().ts_recent = val;
     }
     if th.rst() || (th.syn() && own.seq != req.rcv_isn) {
-        // Theirs to end; a SYN within the window is an error (RFC 9293), told by a RST.
-        cx.count(TcpMib::AttemptFails);
-        if !th.rst() {
-            tcp_v4_send_reset(cx, &skb, None);
-        }
-        if inet_csk_reqsk_queue_drop(cx, req) {
-            cx.count(LinuxMib::EmbryonicRsts);
-        }
-        kfree_skb(cx, skb, DropReason::TcpReset);
+        embryonic_reset(cx, req, skb);
         return None;
     }
-    if !th.ack() {
-        kfree_skb(cx, skb, DropReason::TcpFlags);
-        return None;
-    }
-    if deferred(req, &seg) {
-        cx.count(LinuxMib::TCPDeferAcceptDrop);
+    if !th.ack() || deferred(cx, req, &seg) {
         kfree_skb(cx, skb, DropReason::TcpFlags);
         return None;
     }
@@ -295,13 +279,45 @@ pub(crate) fn tcp_check_req(
     }
 }
 
+/// Needless segments for this request are answered no more for now.
+fn reqsk_limited(cx: &mut BhCx<'_>, req: &RequestSock) -> bool {
+    let mut state = req.state.lock();
+    let skipped = LinuxMib::TCPACKSkippedSynRecv;
+    __tcp_oow_rate_limited(cx, &mut state.last_oow_ack_time, skipped)
+}
+
+/// A segment lies in the window that the SYN-ACK offered.
+fn in_window(req: &RequestSock, seg: &Segment) -> bool {
+    let (own, first) = (seg.cb, req.rcv_isn + 1);
+    let window_end = first + req.rcv_wnd;
+    if own.seq == own.end_seq {
+        own.seq.between(first, window_end)
+    } else {
+        own.end_seq.after(first) && own.seq.before(window_end)
+    }
+}
+
+/// Theirs to end; a SYN within the window is an error (RFC 9293), told by a RST.
+fn embryonic_reset(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, skb: Skb) {
+    cx.count(TcpMib::AttemptFails);
+    let rst = skb.front::<TcpHdr>().is_some_and(TcpHdr::rst);
+    if !rst {
+        tcp_v4_send_reset(cx, &skb, None);
+    }
+    if inet_csk_reqsk_queue_drop(cx, req) {
+        cx.count(LinuxMib::EmbryonicRsts);
+    }
+    kfree_skb(cx, skb, DropReason::TcpReset);
+}
+
 /// The listener waits for data (`TCP_DEFER_ACCEPT`), and this segment has none.
-fn deferred(req: &RequestSock, seg: &Segment) -> bool {
+fn deferred(cx: &mut BhCx<'_>, req: &RequestSock, seg: &Segment) -> bool {
     let defer = req.listener.state().tcp.as_ref().map_or(0, |tp| tp.defer_accept);
     let mut state = req.state.lock();
     let bare = seg.cb.end_seq == req.rcv_isn + 1;
     if state.num_timeout < defer && bare {
         state.acked = true;
+        cx.count(LinuxMib::TCPDeferAcceptDrop);
         return true;
     }
     false
@@ -398,7 +414,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     let (seq, ack) = (req.rcv_isn + 1, req.snt_isn + 1);
     tp.state = TcpState::SynRecv;
     (tp.rcv_nxt, tp.rcv_wup, tp.copied_seq) = (seq, seq, seq);
-    (tp.snd_una, tp.snd_nxt, tp.snd_sml, tp.snd_up) = (req.snt_isn, ack, ack, ack);
+    (tp.snd_una, tp.snd_nxt, tp.snd_sml, tp.snd_up) = (ack, ack, ack, ack);
     (tp.write_seq, tp.pushed_seq) = (ack, ack);
     tp.snd_wl1 = seq - 1;
     (tp.rto, tp.ack) = (TCP_TIMEOUT_INIT, IcskAck { lrcvtime: now, ..IcskAck::default() });
@@ -409,6 +425,8 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
         let state = req.state.lock();
         tp.rx_opt.ts_recent = state.ts_recent;
         tp.stats.total_retrans = state.num_retrans.into();
+        // The SYN.
+        tp.stats.segs_in = 1;
         tp.synack_sent = if state.num_retrans == 0 { state.snt_synack } else { Ktime::ZERO };
         if state.num_timeout != 0 {
             tp.undo_marker = Some(ack);
@@ -419,6 +437,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss;
     tp.tcp_header_len = if req.opt.tstamp_ok { 32 } else { 20 };
     tp.tsoffset = req.ts_off;
+    tp.saved_syn = req.saved_syn.clone();
     (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
     tp.max_window = 0;
     Some(Sock::child(cx, inherited, &req.tuple, Box::new(tp)))
@@ -432,7 +451,8 @@ struct Options {
     keepalive: (u32, u32, u8),
     linger2: i32,
     user_timeout: u32,
-    notsent_lowat: u32,
+    notsent_lowat: (u32, u32),
+    thin_lto: bool,
     locked: (bool, bool),
     recvmsg_inq: bool,
     congestion: Option<&'static str>,
@@ -448,7 +468,8 @@ impl Options {
             keepalive: (tp.keepalive_time, tp.keepalive_intvl, tp.keepalive_probes),
             linger2: tp.linger2,
             user_timeout: tp.user_timeout,
-            notsent_lowat: tp.notsent_lowat,
+            notsent_lowat: (tp.notsent_lowat, tp.notsent_lowat_option),
+            thin_lto: tp.thin_lto,
             locked: (tp.rcvbuf_locked, tp.sndbuf_locked),
             recvmsg_inq: tp.recvmsg_inq,
             congestion: Some(tp.ca_ops.name()),
@@ -461,7 +482,8 @@ impl Options {
         tp.nonagle = self.nonagle;
         (tp.keepalive_time, tp.keepalive_intvl, tp.keepalive_probes) = self.keepalive;
         (tp.linger2, tp.user_timeout) = (self.linger2, self.user_timeout);
-        tp.notsent_lowat = self.notsent_lowat;
+        (tp.notsent_lowat, tp.notsent_lowat_option) = self.notsent_lowat;
+        tp.thin_lto = self.thin_lto;
         (tp.rcvbuf_locked, tp.sndbuf_locked) = self.locked;
         tp.recvmsg_inq = self.recvmsg_inq;
         tp.syn_retries = self.syn_retries;

@@ -15,6 +15,7 @@ use crate::net::ipv4::tcp::{
     AckPending, CaState, Deferred, IcskPending, SeqNr, TCP_ATO_MIN, TCP_RTO_MAX, TCP_TIMEOUT_INIT,
     TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, TimerKind, tcp_done,
 };
+use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
 use crate::net::ipv4::tcp_input::{__tcp_set_rto, tcp_enter_loss};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
@@ -152,7 +153,7 @@ fn tcp_retransmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 
 fn retransmit_first(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
     let mut burst = Burst::new(cx);
-    let sent = tcp_retransmit_skb(cx, sk, 0, &mut burst);
+    let sent = tcp_retransmit_skb(cx, sk, (0, 1), &mut burst);
     burst.finish(cx, sk);
     sent
 }
@@ -172,13 +173,19 @@ fn count_failure(cx: &mut BhCx<'_>, tp: &TcpSock) {
     cx.count(mib);
 }
 
+/// So few packets are under way that nothing but a time-out can tell of a loss.
+///
+/// linux: include/net/tcp.h:tcp_stream_is_thin
+fn tcp_stream_is_thin(tp: &TcpSock) -> bool {
+    tp.packets_out < 4 && tp.cong.snd_ssthresh < TCP_INFINITE_SSTHRESH
+}
+
 /// The next time-out: twice as long, but for thin streams and the first SYNs.
 fn reset_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let sysctl = &cx.t.net.sysctl.tcp;
-    let thin = sk.tp.packets_out < 4 && sk.tp.cong.snd_ssthresh >= 0x7fff_ffff;
     if sk.tp.state == TcpState::Established
-        && sysctl.thin_linear_timeouts
-        && thin
+        && (sk.tp.thin_lto || sysctl.thin_linear_timeouts)
+        && tcp_stream_is_thin(sk.tp)
         && sk.tp.retransmits <= TCP_THIN_LINEAR_RETRIES
     {
         sk.tp.backoff = 0;

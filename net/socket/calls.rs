@@ -140,14 +140,18 @@ pub fn sys_listen(cx: &mut TaskCx, fd: i32, backlog: i32) -> Result<(), Errno> {
     sockfd_lookup_light(cx, fd, |cx, _, socket| (socket.ops.listen)(cx, &socket.sk, backlog))
 }
 
-/// Takes a peer that has connected; the descriptor of its socket. `flags`: `SOCK_NONBLOCK`,
+/// Takes a peer that has connected; the descriptor of its socket, and the peer's address: `None` if it was reset
+/// meanwhile, for which Linux has ECONNABORTED if its caller asks for the address. `flags`: `SOCK_NONBLOCK`,
 /// `SOCK_CLOEXEC`.
 ///
 /// # Errors
 /// EBADF, ENOTSOCK; EINVAL for other flags; EOPNOTSUPP for a socket without connections.
 ///
 /// linux: net/socket.c:sys_accept4
-pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, Errno>> {
+pub fn sys_accept4(
+    fd: i32,
+    flags: i32,
+) -> impl Operation<Output = Result<(i32, Option<SockaddrIn>), Errno>> {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_accept4);
         let accepted = sockfd_lookup_wait(cx, fd, wait, |cx, socket, wait| {
@@ -158,8 +162,10 @@ pub fn sys_accept4(fd: i32, flags: i32) -> impl Operation<Output = Result<i32, E
         });
         let socket = ready!(accepted)?;
         let nonblock = if flags & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
+        let peer = (socket.ops.getname)(&socket.sk, Peer::Yes).ok();
         let file = File::new(FileKind::Socket(socket), &SOCKET_FILE_OPS, nonblock);
-        Poll::Ready(fd_install(cx, file, flags & SOCK_CLOEXEC != 0))
+        let fd = fd_install(cx, file, flags & SOCK_CLOEXEC != 0);
+        Poll::Ready(fd.map(|fd| (fd, peer)))
     })
 }
 

@@ -153,7 +153,8 @@ pub struct Wait {
     pub(crate) f_flags: i32,
     /// The call's own limit (`recvmmsg`), beside the socket's.
     pub(crate) until: Option<Ktime>,
-    /// Octets of a stream that the call has read or written in its polls before.
+    /// Octets of a stream that the call has read or written in its polls before; of `connect`, 1 if it found the
+    /// connection on its way.
     pub(crate) progress: usize,
     asleep: Option<Box<Asleep>>,
 }

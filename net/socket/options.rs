@@ -185,7 +185,11 @@ fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Re
         }
         SO_LINGER => {
             let time = int(value.get(4..).unwrap_or(&[]))?;
-            opts.linger = on.then_some(time);
+            // The time stays what it was while it is off.
+            opts.linger.on = on;
+            if on {
+                opts.linger.seconds = time;
+            }
         }
         SO_TIMESTAMP => {
             told.set(CmsgFlags::TIMESTAMP, on);
@@ -330,7 +334,7 @@ fn sock_getsockopt(
         SO_TIMESTAMPNS => asked(CmsgFlags::TIMESTAMPNS),
         SO_RXQ_OVFL => asked(CmsgFlags::RXQ_OVFL),
         SO_LINGER => {
-            let linger = [i32::from(opts.linger.is_some()), opts.linger.unwrap_or(0)];
+            let linger = [i32::from(opts.linger.on), opts.linger.seconds];
             return Ok(linger.iter().flat_map(|value| value.to_ne_bytes()).collect());
         }
         SO_RCVTIMEO => return Ok(timeval_bytes(opts.rcvtimeo)),

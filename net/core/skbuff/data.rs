@@ -383,6 +383,11 @@ impl SkBuff {
         self.head.linear_at(usize::from(self.network_header)).unwrap_or(&[])
     }
 
+    /// The linear bytes from the link-layer header on.
+    pub fn mac_bytes(&self) -> &[u8] {
+        self.head.linear_at(usize::from(self.mac_header)).unwrap_or(&[])
+    }
+
     /// Where summing starts, from the data's start, when the checksum is still to be filled in.
     pub fn csum_start_offset(&self) -> Option<u16> {
         self.csum_start.checked_sub(self.headroom() as u16)

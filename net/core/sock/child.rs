@@ -40,7 +40,7 @@ impl Sock {
         let net = Arc::clone(&cx.m.init_net);
         net.tcp.memory.sockets.fetch_add(1, Ordering::Relaxed);
         let mut base = SockState::new(from.opts.rcvbuf);
-        base.opts = from.opts;
+        base.opts = SockOpts { priority: 0, ..from.opts };
         base.inet = InetSock {
             saddr: tuple.laddr,
             rcv_saddr: tuple.laddr,

@@ -8,6 +8,7 @@
 
 mod child;
 mod flow;
+mod guard;
 mod meminfo;
 mod owner;
 mod queue;
@@ -17,6 +18,7 @@ mod wmem;
 
 pub(crate) use child::ChildOf;
 pub use flow::{MIN_NAPI_ID, SockFlow};
+pub use guard::SockGuard;
 pub use meminfo::MemInfo;
 use owner::{Backlog, Owner};
 pub use queue::SkBuffHead;
@@ -31,7 +33,7 @@ use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
-use crate::net::ipv4::tcp::{TcpSk, TcpSock};
+use crate::net::ipv4::tcp::TcpSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
 use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait};
@@ -127,6 +129,15 @@ pub struct Sock {
     flow: SockFlow,
 }
 
+/// `SO_LINGER`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Linger {
+    /// Closing waits, or resets if `seconds` is zero.
+    pub on: bool,
+    /// For so long; kept while it is off.
+    pub seconds: i32,
+}
+
 /// Options of the socket level.
 #[derive(Clone, Debug)]
 pub struct SockOpts {
@@ -157,7 +168,7 @@ pub struct SockOpts {
     /// `SO_BINDTODEVICE`; 0: any.
     pub bound_dev_if: u16,
     /// `SO_LINGER`, remembered.
-    pub linger: Option<i32>,
+    pub linger: Linger,
     /// `SO_OOBINLINE`, remembered.
     pub urginline: bool,
     /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
@@ -477,116 +488,9 @@ impl SockOpts {
             priority: 0,
             mark: 0,
             bound_dev_if: 0,
-            linger: None,
+            linger: Linger::default(),
             urginline: false,
             peek_off: -1,
-        }
-    }
-}
-
-/// A task's ownership of a socket; dropping it is `release_sock`: the backlog is worked off first.
-///
-/// linux: net/core/sock.c:release_sock
-#[derive(Debug)]
-pub struct SockGuard<'a> {
-    sk: &'a Arc<Sock>,
-    cx: &'a mut TaskCx,
-}
-
-impl SockGuard<'_> {
-    /// The state, for a moment.
-    pub fn state(&self) -> SpinGuard<'_, SockLocked> {
-        self.sk.state()
-    }
-
-    /// Calls `f` with the TCP socket under its lock, in a BH section; `None` for another protocol's.
-    pub(crate) fn in_bh<R>(
-        &mut self,
-        f: impl FnOnce(&mut BhCx<'_>, &mut TcpSk<'_>) -> R,
-    ) -> Option<R> {
-        let sk = self.sk;
-        self.cx.local_bh_disable(|bh| {
-            let mut locked = sk.state();
-            TcpSk::of(sk, &mut locked).map(|mut sk| f(bh, &mut sk))
-        })
-    }
-
-    /// Works the backlog off and keeps the socket.
-    ///
-    /// linux: net/core/sock.c:__sk_flush_backlog
-    pub(crate) fn process_backlog(&mut self) {
-        loop {
-            let mut waiting = {
-                let mut state = self.sk.state();
-                if state.owner.backlog.is_empty() {
-                    return;
-                }
-                std::mem::take(&mut state.owner.backlog)
-            };
-            self.receive(&mut waiting);
-        }
-    }
-
-    /// The socket and the task's context, for a BH section under ownership.
-    pub fn parts(&mut self) -> (&Arc<Sock>, &mut TaskCx) {
-        (self.sk, self.cx)
-    }
-
-    /// linux: net/core/sock.c:__release_sock
-    fn __release_sock(&mut self) {
-        let sk = self.sk;
-        loop {
-            let mut waiting = {
-                let mut state = sk.state();
-                // Their charge stays until the last is out, so that a flood can't keep us here.
-                if state.release_cb_due && state.owner.backlog.is_empty() {
-                    drop(state);
-                    self.release_cb();
-                    continue;
-                }
-                let Some(waiting) = state.owner.release() else { return };
-                waiting
-            };
-            self.receive(&mut waiting);
-        }
-    }
-
-    fn receive(&mut self, waiting: &mut SkBuffHead) {
-        let (sk, cx) = (self.sk, &mut *self.cx);
-        walk!(cx, __release_sock => waiting.len() as u64);
-        cx.local_bh_disable(|bh| {
-            for skb in waiting.drain() {
-                let mut state = sk.state();
-                state.backlog_len = state.backlog_len.saturating_sub(skb.truesize as usize);
-                (sk.sk_prot.backlog_rcv)(bh, sk, &mut state, skb);
-            }
-        });
-    }
-
-    /// What timers and the queue below left to the owner.
-    ///
-    /// linux: net/ipv4/tcp_output.c:tcp_release_cb
-    #[cold]
-    fn release_cb(&mut self) {
-        let sk = self.sk;
-        self.cx.local_bh_disable(|bh| {
-            let mut state = sk.state();
-            state.release_cb_due = false;
-            if let Some(release_cb) = sk.sk_prot.release_cb {
-                release_cb(bh, sk, &mut state);
-            }
-        });
-    }
-}
-
-impl Drop for SockGuard<'_> {
-    fn drop(&mut self) {
-        let cx = &mut *self.cx;
-        walk!(cx, release_sock);
-        if std::thread::panicking() {
-            self.sk.state_in_drop().owner.abandon();
-        } else {
-            self.__release_sock();
         }
     }
 }
@@ -649,7 +553,9 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
 /// now rather than at the next packet.
 #[cold]
 pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
-    for sk in cx.m.init_net.udp_table.dump() {
+    let net = &cx.m.init_net;
+    let streams = net.tcp.hashinfo.all_socks();
+    for sk in net.udp_table.dump().into_iter().chain(streams) {
         let mut state = sk.state();
         if state.dead {
             state.sk_error_report(cx, None);

@@ -57,15 +57,14 @@ pub(super) fn inet_stream_connect(
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
     walk!(cx, inet_stream_connect);
-    let mut pending = Errno::EINPROGRESS;
     if !wait.slept() {
-        let begun = begin_connect(cx, sk, name)?;
-        match begun {
+        match begin_connect(cx, sk, name, wait)? {
             Begun::Over => return Poll::Ready(Ok(())),
             Begun::Now => (),
-            Begun::Already => pending = Errno::EALREADY,
+            Begun::Already => wait.progress = 1,
         }
     }
+    let pending = if wait.progress == 0 { Errno::EINPROGRESS } else { Errno::EALREADY };
     let opening = |tp: &TcpSock| matches!(tp.state, TcpState::SynSent | TcpState::SynRecv);
     if sk.state().tcp.as_deref().is_some_and(opening) {
         let waited: Poll<Result<(), Errno>> = wait.for_event(cx, sk, POLLOUT as u32, 0, |state| {
@@ -98,7 +97,12 @@ enum Begun {
     Already,
 }
 
-fn begin_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<Begun, Errno> {
+fn begin_connect(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: &[u8],
+    wait: &Wait,
+) -> Result<Begun, Errno> {
     let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
     let family = family.ok_or(Errno::EINVAL)?;
     if family == AF_UNSPEC as u16 {
@@ -117,7 +121,10 @@ fn begin_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<Begun, 
     match connect {
         ConnectState::Disconnecting => Err(Errno::EINVAL),
         ConnectState::Connected => Err(Errno::EISCONN),
-        ConnectState::Connecting => Ok(Begun::Already),
+        ConnectState::Connecting => {
+            let opening = matches!(state, TcpState::SynSent | TcpState::SynRecv);
+            if opening && !wait.may_wait(0) { Err(Errno::EALREADY) } else { Ok(Begun::Already) }
+        }
         ConnectState::Unconnected if state != TcpState::Close => Err(Errno::EISCONN),
         ConnectState::Unconnected => {
             let to = SockaddrIn::from_bytes(name)?;
@@ -126,7 +133,8 @@ fn begin_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<Begun, 
             if let Some(tp) = &mut guard.state().tcp {
                 tp.connect = ConnectState::Connecting;
             }
-            Ok(Begun::Now)
+            // Still under the lock: an answer that is here already waits until it is given back.
+            if wait.may_wait(0) { Ok(Begun::Now) } else { Err(Errno::EINPROGRESS) }
         }
     }
 }

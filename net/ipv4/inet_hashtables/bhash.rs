@@ -41,6 +41,8 @@ pub struct InetBindNode {
     reuse: AtomicBool,
     reuseport: AtomicBool,
     kind: AtomicU8,
+    /// Its place among the port's users; only looked at under the table's lock.
+    at: AtomicU32,
 }
 
 /// What a node says at one moment.
@@ -131,9 +133,47 @@ impl BindAttrs {
     }
 }
 
+/// A port that is in use.
+///
+/// linux: include/net/inet_hashtables.h:inet_bind_bucket
+/// linux: net/ipv4/inet_connection_sock.c:inet_csk_update_fastreuse
+#[derive(Default)]
+struct InetBindBucket {
+    users: Vec<Arc<InetBindNode>>,
+    /// Who sets `SO_REUSEPORT` may have it without a look at its users: so the last of them did when it bound,
+    /// whatever it says now.
+    fastreuseport: bool,
+}
+
+impl InetBindBucket {
+    fn add(&mut self, node: &Arc<InetBindNode>) {
+        node.at.store(self.users.len() as u32, Ordering::Relaxed);
+        self.users.push(Arc::clone(node));
+    }
+
+    fn has_room_for(&self, attrs: &BindAttrs, wanted: Wanted) -> bool {
+        let shares = attrs.reuseport && self.fastreuseport && wanted == Wanted::Exactly;
+        shares || !self.users.iter().any(|user| attrs.conflicts(&user.attrs(), wanted))
+    }
+
+    /// Takes a user out; true if it was the last.
+    fn remove(&mut self, node: &Arc<InetBindNode>) -> bool {
+        let at = node.at.load(Ordering::Relaxed) as usize;
+        if self.users.get(at).is_some_and(|user| Arc::ptr_eq(user, node)) {
+            self.users.swap_remove(at);
+            if let Some(moved) = self.users.get(at) {
+                moved.at.store(at as u32, Ordering::Relaxed);
+            }
+        }
+        self.users.is_empty()
+    }
+}
+
+type Shard = SpinLock<BTreeMap<u16, InetBindBucket>, class::BindHash>;
+
 /// The table of ports.
 pub(crate) struct Bhash {
-    shards: Box<[SpinLock<BTreeMap<u16, Vec<Arc<InetBindNode>>>, class::BindHash>]>,
+    shards: Box<[Shard]>,
     perturb: Box<[AtomicU32]>,
 }
 
@@ -143,10 +183,7 @@ impl Bhash {
         Self { shards, perturb: (0..PERTURB).map(|_| AtomicU32::new(random())).collect() }
     }
 
-    fn shard(
-        &self,
-        port: u16,
-    ) -> &SpinLock<BTreeMap<u16, Vec<Arc<InetBindNode>>>, class::BindHash> {
+    fn shard(&self, port: u16) -> &Shard {
         &self.shards[usize::from(port) % SHARDS]
     }
 
@@ -165,24 +202,26 @@ impl Bhash {
         wanted: Wanted,
     ) -> Option<Arc<InetBindNode>> {
         let mut shard = self.shard(port).lock();
-        let users = shard.entry(port).or_default();
-        if users.iter().any(|user| attrs.conflicts(&user.attrs(), wanted)) {
+        let bucket = shard.entry(port).or_default();
+        if !bucket.has_room_for(&attrs, wanted) {
             return None;
         }
+        bucket.fastreuseport = attrs.reuseport;
         let node = InetBindNode::new(port, attrs);
-        users.push(Arc::clone(&node));
+        bucket.add(&node);
         Some(node)
     }
 
-    /// One that has a port wants to listen: nobody else may.
+    /// One that has a port wants to listen: nobody else may, but who shares it by `SO_REUSEPORT`.
     pub(crate) fn may_listen(&self, node: &Arc<InetBindNode>, attrs: BindAttrs) -> bool {
-        let shard = self.shard(node.port).lock();
+        let mut shard = self.shard(node.port).lock();
+        let Some(bucket) = shard.get_mut(&node.port) else { return false };
         let listening = BindAttrs { kind: BindKind::Listen, ..attrs };
-        let others = shard.get(&node.port).into_iter().flatten();
-        let free = !others
-            .filter(|user| !Arc::ptr_eq(user, node))
-            .any(|user| listening.conflicts(&user.attrs(), Wanted::Exactly));
+        let mut others = bucket.users.iter().filter(|user| !Arc::ptr_eq(user, node));
+        let free = attrs.reuseport && bucket.fastreuseport
+            || !others.any(|user| listening.conflicts(&user.attrs(), Wanted::Exactly));
         if free {
+            bucket.fastreuseport = attrs.reuseport;
             node.set(listening);
         }
         free
@@ -200,11 +239,12 @@ impl Bhash {
         let connects = |user: &Arc<InetBindNode>| {
             matches!(user.kind(), BindKind::Connect | BindKind::TimeWait)
         };
-        if !shard.get(&port).into_iter().flatten().all(connects) || !unique() {
+        let all = |bucket: &InetBindBucket| bucket.users.iter().all(connects);
+        if !shard.get(&port).is_none_or(all) || !unique() {
             return None;
         }
         let node = InetBindNode::new(port, BindAttrs { kind: BindKind::Connect, ..attrs });
-        shard.entry(port).or_default().push(Arc::clone(&node));
+        shard.entry(port).or_default().add(&node);
         Some(node)
     }
 
@@ -213,7 +253,7 @@ impl Bhash {
     /// linux: net/ipv4/inet_hashtables.c:__inet_inherit_port
     pub(crate) fn inherit(&self, port: u16, attrs: BindAttrs) -> Arc<InetBindNode> {
         let node = InetBindNode::new(port, attrs);
-        self.shard(port).lock().entry(port).or_default().push(Arc::clone(&node));
+        self.shard(port).lock().entry(port).or_default().add(&node);
         node
     }
 
@@ -222,14 +262,16 @@ impl Bhash {
     /// linux: net/ipv4/inet_hashtables.c:inet_put_port
     pub(crate) fn put(&self, node: &Arc<InetBindNode>) {
         let mut shard = self.shard(node.port).lock();
-        if let Some(users) = shard.get_mut(&node.port) {
-            if let Some(at) = users.iter().position(|user| Arc::ptr_eq(user, node)) {
-                users.swap_remove(at);
-            }
-            if users.is_empty() {
-                shard.remove(&node.port);
-            }
+        if shard.get_mut(&node.port).is_some_and(|bucket| bucket.remove(node)) {
+            shard.remove(&node.port);
         }
+    }
+}
+
+impl Bhash {
+    /// No port is in use.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
     }
 }
 

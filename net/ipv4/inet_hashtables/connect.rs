@@ -72,7 +72,7 @@ pub(crate) fn inet_hash_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result
     // when those are used up.
     let count = (u32::from(high.saturating_sub(low)) + 1).max(2) & !1;
     let perturb = net.tcp.hashinfo.bhash.perturb(hash);
-    let start = perturb.load(Ordering::Relaxed).wrapping_add((hash >> 32) as u32) % count & !1;
+    let start = (perturb.load(Ordering::Relaxed).wrapping_add((hash >> 32) as u32) % count) & !1;
     for parity in 0..2 {
         for step in (0..count).step_by(2) {
             let port = low + ((start + step) % count + parity) as u16;

@@ -229,10 +229,17 @@ impl Ehash {
         self.remove(&req.tuple, |there| there.is_request(req))
     }
 
-    /// How many of the entries are sockets.
-    pub(crate) fn socks(&self) -> usize {
-        let is_sock = |entry: &&EhashEntry| matches!(entry, EhashEntry::Sock(_));
-        self.shards.iter().map(|shard| shard.lock().values().filter(is_sock).count()).sum()
+    /// Those of the entries that are sockets.
+    pub(super) fn sockets(&self) -> usize {
+        let of = |shard: &SpinLock<Shard, class::Ehash>| {
+            shard.lock().values().filter(|entry| matches!(entry, EhashEntry::Sock(_))).count()
+        };
+        self.shards.iter().map(of).sum()
+    }
+
+    /// It has no entry.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
     }
 
     /// All entries, by tuple.

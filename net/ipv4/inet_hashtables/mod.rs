@@ -17,8 +17,10 @@ pub use ehash::InetTuple;
 pub(crate) use ehash::{Ehash, EhashEntry};
 pub(crate) use lhash::{Lhash, ListenFlow};
 
+use crate::net::core::sock::Sock;
 use bitflags::bitflags;
 use klib::siphash::SipKey;
+use std::sync::Arc;
 use uapi::in_::IP_PMTUDISC_WANT;
 
 bitflags! {
@@ -70,11 +72,25 @@ impl InetHashinfo {
         Self { ehash: Ehash::new(ekey), bhash: Bhash::new(random), lhash: Lhash::new(lkey) }
     }
 
-    /// Sockets that can be found: listeners and connections.
+    /// The sockets of connections and listeners.
+    pub fn all_socks(&self) -> Vec<Arc<Sock>> {
+        let connections = self.ehash.dump().into_iter().filter_map(|(_, entry)| match entry {
+            EhashEntry::Sock(sk) => Some(sk),
+            EhashEntry::TimeWait(_) | EhashEntry::Request(_) => None,
+        });
+        connections.chain(self.lhash.dump()).collect()
+    }
+
+    /// Sockets that connect, are connected or listen.
     ///
     /// linux: net/core/sock.c:sock_prot_inuse_get
-    pub(crate) fn inuse(&self) -> usize {
-        self.lhash.dump().len() + self.ehash.socks()
+    pub fn sockets(&self) -> usize {
+        self.ehash.sockets() + self.lhash.dump().len()
+    }
+
+    /// Nobody is in any of the tables: no connection, no request, no TIME_WAIT, no listener, no port.
+    pub fn is_empty(&self) -> bool {
+        self.ehash.is_empty() && self.lhash.dump().is_empty() && self.bhash.is_empty()
     }
 }
 

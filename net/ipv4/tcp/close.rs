@@ -11,12 +11,14 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::kfree_skb;
-use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockGuard};
+use crate::net::core::sock::{Linger, RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockGuard};
 use crate::net::core::stream::sk_mem_uncharge;
 use crate::net::ipv4::inet_connection_sock::{
-    inet_csk_clear_xmit_timers, inet_csk_destroy_sock, inet_csk_reset_keepalive_timer,
+    inet_csk_clear_xmit_timers, inet_csk_destroy_sock, inet_csk_reqsk_queue_drop,
+    inet_csk_reset_keepalive_timer,
 };
-use crate::net::ipv4::inet_hashtables::{inet_put_port, inet_unhash};
+use crate::net::ipv4::inet_hashtables::{EhashEntry, inet_put_port, inet_unhash};
+use crate::net::ipv4::inet_timewait_sock::inet_twsk_deschedule_put;
 use crate::net::ipv4::tcp::{CaState, TCP_INIT_CWND};
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
@@ -48,9 +50,8 @@ pub(crate) fn tcp_set_state(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, state: TcpSta
             inet_put_port(sk);
         }
     }
-    if before == TcpState::Established && state != before && state != TcpState::CloseWait {
-        cx.uncount(TcpMib::CurrEstab);
-    } else if before == TcpState::CloseWait && state != before {
+    let stands = |state| matches!(state, TcpState::Established | TcpState::CloseWait);
+    if stands(before) && !stands(state) {
         cx.uncount(TcpMib::CurrEstab);
     }
     sk.tp.state = state;
@@ -158,13 +159,24 @@ fn drop_received(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
     unread
 }
 
+/// What came too early goes.
+fn drop_early(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let early = std::mem::take(&mut sk.tp.out_of_order_queue);
+    for skb in early.into_values() {
+        let size = skb.truesize as usize;
+        sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
+        sk_mem_uncharge(cx, sk, size);
+        kfree_skb(cx, skb, DropReason::SocketClose);
+    }
+}
+
 fn begin_to_close(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unread: bool) {
     if unread {
         // RFC 2525 section 2.17: the peer shall know that it was for nothing.
         cx.count(LinuxMib::TCPAbortOnClose);
         tcp_set_state(cx, sk, TcpState::Close);
         tcp_send_active_reset(cx, sk);
-    } else if sk.st.opts.linger == Some(0) {
+    } else if sk.st.opts.linger == (Linger { on: true, seconds: 0 }) {
         __tcp_disconnect(cx, sk);
         cx.count(LinuxMib::TCPAbortOnData);
     } else if tcp_close_state(cx, sk) {
@@ -273,13 +285,7 @@ pub(super) fn __tcp_disconnect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     inet_csk_clear_xmit_timers(cx, sk);
     drop_received(cx, sk);
     tcp_write_queue_purge(cx, sk);
-    let early = std::mem::take(&mut sk.tp.out_of_order_queue);
-    for skb in early.into_values() {
-        let size = skb.truesize as usize;
-        sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
-        sk_mem_uncharge(cx, sk, size);
-        kfree_skb(cx, skb, DropReason::SocketClose);
-    }
+    drop_early(cx, sk);
     let inet = &mut sk.st.inet;
     inet.dport = 0;
     if !inet.addr_bound {
@@ -287,6 +293,7 @@ pub(super) fn __tcp_disconnect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     sk.st.shutdown = 0;
     as_new(sk);
+    sk.st.sk_error_report(cx, None);
 }
 
 /// What a connection leaves in its socket is forgotten.
@@ -295,7 +302,6 @@ fn as_new(sk: &mut TcpSk<'_>) {
     let seq = tp.write_seq + tp.max_window + 2;
     tp.write_seq = if seq == SeqNr(0) { SeqNr(1) } else { seq };
     (tp.copied_seq, tp.rcv_wup) = (tp.rcv_nxt, tp.rcv_nxt);
-    (tp.snd_una, tp.snd_nxt, tp.snd_up) = (tp.write_seq, tp.write_seq, tp.write_seq);
     (tp.urg_data, tp.done) = (UrgData::None, false);
     (tp.srtt_us, tp.mdev_us, tp.rttvar_us, tp.mdev_max_us) = (0, TCP_TIMEOUT_INIT, 0, 0);
     (tp.rcv_rtt_last_tsecr, tp.rcv_rtt_est) = (0, Default::default());
@@ -312,6 +318,30 @@ fn as_new(sk: &mut TcpSk<'_>) {
     (tp.bytes_received, tp.delivered, tp.lost) = (0, 0, 0);
     (tp.recv_sack_cache, tp.duplicate_sack) = Default::default();
     *tp.stats = Default::default();
+}
+
+/// The machine is about to end: so do the connections that go on without a descriptor, and requests. Nobody is told.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_sk_exit
+pub(crate) fn tcp_sk_exit(cx: &mut TaskCx) {
+    let net = Arc::clone(&cx.machine().init_net);
+    for (_, entry) in net.tcp.hashinfo.ehash.dump() {
+        cx.local_bh_disable(|bh| match entry {
+            EhashEntry::Sock(sk) => {
+                let mut locked = sk.state();
+                if let Some(mut sk) = TcpSk::of(&sk, &mut locked)
+                    && sk.tp.orphan
+                {
+                    tcp_write_queue_purge(bh, &mut sk);
+                    drop_received(bh, &mut sk);
+                    drop_early(bh, &mut sk);
+                    tcp_done(bh, &mut sk);
+                }
+            }
+            EhashEntry::Request(req) => drop(inet_csk_reqsk_queue_drop(bh, &req)),
+            EhashEntry::TimeWait(tw) => inet_twsk_deschedule_put(bh, &tw),
+        });
+    }
 }
 
 /// Takes a socket out of the tables.

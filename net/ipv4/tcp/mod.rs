@@ -9,6 +9,8 @@
 //! Invariants: `snd_una <= snd_nxt <= write_seq`; what lies between the first two is in `rtx_queue`, the
 //! rest in `write_queue`; `copied_seq <= rcv_nxt`, and the receive queue holds just what lies between.
 
+#[cfg(debug_assertions)]
+mod check;
 mod close;
 mod info;
 mod options;
@@ -17,20 +19,26 @@ mod proc;
 mod recvmsg;
 mod sendmsg;
 mod seq;
+mod sk;
 mod sock;
+mod types;
 
+#[cfg(debug_assertions)]
+pub use check::{tcp_check_all, tcp_check_fd};
 pub(crate) use close::{
     inet_children_forget, tcp_close, tcp_disconnect, tcp_disconnect_owned, tcp_done, tcp_set_state,
-    tcp_shutdown,
+    tcp_shutdown, tcp_sk_exit,
 };
 pub use info::tcp_get_info;
 pub(crate) use options::{tcp_getsockopt, tcp_setsockopt};
-pub(crate) use poll::{tcp_inq, tcp_ioctl, tcp_poll, tcp_stream_is_readable};
+pub(crate) use poll::{tcp_ioctl, tcp_poll, tcp_stream_is_readable};
 pub use proc::tcp4_seq_show;
 pub(crate) use recvmsg::tcp_recvmsg;
-pub(crate) use sendmsg::tcp_sendmsg;
+pub(crate) use sendmsg::{MAX_SKB_FRAGS, tcp_sendmsg};
 pub use seq::SeqNr;
+pub use sk::*;
 pub use sock::*;
+pub use types::*;
 
 use crate::net::core::sock::Proto;
 use crate::net::ipv4::inet_connection_sock::inet_csk_get_port;

@@ -3,7 +3,9 @@
 //! linux: net/ipv4/tcp.c (`do_tcp_setsockopt`, `do_tcp_getsockopt`). An option that is not implemented fails
 //! with ENOPROTOOPT; nothing succeeds silently.
 
-use super::{AckPending, Nonagle, TCP_TIMEOUT_INIT, TcpSk, TcpState, tcp_get_info};
+use super::{
+    AckPending, Nonagle, TCP_TIMEOUT_INIT, TcpSk, TcpSock, TcpState, tcp_clock_ms, tcp_get_info,
+};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::sock::{SOCK_MIN_RCVBUF, Sock};
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_keepalive_timer;
@@ -18,7 +20,8 @@ use uapi::errno::Errno;
 use uapi::tcp::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT,
     TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    TCP_QUICKACK, TCP_SYNCNT, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_QUICKACK, TCP_SAVE_SYN, TCP_SAVED_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
+    TCP_THIN_LINEAR_TIMEOUTS, TCP_TIMESTAMP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use zerocopy::IntoBytes;
 
@@ -117,6 +120,12 @@ fn set_one(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, name: i32, val: i32) -> Result
             }
             sk.tp.recvmsg_inq = on;
         }
+        TCP_THIN_LINEAR_TIMEOUTS => sk.tp.thin_lto = within(val, 0..=1)? != 0,
+        // It has had no effect since Linux 4.19.
+        TCP_THIN_DUPACK => drop(within(val, 0..=1)?),
+        TCP_SAVE_SYN => sk.tp.save_syn = within(val, 0..=2)? as u8,
+        // Only for who takes a connection over (`TCP_REPAIR`).
+        TCP_TIMESTAMP => return Err(Errno::EPERM),
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
@@ -169,7 +178,7 @@ fn set_window_clamp(sk: &mut TcpSk<'_>, val: i32) -> Result<(), Errno> {
         sk.tp.window_clamp = 0;
         return Ok(());
     }
-    let clamp = (val as u32).max(SOCK_MIN_RCVBUF / 2);
+    let clamp = val.max((SOCK_MIN_RCVBUF / 2) as i32) as u32;
     if sk.tp.window_clamp == clamp {
         return Ok(());
     }
@@ -231,6 +240,17 @@ fn retrans_to_secs(tries: u8) -> i32 {
     period
 }
 
+/// The headers of the SYN that made a connection, once.
+///
+/// # Errors
+/// EINVAL if they are longer than the room there is.
+fn saved_syn(tp: &mut TcpSock, room: usize) -> Result<Vec<u8>, Errno> {
+    if tp.saved_syn.as_ref().is_some_and(|syn| syn.len() > room) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(tp.saved_syn.take().map(Vec::from).unwrap_or_default())
+}
+
 /// Reads an option.
 ///
 /// # Errors
@@ -241,7 +261,7 @@ pub(crate) fn tcp_getsockopt(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
     name: i32,
-    _room: usize,
+    room: usize,
 ) -> Result<Vec<u8>, Errno> {
     let now = cx.now();
     let t = cx.machine().tables();
@@ -278,6 +298,11 @@ pub(crate) fn tcp_getsockopt(
         TCP_USER_TIMEOUT => tp.user_timeout as i32,
         TCP_NOTSENT_LOWAT => tp.notsent_lowat_option as i32,
         TCP_INQ => i32::from(tp.recvmsg_inq),
+        TCP_THIN_LINEAR_TIMEOUTS => tp.thin_lto.into(),
+        TCP_THIN_DUPACK => 0,
+        TCP_SAVE_SYN => tp.save_syn.into(),
+        TCP_SAVED_SYN => return saved_syn(sk.tp, room),
+        TCP_TIMESTAMP => tcp_clock_ms(now).wrapping_add(tp.tsoffset) as i32,
         TCP_INFO => return Ok(tcp_get_info(&sk, now).as_bytes().to_vec()),
         TCP_CC_INFO => return Ok(tp.ca_ops.get_info(&tp.cong)),
         TCP_CONGESTION => {

@@ -3,7 +3,7 @@
 //! linux: net/ipv4/tcp.c (`tcp_recvmsg`). Context: task, which owns the socket. While it does, nobody else
 //! touches the receive queue: it is taken out, and octets are copied under no lock.
 
-use super::{SeqNr, TcpSk, TcpSock, TcpState, UrgData, tcp_inq};
+use super::{SeqNr, TcpSk, TcpSock, TcpState, UrgData};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::datagram::copy_to_iter_at;
 use crate::net::core::skbuff::Skb;
@@ -368,16 +368,24 @@ fn recv_urg(
     Err(Errno::EAGAIN)
 }
 
-/// What is left to read, for who asked (`TCP_INQ`).
+/// What is left to read. Their FIN counts as an octet, read or not: there is an end of file to fetch.
+///
+/// linux: net/ipv4/tcp.c:tcp_inq_hint
+fn tcp_inq_hint(tp: &TcpSock) -> i32 {
+    let left = tp.rcv_nxt.distance(tp.copied_seq);
+    if left == 0 { tp.done.into() } else { left }
+}
+
+/// Tells what is left to read, if the socket asked (`TCP_INQ`).
 fn tell_inq(sk: &Sock, msg: &mut MsgRecv<'_>) {
     let inq = {
         let state = sk.state();
         let tp: Option<&TcpSock> = state.tcp.as_deref().filter(|tp| tp.recvmsg_inq);
-        tp.map(|tp| tcp_inq(&state.base, tp))
+        tp.map(tcp_inq_hint)
     };
     if let Some(inq) = inq {
         let mut writer = CmsgWriter::new(msg.control);
-        writer.put(SOL_TCP, TCP_CM_INQ, &(inq as i32).to_ne_bytes());
+        writer.put(SOL_TCP, TCP_CM_INQ, &inq.to_ne_bytes());
         msg.received.flags |= writer.flags();
         msg.received.controllen = writer.used();
     }

@@ -12,8 +12,8 @@ use crate::net::core::stream::{
 };
 use crate::net::ipv4::tcp::TcpSkbCb;
 use crate::net::ipv4::tcp_output::{
-    __tcp_push_pending_frames, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss, tcp_push_one,
-    tcp_slow_start_after_idle_check, watch_segment,
+    __tcp_push_pending_frames, GSO_MAX_SIZE, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss,
+    tcp_push_one, tcp_slow_start_after_idle_check, watch_segment,
 };
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use std::io::IoSlice;
@@ -33,7 +33,7 @@ const SECTION: usize = 64 << 10;
 /// Pieces of pages that one segment refers to at the most.
 ///
 /// linux: include/linux/skbuff.h:MAX_SKB_FRAGS
-const MAX_SKB_FRAGS: usize = 17;
+pub(crate) const MAX_SKB_FRAGS: usize = 17;
 
 /// What a turn of copying ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,24 @@ fn sk_stream_error(sk: &mut TcpSk<'_>) -> Turn {
     }
 }
 
+/// Why nothing can be written.
+fn may_not_send(sk: &mut TcpSk<'_>) -> Option<Turn> {
+    if sk.st.dead {
+        return Some(Turn::Fails(Errno::EIO));
+    }
+    if !sk.tp.state.may_send() {
+        return Some(match sk.st.sock_error() {
+            Err(error) => Turn::Fails(error),
+            Ok(()) if matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv) => {
+                Turn::Connecting
+            }
+            Ok(()) => Turn::Fails(Errno::EPIPE),
+        });
+    }
+    let failed = sk.st.err.is_some() || sk.st.shutdown & SEND_SHUTDOWN != 0;
+    failed.then(|| sk_stream_error(sk))
+}
+
 /// Copies a message from where the last turn ended, as far as there is room.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg_locked
@@ -166,24 +184,11 @@ fn tcp_sendmsg_locked(
     (iov, flags): (&[IoSlice<'_>], i32),
     written: &mut usize,
 ) -> Turn {
-    if sk.st.dead {
-        return Turn::Fails(Errno::EIO);
-    }
-    if !sk.tp.state.may_send() {
-        if let Err(error) = sk.st.sock_error() {
-            return Turn::Fails(error);
-        }
-        return if matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv) {
-            Turn::Connecting
-        } else {
-            Turn::Fails(Errno::EPIPE)
-        };
-    }
-    if sk.st.err.is_some() || sk.st.shutdown & SEND_SHUTDOWN != 0 {
-        return sk_stream_error(sk);
+    if let Some(ends) = may_not_send(sk) {
+        return ends;
     }
     let all: usize = iov.iter().map(|part| part.len()).sum();
-    let (mut mss, mut goal) = tcp_send_mss(sk);
+    let (mut mss, mut goal) = tcp_send_mss(sk, flags);
     let end = all.min(*written + SECTION);
     let mut turn = if end == all { Turn::Done } else { Turn::More };
     while *written < end {
@@ -215,7 +220,7 @@ fn tcp_sendmsg_locked(
         } else if sk.tp.write_queue.len() == 1 && sk.tp.tcp_send_head().is_some() {
             tcp_push_one(cx, sk, mss);
         }
-        (mss, goal) = tcp_send_mss(sk);
+        (mss, goal) = tcp_send_mss(sk, flags);
     }
     match turn {
         Turn::NoRoom => {
@@ -235,9 +240,20 @@ fn tcp_sendmsg_locked(
 /// The segment size, and how large the pieces of the queue are made.
 ///
 /// linux: net/ipv4/tcp.c:tcp_send_mss
-fn tcp_send_mss(sk: &mut TcpSk<'_>) -> (u32, usize) {
+fn tcp_send_mss(sk: &mut TcpSk<'_>, flags: i32) -> (u32, usize) {
     let mss = tcp_current_mss(sk);
-    (mss, mss as usize)
+    if flags & MSG_OOB != 0 {
+        return (mss, mss as usize);
+    }
+    // Several segments, as long as half of the peer's largest window.
+    let half = match sk.tp.max_window {
+        0 => GSO_MAX_SIZE,
+        large if large > 536 => large >> 1,
+        small => small,
+    };
+    let goal = GSO_MAX_SIZE.min(half.max(68));
+    let segs = (goal / mss.max(1)).max(1);
+    (mss, (segs * mss) as usize)
 }
 
 /// How much of a segment is free: the last one's room, or that of a new one. `None`: the buffer is full.
@@ -251,7 +267,8 @@ fn segment_room(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, goal: usize) -> Option<us
     if !sk_stream_memory_free(sk) {
         return None;
     }
-    let skb = sk_stream_alloc_skb(cx, sk)?;
+    let mut skb = sk_stream_alloc_skb(cx, sk)?;
+    watch_segment(cx, sk, &mut skb);
     skb_entail(cx, sk, skb);
     Some(goal)
 }
@@ -278,13 +295,12 @@ fn sk_stream_alloc_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Option<Skb> {
 ///
 /// linux: net/ipv4/tcp.c:skb_entail
 fn skb_entail(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    walk!(cx, skb, skb_entail);
     let seq = sk.tp.write_seq;
     skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq: seq, tcp_flags: TCPHDR_ACK, ..TcpSkbCb::default() });
-    watch_segment(cx, sk, &mut skb);
-    walk!(cx, skb, skb_entail);
     sk.tp.wmem_queued += skb.truesize as usize;
     let first = sk.tp.tcp_queues_empty();
-    sk.tp.tcp_add_write_queue_tail(skb);
+    sk.tp.tcp_add_write_queue_tail(cx, skb);
     if first {
         sk.chrono_start(cx, Chrono::Busy);
     }

@@ -19,8 +19,8 @@ use crate::net::ipv4::tcp::{
 };
 use crate::net::ipv4::tcp_cong::AckSample;
 use crate::net::ipv4::tcp_output::{
-    cb, tcp_skb_pcount, tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head,
-    tcp_wmem_free_skb, tcp_xmit_retransmit_queue,
+    cb, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount, tcp_slow_start_after_idle_check,
+    tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb, tcp_xmit_retransmit_queue,
 };
 use crate::net::ipv4::tcp_timer::{tcp_clamp_probe0_to_user_timeout, tcp_probe0_when};
 use std::sync::Arc;
@@ -83,6 +83,27 @@ fn tcp_ack_update_window(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -
     flag
 }
 
+/// Window and SACK blocks of an acknowledgement that is not just the next one.
+fn unpredicted(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    seg: &Segment,
+    (prior_una, sacks): (SeqNr, &mut SackState),
+) -> AckFlags {
+    let mut flag = AckFlags::empty();
+    if seg.cb.seq != seg.cb.end_seq {
+        flag |= AckFlags::DATA;
+    } else {
+        cx.count(LinuxMib::TCPPureAcks);
+    }
+    flag |= tcp_ack_update_window(cx, sk, seg);
+    if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
+        tcp_sacktag_write_queue(cx, sk, &seg.opts, (seg.cb.ack_seq, prior_una), sacks);
+        flag |= sacks.flag;
+    }
+    flag
+}
+
 /// Works off the acknowledgement of a segment.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_ack
@@ -92,6 +113,7 @@ pub(crate) fn tcp_ack(
     seg: &Segment,
     mut flag: AckFlags,
 ) -> Acked {
+    walk!(cx, tcp_ack);
     let prior_una = sk.tp.snd_una;
     let (ack, now) = (seg.cb.ack_seq, cx.now());
     let mut sacks = SackState::default();
@@ -117,16 +139,7 @@ pub(crate) fn tcp_ack(
         flag |= AckFlags::WIN_UPDATE;
         cx.count(LinuxMib::TCPHPAcks);
     } else {
-        if seg.cb.seq != seg.cb.end_seq {
-            flag |= AckFlags::DATA;
-        } else {
-            cx.count(LinuxMib::TCPPureAcks);
-        }
-        flag |= tcp_ack_update_window(cx, sk, seg);
-        if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
-            tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
-            flag |= sacks.flag;
-        }
+        flag |= unpredicted(cx, sk, seg, (prior_una, &mut sacks));
     }
     // Something arrived: what the way reported before is past.
     sk.tp.sk_err_soft = None;
@@ -332,8 +345,8 @@ fn tcp_tso_acked(
 ) -> u32 {
     let cut = sk.tp.snd_una - cb(skb).seq;
     tcp_trim_head(cx, sk, skb, cut);
-    let left = crate::net::ipv4::tcp_output::tcp_set_skb_tso_segs(skb, sk.tp.mss_cache);
-    segs.saturating_sub(left)
+    let mss = tcp_skb_mss(skb);
+    segs.saturating_sub(tcp_set_skb_tso_segs(skb, mss))
 }
 
 /// Segments are acknowledged: what was known of them counts no more.

@@ -8,7 +8,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinLock;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::secure_seq::{TcpTuple, secure_tcp_seq, secure_tcp_ts_off};
-use crate::net::core::skbuff::{Skb, consume_skb, kfree_skb};
+use crate::net::core::skbuff::{SkBuff, Skb, consume_skb, kfree_skb};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::inet_connection_sock::{
     Listener, ReqState, RequestSock, inet_csk_reqsk_queue_hash_add,
@@ -45,6 +45,16 @@ struct Terms {
     rcvbuf_locked: bool,
     tos: u8,
     oif: u16,
+    save_syn: u8,
+}
+
+/// A SYN, and whom it is for.
+struct Asked<'a> {
+    tuple: &'a InetTuple,
+    terms: &'a Terms,
+    /// Where to begin, if a connection was just over there.
+    isn: Option<SeqNr>,
+    syn: &'a SkBuff,
 }
 
 /// `None` when it does not listen any more.
@@ -59,6 +69,7 @@ fn terms(sk: &Arc<Sock>) -> Option<Terms> {
         rcvbuf_locked: tp.rcvbuf_locked,
         tos: state.inet.tos,
         oif: state.opts.bound_dev_if,
+        save_syn: tp.save_syn,
     })
 }
 
@@ -77,6 +88,7 @@ pub(crate) fn tcp_rcv_listen_at(
     skb: Skb,
     (tuple, isn): (&InetTuple, Option<SeqNr>),
 ) {
+    walk!(cx, skb, tcp_rcv_state_process);
     let (Some(th), Some(terms)) = (skb.front::<TcpHdr>().copied(), terms(sk)) else {
         tcp_v4_send_reset(cx, &skb, None);
         return kfree_skb(cx, skb, DropReason::NoSocket);
@@ -93,7 +105,8 @@ pub(crate) fn tcp_rcv_listen_at(
     }
     // To a device that the listener is not bound to, a request keeps what it came by.
     let tuple = InetTuple { dev: terms.oif, ..*tuple };
-    match tcp_conn_request(cx, sk, &seg, (&tuple, &terms), isn) {
+    let asked = Asked { tuple: &tuple, terms: &terms, isn, syn: &skb };
+    match tcp_conn_request(cx, sk, &seg, &asked) {
         Ok(()) => consume_skb(cx, skb),
         Err(reason) => {
             cx.count(LinuxMib::ListenDrops);
@@ -117,6 +130,75 @@ fn tcp_syn_flood_action(cx: &mut BhCx<'_>, queue: &Listener) -> bool {
     cookies
 }
 
+/// The headers of a SYN, for a listener that wants them.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_reqsk_record_syn
+fn tcp_reqsk_record_syn(asked: &Asked<'_>, seg: &Segment) -> Option<Box<[u8]>> {
+    let from = match asked.terms.save_syn {
+        0 => return None,
+        1 => asked.syn.network_bytes(),
+        _ => asked.syn.mac_bytes(),
+    };
+    let data = asked.syn.len - asked.syn.data_len;
+    let data = (data as usize).saturating_sub(seg.th.doff());
+    Some(from.get(..from.len().saturating_sub(data))?.into())
+}
+
+/// Whether a SYN is let in: `true`, if as a cookie.
+///
+/// # Errors
+/// Why not.
+fn admitted(cx: &mut BhCx<'_>, asked: &Asked<'_>) -> Result<bool, DropReason> {
+    let (sysctl, queue) = (&cx.t.net.sysctl.tcp, &asked.terms.queue);
+    let cookies = sysctl.syncookies;
+    let most = sysctl.max_syn_backlog;
+    let full = queue.reqsk_queue_is_full();
+    let mut cookie = false;
+    if (cookies == 2 || full) && asked.isn.is_none() {
+        cookie = tcp_syn_flood_action(cx, queue);
+        if !cookie {
+            return Err(DropReason::TcpListenOverflow);
+        }
+    }
+    if queue.acceptq_is_full() {
+        cx.count(LinuxMib::ListenOverflows);
+        return Err(DropReason::TcpListenOverflow);
+    }
+    let requests = queue.qlen.load(Ordering::Relaxed);
+    let last_quarter = most.saturating_sub(requests) < most >> 2;
+    if !cookie && asked.isn.is_none() && cookies == 0 && last_quarter {
+        // It is for those that are known to be alive, and none is known.
+        return Err(DropReason::TcpListenOverflow);
+    }
+    Ok(cookie)
+}
+
+/// What a SYN's options and the machine agree on.
+fn agreed(cx: &BhCx<'_>, asked: &Asked<'_>, seg: &Segment, cookie: bool) -> TcpOptionsReceived {
+    let mut opt = TcpOptionsReceived {
+        mss_clamp: TCP_MSS_DEFAULT,
+        user_mss: asked.terms.user_mss,
+        ..TcpOptionsReceived::default()
+    };
+    opt.note_ts(seg.opts.ts, 0);
+    opt.negotiate(&seg.opts, &cx.t.net.sysctl.tcp);
+    opt.tstamp_ok = opt.saw_tstamp;
+    opt.ts_recent = if opt.tstamp_ok { opt.rcv_tsval } else { 0 };
+    if cookie && !opt.tstamp_ok {
+        // There is nowhere to remember them.
+        (opt.wscale_ok, opt.sack_ok, opt.snd_wscale) = (false, false, 0);
+    }
+    opt
+}
+
+/// The MTU of the way back.
+fn way_back(cx: &mut BhCx<'_>, flow: &Flow4) -> Option<u32> {
+    let dst = ip_route_output_flow(cx, flow).ok()?;
+    let mtu = dst.mtu;
+    cx.cpu.routes.give_back(dst);
+    Some(mtu)
+}
+
 /// A SYN: remembers what must be and answers.
 ///
 /// # Errors
@@ -127,36 +209,12 @@ fn tcp_conn_request(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     seg: &Segment,
-    (tuple, terms): (&InetTuple, &Terms),
-    isn: Option<SeqNr>,
+    asked: &Asked<'_>,
 ) -> Result<(), DropReason> {
     walk!(cx, tcp_conn_request);
-    let sysctl = &cx.t.net.sysctl;
-    let queue = &terms.queue;
-    let full = queue.reqsk_queue_is_full();
-    let mut cookie = false;
-    if (sysctl.tcp.syncookies == 2 || full) && isn.is_none() {
-        cookie = tcp_syn_flood_action(cx, queue);
-        if !cookie {
-            return Err(DropReason::TcpListenOverflow);
-        }
-    }
-    if queue.acceptq_is_full() {
-        cx.count(LinuxMib::ListenOverflows);
-        return Err(DropReason::TcpListenOverflow);
-    }
-    let mut opt = TcpOptionsReceived {
-        mss_clamp: TCP_MSS_DEFAULT,
-        user_mss: terms.user_mss,
-        ..TcpOptionsReceived::default()
-    };
-    opt.note_ts(seg.opts.ts, 0);
-    opt.negotiate(&seg.opts, &sysctl.tcp);
-    opt.tstamp_ok = opt.saw_tstamp;
-    if cookie && !opt.tstamp_ok {
-        // There is nowhere to remember them.
-        (opt.wscale_ok, opt.sack_ok, opt.snd_wscale) = (false, false, 0);
-    }
+    let Asked { tuple, terms, .. } = *asked;
+    let cookie = admitted(cx, asked)?;
+    let mut opt = agreed(cx, asked, seg, cookie);
     let flow = Flow4 {
         daddr: tuple.raddr,
         saddr: tuple.laddr,
@@ -164,52 +222,34 @@ fn tcp_conn_request(
         tos: terms.tos & INET_DSCP_MASK,
         ..Flow4::default()
     };
-    let dst = ip_route_output_flow(cx, &flow).map_err(|_| DropReason::IpOutNoRoutes)?;
-    let mtu = dst.mtu;
-    cx.cpu.routes.give_back(dst);
-    let most = sysctl.tcp.max_syn_backlog;
-    let requests = queue.qlen.load(Ordering::Relaxed);
-    if !cookie
-        && isn.is_none()
-        && sysctl.tcp.syncookies == 0
-        && most.saturating_sub(requests) < most >> 2
-    {
-        // The last quarter is for those that are known to be alive, and none is known.
-        return Err(DropReason::TcpListenOverflow);
-    }
-    let now = cx.now();
-    let net = &cx.m.init_net;
+    let mtu = way_back(cx, &flow).ok_or(DropReason::IpOutNoRoutes)?;
     let addrs = TcpTuple {
         saddr: tuple.laddr.into(),
         sport: tuple.lport,
         daddr: tuple.raddr.into(),
         dport: tuple.rport,
     };
-    let ts_off = if opt.tstamp_ok && sysctl.tcp.timestamps == 1 {
-        secure_tcp_ts_off(&net.tcp.ts_key, addrs.saddr, addrs.daddr)
-    } else {
-        0
-    };
+    let (now, net) = (cx.now(), &cx.m.init_net);
+    let offset = opt.tstamp_ok && cx.t.net.sysctl.tcp.timestamps == 1;
+    let ts_off =
+        if offset { secure_tcp_ts_off(&net.tcp.ts_key, addrs.saddr, addrs.daddr) } else { 0 };
     let mut mss = opt.mss_clamp;
-    let snt_isn = match isn {
+    let snt_isn = match asked.isn {
         _ if cookie => {
             let syn = CookieSyn { tuple: addrs.reversed(), seq: seg.cb.seq.0 };
             let (made, kept) = cookie_v4_init_sequence(&net.tcp.cookie_secret, &syn, mss, now);
             mss = kept;
-            cx.count(LinuxMib::SyncookiesSent);
             SeqNr(made)
         }
         Some(isn) => isn,
         None => SeqNr(secure_tcp_seq(&net.tcp.seq_key, &addrs, now)),
     };
     let window = tcp_openreq_init_rwin(cx, terms, mtu, &opt);
-    opt.ts_recent = if opt.tstamp_ok { opt.rcv_tsval } else { 0 };
     opt.rcv_wscale = window.rcv_wscale;
-    let cookie_number = net.next_cookie.fetch_add(1, Ordering::Relaxed);
     let req = Arc::new(RequestSock {
         tuple: *tuple,
         listener: Arc::clone(sk),
-        queue: Arc::clone(queue),
+        queue: Arc::clone(&terms.queue),
         rcv_isn: seg.cb.seq,
         snt_isn,
         mss,
@@ -219,11 +259,14 @@ fn tcp_conn_request(
         window_clamp: window.window_clamp,
         syn_tos: seg.cb.ip_dsfield,
         iif: tuple.dev,
-        cookie: cookie_number,
+        saved_syn: tcp_reqsk_record_syn(asked, seg),
+        cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: cookie,
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     });
-    if !cookie && !inet_csk_reqsk_queue_hash_add(cx, &req) {
+    if cookie {
+        cx.count(LinuxMib::SyncookiesSent);
+    } else if !inet_csk_reqsk_queue_hash_add(cx, &req) {
         return Err(DropReason::TcpListenOverflow);
     }
     tcp_v4_send_synack(cx, &req, opt.ts_recent);
@@ -341,9 +384,7 @@ fn cookie_request(
         ..TcpOptionsReceived::default()
     };
     let flow = Flow4 { daddr: tuple.raddr, saddr: tuple.laddr, ..Flow4::default() };
-    let dst = ip_route_output_flow(cx, &flow).ok()?;
-    let mtu = dst.mtu;
-    cx.cpu.routes.give_back(dst);
+    let mtu = way_back(cx, &flow)?;
     let window = tcp_openreq_init_rwin(cx, terms, mtu, &opt);
     opt.rcv_wscale = window.rcv_wscale;
     Some(Arc::new(RequestSock {
@@ -359,6 +400,7 @@ fn cookie_request(
         window_clamp: window.window_clamp,
         syn_tos: seg.cb.ip_dsfield,
         iif: tuple.dev,
+        saved_syn: None,
         cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: true,
         state: SpinLock::new(ReqState::new(opt.ts_recent)),

@@ -13,7 +13,8 @@ use crate::net::core::stream::{
     MemKind, sk_forced_mem_charge, sk_mem_charge, sk_mem_uncharge, tcp_under_memory_pressure,
 };
 use crate::net::ipv4::tcp::{
-    AckPending, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock, tcp_stream_is_readable,
+    AckPending, MAX_SKB_FRAGS, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock,
+    tcp_stream_is_readable,
 };
 use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_adjust_rcv_ssthresh};
 use uapi::snmp::LinuxMib;
@@ -173,34 +174,58 @@ pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
     let end = cb(&skb).end_seq;
     tcp_rcv_nxt_update(sk.tp, end);
     let mut skb = skb;
+    let size = skb.truesize as usize;
     if let Some(tail) = sk.st.receive_queue.skb_peek_tail_mut()
-        && tcp_try_coalesce(tail, &skb)
+        && let Some(grown) = tcp_try_coalesce(tail, &mut skb)
     {
-        let size = skb.truesize as usize;
-        sk_mem_uncharge(cx, sk, size);
+        sk.st.rmem_alloc += grown;
+        sk_mem_uncharge(cx, sk, size - grown);
         cx.count(LinuxMib::TCPRcvCoalesce);
         walk!(cx, skb, consume_skb);
         return cx.free_skb(skb);
     }
-    sk.st.rmem_alloc += skb.truesize as usize;
+    sk.st.rmem_alloc += size;
     skb.dev = None;
     sk.st.receive_queue.skb_queue_tail(skb);
 }
 
-/// Copies a small segment's data behind another's, which it continues.
+/// Joins a segment's data to another's, which it continues: copied where there is room for it, or by taking over
+/// its pages. By so much the other one's `truesize` has grown; `None`: they stay two.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_try_coalesce
-fn tcp_try_coalesce(to: &mut Skb, from: &Skb) -> bool {
+fn tcp_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
     let (own, other) = (cb(to), cb(from));
-    if own.end_seq != other.seq || own.tcp_flags & TCPHDR_FIN != 0 || from.len() > to.tailroom() {
-        return false;
+    if own.end_seq != other.seq || own.tcp_flags & TCPHDR_FIN != 0 {
+        return None;
     }
-    let Some(room) = to.skb_put(from.len()) else { return false };
-    from.skb_copy_bits(0, room);
+    let grown = skb_try_coalesce(to, from)?;
     let merged = cb_mut(to);
     merged.end_seq = other.end_seq;
     merged.tcp_flags |= other.tcp_flags;
-    true
+    Some(grown)
+}
+
+/// linux: net/core/skbuff.c:skb_try_coalesce
+fn skb_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
+    let len = from.len();
+    if len == 0 {
+        return Some(0);
+    }
+    if to.data_len == 0 && len <= to.tailroom() {
+        from.skb_copy_bits(0, to.skb_put(len)?);
+        return Some(0);
+    }
+    let paged = from.data_len as usize == len;
+    if !paged || to.frags.len() + from.frags.len() > MAX_SKB_FRAGS {
+        return None;
+    }
+    let moved = from.data_len;
+    to.frags.append(&mut from.frags);
+    (to.len, to.data_len) = (to.len + moved, to.data_len + moved);
+    (from.len, from.data_len) = (0, 0);
+    to.truesize += moved;
+    from.truesize = from.truesize.saturating_sub(moved);
+    Some(moved as usize)
 }
 
 /// What waited out of order and is in order now.
@@ -455,7 +480,7 @@ fn tcp_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     const ROOM: usize = 1900;
     let mut queue = std::mem::take(&mut sk.st.receive_queue);
     let mut packed: Option<Skb> = None;
-    for skb in queue.drain() {
+    for mut skb in queue.drain() {
         let roomy = skb.truesize as usize > 2 * skb.len() + 512;
         let fits = packed
             .as_ref()
@@ -475,16 +500,17 @@ fn tcp_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
                 }
             }
         }
-        match packed.as_mut().is_some_and(|last| tcp_try_coalesce(last, &skb)) {
-            true => {
-                let size = skb.truesize as usize;
+        let size = skb.truesize as usize;
+        match packed.as_mut().and_then(|last| tcp_try_coalesce(last, &mut skb)) {
+            Some(grown) => {
+                let size = size - grown;
                 sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
                 sk_mem_uncharge(cx, sk, size);
                 walk!(cx, skb, consume_skb);
                 cx.free_skb(skb);
                 cx.count(LinuxMib::TCPRcvCollapsed);
             }
-            false => {
+            None => {
                 if let Some(before) = packed.replace(skb) {
                     sk.st.receive_queue.skb_queue_tail(before);
                 }

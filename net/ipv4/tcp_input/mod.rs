@@ -1,7 +1,7 @@
 //! TCP in: segments of a connection, under its lock.
 //!
 //! linux: net/ipv4/tcp_input.c; RFC 9293 section 3.10.7. Key type: [`Segment`]. Parts: `parse` (options),
-//! `ack`, `sack`, `recovery` (losses), `rtt`, `data`, `window` (ours), `urg`, `state` (all states but
+//! `ack`, `sack`, `recovery` (losses), `undo`, `rtt`, `data`, `window` (ours), `urg`, `state` (all states but
 //! ESTABLISHED), `conn` (requests). Contexts: BH.
 //! DIVERGES: no SACKs are held back to be sent together (`tcp_comp_sack_nr`): each segment out of order is
 //! answered at once.
@@ -14,6 +14,7 @@ mod recovery;
 mod rtt;
 mod sack;
 mod state;
+mod undo;
 mod urg;
 mod window;
 
@@ -191,7 +192,8 @@ pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Sk
 fn count_in(sk: &mut TcpSk<'_>, seg: &Segment) {
     let stats = &mut sk.tp.stats;
     stats.segs_in = stats.segs_in.wrapping_add(1);
-    stats.data_segs_in += u32::from(seg.cb.seq != seg.cb.end_seq);
+    let flags = u32::from(seg.th.syn()) + u32::from(seg.th.fin());
+    stats.data_segs_in += u32::from(seg.cb.seq + flags != seg.cb.end_seq);
 }
 
 /// The next data, in order: to the reader. Its memory is charged.
@@ -283,18 +285,20 @@ fn tcp_validate_incoming(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -
         return false;
     }
     let now = cx.now();
-    if sk.tp.rx_opt.tstamp_ok && sk.tp.rx_opt.saw_tstamp && tcp_paws_discard(sk.tp, seg, now) {
-        if !th.rst() {
-            if th.syn() {
-                return syn_challenge(cx, sk);
-            }
-            cx.count(LinuxMib::PAWSEstab);
-            if !tcp_oow_rate_limited(cx, sk.tp, seg, LinuxMib::TCPACKSkippedPAWS) {
-                tcp_send_dupack(cx, sk, seg);
-            }
-            return false;
+    // A reset counts even with an old timestamp.
+    if sk.tp.rx_opt.tstamp_ok
+        && sk.tp.rx_opt.saw_tstamp
+        && tcp_paws_discard(sk.tp, seg, now)
+        && !th.rst()
+    {
+        if th.syn() {
+            return syn_challenge(cx, sk);
         }
-        // A reset counts even so.
+        cx.count(LinuxMib::PAWSEstab);
+        if !tcp_oow_rate_limited(cx, sk.tp, seg, LinuxMib::TCPACKSkippedPAWS) {
+            tcp_send_dupack(cx, sk, seg);
+        }
+        return false;
     }
     if !tcp_sequence(sk.tp, &seg.cb) {
         if !th.rst() {

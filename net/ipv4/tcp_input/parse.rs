@@ -86,7 +86,7 @@ fn one(options: &mut TcpOptions, kind: u8, value: &[u8], syn: bool) {
         TCPOPT_TIMESTAMP if value.len() == value_len(TCPOLEN_TIMESTAMP) => {
             options.ts = Some((word(0), word(4)));
         }
-        TCPOPT_SACK if !syn && value.len() % usize::from(TCPOLEN_SACK_PERBLOCK) == 0 => {
+        TCPOPT_SACK if !syn && value.len().is_multiple_of(usize::from(TCPOLEN_SACK_PERBLOCK)) => {
             let blocks = value.chunks_exact(8).take(4).enumerate();
             for (at, _) in blocks {
                 options.sacks[at] =

@@ -4,8 +4,10 @@
 //! 6675 (SACK), RFC 6937 (the reduction). Losses are counted by segments that arrived beyond; finding them by
 //! time (RACK), probing the tail and telling needless time-outs apart (F-RTO) are not here yet.
 
-use super::ack::tcp_update_pacing_rate;
 use super::sack::rtx_position;
+use super::undo::{
+    tcp_try_undo_dsack, tcp_try_undo_loss, tcp_try_undo_partial, tcp_try_undo_recovery,
+};
 use super::{AckFlags, cong_refresh};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
@@ -180,7 +182,7 @@ pub(super) fn tcp_remove_reno_sacks(tp: &mut TcpSock, acked: u32) -> u32 {
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_any_retrans_done
-fn tcp_any_retrans_done(tp: &TcpSock) -> bool {
+pub(super) fn tcp_any_retrans_done(tp: &TcpSock) -> bool {
     tp.retrans_out != 0
         || tp.rtx_queue.front().is_some_and(|skb| cb(skb).sacked.contains(Sacked::EVER_RETRANS))
 }
@@ -213,37 +215,19 @@ pub(super) fn tcp_fastretrans_alert(
     let mut fast_rexmit = false;
     match sk.tp.ca_state {
         CaState::Recovery => {
-            if !advanced {
-                if !sk.tp.rx_opt.sack_ok {
-                    tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
-                }
-            } else if tcp_try_undo_partial(cx, sk) {
+            if !goes_on_recovering(cx, sk, verdict) {
                 return flag;
             }
-            if tcp_try_undo_dsack(cx, sk) {
-                tcp_try_to_open(cx, sk);
-            }
-            identify_loss(cx, sk, advanced);
-            if sk.tp.ca_state != CaState::Recovery {
-                if !tcp_time_to_recover(sk.tp) {
+        }
+        state => {
+            if state == CaState::Loss {
+                tcp_process_loss(cx, sk, verdict, rexmit);
+                identify_loss(cx, sk, advanced);
+                if sk.tp.ca_state != CaState::Open {
                     return flag;
                 }
-                tcp_enter_recovery(cx, sk);
+                // It is over: what follows is as in the open state.
             }
-        }
-        CaState::Loss => {
-            tcp_process_loss(cx, sk, verdict, rexmit);
-            identify_loss(cx, sk, advanced);
-            if sk.tp.ca_state != CaState::Open {
-                return flag;
-            }
-            if !tcp_time_to_recover(sk.tp) {
-                return flag;
-            }
-            tcp_enter_recovery(cx, sk);
-            fast_rexmit = true;
-        }
-        _ => {
             if !sk.tp.rx_opt.sack_ok {
                 if advanced {
                     sk.tp.sacked_out = 0;
@@ -267,6 +251,29 @@ pub(super) fn tcp_fastretrans_alert(
     }
     *rexmit = Rexmit::Lost;
     flag
+}
+
+/// An acknowledgement in the recovery state; false when nothing is to be sent again for it.
+fn goes_on_recovering(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict) -> bool {
+    let advanced = verdict.flag.contains(AckFlags::SND_UNA_ADVANCED);
+    if !advanced {
+        if !sk.tp.rx_opt.sack_ok {
+            tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+        }
+    } else if tcp_try_undo_partial(cx, sk) {
+        return false;
+    }
+    if tcp_try_undo_dsack(cx, sk) {
+        tcp_try_to_open(cx, sk);
+    }
+    identify_loss(cx, sk, advanced);
+    if sk.tp.ca_state != CaState::Recovery {
+        if !tcp_time_to_recover(sk.tp) {
+            return false;
+        }
+        tcp_enter_recovery(cx, sk);
+    }
+    true
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_identify_packet_loss
@@ -391,7 +398,7 @@ pub(crate) fn tcp_enter_cwr(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_try_to_open
-fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(super) fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if !tcp_any_retrans_done(sk.tp) {
         sk.tp.retrans_stamp = Ktime::ZERO;
     }
@@ -503,105 +510,3 @@ fn tcp_timeout_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 }
 
 // ---- Taking a reduction back.
-
-/// The reduction was needless: every retransmission was reported as received twice, or the acknowledgement
-/// echoes a timestamp from before the first of them.
-///
-/// linux: net/ipv4/tcp_input.c:tcp_may_undo
-fn tcp_may_undo(tp: &TcpSock) -> bool {
-    tp.undo_marker.is_some() && (tp.undo_retrans == 0 || tcp_packet_delayed(tp))
-}
-
-/// linux: net/ipv4/tcp_input.c:tcp_packet_delayed
-fn tcp_packet_delayed(tp: &TcpSock) -> bool {
-    if tp.retrans_stamp == Ktime::ZERO || !tp.rx_opt.saw_tstamp || tp.rx_opt.rcv_tsecr == 0 {
-        return false;
-    }
-    let sent = crate::net::ipv4::tcp::tcp_clock_ms(tp.retrans_stamp);
-    (tp.rx_opt.rcv_tsecr.wrapping_sub(sent) as i32) < 0
-}
-
-/// linux: net/ipv4/tcp_input.c:tcp_undo_cwnd_reduction
-fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) {
-    let now = cx.now();
-    if unmark {
-        for skb in &mut sk.tp.rtx_queue {
-            cb_mut(skb).sacked -= Sacked::LOST;
-        }
-        sk.tp.lost_out = 0;
-        sk.tp.retransmit_hint = sk.tp.snd_nxt;
-    }
-    let tp = &mut *sk.tp;
-    if tp.prior_ssthresh != 0 {
-        cong_refresh(tp, now);
-        tp.cong.snd_cwnd = tp.ca_ops.undo_cwnd(&tp.cong);
-        tp.cong.snd_ssthresh = tp.cong.snd_ssthresh.max(tp.prior_ssthresh);
-    }
-    tp.cong.snd_cwnd_stamp = now;
-    tp.undo_marker = None;
-    tcp_update_pacing_rate(cx, tp);
-}
-
-/// All that was out is acknowledged; true when the state is kept until something beyond is, too.
-///
-/// linux: net/ipv4/tcp_input.c:tcp_try_undo_recovery
-fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
-    if tcp_may_undo(sk.tp) {
-        let loss = sk.tp.ca_state == CaState::Loss;
-        tcp_undo_cwnd_reduction(cx, sk, false);
-        cx.count(if loss { LinuxMib::TCPLossUndo } else { LinuxMib::TCPFullUndo });
-    }
-    // RFC 6582 section 3.2: duplicates of what was sent again must not begin another recovery.
-    if sk.tp.snd_una == sk.tp.high_seq && !sk.tp.rx_opt.sack_ok {
-        if !tcp_any_retrans_done(sk.tp) {
-            sk.tp.retrans_stamp = Ktime::ZERO;
-        }
-        return true;
-    }
-    tcp_set_ca_state(cx, sk, CaState::Open);
-    false
-}
-
-/// linux: net/ipv4/tcp_input.c:tcp_try_undo_dsack
-fn tcp_try_undo_dsack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
-    if sk.tp.undo_marker.is_none() || sk.tp.undo_retrans != 0 {
-        return false;
-    }
-    tcp_undo_cwnd_reduction(cx, sk, false);
-    cx.count(LinuxMib::TCPDSACKUndo);
-    true
-}
-
-/// linux: net/ipv4/tcp_input.c:tcp_try_undo_loss
-fn tcp_try_undo_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
-    if !tcp_may_undo(sk.tp) {
-        return false;
-    }
-    tcp_undo_cwnd_reduction(cx, sk, true);
-    cx.count(LinuxMib::TCPLossUndo);
-    sk.tp.retransmits = 0;
-    if sk.tp.rx_opt.sack_ok {
-        tcp_set_ca_state(cx, sk, CaState::Open);
-    }
-    true
-}
-
-/// A partial acknowledgement in recovery that shows the reduction to have been needless.
-///
-/// linux: net/ipv4/tcp_input.c:tcp_try_undo_partial
-fn tcp_try_undo_partial(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
-    if sk.tp.undo_marker.is_none() || !tcp_packet_delayed(sk.tp) {
-        return false;
-    }
-    // Something is still under way again: wait for it.
-    if sk.tp.retrans_out != 0 {
-        return true;
-    }
-    if !tcp_any_retrans_done(sk.tp) {
-        sk.tp.retrans_stamp = Ktime::ZERO;
-    }
-    tcp_undo_cwnd_reduction(cx, sk, true);
-    cx.count(LinuxMib::TCPPartialUndo);
-    tcp_try_to_open(cx, sk);
-    false
-}

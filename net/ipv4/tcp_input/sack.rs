@@ -8,7 +8,7 @@ use super::{AckFlags, TcpOptions};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::tcp::{CaState, SackBlock, Sacked, SeqNr, TcpSk, TcpSock};
-use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_fragment_at, tcp_skb_pcount};
+use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_fragment_at, tcp_skb_mss, tcp_skb_pcount};
 use uapi::snmp::LinuxMib;
 
 /// What the blocks of an acknowledgement showed.
@@ -190,7 +190,7 @@ fn walk_block(
 /// linux: net/ipv4/tcp_input.c:tcp_match_skb_to_sack
 fn split_at_block(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize, block: SackBlock) {
     let Some(skb) = sk.tp.rtx_queue.get(at) else { return };
-    let (own, mss) = (cb(skb), sk.tp.mss_cache.max(1));
+    let (own, mss) = (cb(skb), tcp_skb_mss(skb));
     let inside_from = if own.seq.before(block.start) { block.start - own.seq } else { 0 };
     let cut = if inside_from != 0 {
         // What the block does not cover stays whole in front.

@@ -105,6 +105,10 @@ fn end(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: Skb, done: Done) {
 
 /// RFC 9293 section 3.10.7.4, step 5: what the acknowledgement means to the state.
 fn ack_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
+    if sk.tp.state == TcpState::SynRecv && seg.cb.ack_seq.before(sk.tp.snd_nxt) {
+        // Our SYN it must acknowledge: anything else is of another connection.
+        return Done::Reset(DropReason::TcpInvalidAckSequence);
+    }
     let flags = AckFlags::SLOWPATH | AckFlags::UPDATE_TS_RECENT | AckFlags::NO_CHALLENGE_ACK;
     match tcp_ack(cx, sk, seg, flags) {
         Acked::Good => (),
@@ -195,8 +199,8 @@ fn fin_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     }
     tcp_set_state(cx, sk, TcpState::FinWait2);
     sk.st.shutdown |= SEND_SHUTDOWN;
+    sk.st.wake_up_all(cx, u32::MAX);
     if !sk.tp.orphan {
-        sk.st.wake_up_all(cx, u32::MAX);
         return Done::Text;
     }
     let fin = u32::from(seg.th.fin());

@@ -47,7 +47,7 @@ fn send(
         dest: reply.dport.into(),
         seq: reply.seq.0.into(),
         ack_seq: reply.ack.0.into(),
-        doff_res: ((size_of::<TcpHdr>() + options.len()) / 4 << 4) as u8,
+        doff_res: (((size_of::<TcpHdr>() + options.len()) / 4) << 4) as u8,
         flags: reply.flags,
         window: reply.window.into(),
         check: 0.into(),

@@ -129,7 +129,7 @@ pub(crate) fn tcp_write_wakeup(
     cb_mut(&mut skb).tcp_flags |= TCPHDR_PSH;
     note_rate(cx, sk.tp, &mut skb);
     let mut burst = Burst::new(cx);
-    let sent = tcp_transmit_skb(cx, sk, &mut skb, &mut burst);
+    let sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss));
     if sent.is_ok() {
         tcp_event_new_data_sent(cx, sk, skb);
     } else {

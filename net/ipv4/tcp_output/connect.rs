@@ -91,7 +91,7 @@ pub(crate) fn tcp_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), E
     sk.tp.packets_out += 1;
     let mut burst = Burst::new(cx);
     // Without memory the timer sends it.
-    let _sent = tcp_transmit_skb(cx, sk, &mut skb, &mut burst);
+    let _sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, u32::MAX));
     sk.tp.rtx_queue.push_back(skb);
     sk.tp.snd_nxt = sk.tp.write_seq;
     sk.tp.pushed_seq = sk.tp.write_seq;
@@ -116,7 +116,7 @@ pub(crate) fn tcp_send_synack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if cb(&skb).tcp_flags & TCPHDR_SYN != 0 {
         cb_mut(&mut skb).tcp_flags |= TCPHDR_ACK;
         let mut burst = Burst::new(cx);
-        let _sent = tcp_transmit_skb(cx, sk, &mut skb, &mut burst);
+        let _sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, u32::MAX));
         burst.finish(cx, sk);
     }
     sk.tp.rtx_queue.push_front(skb);
@@ -148,7 +148,7 @@ pub(crate) fn tcp_send_fin(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             };
             watch_segment(cx, sk, &mut skb);
             charge(cx, sk, &skb);
-            sk.tp.tcp_add_write_queue_tail(skb);
+            sk.tp.tcp_add_write_queue_tail(cx, skb);
         }
     }
     sk.tp.write_seq += 1;

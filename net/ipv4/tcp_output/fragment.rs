@@ -42,11 +42,20 @@ pub(crate) fn tcp_skb_pcount(skb: &SkBuff) -> u32 {
     u32::from(skb.gso.segs)
 }
 
+/// Octets of each of a packet's segments but the last, as it was counted.
+///
+/// linux: include/net/tcp.h:tcp_skb_mss
+#[inline]
+pub(crate) fn tcp_skb_mss(skb: &SkBuff) -> u32 {
+    u32::from(skb.gso.size).max(1)
+}
+
 /// Counts a packet's segments anew.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_set_skb_tso_segs
 pub(crate) fn tcp_set_skb_tso_segs(skb: &mut SkBuff, mss: u32) -> u32 {
     let segs = skb.data_len.div_ceil(mss.max(1)).max(1);
+    skb.gso.size = mss as u16;
     skb.gso.segs = u16::try_from(segs).unwrap_or(u16::MAX);
     u32::from(skb.gso.segs)
 }

@@ -1,12 +1,13 @@
 //! TCP out: what of the send queue may go now, and when.
 //!
 //! linux: net/ipv4/tcp_output.c; RFC 9293 section 3.8, RFC 5681. Parts: `transmit` (a segment's way to IP),
-//! `options`, `window` (ours), `fragment` (sizes), `retransmit`, `connect` (SYN, FIN, RST), `ack`
+//! `options`, `window` (ours), `limits` (what keeps a packet), `fragment` (sizes), `retransmit`, `connect` (SYN, FIN, RST), `ack`
 //! (acknowledgements and probes). Contexts: BH, under the socket's lock.
 
 mod ack;
 mod connect;
 mod fragment;
+mod limits;
 mod options;
 mod retransmit;
 mod transmit;
@@ -16,7 +17,7 @@ pub(crate) use ack::{tcp_send_ack, tcp_send_delayed_ack, tcp_send_probe0, tcp_wr
 pub(crate) use connect::{tcp_connect, tcp_send_active_reset, tcp_send_fin, tcp_send_synack};
 pub(crate) use fragment::{
     SEGMENT_OVERHEAD, cb, cb_mut, path_mtu, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
-    tcp_skb_pcount, tcp_sync_mss, tcp_trim_head,
+    tcp_skb_mss, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head,
 };
 pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options};
 pub(crate) use retransmit::{
@@ -26,6 +27,11 @@ pub(crate) use transmit::{Burst, tcp_transmit_skb, watch_segment};
 pub(crate) use window::{
     __tcp_select_window, InitialWindow, tcp_adjust_rcv_ssthresh, tcp_full_space,
     tcp_select_initial_window, tcp_space,
+};
+
+pub(crate) use limits::GSO_MAX_SIZE;
+use limits::{
+    Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check, tcp_tso_segs,
 };
 
 use crate::kernel::context::BhCx;
@@ -42,7 +48,6 @@ use crate::net::ipv4::tcp_timer::{
 };
 use std::sync::Arc;
 use uapi::snmp::{LinuxMib, TcpMib};
-use uapi::tcp::TCPHDR_FIN;
 
 /// What a call of [`tcp_write_xmit`] is to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,91 +56,6 @@ pub(crate) enum Push {
     All,
     /// One segment.
     One,
-}
-
-/// So many segments may be sent now.
-///
-/// linux: net/ipv4/tcp_output.c:tcp_cwnd_test
-fn tcp_cwnd_test(tp: &TcpSock, skb: &SkBuff) -> u32 {
-    // A FIN alone does no harm.
-    if cb(skb).tcp_flags & TCPHDR_FIN != 0 && tcp_skb_pcount(skb) == 1 {
-        return 1;
-    }
-    let in_flight = tp.tcp_packets_in_flight();
-    let cwnd = tp.cong.snd_cwnd;
-    if in_flight >= cwnd {
-        return 0;
-    }
-    (cwnd >> 1).max(1).min(cwnd - in_flight)
-}
-
-/// The peer's window has room for it.
-///
-/// linux: net/ipv4/tcp_output.c:tcp_snd_wnd_test
-#[inline]
-fn tcp_snd_wnd_test(tp: &TcpSock, skb: &SkBuff, mss: u32) -> bool {
-    let own = cb(skb);
-    let end = if skb.data_len > mss { own.seq + mss } else { own.end_seq };
-    !end.after(tp.tcp_wnd_end())
-}
-
-/// A small segment sent before is not acknowledged.
-///
-/// linux: net/ipv4/tcp_output.c:tcp_minshall_check
-fn tcp_minshall_check(tp: &TcpSock) -> bool {
-    tp.snd_sml.after(tp.snd_una) && !tp.snd_sml.after(tp.snd_nxt)
-}
-
-/// Nagle's algorithm (RFC 896) lets it go: in Minshall's form, where only small segments hold small ones up.
-///
-/// linux: net/ipv4/tcp_output.c:tcp_nagle_test
-fn tcp_nagle_test(tp: &TcpSock, skb: &SkBuff, mss: u32, nonagle: Nonagle) -> bool {
-    let urgent = tp.snd_una != tp.snd_up;
-    if nonagle.contains(Nonagle::PUSH) || urgent || cb(skb).tcp_flags & TCPHDR_FIN != 0 {
-        return true;
-    }
-    let partial = skb.data_len < mss;
-    let held = nonagle.contains(Nonagle::CORK)
-        || (nonagle.is_empty() && tp.packets_out != 0 && tcp_minshall_check(tp));
-    !(partial && held)
-}
-
-/// The queues below hold enough of the socket: more waits until some of it has left.
-///
-/// linux: net/ipv4/tcp_output.c:tcp_small_queue_check
-fn tcp_small_queue_check(cx: &BhCx<'_>, sk: &TcpSk<'_>, skb: &SkBuff) -> bool {
-    let rate = usize::try_from(sk.tp.pacing_rate >> 10).unwrap_or(usize::MAX);
-    let limit = rate.max(2 * skb.truesize as usize + 2 * 1024);
-    let limit = limit.min(cx.t.net.sysctl.tcp.limit_output_bytes as usize);
-    if sk.sk.wmem_alloc() <= limit {
-        return false;
-    }
-    // An empty retransmit queue would leave nobody to send on.
-    if sk.tp.rtx_queue.is_empty() {
-        return false;
-    }
-    sk.sk.throttle();
-    sk.sk.wmem_alloc() > limit
-}
-
-/// How many segments a packet may hold: one, until devices cut them (`sk_gso_max_segs`).
-///
-/// linux: net/ipv4/tcp_output.c:tcp_tso_segs
-fn tcp_tso_segs(_sk: &TcpSk<'_>) -> u32 {
-    1
-}
-
-/// How much of a packet may go: whole segments, as the windows allow.
-///
-/// linux: net/ipv4/tcp_output.c:tcp_mss_split_point
-fn tcp_mss_split_point(tp: &TcpSock, skb: &SkBuff, mss: u32, segs: u32) -> u32 {
-    let window = (tp.tcp_wnd_end() - cb(skb).seq).min(mss.saturating_mul(segs));
-    let needed = skb.data_len.min(window);
-    if needed == skb.data_len && needed <= mss {
-        return needed;
-    }
-    let whole = needed - needed % mss;
-    if whole == 0 { needed } else { whole }
 }
 
 /// Sends what the windows, Nagle and the queues below allow. True when nothing is under way and something
@@ -151,24 +71,26 @@ pub(crate) fn tcp_write_xmit(
 ) -> bool {
     walk!(cx, tcp_write_xmit);
     let mut burst = Burst::new(cx);
-    let max_segs = tcp_tso_segs(sk);
+    let max_segs = tcp_tso_segs(cx, sk.tp, mss);
     let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
     while let Some(mut skb) = sk.tp.write_queue.pop_front() {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);
         let quota = tcp_cwnd_test(sk.tp, &skb);
-        cwnd_limited = quota == 0;
-        rwnd_limited = !cwnd_limited && !tcp_snd_wnd_test(sk.tp, &skb, mss);
         let last = sk.tp.write_queue.is_empty();
-        let nagle = if last { nonagle } else { Nonagle::PUSH };
-        let may = !cwnd_limited
-            && !rwnd_limited
-            && (segs > 1 || tcp_nagle_test(sk.tp, &skb, mss, nagle))
-            && !tcp_small_queue_check(cx, sk, &skb);
-        if !may {
+        let turn = Turn { mss, max_segs, nonagle, push, quota, last };
+        let kept = kept_by(cx, sk.tp, &skb, &turn);
+        cwnd_limited |= kept == Some(Limit::Cwnd);
+        rwnd_limited |= kept == Some(Limit::Rwnd);
+        if kept.is_some() || tcp_small_queue_check(cx, sk, &skb) {
             sk.tp.write_queue.push_front(skb);
             break;
         }
-        let limit = tcp_mss_split_point(sk.tp, &skb, mss, quota.min(max_segs));
+        let limit = if segs > 1 && sk.tp.snd_una == sk.tp.snd_up {
+            let most = (mss, quota.min(max_segs));
+            tcp_mss_split_point(sk.tp, &skb, most, (last, nonagle))
+        } else {
+            mss
+        };
         if skb.data_len > limit {
             match tcp_fragment(cx, sk, &mut skb, (limit, mss)) {
                 Some(rest) => sk.tp.write_queue.push_front(rest),
@@ -179,7 +101,7 @@ pub(crate) fn tcp_write_xmit(
             }
         }
         note_rate(cx, sk.tp, &mut skb);
-        if tcp_transmit_skb(cx, sk, &mut skb, &mut burst).is_err() {
+        if tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
             sk.tp.write_queue.push_front(skb);
             break;
         }

@@ -6,7 +6,7 @@
 
 use super::{
     Burst, cb, cb_mut, count_retrans, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
-    tcp_skb_pcount, tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head,
+    tcp_skb_pcount, tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head, tcp_tso_segs,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
@@ -31,7 +31,7 @@ use uapi::tcp::{TCPHDR_FIN, TCPHDR_SYN};
 pub(crate) fn __tcp_retransmit_skb(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    at: usize,
+    (at, most): (usize, u32),
     burst: &mut Burst,
 ) -> Result<(), Errno> {
     let Some(skb) = sk.tp.rtx_queue.get(at) else { return Err(Errno::EINVAL) };
@@ -53,9 +53,12 @@ pub(crate) fn __tcp_retransmit_skb(
         }
         room = mss as i32;
     }
-    let mut len = mss.min(room as u32);
-    if len == 0 {
-        len = room as u32;
+    let mut len = mss.saturating_mul(most);
+    if len > room as u32 {
+        len = room as u32 - room as u32 % mss.max(1);
+        if len == 0 {
+            len = room as u32;
+        }
     }
     fit(cx, sk, at, (len, mss))?;
     let mut sent = Err(Errno::EINVAL);
@@ -63,7 +66,7 @@ pub(crate) fn __tcp_retransmit_skb(
     with_segment(sk, at, |sk, skb| {
         segs = tcp_skb_pcount(skb);
         let data = skb.data_len;
-        sent = tcp_transmit_skb(cx, sk, skb, burst).map_err(|_| Errno::ENOBUFS);
+        sent = tcp_transmit_skb(cx, sk, skb, (burst, mss)).map_err(|_| Errno::ENOBUFS);
         cb_mut(skb).sacked |= Sacked::EVER_RETRANS;
         if cb(skb).tcp_flags & TCPHDR_SYN != 0 {
             cx.count(LinuxMib::TCPSynRetrans);
@@ -105,7 +108,7 @@ fn fit(
     let short = skb.data_len < mss;
     if let Some(skb) = sk.tp.rtx_queue.get_mut(at) {
         let now = tcp_set_skb_tso_segs(skb, mss);
-        adjust_pcount(sk, at, before.saturating_sub(now));
+        change_pcount(sk, at, (before, now));
     }
     if short && cx.t.net.sysctl.tcp.retrans_collapse {
         tcp_retrans_try_collapse(cx, sk, at, mss);
@@ -126,12 +129,17 @@ pub(crate) fn tcp_fragment_at(
     let rest = rest?;
     let after = tcp_skb_pcount(sk.tp.rtx_queue.get(at)?) + tcp_skb_pcount(&rest);
     sk.tp.rtx_queue.insert(at + 1, rest);
+    change_pcount(sk, at, (before, after));
+    Some(())
+}
+
+/// A packet of the queue counts as other than before.
+fn change_pcount(sk: &mut TcpSk<'_>, at: usize, (before, after): (u32, u32)) {
     if before > after {
         adjust_pcount(sk, at, before - after);
     } else {
         grow_pcount(sk, at, after - before);
     }
-    Some(())
 }
 
 /// A segment of the queue counts as fewer from now on.
@@ -226,13 +234,13 @@ fn tcp_collapse_retrans(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize) {
 pub(crate) fn tcp_retransmit_skb(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    at: usize,
+    (at, most): (usize, u32),
     burst: &mut Burst,
 ) -> Result<(), Errno> {
     if let Some(skb) = sk.tp.rtx_queue.get(at) {
         walk!(cx, skb, tcp_retransmit_skb);
     }
-    let sent = __tcp_retransmit_skb(cx, sk, at, burst);
+    let sent = __tcp_retransmit_skb(cx, sk, (at, most), burst);
     let now = cx.now();
     let Some(skb) = sk.tp.rtx_queue.get_mut(at) else { return sent };
     let segs = tcp_skb_pcount(skb);
@@ -259,15 +267,15 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     let mut burst = Burst::new(cx);
     let (mut hole, mut rearm) = (false, false);
+    let max_segs = tcp_tso_segs(cx, sk.tp, sk.tp.mss_cache);
     let mut at = tcp_skip_hint(sk.tp);
     while let Some(skb) = sk.tp.rtx_queue.get(at) {
         let own = cb(skb);
         if !hole {
             sk.tp.retransmit_hint = own.seq;
         }
-        if sk.tp.cong.snd_cwnd <= sk.tp.tcp_packets_in_flight()
-            || sk.tp.retrans_out >= sk.tp.lost_out
-        {
+        let room = sk.tp.cong.snd_cwnd.saturating_sub(sk.tp.tcp_packets_in_flight());
+        if room == 0 || sk.tp.retrans_out >= sk.tp.lost_out {
             break;
         }
         if !own.sacked.contains(Sacked::LOST) {
@@ -279,17 +287,20 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             at += 1;
             continue;
         }
-        if tcp_small_queue_check(cx, sk, skb) || tcp_retransmit_skb(cx, sk, at, &mut burst).is_err()
+        let most = (at, room.min(max_segs));
+        if tcp_small_queue_check(cx, sk, skb)
+            || tcp_retransmit_skb(cx, sk, most, &mut burst).is_err()
         {
             break;
         }
+        let segs = sk.tp.rtx_queue.get(at).map_or(1, |skb| tcp_skb_pcount(skb));
         cx.count(if sk.tp.ca_state == CaState::Loss {
             LinuxMib::TCPSlowStartRetrans
         } else {
             LinuxMib::TCPFastRetrans
         });
         if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
-            sk.tp.prr_out += 1;
+            sk.tp.prr_out += segs;
         }
         rearm |= at == 0;
         at += 1;

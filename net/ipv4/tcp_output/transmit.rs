@@ -5,6 +5,7 @@
 //! there is known only behind the last: a segment that a full queue of this machine drops counts as sent, and
 //! goes again as if the way had lost it.
 
+use super::cb;
 use super::options::{
     MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_established_options, tcp_syn_options,
     tcp_synack_options_of,
@@ -14,16 +15,17 @@ use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
 use crate::net::core::dev::NetdevFeatures;
-use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbList, alloc_skb, kfree_skb};
+use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFrag, SkbList, alloc_skb, kfree_skb};
 use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
 use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
+use std::sync::Arc;
 use uapi::ip::{IPPROTO_TCP, IpHdr};
 use uapi::snmp::TcpMib;
-use uapi::tcp::{TCPHDR_ACK, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
 use zerocopy::IntoBytes;
 
 /// Segments that go down to IP together.
@@ -83,7 +85,7 @@ fn flow_key(sk: &TcpSk<'_>) -> FlowKey {
     FlowKey {
         proto: IPPROTO_TCP.into(),
         hosts: [inet.saddr, inet.daddr],
-        ports: [inet.num, inet.dport],
+        ports: [inet.sport, inet.dport],
     }
 }
 
@@ -96,8 +98,8 @@ pub(crate) fn watch_segment(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: &mut SkBuff)
     }
 }
 
-/// Sends a copy of a segment, which stays in its queue until it is acknowledged: a fresh head, the same
-/// pages.
+/// Sends a copy of a packet of the queue, which stays there until it is acknowledged: fresh heads, the same
+/// pages. One that holds several segments leaves as so many packets; the last one alone has its PSH and FIN.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_transmit_skb
 #[inline]
@@ -105,32 +107,87 @@ pub(crate) fn tcp_transmit_skb(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
     from: &mut Skb,
-    burst: &mut Burst,
+    (burst, mss): (&mut Burst, u32),
 ) -> Result<(), NoMemory> {
     walk!(cx, from, tcp_transmit_skb);
-    let Cb::Tcp(cb) = from.cb else { return Err(NoMemory) };
+    let Cb::Tcp(whole) = from.cb else { return Err(NoMemory) };
     let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
-    let options = options_of(cx, sk, &cb, now);
-    let Some(mut skb) = open_head(cx, options.len()) else { return Err(NoMemory) };
-    skb.frags.extend_from_slice(&from.frags);
-    skb.len += from.data_len;
-    skb.data_len = from.data_len;
-    skb.truesize += from.data_len;
-    skb.gso = from.gso;
-    from.set_tstamp(now);
-    if from.walk_id.watched() {
-        skb.walk_id = cx.m.tracer.fresh();
-        cx.walk_packet(&skb, Point::link_clone, from.walk_id.0);
-        cx.walk_packet(from, Point::skb_clone, skb.walk_id.0);
+    let options = options_of(cx, sk, &whole, now);
+    let several = from.data_len > mss && from.gso.segs > 1;
+    let mut cut = Cut::default();
+    let options = options.write(&mut bytes);
+    let mut left = from.data_len;
+    let mut segment = cb(from);
+    if several {
+        // So that a receiver that joins segments hands them on at once; the queue's own packet stays as it is.
+        segment.tcp_flags |= TCPHDR_PSH;
     }
-    sk.tp.stats.data_segs_out += u32::from(from.data_len != 0) * u32::from(from.gso.segs.max(1));
-    sk.tp.stats.bytes_sent += u64::from(from.data_len);
+    loop {
+        let len = if several { left.min(mss) } else { left };
+        let Some(mut skb) = open_head(cx, options.len()) else { return Err(NoMemory) };
+        cut.take(from, len, &mut skb);
+        left -= len;
+        let mut own = segment;
+        if left != 0 {
+            own.tcp_flags &= !(TCPHDR_PSH | TCPHDR_FIN);
+        }
+        segment.seq += len;
+        if from.walk_id.watched() {
+            link(cx, &mut skb, from);
+        }
+        write_header(cx, sk, &mut skb, &own, options);
+        burst.push(skb);
+        if left == 0 {
+            break;
+        }
+        if burst.full() {
+            burst.send(cx, sk);
+        }
+    }
+    from.set_tstamp(now);
     if from.data_len != 0 {
+        sk.tp.stats.data_segs_out += u32::from(from.gso.segs.max(1));
+        sk.tp.stats.bytes_sent += u64::from(from.data_len);
         tcp_event_data_sent(cx, sk);
     }
-    write_header(cx, sk, &mut skb, &cb, options.write(&mut bytes));
-    burst.push(skb);
     Ok(())
+}
+
+#[cold]
+fn link(cx: &mut BhCx<'_>, skb: &mut Skb, from: &Skb) {
+    skb.walk_id = cx.m.tracer.fresh();
+    cx.walk_packet(skb, Point::link_clone, from.walk_id.0);
+    cx.walk_packet(from, Point::skb_clone, skb.walk_id.0);
+}
+
+/// Where the next segment of a packet begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    frag: usize,
+    offset: u32,
+}
+
+impl Cut {
+    /// Lets `to` refer to the next `len` octets.
+    #[inline]
+    fn take(&mut self, from: &SkBuff, len: u32, to: &mut SkBuff) {
+        let mut left = len;
+        while left != 0
+            && let Some(frag) = from.frags.get(self.frag)
+        {
+            let size = (frag.size - self.offset).min(left);
+            let page = Arc::clone(&frag.page);
+            to.frags.push(SkbFrag { page, offset: frag.offset + self.offset, size });
+            left -= size;
+            self.offset += size;
+            if self.offset == frag.size {
+                (self.frag, self.offset) = (self.frag + 1, 0);
+            }
+        }
+        to.len += len;
+        to.data_len = len;
+        to.truesize += len;
+    }
 }
 
 /// Sends a segment without data of its own accord: an acknowledgement, a probe, a reset.
@@ -199,11 +256,11 @@ fn write_header(
     };
     let (urg, urg_ptr) = urgent(sk, cb);
     let th = TcpHdr {
-        source: sk.st.inet.num.into(),
+        source: sk.st.inet.sport.into(),
         dest: sk.st.inet.dport.into(),
         seq: cb.seq.0.into(),
         ack_seq: sk.tp.rcv_nxt.0.into(),
-        doff_res: ((size_of::<TcpHdr>() + options.len()) / 4 << 4) as u8,
+        doff_res: (((size_of::<TcpHdr>() + options.len()) / 4) << 4) as u8,
         flags: cb.tcp_flags | urg,
         window: window.into(),
         check: 0.into(),
@@ -222,9 +279,8 @@ fn write_header(
     if cb.tcp_flags & TCPHDR_ACK != 0 {
         tcp_event_ack_sent(sk);
     }
-    let segs = u32::from(skb.gso.segs.max(1));
-    sk.tp.stats.segs_out = sk.tp.stats.segs_out.wrapping_add(segs);
-    cx.cpu.mib.add(TcpMib::OutSegs.into(), segs.into());
+    sk.tp.stats.segs_out = sk.tp.stats.segs_out.wrapping_add(1);
+    cx.count(TcpMib::OutSegs);
 }
 
 /// The urgent pointer, while something urgent is to be sent.

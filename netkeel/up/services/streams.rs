@@ -129,7 +129,9 @@ impl Server {
 
     fn accept(&mut self, cx: &mut TaskCx) {
         // Whoever is gone already, or can't be had for want of memory, is not served.
-        let Ok(fd) = block_on(cx, &mut sys_accept4(self.listener, SOCK_NONBLOCK)) else { return };
+        let Ok((fd, _)) = block_on(cx, &mut sys_accept4(self.listener, SOCK_NONBLOCK)) else {
+            return;
+        };
         if self.conns.len() == MOST {
             self.make_room(cx);
         }

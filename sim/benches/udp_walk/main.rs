@@ -5,11 +5,14 @@
 //! instruments; `Documentation/networking/benches.md` says how each figure comes about.
 
 mod allocations;
+#[path = "../host.rs"]
+mod host;
 mod machines;
 mod smoltcp_pair;
 mod threads;
 
-use machines::{Device, Entering, MAX_BATCH, PHASES, Pair};
+use host::Device;
+use machines::{Entering, MAX_BATCH, PHASES, Pair};
 use smoltcp_pair::SmoltcpPair;
 use std::process::ExitCode;
 use std::time::Instant;

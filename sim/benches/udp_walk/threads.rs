@@ -1,7 +1,8 @@
 //! What two threads of the operating system do to each other: entering a CPU that another runs flat
 //! out, and two CPUs of the same machines side by side.
 
-use crate::machines::{PAYLOAD, bring_up, mac, messages, ready, rooms, udp_socket};
+use crate::host::{bring_up, mac, ready};
+use crate::machines::{PAYLOAD, messages, rooms, udp_socket};
 use crate::median;
 use drivers::net::loopback::loopback_net_init;
 use drivers::net::wire::wire_probe;

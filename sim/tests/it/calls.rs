@@ -28,7 +28,7 @@ use uapi::poll::{
 use uapi::socket::{
     AF_INET, AF_INET6, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_MORE, MSG_OOB, MSG_PEEK, MSG_TRUNC, SHUT_RD,
     SHUT_WR, SO_BROADCAST, SO_ERROR, SO_RCVBUF, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SO_TYPE, SOCK_DGRAM, SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
+    SO_TYPE, SOCK_DGRAM, SOCK_SEQPACKET, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
 };
 use uapi::sockios::{FIONREAD, SIOCOUTQ};
 
@@ -332,7 +332,7 @@ fn errors_as_in_linux() -> Digest {
     let cx = &mut ends.a;
     assert_eq!(sys_socket(cx, AF_INET6, SOCK_DGRAM, 0), Err(Errno::EAFNOSUPPORT));
     assert_eq!(sys_socket(cx, AF_INET, SOCK_DGRAM, 99), Err(Errno::EPROTONOSUPPORT));
-    assert_eq!(sys_socket(cx, AF_INET, SOCK_STREAM, 0), Err(Errno::ESOCKTNOSUPPORT));
+    assert_eq!(sys_socket(cx, AF_INET, SOCK_SEQPACKET, 0), Err(Errno::ESOCKTNOSUPPORT));
     assert_eq!(sys_socket(cx, AF_INET, SOCK_DGRAM | 1 << 20, 0), Err(Errno::EINVAL));
     assert_eq!(sys_bind(cx, 9, &addr(A, 1)), Err(Errno::EBADF));
     let fd = sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");

@@ -34,4 +34,5 @@ mod until;
 mod util;
 mod walks;
 mod walks_igb;
+mod walks_tcp;
 mod walks_tun;

@@ -7,7 +7,8 @@ use stack::kernel::context::TaskCx;
 use stack::kernel::sched::poll_operation;
 use stack::kernel::trace::WalkFilter;
 use stack::net::ipv4::tcp::{TcpState, tcp4_seq_show};
-use stack::net::ipv4::tcp_diag::{InetDiagTimer, tcp_abort_orphans, tcp_diag_dump};
+use stack::net::ipv4::tcp_diag::{InetDiagTimer, tcp_diag_dump};
+use stack::net::net_namespace::cleanup_net;
 use stack::net::socket::{sys_accept4, sys_bind, sys_connect, sys_listen, sys_socket};
 use std::task::Waker;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub fn connected(
 ) -> (i32, i32) {
     let fd = sys_socket(a, AF_INET, SOCK_STREAM, 0).expect("a socket");
     assert_eq!(pair.run(a, sys_connect(fd, &addr(B, port))), Ok(()));
-    let accepted = pair.run(b, sys_accept4(listener, 0)).expect("it is there");
+    let (accepted, _) = pair.run(b, sys_accept4(listener, 0)).expect("it is there");
     (fd, accepted)
 }
 
@@ -136,7 +137,7 @@ fn sockets_are_told_in_portions_and_orphans_end_with_the_machine() {
     let told = &tcp_diag_dump(&pair.b, 1, 1)[0];
     assert_eq!((told.state, told.timer, told.wqueue), (TcpState::FinWait1, InetDiagTimer::On, 6));
     assert_eq!(tcp4_seq_show(&pair.b).lines().count(), 3);
-    tcp_abort_orphans(&mut b);
+    cleanup_net(&mut b);
     assert_eq!(tcp4_seq_show(&pair.b).lines().count(), 2, "the listener has a descriptor");
     sys_close(&mut b, listening).expect("open");
     sys_close(&mut a, near).expect("open");

@@ -117,7 +117,11 @@ async fn make(task: &Task, call: Call) -> Done {
         Call::Bind(fd, name) => now(&|cx| nothing(net::sys_bind(cx, fd, &name))),
         Call::Connect(fd, name) => nothing(task.call(net::sys_connect(fd, &name)).await),
         Call::Listen(fd, backlog) => now(&|cx| nothing(net::sys_listen(cx, fd, backlog))),
-        Call::Accept(fd, flags) => number(task.call(net::sys_accept4(fd, flags)).await),
+        Call::Accept(fd, flags) => match task.call(net::sys_accept4(fd, flags)).await {
+            Ok((fd, Some(peer))) => Done { name: peer.to_bytes().to_vec(), ..Done::ok(fd) },
+            Ok((_, None)) => Done::failed(Errno::ECONNABORTED.0),
+            Err(errno) => Done::failed(errno.0),
+        },
         Call::SockName(fd) => now(&|cx| name(net::sys_getsockname(cx, fd))),
         Call::PeerName(fd) => now(&|cx| name(net::sys_getpeername(cx, fd))),
         Call::Send(fd, message, flags) => send(task, fd, &message, flags).await,
@@ -140,7 +144,7 @@ async fn make(task: &Task, call: Call) -> Done {
         }
         Call::Fcntl(fd, cmd, arg) => now(&|cx| number(fs::sys_fcntl(cx, fd, cmd, arg))),
         Call::Dup(fd) => now(&|cx| number(fs::sys_dup(cx, fd))),
-        Call::Close(fd) => now(&|cx| nothing(fs::sys_close(cx, fd))),
+        Call::Close(fd) => nothing(task.call(fs::sys_close_linger(fd)).await),
         Call::Poll(fds, ms) => poll(task, &fds, ms).await,
         Call::EpollCreate(flags) => now(&|cx| number(fs::sys_epoll_create1(cx, flags))),
         Call::EpollCtl(ep, op, fd, (events, data)) => {

@@ -212,7 +212,7 @@ impl Calls for Machine {
     }
 
     fn accept4(&mut self, fd: i32, flags: i32) -> Ret {
-        self.run(net::sys_accept4(fd, flags)).map(i64::from)
+        self.run(net::sys_accept4(fd, flags)).map(|(fd, _)| fd.into())
     }
 
     fn getsockname(&mut self, fd: i32) -> Result<Vec<u8>, i32> {
@@ -326,7 +326,7 @@ impl Calls for Machine {
     }
 
     fn close(&mut self, fd: i32) -> Ret {
-        done(fs::sys_close(&mut self.cx, fd))
+        self.run(fs::sys_close_linger(fd)).map(|()| 0)
     }
 
     fn poll(&mut self, fds: &mut [PollFd], timeout_ms: u64) -> Ret {

@@ -1,0 +1,113 @@
+//! Taking a reduction of the congestion window back that was for nothing.
+//!
+//! linux: net/ipv4/tcp_input.c (`tcp_may_undo`); RFC 3522 (Eifel), RFC 3708 (DSACK). Context: BH.
+
+use super::ack::tcp_update_pacing_rate;
+use super::cong_refresh;
+use super::recovery::{tcp_any_retrans_done, tcp_set_ca_state, tcp_try_to_open};
+use crate::kernel::context::BhCx;
+use crate::kernel::time::Ktime;
+use crate::net::ipv4::tcp::{CaState, Sacked, TcpSk, TcpSock};
+use crate::net::ipv4::tcp_output::cb_mut;
+use uapi::snmp::LinuxMib;
+/// The reduction was needless: every retransmission was reported as received twice, or the acknowledgement
+/// echoes a timestamp from before the first of them.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_may_undo
+fn tcp_may_undo(tp: &TcpSock) -> bool {
+    tp.undo_marker.is_some() && (tp.undo_retrans == 0 || tcp_packet_delayed(tp))
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_packet_delayed
+fn tcp_packet_delayed(tp: &TcpSock) -> bool {
+    if tp.retrans_stamp == Ktime::ZERO || !tp.rx_opt.saw_tstamp || tp.rx_opt.rcv_tsecr == 0 {
+        return false;
+    }
+    let sent = crate::net::ipv4::tcp::tcp_clock_ms(tp.retrans_stamp);
+    (tp.rx_opt.rcv_tsecr.wrapping_sub(sent) as i32) < 0
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_undo_cwnd_reduction
+fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) {
+    let now = cx.now();
+    if unmark {
+        for skb in &mut sk.tp.rtx_queue {
+            cb_mut(skb).sacked -= Sacked::LOST;
+        }
+        sk.tp.lost_out = 0;
+        sk.tp.retransmit_hint = sk.tp.snd_nxt;
+    }
+    let tp = &mut *sk.tp;
+    if tp.prior_ssthresh != 0 {
+        cong_refresh(tp, now);
+        tp.cong.snd_cwnd = tp.ca_ops.undo_cwnd(&tp.cong);
+        tp.cong.snd_ssthresh = tp.cong.snd_ssthresh.max(tp.prior_ssthresh);
+    }
+    tp.cong.snd_cwnd_stamp = now;
+    tp.undo_marker = None;
+    tcp_update_pacing_rate(cx, tp);
+}
+
+/// All that was out is acknowledged; true when the state is kept until something beyond is, too.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_recovery
+pub(super) fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if tcp_may_undo(sk.tp) {
+        let loss = sk.tp.ca_state == CaState::Loss;
+        tcp_undo_cwnd_reduction(cx, sk, false);
+        cx.count(if loss { LinuxMib::TCPLossUndo } else { LinuxMib::TCPFullUndo });
+    }
+    // RFC 6582 section 3.2: duplicates of what was sent again must not begin another recovery.
+    if sk.tp.snd_una == sk.tp.high_seq && !sk.tp.rx_opt.sack_ok {
+        if !tcp_any_retrans_done(sk.tp) {
+            sk.tp.retrans_stamp = Ktime::ZERO;
+        }
+        return true;
+    }
+    tcp_set_ca_state(cx, sk, CaState::Open);
+    false
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_dsack
+pub(super) fn tcp_try_undo_dsack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if sk.tp.undo_marker.is_none() || sk.tp.undo_retrans != 0 {
+        return false;
+    }
+    tcp_undo_cwnd_reduction(cx, sk, false);
+    cx.count(LinuxMib::TCPDSACKUndo);
+    true
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_loss
+pub(super) fn tcp_try_undo_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if !tcp_may_undo(sk.tp) {
+        return false;
+    }
+    tcp_undo_cwnd_reduction(cx, sk, true);
+    cx.count(LinuxMib::TCPLossUndo);
+    sk.tp.retransmits = 0;
+    if sk.tp.rx_opt.sack_ok {
+        tcp_set_ca_state(cx, sk, CaState::Open);
+    }
+    true
+}
+
+/// A partial acknowledgement in recovery that shows the reduction to have been needless.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_partial
+pub(super) fn tcp_try_undo_partial(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    if sk.tp.undo_marker.is_none() || !tcp_packet_delayed(sk.tp) {
+        return false;
+    }
+    // Something is still under way again: wait for it.
+    if sk.tp.retrans_out != 0 {
+        return true;
+    }
+    if !tcp_any_retrans_done(sk.tp) {
+        sk.tp.retrans_stamp = Ktime::ZERO;
+    }
+    tcp_undo_cwnd_reduction(cx, sk, true);
+    cx.count(LinuxMib::TCPPartialUndo);
+    tcp_try_to_open(cx, sk);
+    false
+}

@@ -241,7 +241,7 @@ pub fn sys_epoll_create(cx: &mut TaskCx, size: i32) -> Result<i32, Errno> {
 fn epoll_of(file: &File) -> Result<&Arc<EventPoll>, Errno> {
     match &file.kind {
         FileKind::Epoll(epoll) => Ok(epoll),
-        FileKind::Socket(_) => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -263,8 +263,11 @@ pub fn sys_epoll_ctl(
     let file = cx.task().files().get(fd).ok_or(Errno::EBADF)?;
     let ep_file = cx.task().files().get(epfd).ok_or(Errno::EBADF)?;
     let epoll = epoll_of(&ep_file)?;
-    if file.socket().is_none() {
-        return Err(Errno::EINVAL);
+    match &file.kind {
+        FileKind::Socket(_) | FileKind::Pipe(..) => (),
+        FileKind::Epoll(_) => return Err(Errno::EINVAL),
+        // It is always ready: there is nothing to wait for.
+        FileKind::Mem(_) => return Err(Errno::EPERM),
     }
     let exclusive = event.events & EPOLLEXCLUSIVE != 0;
     if exclusive && op == EPOLL_CTL_ADD && event.events & !EPOLLEXCLUSIVE_OK_BITS != 0 {

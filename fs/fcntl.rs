@@ -4,7 +4,8 @@
 //! DIVERGES: nobody is signalled (`SIGIO`), so `F_SETFL` leaves `O_ASYNC` out, `FIOASYNC` is ENOTTY
 //! and `F_SETOWN` EINVAL, as for a file of Linux that can't do it.
 
-use super::{File, fput};
+use super::pipe::PipeEnd;
+use super::{File, FileKind, fput};
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
 use crate::net::core::stream::sk_stream_wait_close;
@@ -15,7 +16,7 @@ use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::fcntl::{
     F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETPIPE_SZ, F_SETFD, F_SETFL, F_SETPIPE_SZ,
-    FD_CLOEXEC, O_APPEND, O_CLOEXEC, O_NONBLOCK, O_RDWR,
+    FD_CLOEXEC, O_APPEND, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY,
 };
 use uapi::sockios::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX};
 
@@ -131,14 +132,24 @@ pub fn sys_fcntl(cx: &mut TaskCx, fd: i32, cmd: i32, arg: i32) -> Result<i32, Er
             descriptor.ok_or(Errno::EBADF)?.cloexec = arg & FD_CLOEXEC != 0;
             Ok(0)
         }
-        F_GETFL => Ok(O_RDWR | file.flags.load(Ordering::Relaxed)),
+        F_GETFL => {
+            let mode = match &file.kind {
+                FileKind::Pipe(_, PipeEnd::Read) => O_RDONLY,
+                FileKind::Pipe(_, PipeEnd::Write) => O_WRONLY,
+                _ => O_RDWR,
+            };
+            Ok(mode | file.flags.load(Ordering::Relaxed))
+        }
         F_SETFL => {
             let settable = O_NONBLOCK | O_APPEND;
             let kept = file.flags.load(Ordering::Relaxed) & !settable;
             file.flags.store(kept | arg & settable, Ordering::Relaxed);
             Ok(0)
         }
-        F_SETPIPE_SZ | F_GETPIPE_SZ => Err(Errno::EBADF),
+        F_SETPIPE_SZ | F_GETPIPE_SZ => match &file.kind {
+            FileKind::Pipe(pipe, _) => pipe.fcntl(cx, (cmd == F_SETPIPE_SZ).then_some(arg)),
+            _ => Err(Errno::EBADF),
+        },
         _ => Err(Errno::EINVAL),
     }
 }

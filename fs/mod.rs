@@ -8,9 +8,12 @@
 
 pub mod eventpoll;
 pub mod fcntl;
+pub mod memfd;
+pub mod pipe;
 pub mod proc;
 pub mod read_write;
 pub mod select;
+pub mod splice;
 
 pub use eventpoll::{
     sys_epoll_create, sys_epoll_create1, sys_epoll_ctl, sys_epoll_pwait, sys_epoll_wait,
@@ -18,8 +21,11 @@ pub use eventpoll::{
 pub use fcntl::{
     sys_close, sys_close_linger, sys_dup, sys_dup2, sys_dup3, sys_fcntl, sys_ioctl, sys_mmap,
 };
+pub use memfd::{sys_ftruncate, sys_lseek, sys_memfd_create, sys_pread64, sys_pwrite64};
+pub use pipe::{sys_pipe, sys_pipe2};
 pub use read_write::{sys_read, sys_readv, sys_write, sys_writev};
 pub use select::{PollFd, sys_poll, sys_select};
+pub use splice::{sys_sendfile, sys_splice};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
@@ -28,6 +34,8 @@ use crate::kernel::sched::TaskStruct;
 use crate::kernel::sched::wait::{WaitCallback, WaitKey};
 use crate::net::socket::{Socket, Wait};
 use eventpoll::EventPoll;
+use memfd::MemFile;
+use pipe::{Pipe, PipeEnd};
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -67,6 +75,10 @@ pub enum FileKind {
     Socket(Socket),
     /// An epoll instance.
     Epoll(Arc<EventPoll>),
+    /// An end of a pipe.
+    Pipe(Arc<Pipe>, PipeEnd),
+    /// A file in memory.
+    Mem(Arc<MemFile>),
 }
 
 /// An open file.
@@ -99,7 +111,7 @@ impl File {
     pub fn socket(&self) -> Option<&Socket> {
         match &self.kind {
             FileKind::Socket(socket) => Some(socket),
-            FileKind::Epoll(_) => None,
+            FileKind::Epoll(_) | FileKind::Pipe(..) | FileKind::Mem(_) => None,
         }
     }
 
@@ -123,6 +135,8 @@ impl File {
         match &self.kind {
             FileKind::Socket(socket) => Some(socket.sk.state().wq.add_wait(events, waker)),
             FileKind::Epoll(epoll) => Some(epoll.add_wait(waker)),
+            FileKind::Pipe(pipe, end) => Some(pipe.add_wait(*end, events, waker)),
+            FileKind::Mem(_) => None,
         }
     }
 
@@ -131,15 +145,22 @@ impl File {
             FileKind::Socket(socket) => {
                 Some(socket.sk.state().wq.add_callback(u32::MAX, callback, exclusive))
             }
-            FileKind::Epoll(_) => None,
+            FileKind::Pipe(pipe, end) => Some(pipe.add_callback(*end, callback, exclusive)),
+            FileKind::Epoll(_) | FileKind::Mem(_) => None,
         }
     }
 
     fn poll_forget(&self, key: WaitKey) {
         match &self.kind {
-            FileKind::Socket(socket) => socket.sk.state_in_drop().wq.finish_wait(key),
-            FileKind::Epoll(epoll) => epoll.finish_wait(key),
-        };
+            FileKind::Socket(socket) => {
+                socket.sk.state_in_drop().wq.finish_wait(key);
+            }
+            FileKind::Epoll(epoll) => {
+                epoll.finish_wait(key);
+            }
+            FileKind::Pipe(pipe, end) => pipe.finish_wait(*end, key),
+            FileKind::Mem(_) => (),
+        }
     }
 }
 

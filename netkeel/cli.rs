@@ -19,6 +19,7 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   netkeel walk                    a UDP datagram and its answer, station by station
+  netkeel walk tcp                a connection, from connect to close
   netkeel walk icmp               port unreachable, and an echo
   netkeel walk --stations         every station with its Linux file
   netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
@@ -115,7 +116,7 @@ pub struct WalkArgs {
     /// In text: name the Linux file of every station, however long the line gets.
     #[arg(long)]
     files: bool,
-    /// Watch a machine that runs, until Ctrl-C: the packets of FILTER, any of udp|icmp|arp, an IPv4
+    /// Watch a machine that runs, until Ctrl-C: the packets of FILTER, any of tcp|udp|icmp|arp, an IPv4
     /// address, a port, separated by commas. One can watch a machine at a time.
     #[arg(
         long,

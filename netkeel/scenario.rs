@@ -38,6 +38,8 @@ pub enum Subject {
     Arp,
     /// A datagram to 127.0.0.1 on one machine.
     Loopback,
+    /// A connection from A to B: made, written to, answered and closed.
+    Tcp,
 }
 
 /// The network cards of the machines.

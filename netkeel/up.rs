@@ -50,6 +50,7 @@ Examples:
     sudo ip addr add 192.0.2.1/24 dev nk0
     ping 192.0.2.2
     nc -u 192.0.2.2 7
+    nc 192.0.2.2 19
   On two CPUs, each with a queue of the TAP:
     sudo ip tuntap add dev nk0 mode tap multi_queue user $USER
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --cpus 2 --queues 2
@@ -78,11 +79,11 @@ pub struct UpArgs {
     #[arg(long, value_name = "A")]
     pub gw: Option<String>,
 
-    /// Offer the small services on UDP: echo (7), discard (9), chargen (19)
+    /// Offer the small services on UDP and TCP: echo (7), discard (9), chargen (19)
     #[arg(long)]
     pub echo: bool,
 
-    /// Print the stations of each packet as it ends; FILTER: any of udp|icmp|arp, an IPv4 address,
+    /// Print the stations of each packet as it ends; FILTER: any of tcp|udp|icmp|arp, an IPv4 address,
     /// a port, separated by commas
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     pub walk: Option<String>,
@@ -144,10 +145,12 @@ pub enum UpError {
     },
     /// The port of a service can't be had.
     #[error(
-        "UDP port {port} ({service}) of the stack: {errno}; another socket of this machine has it: \
+        "{proto} port {port} ({service}) of the stack: {errno}; another socket of this machine has it: \
          start without --echo, or close that socket"
     )]
     Port {
+        /// UDP or TCP.
+        proto: &'static str,
         /// Whose port.
         service: &'static str,
         /// Which.

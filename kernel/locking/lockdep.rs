@@ -37,6 +37,7 @@ lock_classes! {
     15 Epoll "The interest list of an epoll instance.";
     20 Cpu "A virtual CPU: entering it ranks as a lock, and nobody holds two.";
     30 PortHash "Bind and lookup buckets of a protocol's sockets.";
+    34 Pipe "A pipe's buffers, and who waits at its ends; a file in memory.";
     35 Sock "A socket's state (`sk_lock.slock`).";
     36 BindHash "A part of the table of bound TCP ports.";
     37 Ehash "A part of the table of TCP connections.";

@@ -157,7 +157,7 @@ pub(crate) struct ReqState {
     /// Their last timestamp.
     pub ts_recent: u32,
     /// When its timer expires.
-    deadline: Ktime,
+    pub deadline: Ktime,
     filed: Option<(u8, TimerHandle)>,
 }
 

@@ -16,6 +16,7 @@ pub use calls::{
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
 pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
 
+use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::fs::{File, FileOperations, HeldFile, fdget_wait};
 use crate::kernel::context::{TaskCx, Walker};
 use crate::kernel::sched::wait::WaitKey;
@@ -27,7 +28,7 @@ use crate::net::ipv4::af_inet::ProtoOps;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
@@ -162,9 +163,26 @@ pub struct Wait {
 #[derive(Debug)]
 struct Asleep {
     span: WalkId,
-    deadline: Option<Ktime>,
-    queued: Option<(Arc<Sock>, WaitKey)>,
+    /// Not before it waits at a socket is there one: `None` inside is for ever.
+    deadline: Option<Option<Ktime>>,
+    queued: Option<Queued>,
     file: Option<HeldFile>,
+}
+
+/// A place in a queue.
+#[derive(Debug)]
+enum Queued {
+    Sock(Arc<Sock>, WaitKey),
+    Pipe(Arc<Pipe>, PipeEnd, WaitKey),
+}
+
+impl Queued {
+    fn leave(self) {
+        match self {
+            Self::Sock(sk, key) => leave_queue(sk, key),
+            Self::Pipe(pipe, end, key) => pipe.finish_wait(end, key),
+        }
+    }
 }
 
 impl Wait {
@@ -221,15 +239,15 @@ impl Wait {
         if !self.may_wait(flags) {
             return Poll::Ready(Err(Errno::EAGAIN));
         }
-        let asleep = self.asleep.get_or_insert_with(|| {
+        let asleep = self.asleep.get_or_insert_with(|| Asleep::new(cx));
+        let own = *asleep.deadline.get_or_insert_with(|| {
             let state = sk.state();
             let sends = events & POLLOUT as u32 != 0;
             let timeout = if sends { state.opts.sndtimeo } else { state.opts.rcvtimeo };
             drop(state);
-            let deadline = deadline(cx, timeout);
-            Box::new(Asleep { span: cx.span(), deadline, queued: None, file: None })
+            deadline(cx, timeout)
         });
-        let until = [asleep.deadline, self.until].into_iter().flatten().min();
+        let until = [own, self.until].into_iter().flatten().min();
         if until.is_some_and(|at| cx.now() >= at) {
             return Poll::Ready(Err(Errno::EAGAIN));
         }
@@ -243,22 +261,100 @@ impl Wait {
             cx.waker.wake_by_ref();
             return Poll::Pending;
         }
-        let mut key = asleep.queued.take().map(|(_, key)| key);
+        let mut key = match asleep.queued.take() {
+            Some(Queued::Sock(_, key)) => Some(key),
+            Some(elsewhere) => {
+                drop(state);
+                elsewhere.leave();
+                state = sk.state();
+                None
+            }
+            None => None,
+        };
         state.wq.prepare_to_wait(&mut key, events, &cx.waker);
         drop(state);
-        asleep.queued = key.map(|key| (Arc::clone(sk), key));
+        asleep.queued = key.map(|key| Queued::Sock(Arc::clone(sk), key));
         if let Some(at) = until {
             cx.schedule_timeout(at);
         }
         Poll::Pending
+    }
+
+    /// Waits until something can be done at an end of a pipe; the caller looks for itself.
+    ///
+    /// # Errors
+    /// EAGAIN when the call may not wait; EINTR for a signal.
+    pub(crate) fn for_pipe<T>(
+        &mut self,
+        cx: &mut TaskCx,
+        pipe: &Arc<Pipe>,
+        end: PipeEnd,
+        flags: i32,
+    ) -> Poll<Result<T, Errno>> {
+        if !self.may_wait(flags) {
+            return Poll::Ready(Err(Errno::EAGAIN));
+        }
+        let asleep = self.asleep.get_or_insert_with(|| Asleep::new(cx));
+        if cx.task().take_signal() {
+            return Poll::Ready(Err(Errno::EINTR));
+        }
+        let mut key = match asleep.queued.take() {
+            Some(Queued::Pipe(at, side, key)) if Arc::ptr_eq(&at, pipe) && side == end => Some(key),
+            Some(elsewhere) => {
+                elsewhere.leave();
+                None
+            }
+            None => None,
+        };
+        let queued = pipe.prepare_to_wait(end, &mut key, &cx.waker);
+        asleep.queued = key.map(|key| Queued::Pipe(Arc::clone(pipe), end, key));
+        if !queued {
+            // It came between the look and now: look again at once.
+            cx.waker.wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Sends octets of a file's by a socket: how many went.
+pub(crate) fn sock_write_some(
+    cx: &mut TaskCx,
+    socket: &Socket,
+    data: &[u8],
+    flags: i32,
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    let msg = MsgSend { iov: &[IoSlice::new(data)], name: None, control: &[], flags };
+    let batch = SendBatch { msgs: &[msg], flags: 0 };
+    let sent = ready!((socket.ops.sendmsg)(cx, &socket.sk, &batch, wait))?;
+    Poll::Ready(Ok(sent.bytes))
+}
+
+/// Receives octets for a file: how many came.
+pub(crate) fn sock_read_some(
+    cx: &mut TaskCx,
+    socket: &Socket,
+    data: &mut [u8],
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    let mut iov = [IoSliceMut::new(data)];
+    let mut msg = MsgRecv::new(&mut iov, &mut []);
+    let mut batch = RecvBatch { msgs: std::slice::from_mut(&mut msg), flags: 0, came: 0 };
+    ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut batch, wait))?;
+    Poll::Ready(Ok(msg.received.len))
+}
+
+impl Asleep {
+    fn new(cx: &TaskCx) -> Box<Self> {
+        Box::new(Self { span: cx.span(), deadline: None, queued: None, file: None })
     }
 }
 
 impl Drop for Asleep {
     #[cold]
     fn drop(&mut self) {
-        if let Some((sk, key)) = self.queued.take() {
-            leave_queue(sk, key);
+        if let Some(queued) = self.queued.take() {
+            queued.leave();
         }
     }
 }

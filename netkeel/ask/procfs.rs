@@ -16,6 +16,7 @@ pub fn parse(file: &str, text: &str) -> Value {
         "softnet_stat" => softnet_stat(text),
         "arp" => columns(text, &["ip_address", "hw_type", "flags", "hw_address", "mask", "device"]),
         "route" => by_header(text),
+        "tcp" => tcp(text),
         "udp" => udp(text),
         "drops" => drops(text),
         _ => Value::Null,
@@ -132,23 +133,32 @@ fn by_header(text: &str) -> Value {
     columns(text, &names)
 }
 
+/// The columns that the files of both protocols begin with. A heading names two where there is one.
+const SOCKETS: [&str; 12] = [
+    "sl",
+    "local_address",
+    "rem_address",
+    "st",
+    "tx_rx_queue",
+    "tr_tm_when",
+    "retrnsmt",
+    "uid",
+    "timeout",
+    "inode",
+    "ref",
+    "pointer",
+];
+
 fn udp(text: &str) -> Value {
-    const NAMES: [&str; 13] = [
-        "sl",
-        "local_address",
-        "rem_address",
-        "st",
-        "tx_rx_queue",
-        "tr_tm_when",
-        "retrnsmt",
-        "uid",
-        "timeout",
-        "inode",
-        "ref",
-        "pointer",
-        "drops",
-    ];
-    columns(text, &NAMES)
+    columns(text, &[&SOCKETS[..], &["drops"]].concat())
+}
+
+/// The last columns have no headings; these are the kernel's names for them. Who has no socket has none.
+fn tcp(text: &str) -> Value {
+    columns(
+        text,
+        &[&SOCKETS[..], &["rto", "ato", "quick_pingpong", "snd_cwnd", "ssthresh"]].concat(),
+    )
 }
 
 fn drops(text: &str) -> Value {

@@ -3,6 +3,10 @@
 //! Key types: [`Op`] (what is asked), [`Refusal`], and a type for each answer, whose fields are named
 //! as `ip -json` names them.
 
+mod socket;
+
+pub use socket::{SkMem, Socket, TcpInfo, Timer};
+
 use super::VERSION;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +26,9 @@ pub struct Hello {
     /// The process it runs in.
     pub pid: u32,
 }
+
+/// So many sockets are in an answer at the most, so that it stays well below what may wait for a client.
+pub const SOCKETS: usize = 256;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,9 +74,10 @@ pub enum Op {
     /// Forgets all neighbours that were learnt; how many.
     #[serde(rename = "neigh.flush")]
     NeighFlush { dev: Option<String> },
-    /// Sockets that have a port: [`Socket`]s.
+    /// Sockets that have a port: [`Socket`]s, [`SOCKETS`] at the most, without the first `skip`; `info`: with
+    /// what TCP tells of each.
     #[serde(rename = "sockets")]
-    Sockets {},
+    Sockets { netid: Option<String>, skip: Option<usize>, info: Option<bool> },
     /// [`Irq`]s.
     #[serde(rename = "irq.show")]
     IrqShow {},
@@ -260,33 +268,6 @@ pub struct Neigh {
     pub state: Vec<String>,
 }
 
-/// A socket; memory in bytes, port 0 is any.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the columns of `ss`")]
-pub struct Socket {
-    pub netid: String,
-    pub state: String,
-    pub recv_q: usize,
-    pub send_q: usize,
-    pub local_addr: String,
-    pub local_port: u16,
-    pub peer_addr: String,
-    pub peer_port: u16,
-    pub skmem: SkMem,
-}
-
-/// What `ss -m` shows.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the letters of `ss -m`")]
-pub struct SkMem {
-    pub r: usize,
-    pub rb: usize,
-    pub t: usize,
-    pub tb: usize,
-    pub bl: usize,
-    pub d: u32,
-}
-
 /// An interrupt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the files of /proc/irq")]
@@ -461,7 +442,7 @@ mod tests {
         let addr = "192.0.2.9/24".to_owned();
         assert_eq!((id, op), (Some(7), Ok(Op::AddrAdd { addr, dev: None })));
         let (id, op) = parse_request(br#"{"op":"sockets"}"#);
-        assert_eq!((id, op), (None, Ok(Op::Sockets {})));
+        assert_eq!((id, op), (None, Ok(Op::Sockets { netid: None, skip: None, info: None })));
     }
 
     #[test]

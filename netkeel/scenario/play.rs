@@ -4,14 +4,16 @@ use super::capture::Capture;
 use super::{A, B, Host, ScenarioError, Scene, Setup, Subject};
 use klib::checksum::{csum_fold, csum_partial, ip_fast_csum};
 use sim::{Task, World};
-use stack::fs::exit_files;
+use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit_one};
 use stack::net::core::skbuff::{consume_skb, netdev_alloc_skb};
-use stack::net::socket::{sys_bind, sys_connect, sys_recvfrom, sys_send, sys_sendto, sys_socket};
+use stack::net::socket::{
+    sys_accept4, sys_bind, sys_connect, sys_listen, sys_recvfrom, sys_send, sys_sendto, sys_socket,
+};
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -23,7 +25,7 @@ use uapi::icmp::{ICMP_ECHO, ICMP_HDR_LEN, IcmpHdr};
 use uapi::if_ether::{ETH_P_ALL, ETH_P_IP, EthHdr};
 use uapi::in_::SockaddrIn;
 use uapi::ip::{IPPROTO_ICMP, IpHdr};
-use uapi::socket::{AF_INET, SOCK_DGRAM};
+use uapi::socket::{AF_INET, SOCK_DGRAM, SOCK_STREAM};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Where the client's socket is bound, so that a reader meets the same number in every run.
@@ -59,7 +61,7 @@ impl Stage {
 
     /// Sets the scene, watches it and takes down what was seen.
     pub(super) fn play(mut self, setup: &Setup) -> Result<Scene, ScenarioError> {
-        if matches!(setup.subject, Subject::Udp | Subject::Icmp) {
+        if matches!(setup.subject, Subject::Udp | Subject::Icmp | Subject::Tcp) {
             self.resolve_neighbours()?;
         }
         let capture = setup.frames.then(|| self.tap());
@@ -105,6 +107,14 @@ impl Stage {
                 format!(
                     "Loopback: A sends {size} bytes to port {SERVER} of {}",
                     Ipv4Addr::LOCALHOST
+                )
+            }
+            Subject::Tcp => {
+                self.accept(1, last)?;
+                self.converse(0, CpuId(0), B)?;
+                format!(
+                    "TCP: A ({A}) connects to port {SERVER} of B ({B}), sends {size} bytes, which come back, and \
+                     closes"
                 )
             }
             Subject::Icmp => {
@@ -202,6 +212,37 @@ impl Stage {
         })
     }
 
+    /// A server that takes one connection and sends back what comes, until the client closes.
+    fn accept(&mut self, machine: usize, cpu: CpuId) -> Outcome {
+        self.spawn(machine, cpu, |task| {
+            let listener = task.now(listener)?;
+            Ok(async move {
+                let (fd, _) = called("accept4", task.call(sys_accept4(listener, 0)).await)?;
+                let mut buffer = [0; 64];
+                loop {
+                    let len = called("read", task.call(sys_read(fd, &mut buffer)).await)?;
+                    if len == 0 {
+                        return called("close", task.now(|cx| sys_close(cx, fd)));
+                    }
+                    called("write", task.call(sys_write(fd, &buffer[..len])).await)?;
+                }
+            })
+        })
+    }
+
+    /// A client that connects, sends a message, waits for the answer and closes.
+    fn converse(&mut self, machine: usize, cpu: CpuId, to: Ipv4Addr) -> Outcome {
+        self.spawn(machine, cpu, |task| {
+            let fd = task.now(|cx| bound(cx, SOCK_STREAM, CLIENT))?;
+            Ok(async move {
+                called("connect", task.call(sys_connect(fd, &address(to, SERVER))).await)?;
+                called("write", task.call(sys_write(fd, MESSAGE)).await)?;
+                called("read", task.call(sys_read(fd, &mut [0; 64])).await)?;
+                called("close", task.now(|cx| sys_close(cx, fd)))
+            })
+        })
+    }
+
     /// A client that sends to a closed port, meets the error, and then sends an echo request.
     fn provoke(&mut self) -> Outcome {
         let echo = self.echo_request()?;
@@ -285,7 +326,19 @@ fn address(ip: Ipv4Addr, port: u16) -> [u8; 16] {
 
 /// A UDP socket bound to `port` of every address.
 fn udp(cx: &mut TaskCx, port: u16) -> Result<i32, ScenarioError> {
-    let fd = called("socket", sys_socket(cx, AF_INET, SOCK_DGRAM, 0))?;
+    bound(cx, SOCK_DGRAM, port)
+}
+
+/// A TCP socket that listens at the server's port.
+fn listener(cx: &mut TaskCx) -> Result<i32, ScenarioError> {
+    let fd = bound(cx, SOCK_STREAM, SERVER)?;
+    called("listen", sys_listen(cx, fd, 1))?;
+    Ok(fd)
+}
+
+/// A socket of this kind bound to `port` of every address.
+fn bound(cx: &mut TaskCx, kind: i32, port: u16) -> Result<i32, ScenarioError> {
+    let fd = called("socket", sys_socket(cx, AF_INET, kind, 0))?;
     called("bind", sys_bind(cx, fd, &address(Ipv4Addr::UNSPECIFIED, port)))?;
     Ok(fd)
 }

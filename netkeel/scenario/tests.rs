@@ -39,6 +39,22 @@ fn udp_walks_from_call_to_call_without_arp() {
 }
 
 #[test]
+fn tcp_connects_converses_and_closes_on_both_sides() {
+    let scene = play(Subject::Tcp);
+    let (a, b) = (stations(&scene, 0), stations(&scene, 1));
+    assert_eq!((a.first(), b.first()), (Some(&Point::sys_connect), Some(&Point::sys_accept4)));
+    let count = |of: &[Point], point| of.iter().filter(|other| **other == point).count();
+    for point in [Point::tcp_sendmsg, Point::tcp_send_fin, Point::tcp_close] {
+        assert_eq!((count(&a, point), count(&b, point)), (1, 1), "{point:?}");
+    }
+    // Who closes first waits for strays.
+    assert_eq!(count(&a, Point::tcp_time_wait), 1);
+    assert_eq!(count(&b, Point::tcp_time_wait), 0);
+    assert!(!a.contains(&Point::arp_send) && !b.contains(&Point::arp_send));
+    assert!(!a.contains(&Point::tcp_retransmit_timer) && !b.contains(&Point::tcp_v4_send_reset));
+}
+
+#[test]
 fn arp_asks_before_it_sends() {
     let scene = play(Subject::Arp);
     let a = stations(&scene, 0);

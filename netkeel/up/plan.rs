@@ -7,7 +7,7 @@ use stack::net::ipv4::devinet::{IfAddr, mask};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
-use uapi::ip::{IPPROTO_ICMP, IPPROTO_UDP};
+use uapi::ip::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// The arguments, understood.
 #[derive(Clone, Debug)]
@@ -134,6 +134,7 @@ pub(crate) fn parse_filter(flag: &str, text: &str) -> Result<WalkFilter, UpError
     let mut filter = WalkFilter::default();
     for word in text.split(',').filter(|word| !word.is_empty()) {
         let twice = match word {
+            "tcp" => filter.proto.replace(IPPROTO_TCP.into()).is_some(),
             "udp" => filter.proto.replace(IPPROTO_UDP.into()).is_some(),
             "icmp" => filter.proto.replace(IPPROTO_ICMP.into()).is_some(),
             "arp" => filter.proto.replace(WalkFilter::ARP).is_some(),
@@ -142,7 +143,7 @@ pub(crate) fn parse_filter(flag: &str, text: &str) -> Result<WalkFilter, UpError
                 (_, Ok(port)) => filter.port.replace(port).is_some(),
                 _ => {
                     return Err(usage(format!(
-                        "{flag}: {word:?} is neither udp, icmp or arp, nor an IPv4 address, nor a \
+                        "{flag}: {word:?} is neither tcp, udp, icmp or arp, nor an IPv4 address, nor a \
                          port: write for example {flag} udp,192.0.2.1,7"
                     )));
                 }
@@ -251,7 +252,8 @@ mod tests {
         assert_eq!(filter("udp,192.0.2.1,7").unwrap(), full);
         assert_eq!(filter("7,192.0.2.1,udp").unwrap(), full);
         assert_eq!(filter("arp").unwrap().proto, Some(WalkFilter::ARP));
-        assert!(filter("tcp").unwrap_err().contains("neither"));
+        assert_eq!(filter("tcp").unwrap().proto, Some(6));
+        assert!(filter("sctp").unwrap_err().contains("neither"));
         assert!(filter("70000").unwrap_err().contains("neither"));
         assert!(filter("udp,icmp").unwrap_err().contains("at most one"));
     }

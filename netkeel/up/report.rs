@@ -40,7 +40,7 @@ pub(super) fn greeting(
         writeln!(out, "{cpus} CPU{}, {queues} queue{}{how}", many(cpus), many(queues))?;
     }
     if plan.echo {
-        writeln!(out, "services on UDP: echo 7, discard 9, chargen 19")?;
+        writeln!(out, "services on UDP and TCP: echo 7, discard 9, chargen 19")?;
     }
     match control {
         Ok(path) => writeln!(out, "control socket {}: see `netkeel addr --help`", path.display())?,

@@ -1,9 +1,11 @@
 //! The small services of `--echo`: echo (RFC 862), discard (RFC 863), character generator
-//! (RFC 864), each a socket of the stack on UDP.
+//! (RFC 864), each a socket of the stack on UDP and one on TCP (`streams`).
 //!
 //! Contexts: a task each; echo has one on every CPU, with a socket that takes what arrives there
 //! (`SO_INCOMING_CPU`), so that no datagram changes its CPU. Differences from the RFCs: a datagram from the port of such a service is
 //! not answered, for two of them would keep each other talking for ever; inetd does the same.
+
+mod streams;
 
 use super::UpError;
 use host::{Runtime, block_on, entropy};
@@ -11,7 +13,8 @@ use klib::random::Csprng;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
+use streams::Service;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, SO_INCOMING_CPU, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET};
@@ -27,8 +30,8 @@ const ANSWERING: [u16; 5] = [ECHO, 13, 17, CHARGEN, 37];
 /// nothing.
 type Answer = Box<dyn FnMut(&mut [u8], usize) -> Option<usize> + Send>;
 
-/// Starts the three: echo on every CPU there is, the others one after the other; on return their ports
-/// are bound.
+/// Starts the three on UDP, echo on every CPU there is, the others one after the other; then the three on
+/// TCP. On return their ports are bound.
 pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
     let cpus: Vec<CpuId> = runtime.machine().cpu_ids().collect();
     let at = |n: usize| cpus[n % cpus.len()];
@@ -39,7 +42,26 @@ pub(super) fn start(runtime: &mut Runtime) -> Result<(), UpError> {
     spawn(runtime, ("discard", DISCARD), (at(1), None), Box::new(|_, _| None))?;
     let mut generator = Generator::new(Csprng::from_seed(entropy::seed()?));
     let chargen: Answer = Box::new(move |buf, _| Some(generator.fill(buf)));
-    spawn(runtime, ("chargen", CHARGEN), (at(2), None), chargen)
+    spawn(runtime, ("chargen", CHARGEN), (at(2), None), chargen)?;
+    let streams = [
+        ("echo", ECHO, Service::Echo),
+        ("discard", DISCARD, Service::Discard),
+        ("chargen", CHARGEN, Service::Chargen),
+    ];
+    for (n, (name, port, service)) in streams.into_iter().enumerate() {
+        streams::spawn(runtime, (name, port), at(n), service)?;
+    }
+    Ok(())
+}
+
+/// A service says whether it has its port.
+fn bound(
+    said: &Receiver<Result<(), Errno>>,
+    proto: &'static str,
+    (service, port): (&'static str, u16),
+) -> Result<(), UpError> {
+    let said = said.recv().unwrap_or(Err(Errno::EINTR));
+    said.map_err(|errno| UpError::Port { proto, service, port, errno })
 }
 
 /// Starts one on a CPU; `own`: it shares the port with its like on other CPUs, and takes what arrived on
@@ -50,7 +72,7 @@ fn spawn(
     (cpu, own): (CpuId, Option<CpuId>),
     answer: Answer,
 ) -> Result<(), UpError> {
-    let (ready, bound) = mpsc::channel();
+    let (ready, said) = mpsc::channel();
     runtime.spawn(name, cpu, move |cx| match bind(cx, port, own) {
         Ok(fd) => {
             // The receiver waits below for exactly this.
@@ -62,8 +84,7 @@ fn spawn(
             let _ = ready.send(Err(errno));
         }
     })?;
-    let bound = bound.recv().unwrap_or(Err(Errno::EINTR));
-    bound.map_err(|errno| UpError::Port { service: name, port, errno })
+    bound(&said, "UDP", (name, port))
 }
 
 fn bind(cx: &mut TaskCx, port: u16, own: Option<CpuId>) -> Result<i32, Errno> {
@@ -104,15 +125,31 @@ fn serve(cx: &mut TaskCx, fd: i32, mut answer: Answer) {
     }
 }
 
-/// RFC 864's popular pattern: 72 of the 95 printing characters a line, each line one further.
+/// Characters of a line, without its end.
+const LINE: u64 = 72;
+/// Characters that print.
+const CHARS: u64 = 95;
+
+/// RFC 864's popular pattern from octet `start` on: 72 of the 95 printing characters a line, each line one
+/// further.
+fn pattern(buf: &mut [u8], start: u64) {
+    for (at, to) in (start..).zip(buf) {
+        let (line, column) = (at / (LINE + 2), at % (LINE + 2));
+        *to = match column.checked_sub(LINE) {
+            None => b' ' + ((line + column) % CHARS) as u8,
+            Some(0) => b'\r',
+            Some(_) => b'\n',
+        };
+    }
+}
+
+/// Datagrams of the pattern, each of a chance length.
 struct Generator {
     rng: Csprng,
-    line: usize,
+    line: u64,
 }
 
 impl Generator {
-    const LINE: usize = 72;
-    const CHARS: usize = 95;
     /// "a random number (between 0 and 512) of characters".
     const MOST: u32 = 512;
 
@@ -122,15 +159,8 @@ impl Generator {
 
     fn fill(&mut self, buf: &mut [u8]) -> usize {
         let len = self.rng.below(Self::MOST + 1) as usize;
-        for (at, to) in buf[..len].iter_mut().enumerate() {
-            let (line, column) = (at / (Self::LINE + 2), at % (Self::LINE + 2));
-            *to = match column.checked_sub(Self::LINE) {
-                None => b' ' + ((self.line + line + column) % Self::CHARS) as u8,
-                Some(0) => b'\r',
-                Some(_) => b'\n',
-            };
-        }
-        self.line = (self.line + 1) % Self::CHARS;
+        pattern(&mut buf[..len], self.line * (LINE + 2));
+        self.line = (self.line + 1) % CHARS;
         len
     }
 }
@@ -147,6 +177,20 @@ mod tests {
         assert!(error.starts_with("UDP port 7 (echo) of the stack: EADDRINUSE"), "{error}");
         assert!(error.contains("--echo") && !error.contains('\n'), "{error}");
         runtime.shutdown().expect("its tasks end");
+    }
+
+    #[test]
+    fn the_pattern_goes_on_where_it_was() {
+        let (mut whole, mut parts) = ([0; 7400], [0; 7400]);
+        pattern(&mut whole, 0);
+        let (first, second) = parts.split_at_mut(1000);
+        pattern(first, 0);
+        pattern(second, 1000);
+        assert_eq!(whole, parts);
+        assert!(whole.starts_with(b" !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFG"));
+        assert_eq!(&whole[72..78], b"\r\n!\"#$");
+        // The first character comes after the last.
+        assert_eq!(&whole[74 * 94..74 * 94 + 3], b"~ !");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) fn place(point: Point) -> Place {
         "net/ipv4/af_inet.c" => Place::Layer("family"),
         "net/ipv4/udp.c" => Place::Layer("udp"),
         "net/ipv4/icmp.c" => Place::Layer("icmp"),
+        "net/ipv4/inet_connection_sock.c" => Place::Layer("tcp"),
+        file if file.starts_with("net/ipv4/tcp") => Place::Layer("tcp"),
         "net/core/sock.c" | "include/net/sock.h" | "net/core/datagram.c" => Place::Layer("sock"),
         "net/ipv4/ip_input.c" | "net/ipv4/ip_output.c" | "net/ipv4/ip_forward.c" => {
             Place::Layer("ip")
@@ -73,6 +75,9 @@ fn special(point: Point) -> Option<Place> {
         | P::inet_gro_receive
         | P::udp4_gro_receive
         | P::__udp4_lib_lookup_skb
+        | P::sk_stream_alloc_skb
+        | P::tcp_v4_syn_recv_sock
+        | P::tcp_time_wait
         | P::eth_type_trans
         | P::skb_clone
         | P::____napi_schedule
@@ -92,6 +97,25 @@ pub(super) fn gloss(point: Point) -> Option<&'static str> {
     Some(match point {
         P::sys_sendto => "the program sends",
         P::sys_recvfrom => "the program wants a datagram",
+        P::sys_connect => "the program wants a connection",
+        P::sys_accept4 => "the program takes a connection",
+        P::sys_write => "the program writes",
+        P::sys_read => "the program wants to read",
+        P::tcp_v4_connect => "the way, and the first number",
+        P::tcp_connect => "a SYN",
+        P::tcp_conn_request => "a SYN came: a request, no socket",
+        P::tcp_check_req => "the request's ACK came",
+        P::tcp_v4_syn_recv_sock => "the request becomes a socket",
+        P::tcp_sendmsg => "octets become segments",
+        P::tcp_write_xmit => "as far as the windows reach",
+        P::tcp_transmit_skb => "the header, before a copy leaves",
+        P::tcp_rcv_established => "a connection's segment",
+        P::tcp_rcv_state_process => "what it does to the state",
+        P::tcp_queue_rcv => "into the socket's queue",
+        P::tcp_recvmsg => "octets for the program",
+        P::tcp_send_ack => "tells what has come",
+        P::tcp_send_fin => "no more will come",
+        P::tcp_time_wait => "a small socket waits for strays",
         P::wait_for_more_packets => "nothing there: it sleeps",
         P::skb_copy_datagram_iovec => "into the program's buffer",
         P::sock_queue_rcv_skb => "into the socket's queue",

@@ -79,7 +79,29 @@ consts! { i32:
     F_GETPIPE_SZ = 1032;
     /// Descriptor flag: close on exec.
     FD_CLOEXEC = 1;
+    /// Seek from the start.
+    SEEK_SET = 0;
+    /// Seek from where it stands.
+    SEEK_CUR = 1;
+    /// Seek from the end.
+    SEEK_END = 2;
+    /// Close a memory file on exec.
+    MFD_CLOEXEC = 1;
 }
+
+consts! { u32:
+    /// Move pages rather than copy them: a hint.
+    SPLICE_F_MOVE = 1;
+    /// Do not wait at the pipe.
+    SPLICE_F_NONBLOCK = 2;
+    /// More will follow.
+    SPLICE_F_MORE = 4;
+    /// Pages are given away.
+    SPLICE_F_GIFT = 8;
+}
+
+/// Octets that a pipe takes as one, or not at all.
+pub const PIPE_BUF: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +113,8 @@ mod tests {
         same!(O_ACCMODE O_RDONLY O_WRONLY O_RDWR O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND
             O_NONBLOCK O_NDELAY O_DSYNC O_ASYNC O_DIRECT O_DIRECTORY O_NOFOLLOW O_NOATIME
             O_CLOEXEC O_SYNC O_PATH F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK
-            F_SETLKW F_SETOWN F_GETOWN F_DUPFD_CLOEXEC F_SETPIPE_SZ F_GETPIPE_SZ FD_CLOEXEC);
+            F_SETLKW F_SETOWN F_GETOWN F_DUPFD_CLOEXEC F_SETPIPE_SZ F_GETPIPE_SZ FD_CLOEXEC SEEK_SET SEEK_CUR SEEK_END);
+        same!(SPLICE_F_MOVE SPLICE_F_NONBLOCK SPLICE_F_MORE SPLICE_F_GIFT PIPE_BUF);
+        assert_eq!(MFD_CLOEXEC, libc::MFD_CLOEXEC as i32);
     }
 }

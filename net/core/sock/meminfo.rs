@@ -17,6 +17,10 @@ pub struct MemInfo {
     pub wmem_alloc: usize,
     /// The send buffer (`tb`).
     pub sndbuf: usize,
+    /// Taken from the account of all streams and not used yet (`f`).
+    pub fwd_alloc: usize,
+    /// What a stream's send queues are charged with (`w`).
+    pub wmem_queued: usize,
     /// Waiting for whoever owns the socket (`bl`).
     pub backlog: usize,
     /// Packets dropped (`d`).
@@ -30,11 +34,14 @@ impl Sock {
     pub fn sk_get_meminfo(&self) -> MemInfo {
         let (wmem_alloc, sndbuf) = (self.wmem_alloc(), self.sndbuf());
         let state = self.state();
+        let tp = state.tcp.as_deref();
         MemInfo {
             rmem_alloc: state.rmem_alloc,
             rcvbuf: state.opts.rcvbuf as usize,
             wmem_alloc,
             sndbuf,
+            fwd_alloc: tp.map_or(0, |tp| tp.forward_alloc.max(0) as usize),
+            wmem_queued: tp.map_or(0, |tp| tp.wmem_queued),
             backlog: state.backlog_len,
             drops: state.drops,
         }

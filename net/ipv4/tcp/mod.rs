@@ -1,7 +1,8 @@
 //! TCP: the socket, and what its calls do.
 //!
 //! linux: net/ipv4/tcp.c, include/linux/tcp.h, include/net/tcp.h; RFC 9293. Key types: [`TcpSock`],
-//! [`TcpSk`]. Parts: `sendmsg`, `recvmsg`, `close`, `options` (`SOL_TCP`), `info` (`TCP_INFO`), `poll`.
+//! [`TcpSk`]. Parts: `sendmsg`, `recvmsg`, `close`, `options` (`SOL_TCP`), `info` (`TCP_INFO`), `poll`,
+//! `proc`.
 //! The other half stands where Linux has it: `tcp_input`, `tcp_output`, `tcp_timer`, `tcp_ipv4`,
 //! `tcp_minisocks`, `inet_connection_sock`.
 //! Contexts: calls by tasks, which own the socket; segments and timers in BH, under its lock.
@@ -14,6 +15,7 @@ mod close;
 mod info;
 mod options;
 mod poll;
+mod proc;
 mod recvmsg;
 mod sendmsg;
 mod seq;
@@ -30,6 +32,7 @@ pub(crate) use close::{
 pub use info::tcp_get_info;
 pub(crate) use options::{tcp_getsockopt, tcp_setsockopt};
 pub(crate) use poll::{tcp_ioctl, tcp_poll, tcp_stream_is_readable};
+pub use proc::tcp4_seq_show;
 pub(crate) use recvmsg::tcp_recvmsg;
 pub(crate) use sendmsg::{MAX_SKB_FRAGS, tcp_sendmsg};
 pub use seq::SeqNr;

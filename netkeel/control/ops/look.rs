@@ -1,20 +1,19 @@
-//! Sockets, interrupts, statistics, settings.
+//! Interrupts, statistics, settings.
 
-use super::super::wire::{Irq, Refusal, Setting, SkMem, Socket, Stat};
+use super::super::wire::{Irq, Refusal, Setting, Stat};
 use super::{Done, Target, invalid, value};
 use klib::bitmap::CpuMask;
 use stack::fs::proc::show_softirqs;
 use stack::kernel::irq::{IrqDesc, proc::show_interrupts};
 use stack::kernel::machine::Machine;
 use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
-use stack::net::core::sock::Sock;
 use stack::net::core::sysctl::names::{sysctl_all, sysctl_expects, sysctl_write};
 use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
+use stack::net::ipv4::tcp::tcp4_seq_show;
 use stack::net::ipv4::udp::udp4_seq_show;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use uapi::errno::Errno;
 
@@ -28,6 +27,7 @@ pub(crate) const FILES: &[(&str, &str, fn(&Machine) -> String)] = &[
     ("softnet_stat", "/proc/net/softnet_stat", softnet_seq_show),
     ("arp", "/proc/net/arp", arp_seq_show),
     ("route", "/proc/net/route", fib_route_seq_show),
+    ("tcp", "/proc/net/tcp", tcp4_seq_show),
     ("udp", "/proc/net/udp", udp4_seq_show),
     ("sockstat", "/proc/net/sockstat", sockstat_seq_show),
     ("drops", "packets dropped, by reason", drops),
@@ -50,13 +50,6 @@ impl Target<'_> {
             return Err(Refusal::new(Errno::ENOENT, text));
         };
         Ok(Stat { file: (*name).to_owned(), text: text(self.m()) })
-    }
-
-    pub(super) fn sockets(&self) -> Vec<Socket> {
-        let mut sockets: Vec<Socket> =
-            self.m().net().udp_table.dump().iter().map(|sk| socket_of(sk)).collect();
-        sockets.sort_by_key(|socket| socket.local_port);
-        sockets
     }
 
     pub(super) fn irqs(&self) -> Vec<Irq> {
@@ -122,30 +115,5 @@ fn irq_of(desc: &Arc<IrqDesc>) -> Irq {
         smp_affinity: affinity.to_string(),
         smp_affinity_list: affinity.to_list(),
         counts: desc.counts(),
-    }
-}
-
-fn socket_of(sk: &Sock) -> Socket {
-    let mem = sk.sk_get_meminfo();
-    let state = sk.state();
-    let inet = &state.inet;
-    let addr = |addr: u32| Ipv4Addr::from(addr).to_string();
-    Socket {
-        netid: sk.sk_prot.name.to_lowercase(),
-        state: if inet.dport != 0 { "ESTAB" } else { "UNCONN" }.to_owned(),
-        recv_q: mem.rmem_alloc,
-        send_q: mem.wmem_alloc,
-        local_addr: addr(inet.rcv_saddr),
-        local_port: inet.num,
-        peer_addr: addr(inet.daddr),
-        peer_port: inet.dport,
-        skmem: SkMem {
-            r: mem.rmem_alloc,
-            rb: mem.rcvbuf,
-            t: mem.wmem_alloc,
-            tb: mem.sndbuf,
-            bl: mem.backlog,
-            d: mem.drops,
-        },
     }
 }

@@ -1,7 +1,7 @@
 //! What is done for a request.
 //!
 //! Key type: [`Target`]. Contexts: the event loop's thread, as a task of the machine. Parts: `ip`
-//! (devices, addresses), `route`, `neigh`, `cpu` (CPUs, steering), `look` (sockets, interrupts,
+//! (devices, addresses), `route`, `neigh`, `cpu` (CPUs, steering), `sockets`, `look` (interrupts,
 //! statistics, settings).
 //! Invariant: a request is done whole or not at all; each refusal names the cause.
 
@@ -10,6 +10,7 @@ mod ip;
 pub(crate) mod look;
 pub(crate) mod neigh;
 pub(crate) mod route;
+mod sockets;
 
 use super::wire::{Op, Refusal};
 use host::Runtime;
@@ -63,7 +64,9 @@ impl Target<'_> {
             }
             Op::NeighDel { addr, dev } => self.neigh_del(&addr, dev.as_deref()),
             Op::NeighFlush { dev } => value(self.neigh_flush(dev.as_deref())?),
-            Op::Sockets {} => value(self.sockets()),
+            Op::Sockets { netid, skip, info } => {
+                value(self.sockets(netid.as_deref(), skip.unwrap_or(0), info == Some(true))?)
+            }
             Op::IrqShow {} => value(self.irqs()),
             Op::IrqSet { irq, affinity } => self.irq_set(irq, &affinity),
             Op::CpuShow {} => value(self.cpus()),

@@ -202,7 +202,7 @@ fn every_file_of_statistics_has_lines() {
             let stat: Stat = ok(target, &format!(r#"{{"op":"stat","file":"{name}"}}"#));
             assert!(stat.text.ends_with('\n') && stat.text.len() > 10, "{name}: {}", stat.text);
         }
-        let (errno, text) = refusal(target, r#"{"op":"stat","file":"tcp"}"#);
+        let (errno, text) = refusal(target, r#"{"op":"stat","file":"raw"}"#);
         assert_eq!(errno, "ENOENT");
         assert!(text.contains("interrupts, softirqs, dev, snmp"), "{text}");
     });

@@ -82,12 +82,12 @@ fn pieces_of_lines_are_put_together_and_answered_in_order() {
     let mut bed = Bed::new("pieces");
     let mut client = bed.client();
     for piece in
-        ["{\"id\":1,\"op\":\"soc", "kets\"}\n \n{\"id\":2,\"op\":\"irq.show\"}\n{\"id\"", ":3"]
+        ["{\"id\":1,\"op\":\"cpu.", "show\"}\n \n{\"id\":2,\"op\":\"irq.show\"}\n{\"id\"", ":3"]
     {
         client.get_mut().write_all(piece.as_bytes()).unwrap();
         bed.settle();
     }
-    assert_eq!(line(&mut client).as_deref(), Some("{\"id\":1,\"ok\":{\"op\":\"sockets\"}}\n"));
+    assert_eq!(line(&mut client).as_deref(), Some("{\"id\":1,\"ok\":{\"op\":\"cpu.show\"}}\n"));
     assert_eq!(line(&mut client).as_deref(), Some("{\"id\":2,\"ok\":{\"op\":\"irq.show\"}}\n"));
     assert_eq!(line(&mut client), None);
     drop(client);

@@ -62,7 +62,7 @@ fn the_same_seed_prints_the_same_walk() {
 
 #[test]
 fn every_subject_is_shown() {
-    for subject in ["udp", "icmp", "arp", "loopback"] {
+    for subject in ["udp", "icmp", "arp", "loopback", "tcp"] {
         for format in ["text", "json", "pcapng", "perfetto"] {
             let output = run(&["walk", subject, "--nic", "wire", "--format", format]);
             assert!(output.status.success() && !output.stdout.is_empty(), "{subject} {format}");
@@ -78,7 +78,7 @@ fn several_cpus_are_shown() {
 /// Everything the machines have by default: the cards with their driver, several queues.
 #[test]
 fn the_network_cards_of_the_default_are_shown() {
-    for subject in ["udp", "icmp", "arp", "loopback"] {
+    for subject in ["udp", "icmp", "arp", "loopback", "tcp"] {
         let text = stdout(&["walk", subject]);
         assert!(subject == "loopback" || text.contains("igb_xmit_frame_ring"), "{text}");
     }

@@ -252,7 +252,7 @@ fn mistakes_are_told_with_the_way_out() {
         ] {
             assert_eq!(refusal(words), (code, said.to_owned()), "{words}");
         }
-        let (code, said) = refusal("walk --attach tcp");
+        let (code, said) = refusal("walk --attach sctp");
         assert_eq!(code, 2);
         assert!(said.contains("write for example --attach udp,192.0.2.1,7"), "{said}");
     });
@@ -455,7 +455,7 @@ fn another_user_is_kept_out_by_the_file_and_by_the_machine() {
         let asked = || {
             ns.as_nobody(|| {
                 let asked = Connection::open(Some(CONTROL))
-                    .and_then(|mut machine| machine.ask::<serde_json::Value>(&Op::Sockets {}));
+                    .and_then(|mut machine| machine.ask::<serde_json::Value>(&Op::IrqShow {}));
                 asked.unwrap_err().to_string()
             })
         };

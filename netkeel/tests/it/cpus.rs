@@ -59,7 +59,7 @@ fn several_cpus_share_the_services() {
             let softnet = softnet();
             assert_eq!(softnet.len(), 3);
             assert!(softnet[0].0 >= 100);
-            let echoes = ask("ss -a").lines().filter(|line| line.contains(":7 ")).count();
+            let echoes = ask("ss -ua").lines().filter(|line| line.contains(":7 ")).count();
             assert_eq!(echoes, 3, "one on every CPU");
         },
     );

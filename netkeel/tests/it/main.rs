@@ -14,5 +14,7 @@ mod output;
 mod pcap;
 mod pcap_ends;
 mod proc_shapes;
+mod sockets;
+mod streams;
 mod tap_wire;
 mod up;

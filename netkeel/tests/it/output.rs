@@ -12,7 +12,7 @@ fn a_clean_stop_prints_the_counters_under_linuxs_names() {
             greeting.starts_with("nk0: address 192.0.2.2/24, MAC 02:4b:c0:00:02:02, MTU 1500,"),
             "{greeting}"
         );
-        assert!(greeting.contains("services on UDP: echo 7, discard 9, chargen 19"));
+        assert!(greeting.contains("services on UDP and TCP: echo 7, discard 9, chargen 19"));
         let socket = socket_to(7);
         socket.send(b"x").unwrap();
         recv(&socket, &mut [0; 8]).unwrap();

@@ -11,6 +11,7 @@ use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
 use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
+use stack::net::ipv4::tcp::tcp4_seq_show;
 use stack::net::ipv4::udp::udp4_seq_show;
 
 /// Our text of a file and the kernel's.
@@ -71,6 +72,7 @@ fn headings_are_the_kernels() {
     for (path, show) in [
         ("/proc/net/arp", arp_seq_show as fn(&Machine) -> String),
         ("/proc/net/route", fib_route_seq_show),
+        ("/proc/net/tcp", tcp4_seq_show),
         ("/proc/net/udp", udp4_seq_show),
     ] {
         let (ours, theirs) = both(path, show);

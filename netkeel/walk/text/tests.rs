@@ -51,6 +51,40 @@ fn udp_reads_from_call_to_call() {
 }
 
 #[test]
+fn tcp_reads_from_connect_to_close() {
+    assert_in_order(
+        &text(Subject::Tcp, Options::default()),
+        &[
+            "── B · CPU 0 · system call sys_accept4 ─",
+            "── A · CPU 0 · system call sys_connect ─",
+            "tcp_connect  (a SYN)",
+            "#1.1  40 bytes, clone of #1\n",
+            "── B · CPU 0 · softirq, leaving the interrupt ─",
+            "#1.1  74 bytes, eth0, from A\n",
+            "tcp_conn_request",
+            "#2  60 bytes, made for #1.1\n",
+            "── A · CPU 0 · softirq, leaving the interrupt ─",
+            "tcp_rcv_state_process",
+            "#3  32 bytes, made for #2\n",
+            "tcp_check_req",
+            "tcp_v4_syn_recv_sock",
+            "── B · CPU 0 · woken in sys_accept4 ─",
+            "── A · CPU 0 · woken in sys_connect ─",
+            "── A · CPU 0 · system call sys_write ─",
+            "tcp_write_xmit",
+            "tcp_rcv_established",
+            "tcp_queue_rcv  5 bytes",
+            "── B · CPU 0 · woken in sys_read ─",
+            "── B · CPU 0 · system call sys_write ─",
+            "── A · CPU 0 · woken in sys_read ─",
+            "tcp_send_fin",
+            "tcp_send_fin",
+            "tcp_time_wait",
+        ],
+    );
+}
+
+#[test]
 fn a_drop_says_why_and_an_answer_whose() {
     let icmp = text(Subject::Icmp, Options::default());
     assert_in_order(&icmp, &["#2  61 bytes, made for #1", "kfree_skb  NO_SOCKET: No socket"]);

@@ -20,6 +20,7 @@ mod lone;
 mod memory;
 mod neigh;
 mod panics;
+mod pipes;
 mod queues;
 mod routed;
 mod rps;

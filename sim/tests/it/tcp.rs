@@ -1,8 +1,10 @@
 //! TCP between two machines.
 
+use crate::golden;
 use crate::util::{B, Pair, addr};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
+use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{sys_accept4, sys_bind, sys_connect, sys_listen, sys_socket};
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -60,6 +62,49 @@ fn nobody_listens() {
     let fd = sys_socket(&mut a, AF_INET, SOCK_STREAM, 0).expect("a socket");
     assert_eq!(pair.run(&mut a, sys_connect(fd, &addr(B, 81))), Err(Errno::ECONNREFUSED));
     sys_close(&mut a, fd).expect("open");
+    drop(a);
+    let _digest = pair.end();
+}
+
+/// Somebody tries a port where nobody listens; the two know each other's link address then.
+fn refused(pair: &mut Pair, a: &mut TaskCx) {
+    let fd = sys_socket(a, AF_INET, SOCK_STREAM, 0).expect("a socket");
+    assert_eq!(pair.run(a, sys_connect(fd, &addr(B, 81))), Err(Errno::ECONNREFUSED));
+    sys_close(a, fd).expect("open");
+    pair.world.settle();
+}
+
+/// From the listener's socket to the end of both sides.
+#[test]
+fn a_connections_walk() {
+    let mut pair = Pair::new(3);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    refused(&mut pair, &mut a);
+    pair.world.watch(WalkFilter { proto: Some(6), ..WalkFilter::default() });
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    assert_eq!(pair.run(&mut a, sys_write(near, b"hello")), Ok(5));
+    let mut buffer = [0; 100];
+    assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(5));
+    sys_close(&mut a, near).expect("open");
+    pair.world.settle();
+    assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(0));
+    sys_close(&mut b, far).expect("open");
+    pair.world.settle();
+    golden::check(&pair.world, "tcp-connection");
+    sys_close(&mut b, listening).expect("open");
+    drop((a, b));
+    let _digest = pair.end();
+}
+
+#[test]
+fn a_refusals_walk() {
+    let mut pair = Pair::new(4);
+    let mut a = pair.on_a();
+    refused(&mut pair, &mut a);
+    pair.world.watch(WalkFilter { proto: Some(6), ..WalkFilter::default() });
+    refused(&mut pair, &mut a);
+    golden::check(&pair.world, "tcp-refused");
     drop(a);
     let _digest = pair.end();
 }

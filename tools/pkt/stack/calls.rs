@@ -25,7 +25,6 @@ pub(super) struct Slot {
     waker: RefCell<Option<Waker>>,
     ended: Cell<Option<(Done, Us)>>,
     has_ended: Cell<bool>,
-    refused: RefCell<Option<String>>,
     files: RefCell<Option<Arc<FilesStruct>>>,
 }
 
@@ -37,7 +36,6 @@ impl Slot {
             waker: RefCell::default(),
             ended: Cell::default(),
             has_ended: Cell::new(false),
-            refused: RefCell::default(),
             files: RefCell::default(),
         }
     }
@@ -56,11 +54,6 @@ impl Slot {
     pub(super) fn take_ended(&self) -> Option<(Done, Us)> {
         self.has_ended.set(false);
         self.ended.take()
-    }
-
-    /// Why the call can't be made here.
-    pub(super) fn refused(&self) -> Option<String> {
-        self.refused.borrow_mut().take()
     }
 
     /// The files of the task; none before it has started.
@@ -86,10 +79,8 @@ pub(super) async fn caller(task: Task, slot: Rc<Slot>) {
             }
         })
         .await;
-        match make(&task, call).await {
-            Ok(done) => slot.end(done),
-            Err(why) => *slot.refused.borrow_mut() = Some(why),
-        }
+        let done = make(&task, call).await;
+        slot.end(done);
     }
 }
 
@@ -116,10 +107,10 @@ fn timeout(ms: i32) -> Option<Duration> {
     u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
-/// Makes one call; an error is that there is none such here.
-async fn make(task: &Task, call: Call) -> Result<Done, String> {
+/// Makes one call.
+async fn make(task: &Task, call: Call) -> Done {
     let now = |call: &dyn Fn(&mut TaskCx) -> Done| task.now(|cx| call(cx));
-    Ok(match call {
+    match call {
         Call::Socket(family, kind, protocol) => {
             now(&|cx| number(net::sys_socket(cx, family, kind, protocol)))
         }
@@ -169,14 +160,19 @@ async fn make(task: &Task, call: Call) -> Result<Done, String> {
                 Err(errno) => Done::failed(errno.0),
             }
         }
-        Call::Pipe(_) => return Err(missing("pipe")),
-        Call::Splice(..) => return Err(missing("splice")),
-        Call::SendFile(..) => return Err(missing("sendfile")),
-    })
-}
-
-fn missing(call: &str) -> String {
-    format!("{call}() is not in the stack yet: run the script with --backend kernel")
+        Call::Pipe(flags) => now(&|cx| match fs::sys_pipe2(cx, flags) {
+            Ok(ends) => {
+                Done { ready: ends.iter().map(|fd| (*fd as u32, 0)).collect(), ..Done::ok(0) }
+            }
+            Err(errno) => Done::failed(errno.0),
+        }),
+        Call::Splice(from, to, len, flags) => {
+            size(task.call(fs::sys_splice((from, None), (to, None), len, flags)).await)
+        }
+        Call::SendFile(to, from, len) => {
+            size(task.call(fs::sys_sendfile(to, from, None, len)).await)
+        }
+    }
 }
 
 async fn send(task: &Task, fd: i32, message: &Message, flags: i32) -> Done {

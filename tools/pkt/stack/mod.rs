@@ -203,10 +203,7 @@ impl Backend for Stack {
         self.slot.hand_in(call);
         let now = self.now();
         self.run(now, Stop::Call);
-        match self.slot.refused() {
-            Some(why) => Err(why),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn finish(&mut self, until: Us) -> Result<Option<(Done, Us)>, String> {

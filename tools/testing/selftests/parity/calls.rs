@@ -143,4 +143,23 @@ pub trait Calls {
     fn readv(&mut self, fd: i32, parts: &[usize]) -> Got;
     /// writev(2)
     fn writev(&mut self, fd: i32, parts: &[Vec<u8>]) -> Ret;
+    /// pipe2(2): the descriptors to read and to write.
+    fn pipe2(&mut self, flags: i32) -> Result<[i32; 2], i32>;
+    /// splice(2): each end with its place, if it is given one.
+    fn splice(&mut self, from: Placed<'_>, to: Placed<'_>, len: usize, flags: u32) -> Ret;
+    /// sendfile(2)
+    fn sendfile(&mut self, out: i32, from: Placed<'_>, count: usize) -> Ret;
+    /// memfd_create(2)
+    fn memfd_create(&mut self, name: &str, flags: i32) -> Ret;
+    /// lseek(2)
+    fn lseek(&mut self, fd: i32, offset: i64, whence: i32) -> Ret;
+    /// pread(2)
+    fn pread(&mut self, fd: i32, len: usize, pos: i64) -> Got;
+    /// pwrite(2)
+    fn pwrite(&mut self, fd: i32, data: &[u8], pos: i64) -> Ret;
+    /// ftruncate(2)
+    fn ftruncate(&mut self, fd: i32, length: i64) -> Ret;
 }
+
+/// A descriptor, and perhaps a place in its file that the call reads and moves.
+pub type Placed<'p> = (i32, Option<&'p mut i64>);

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
+use crate::calls::{Calls, Got, Outgoing, Placed, PollFd, Ret, Room, Sets};
 use crate::{Check, Report};
 use host::testing::{NetNs, in_fresh_netns};
 use libc::{c_int, c_void, iovec, mmsghdr, msghdr, sockaddr, socklen_t, timespec, timeval};
@@ -439,5 +439,54 @@ impl Calls for Kernel {
         let iov = iovecs(parts);
         // SAFETY: the parts are read for their lengths.
         size(unsafe { libc::writev(fd, iov.as_ptr(), iov.len() as c_int) })
+    }
+
+    fn pipe2(&mut self, flags: i32) -> Result<[i32; 2], i32> {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        ret(unsafe { libc::pipe2(ends.as_mut_ptr(), flags) })?;
+        Ok(ends)
+    }
+
+    fn splice(&mut self, from: Placed<'_>, to: Placed<'_>, len: usize, flags: u32) -> Ret {
+        let ((fd_in, off_in), (fd_out, off_out)) = (from, to);
+        let place = |off: Option<&mut i64>| off.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        // SAFETY: the places are borrowed for the call, or null.
+        size(unsafe { libc::splice(fd_in, place(off_in), fd_out, place(off_out), len, flags) })
+    }
+
+    fn sendfile(&mut self, out: i32, (from, off): Placed<'_>, count: usize) -> Ret {
+        let place = off.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        // SAFETY: the place is borrowed for the call, or null.
+        size(unsafe { libc::sendfile(out, from, place, count) })
+    }
+
+    fn memfd_create(&mut self, name: &str, flags: i32) -> Ret {
+        let name = std::ffi::CString::new(name).expect("a check's name has no zero");
+        // SAFETY: the name ends in zero and outlives the call.
+        ret(unsafe { libc::memfd_create(name.as_ptr(), flags as u32) })
+    }
+
+    fn lseek(&mut self, fd: i32, offset: i64, whence: i32) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::lseek(fd, offset, whence) })
+    }
+
+    fn pread(&mut self, fd: i32, len: usize, pos: i64) -> Got {
+        let mut data = vec![0_u8; len];
+        // SAFETY: room for `len` bytes.
+        let ret = size(unsafe { libc::pread(fd, data.as_mut_ptr().cast(), len, pos) });
+        data.truncate(ret.unwrap_or(0) as usize);
+        Got { ret, data, ..Got::failed(0) }
+    }
+
+    fn pwrite(&mut self, fd: i32, data: &[u8], pos: i64) -> Ret {
+        // SAFETY: the data is read for its length.
+        size(unsafe { libc::pwrite(fd, data.as_ptr().cast(), data.len(), pos) })
+    }
+
+    fn ftruncate(&mut self, fd: i32, length: i64) -> Ret {
+        // SAFETY: no pointers.
+        ret(unsafe { libc::ftruncate(fd, length) })
     }
 }

@@ -1,7 +1,7 @@
 //! The stack: a machine of a stepped world or on threads, with the same devices and addresses as the
 //! kernel's namespace.
 
-use crate::calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
+use crate::calls::{Calls, Got, Outgoing, Placed, PollFd, Ret, Room, Sets};
 use crate::{Check, Report};
 use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::WirePort;
@@ -386,5 +386,43 @@ impl Calls for Machine {
     fn writev(&mut self, fd: i32, parts: &[Vec<u8>]) -> Ret {
         let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
         self.size(fs::sys_writev(fd, &parts))
+    }
+
+    fn pipe2(&mut self, flags: i32) -> Result<[i32; 2], i32> {
+        fs::sys_pipe2(&mut self.cx, flags).map_err(|errno| errno.0)
+    }
+
+    fn splice(&mut self, from: Placed<'_>, to: Placed<'_>, len: usize, flags: u32) -> Ret {
+        self.size(fs::sys_splice(from, to, len, flags))
+    }
+
+    fn sendfile(&mut self, out: i32, (from, off): Placed<'_>, count: usize) -> Ret {
+        self.size(fs::sys_sendfile(out, from, off, count))
+    }
+
+    fn memfd_create(&mut self, name: &str, flags: i32) -> Ret {
+        number(fs::sys_memfd_create(&mut self.cx, name, flags))
+    }
+
+    fn lseek(&mut self, fd: i32, offset: i64, whence: i32) -> Ret {
+        let moved = fs::sys_lseek(&mut self.cx, fd, offset, whence);
+        moved.map(|pos| pos as i64).map_err(|errno| errno.0)
+    }
+
+    fn pread(&mut self, fd: i32, len: usize, pos: i64) -> Got {
+        let mut data = vec![0; len];
+        let read = fs::sys_pread64(&mut self.cx, fd, &mut data, pos);
+        data.truncate(read.unwrap_or(0));
+        let ret = read.map(|len| len as i64).map_err(|errno| errno.0);
+        Got { ret, data, ..Got::failed(0) }
+    }
+
+    fn pwrite(&mut self, fd: i32, data: &[u8], pos: i64) -> Ret {
+        let written = fs::sys_pwrite64(&mut self.cx, fd, data, pos);
+        written.map(|len| len as i64).map_err(|errno| errno.0)
+    }
+
+    fn ftruncate(&mut self, fd: i32, length: i64) -> Ret {
+        done(fs::sys_ftruncate(&mut self.cx, fd, length))
     }
 }

@@ -25,6 +25,7 @@ mod stream_options;
 mod stream_poll;
 mod stream_recv;
 mod stream_send;
+mod stream_splice;
 mod stream_states;
 
 use crate::Check;
@@ -66,6 +67,11 @@ pub fn streams() -> Vec<Check> {
         stream_options::ALL,
     ]
     .concat()
+}
+
+/// Every check of pipes, files in memory, and what goes from one to the other.
+pub fn pipes() -> Vec<Check> {
+    stream_splice::ALL.to_vec()
 }
 
 /// A list of checks by the names of their functions.

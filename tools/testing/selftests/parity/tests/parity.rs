@@ -1,7 +1,7 @@
 //! Every check on the host kernel and on the stack, stepped and on threads, with one CPU and with two.
 
 use host::testing::{Need, need};
-use parity::checks::{all, streams};
+use parity::checks::{all, pipes, streams};
 use parity::{Check, Engine, Machine, Report, diff, each_on_kernel, on_kernel};
 
 fn compare(checks: &[Check], kernel: &[Report], (engine, cpus): (Engine, u8)) {
@@ -50,6 +50,20 @@ fn the_stack_answers_as_the_host_kernel_does_on_streams() {
     }
 }
 
+#[test]
+fn the_stack_answers_as_the_host_kernel_does_on_pipes_and_splice() {
+    let checks = pipes();
+    if !need(Need::Root) {
+        checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
+        return;
+    }
+    let kernel = each_on_kernel(&checks);
+    for engine in [Engine::Stepped, Engine::Threads] {
+        compare(&checks, &kernel, (engine, 1));
+        compare(&checks, &kernel, (engine, 2));
+    }
+}
+
 /// What depends on time, chance or tuning is no check.
 #[test]
 fn the_host_kernel_answers_the_same_each_time_on_streams() {
@@ -80,7 +94,7 @@ fn a_check_says_something_and_the_same_each_time() {
 
 #[test]
 fn names_are_unique() {
-    let checks = [all(), streams()].concat();
+    let checks = [all(), streams(), pipes()].concat();
     let mut names: Vec<&str> = checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     names.dedup();

@@ -5,6 +5,7 @@
 //! step instead.
 
 mod hostile;
+mod many;
 mod time;
 mod transfer;
 mod util;

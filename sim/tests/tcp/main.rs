@@ -6,6 +6,7 @@
 
 mod hostile;
 mod many;
+mod sack;
 mod time;
 mod transfer;
 mod util;

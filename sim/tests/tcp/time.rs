@@ -185,7 +185,7 @@ fn a_closed_window_is_asked_for_ever_longer_and_opens() {
     }
     pair.pair.world.run_for(Duration::from_secs(1));
     assert_eq!(info(&mut pair.a, near).tcpi_snd_wnd, 0, "closed");
-    let times = pair.times(900, |a| a.machine().mib().get(LinuxMib::TCPWinProbe) as u64);
+    let times = pair.times(900, |a| a.machine().mib().get(LinuxMib::TCPWinProbe));
     pair.pair.check();
     assert!(times.len() > 12, "{times:?}");
     let gaps: Vec<f64> = times.windows(2).map(|two| two[1] - two[0]).collect();

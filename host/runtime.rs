@@ -326,12 +326,10 @@ impl Runtime {
         }
         let mut cx = self.task("exit");
         cleanup_net(&mut cx);
-        if !self.taps.is_empty() {
-            for TapDevice { tun, ports, link } in self.taps.drain(..) {
-                link.unregister();
-                tun_detach(&mut cx, tun);
-                drop(Ports(ports));
-            }
+        for TapDevice { tun, ports, link } in self.taps.drain(..) {
+            link.unregister();
+            tun_detach(&mut cx, tun);
+            drop(Ports(ports));
         }
         drop(cx);
         for idle in self.idle.iter() {

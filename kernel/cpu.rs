@@ -66,6 +66,10 @@ pub struct CpuLocal {
     pub(crate) wmem: WmemCharges,
     /// Sockets whose packets have left and that may send on.
     pub(crate) tsq: Vec<Arc<crate::net::core::sock::Sock>>,
+    /// Pages that this CPU took from TCP's account, or gave back, and the account does not know of yet.
+    ///
+    /// linux: include/net/sock.h:proto (`per_cpu_fw_alloc`)
+    pub(crate) tcp_fw_alloc: i64,
     /// Down: tasks that enter go elsewhere ([`hotplug`]).
     offline: bool,
     /// The stay has something to settle at its end: `wmem`, or a qdisc that it runs.
@@ -106,6 +110,7 @@ impl CpuLocal {
             rng: klib::random::Csprng::from_seed(seed),
             wmem: WmemCharges::default(),
             tsq: Vec::new(),
+            tcp_fw_alloc: 0,
             offline: false,
             unsettled: false,
             wakeups: Vec::new(),

@@ -226,7 +226,8 @@ pub fn wakeup_softirqd(cx: &mut BhCx<'_>) {
 /// linux: kernel/softirq.c:ksoftirqd_should_run
 pub fn ksoftirqd_should_run(cx: &BhCx<'_>) -> bool {
     walk!(cx, ksoftirqd_should_run);
-    local_softirq_pending(cx) != 0
+    // Once it was woken it runs, or it would count as awake for ever: an interrupt may have done its work.
+    local_softirq_pending(cx) != 0 || cx.cpu.softirq.ksoftirqd_woken
 }
 
 /// The body of ksoftirqd: one run of what is pending, its own share included.

@@ -2,9 +2,10 @@
 //!
 //! linux: net/core/stream.c, net/core/sock.c (`__sk_mem_schedule`). Key type: [`TcpMemory`]. Contexts: BH,
 //! under the socket's lock. Invariants: what a socket's queues are charged with was taken from the account
-//! before; a socket keeps little of it unused.
+//! before; a socket keeps less than a page of it unused.
 
 use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::machine::Machine;
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
 use crate::net::socket::Wait;
@@ -42,8 +43,11 @@ pub(crate) fn sk_stream_wait_close(cx: &mut TaskCx, sk: &Arc<Sock>, wait: &mut W
 ///
 /// linux: include/net/sock.h:SK_MEM_QUANTUM
 const SK_MEM_QUANTUM: i64 = 4096;
-/// What a socket takes at a time, and keeps at the most when it needs nothing.
-const SK_MEM_BATCH: i64 = 16 * SK_MEM_QUANTUM;
+/// So many pages a CPU takes or gives back before the account hears of it: the account is one word for all
+/// CPUs, and a segment takes and gives.
+///
+/// linux: include/net/sock.h:SK_MEMORY_PCPU_RESERVE
+const SK_MEMORY_PCPU_RESERVE: i64 = 256;
 
 /// TCP's account of memory, in pages, and the counts that go with it.
 #[derive(Debug, Default)]
@@ -65,9 +69,36 @@ pub struct TcpMemory {
 }
 
 impl TcpMemory {
-    /// Pages in use.
-    pub fn allocated(&self) -> i64 {
+    /// Pages in use, as far as the account knows.
+    fn known(&self) -> i64 {
         self.pages.load(Ordering::Relaxed)
+    }
+}
+
+/// Pages that TCP's sockets hold. Context: task, on no CPU.
+///
+/// linux: include/net/sock.h:proto_memory_allocated
+pub fn proto_memory_allocated(m: &Machine) -> i64 {
+    let kept: i64 = m.for_each_cpu(|local| local.tcp_fw_alloc).into_iter().sum();
+    m.net().tcp.memory.known() + kept
+}
+
+/// The same for who must not look at other CPUs: what those have taken lately is missing.
+///
+/// linux: include/net/sock.h:sk_memory_allocated
+#[inline]
+pub(crate) fn sk_memory_allocated(cx: &BhCx<'_>) -> i64 {
+    cx.m.init_net.tcp.memory.known() + cx.cpu.tcp_fw_alloc
+}
+
+/// Takes pages from the account, or gives them back.
+///
+/// linux: include/net/sock.h:sk_memory_allocated_add, sk_memory_allocated_sub
+fn sk_memory_allocated_add(cx: &mut BhCx<'_>, pages: i64) {
+    cx.cpu.tcp_fw_alloc += pages;
+    if cx.cpu.tcp_fw_alloc.abs() >= SK_MEMORY_PCPU_RESERVE {
+        let kept = std::mem::take(&mut cx.cpu.tcp_fw_alloc);
+        cx.m.init_net.tcp.memory.pages.fetch_add(kept, Ordering::Relaxed);
     }
 }
 
@@ -76,7 +107,7 @@ impl TcpMemory {
 /// linux: include/net/tcp.h:tcp_under_memory_pressure
 #[inline]
 pub(crate) fn tcp_under_memory_pressure(cx: &BhCx<'_>) -> bool {
-    cx.m.init_net.tcp.memory.allocated() > i64::from(cx.t.net.sysctl.tcp.mem[1])
+    sk_memory_allocated(cx) > i64::from(cx.t.net.sysctl.tcp.mem[1])
 }
 
 /// What memory is wanted for.
@@ -109,30 +140,32 @@ pub(crate) fn sk_mem_charge(
 /// The same where it can't be refused.
 ///
 /// linux: net/ipv4/tcp_output.c:sk_forced_mem_schedule
-pub(crate) fn sk_forced_mem_charge(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
+pub(crate) fn sk_forced_mem_charge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
     if sk.tp.forward_alloc < size as i32 {
         take(cx, sk, size);
     }
     sk.tp.forward_alloc -= size as i32;
 }
 
-fn take(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) -> i64 {
-    let bytes = (size as i64).max(SK_MEM_BATCH);
-    let pages = (bytes + SK_MEM_QUANTUM - 1) / SK_MEM_QUANTUM;
+/// Takes what `size` octets need beyond what the socket has.
+fn take(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
+    let missing = size as i64 - i64::from(sk.tp.forward_alloc);
+    let pages = (missing + SK_MEM_QUANTUM - 1) / SK_MEM_QUANTUM;
     sk.tp.forward_alloc += (pages * SK_MEM_QUANTUM) as i32;
-    cx.m.init_net.tcp.memory.pages.fetch_add(pages, Ordering::Relaxed) + pages
+    sk_memory_allocated_add(cx, pages);
 }
 
 /// linux: net/core/sock.c:__sk_mem_raise_allocated
 #[cold]
 fn __sk_mem_schedule(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize, kind: MemKind) -> bool {
     let [low, _, high] = cx.t.net.sysctl.tcp.mem.map(i64::from);
-    let allocated = take(cx, sk, size);
+    take(cx, sk, size);
+    let allocated = sk_memory_allocated(cx);
     if allocated <= low {
         return true;
     }
     if allocated > high {
-        give_back(cx, sk, 0);
+        give_back(cx, sk);
         return false;
     }
     // Every socket may have its least, whatever the others hold; above that, its fair share.
@@ -147,7 +180,7 @@ fn __sk_mem_schedule(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize, kind: M
     if least || !pressure || high * SK_MEM_QUANTUM > sockets * held {
         return true;
     }
-    give_back(cx, sk, 0);
+    give_back(cx, sk);
     false
 }
 
@@ -155,22 +188,22 @@ fn __sk_mem_schedule(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize, kind: M
 ///
 /// linux: include/net/sock.h:sk_mem_uncharge
 #[inline]
-pub(crate) fn sk_mem_uncharge(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
+pub(crate) fn sk_mem_uncharge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, size: usize) {
     sk.tp.forward_alloc += size as i32;
-    if i64::from(sk.tp.forward_alloc) > 2 * SK_MEM_BATCH {
-        give_back(cx, sk, SK_MEM_BATCH);
+    if i64::from(sk.tp.forward_alloc) >= SK_MEM_QUANTUM {
+        give_back(cx, sk);
     }
 }
 
-/// Gives back what the socket has over `keep` octets unused.
+/// Gives back whole pages that the socket has and does not use: sockets are many, and what each kept for
+/// itself would be missing to all.
 ///
 /// linux: include/net/sock.h:sk_mem_reclaim
-#[cold]
-pub(crate) fn give_back(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, keep: i64) {
-    let pages = (i64::from(sk.tp.forward_alloc) - keep) / SK_MEM_QUANTUM;
+fn give_back(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    let pages = i64::from(sk.tp.forward_alloc) / SK_MEM_QUANTUM;
     if pages > 0 {
         sk.tp.forward_alloc -= (pages * SK_MEM_QUANTUM) as i32;
-        cx.m.init_net.tcp.memory.pages.fetch_sub(pages, Ordering::Relaxed);
+        sk_memory_allocated_add(cx, -pages);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::kernel::machine::Machine;
 use crate::net::core::snmp::{Mib, NetMib};
+use crate::net::core::stream::proto_memory_allocated;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::snmp::{IcmpMib, IpMib, LinuxMib, TcpMib, UdpMib};
@@ -97,7 +98,7 @@ pub fn sockstat_seq_show(m: &Machine) -> String {
         of(&tcp.memory.orphans),
         of(&tcp.memory.tw_count),
         of(&tcp.memory.sockets),
-        tcp.memory.allocated(),
+        proto_memory_allocated(m),
         sockets.len()
     )
 }

@@ -20,7 +20,6 @@ use crate::net::core::skbuff::{
     Cb, Common, Inspect, IpSummed, PktType, SkBuff, Skb, SkbList, kfree_skb,
 };
 use crate::net::core::sock::{Sock, SockLocked};
-use crate::net::core::stream::give_back;
 use crate::net::ipv4::inet_connection_sock::{RequestSock, inet_csk_clear_xmit_timers};
 use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple, ListenFlow, inet_hash_connect};
 use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill};
@@ -441,9 +440,7 @@ pub(crate) fn tcp_v4_destroy_sock(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     inet_csk_clear_xmit_timers(cx, sk);
     tcp_purge_queues(cx, sk);
     sk.tp.dst = None;
-    give_back(cx, sk, 0);
-    // What it still has of a page that is not full.
-    sk.tp.forward_alloc = 0;
+    debug_assert_eq!(sk.tp.forward_alloc, 0, "what its queues held is given back");
     sk.sk.net.tcp.memory.sockets.fetch_sub(1, Ordering::Relaxed);
 }
 

@@ -321,7 +321,7 @@ pub(crate) fn tcp_check_oom(cx: &BhCx<'_>, sk: &TcpSk<'_>, shift: u32) -> bool {
     let sysctl = &cx.t.net.sysctl.tcp;
     orphans > u64::from(sysctl.max_orphans)
         || (sk.tp.wmem_queued > SOCK_MIN_SNDBUF as usize
-            && net.memory.allocated() > i64::from(sysctl.mem[2]))
+            && crate::net::core::stream::sk_memory_allocated(cx) > i64::from(sysctl.mem[2]))
 }
 
 /// The connection ends because nobody answers.

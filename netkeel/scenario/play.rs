@@ -217,7 +217,7 @@ impl Stage {
         self.spawn(machine, cpu, |task| {
             let listener = task.now(listener)?;
             Ok(async move {
-                let (fd, _peer) = called("accept4", task.call(sys_accept4(listener, 0)).await)?;
+                let (fd, _) = called("accept4", task.call(sys_accept4(listener, 0)).await)?;
                 let mut buffer = [0; 64];
                 loop {
                     let len = called("read", task.call(sys_read(fd, &mut buffer)).await)?;

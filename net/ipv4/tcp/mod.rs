@@ -47,6 +47,13 @@ use crate::net::ipv4::tcp_output::tcp_release_cb;
 use uapi::ip::IPPROTO_TCP;
 use uapi::socket::SOCK_STREAM;
 
+/// What an idle connection keeps beside its file, its entries in the tables and its algorithm: a machine may
+/// have a hundred thousand of them.
+const _: () = assert!(
+    size_of::<crate::net::core::sock::Sock>() + size_of::<TcpSock>() + size_of::<TcpStats>()
+        <= 1536
+);
+
 /// TCP's functions.
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_prot

@@ -126,7 +126,7 @@ pub struct TcpSock {
     pub cong: TcpCong,
     /// The algorithm.
     pub ca_ops: Box<dyn TcpCongestionOps>,
-    /// The highest segment that SACK has reported, while one is.
+    /// Behind the highest segment that SACK has reported, while one is.
     pub highest_sack: SeqNr,
     /// SACK blocks seen last, to pass over what is known.
     pub recv_sack_cache: [SackBlock; 4],

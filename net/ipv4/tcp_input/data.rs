@@ -10,7 +10,8 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Skb, alloc_skb, kfree_skb};
 use crate::net::core::stream::{
-    MemKind, sk_forced_mem_charge, sk_mem_charge, sk_mem_uncharge, tcp_under_memory_pressure,
+    MemKind, sk_forced_mem_charge, sk_mem_charge, sk_mem_uncharge, sk_memory_allocated,
+    tcp_under_memory_pressure,
 };
 use crate::net::ipv4::tcp::{
     AckPending, MAX_SKB_FRAGS, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock,
@@ -430,7 +431,7 @@ fn tcp_prune_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
 fn tcp_clamp_window(cx: &BhCx<'_>, sk: &mut TcpSk<'_>) {
     sk.tp.ack.quick = 0;
     let sysctl = &cx.t.net.sysctl.tcp;
-    let roomy = cx.m.init_net.tcp.memory.allocated() < i64::from(sysctl.mem[0]);
+    let roomy = sk_memory_allocated(cx) < i64::from(sysctl.mem[0]);
     if sk.st.opts.rcvbuf < sysctl.rmem[2]
         && !sk.tp.rcvbuf_locked
         && !tcp_under_memory_pressure(cx)

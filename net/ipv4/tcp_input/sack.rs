@@ -29,7 +29,7 @@ pub(crate) fn rtx_position(tp: &TcpSock, seq: SeqNr) -> usize {
     tp.rtx_queue.partition_point(|skb| !cb(skb).end_seq.after(seq))
 }
 
-/// The highest octet known to have arrived.
+/// Behind the highest octet known to have arrived.
 ///
 /// linux: include/net/tcp.h:tcp_highest_sack_seq
 pub(super) fn tcp_highest_sack_seq(tp: &TcpSock) -> SeqNr {
@@ -48,7 +48,8 @@ fn tcp_is_sackblock_valid(tp: &TcpSock, block: SackBlock, dsack: bool) -> bool {
         return true;
     }
     let Some(marker) = tp.undo_marker.filter(|_| dsack) else { return false };
-    if !end.after(tp.snd_una) {
+    // What came twice is acknowledged, or it is no duplicate.
+    if end.after(tp.snd_una) {
         return false;
     }
     if !start.before(marker) {
@@ -122,7 +123,7 @@ pub(super) fn tcp_sacktag_write_queue(
             continue;
         }
         if dup {
-            walk_block(cx, sk, *block, state, true);
+            walk_block(cx, sk, (*block, *block), state, true);
             continue;
         }
         blocks[used] = *block;
@@ -132,7 +133,7 @@ pub(super) fn tcp_sacktag_write_queue(
     blocks.sort_by_key(|block| block.start - una);
     for block in blocks.iter() {
         new_parts(sk.tp, *block).into_iter().flatten().for_each(|part| {
-            walk_block(cx, sk, part, state, false);
+            walk_block(cx, sk, (part, *block), state, false);
         });
     }
     sk.tp.recv_sack_cache = [SackBlock::default(); 4];
@@ -156,20 +157,21 @@ fn new_parts(tp: &TcpSock, block: SackBlock) -> [Option<SackBlock>; 2] {
     [front, back].map(|part| part.start.before(part.end).then_some(part))
 }
 
-/// Every segment that lies in a block, whole.
+/// Every segment of a part that lies in the block, whole: what of it was known before may have ended in the
+/// middle of one.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_sacktag_walk
 fn walk_block(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    block: SackBlock,
+    (part, block): (SackBlock, SackBlock),
     state: &mut SackState,
     dup: bool,
 ) {
-    let mut at = rtx_position(sk.tp, block.start);
+    let mut at = rtx_position(sk.tp, part.start);
     while let Some(skb) = sk.tp.rtx_queue.get(at) {
         let own = cb(skb);
-        if !own.seq.before(block.end) {
+        if !own.seq.before(part.end) {
             break;
         }
         let whole = !own.seq.before(block.start) && !own.end_seq.after(block.end);
@@ -251,7 +253,8 @@ fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool
         }
         sacked |= Sacked::ACKED;
         state.flag |= AckFlags::DATA_SACKED;
-        tp.highest_sack = if tp.sacked_out == 0 { own.seq } else { tp.highest_sack.max(own.seq) };
+        let end = own.end_seq;
+        tp.highest_sack = if tp.sacked_out == 0 { end } else { tp.highest_sack.max(end) };
         tp.sacked_out += segs;
         state.delivered += segs;
     }

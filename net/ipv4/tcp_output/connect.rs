@@ -102,7 +102,7 @@ pub(crate) fn tcp_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), E
     Ok(())
 }
 
-fn charge(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, skb: &Skb) {
+fn charge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &Skb) {
     let size = skb.truesize as usize;
     sk.tp.wmem_queued += size;
     sk_forced_mem_charge(cx, sk, size);

@@ -38,7 +38,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
-use crate::net::core::stream::{give_back, sk_mem_uncharge, sk_stream_write_space};
+use crate::net::core::stream::{sk_mem_uncharge, sk_stream_write_space};
 use crate::net::ipv4::tcp::{CaState, Deferred, Nonagle, SeqNr, TcpSk, TcpSock, TcpState};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_rearm_rto};
@@ -333,7 +333,6 @@ pub(crate) fn tcp_purge_queues(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         sk_mem_uncharge(cx, sk, size);
         kfree_skb(cx, skb, DropReason::SocketClose);
     }
-    give_back(cx, sk, 0);
 }
 
 /// The owner gives the socket back: what timers and the queues below left to it.
@@ -413,7 +412,7 @@ fn tcp_new_space(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 fn tcp_should_expand_sndbuf(cx: &BhCx<'_>, sk: &TcpSk<'_>) -> bool {
     !sk.tp.sndbuf_locked
         && !crate::net::core::stream::tcp_under_memory_pressure(cx)
-        && cx.m.init_net.tcp.memory.allocated() < i64::from(cx.t.net.sysctl.tcp.mem[0])
+        && crate::net::core::stream::sk_memory_allocated(cx) < i64::from(cx.t.net.sysctl.tcp.mem[0])
         && sk.tp.tcp_packets_in_flight() < sk.tp.cong.snd_cwnd
 }
 

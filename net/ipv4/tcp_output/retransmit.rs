@@ -152,7 +152,8 @@ fn adjust_pcount(sk: &mut TcpSk<'_>, at: usize, fewer: u32) {
     let Some(sacked) = sk.tp.rtx_queue.get(at).map(|skb| cb(skb).sacked) else { return };
     let tp = &mut *sk.tp;
     tp.packets_out = tp.packets_out.saturating_sub(fewer);
-    if sacked.contains(Sacked::ACKED) {
+    // Without SACK nobody knows which arrived: those counted are not to be more than there are.
+    if sacked.contains(Sacked::ACKED) || !tp.rx_opt.sack_ok {
         tp.sacked_out = tp.sacked_out.saturating_sub(fewer);
     }
     if sacked.contains(Sacked::RETRANS) {

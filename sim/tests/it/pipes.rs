@@ -148,7 +148,7 @@ fn a_call_that_sleeps_keeps_its_pipe_and_is_interrupted() {
 const FILE: usize = 3 << 20;
 
 async fn receive(task: Task, listener: i32, got: Rc<RefCell<Vec<u8>>>) {
-    let (fd, _peer) = task.call(sys_accept4(listener, 0)).await.expect("a connection");
+    let (fd, _) = task.call(sys_accept4(listener, 0)).await.expect("a connection");
     let [from, to] = task.now(sys_pipe).expect("descriptors are free");
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -28,7 +28,7 @@ use std::time::Duration;
 use uapi::socket::*;
 use uapi::tcp::*;
 
-const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 8, 8];
@@ -40,30 +40,30 @@ const PEER_PORTS: [u16; 4] = [80, 9000, 9001, 9002];
 
 /// What the peer knows of a connection, from what the machine sent.
 #[derive(Clone, Copy, Debug, Default)]
-struct Flow {
+pub struct Flow {
     /// The machine's port and the peer's.
-    ports: (u16, u16),
+    pub ports: (u16, u16),
     /// Behind the last octet that the machine sent.
-    end: u32,
+    pub end: u32,
     /// What it acknowledges.
-    ack: u32,
-    window: u16,
-    flags: u8,
+    pub ack: u32,
+    pub window: u16,
+    pub flags: u8,
     /// Its last timestamp, if it sends any.
     ts: Option<u32>,
     /// Octets that came last.
     len: u32,
 }
 
-struct Abuse {
-    world: World,
-    machine: Arc<Machine>,
-    cx: TaskCx,
+pub struct Abuse {
+    pub world: World,
+    pub machine: Arc<Machine>,
+    pub cx: TaskCx,
     /// The peer's end of the wire.
     port: Arc<dyn WirePort>,
     rng: Pcg64,
-    fds: Vec<i32>,
-    flows: Vec<Flow>,
+    pub fds: Vec<i32>,
+    pub flows: Vec<Flow>,
     data: Vec<u8>,
     /// Of so many segments one is what no peer should send.
     manners: u32,
@@ -72,7 +72,7 @@ struct Abuse {
 }
 
 impl Abuse {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
         let machine = world.machine(&MachineSpec::default());
         let [near, port] = world.link(LinkSpec::Wire);
@@ -122,7 +122,7 @@ impl Abuse {
     }
 
     /// Reads what the machine sent.
-    fn listen_to(&mut self) {
+    pub fn listen_to(&mut self) {
         let mut batch = FrameBatch::new();
         while self.port.receive(64, &mut batch) != 0 {
             for (frame, _) in batch.iter() {
@@ -145,7 +145,7 @@ impl Abuse {
     // ---- Calls.
 
     /// Makes a call that may not wait; what it says does not matter.
-    fn call<O: Operation>(&mut self, mut op: O) -> Option<O::Output> {
+    pub fn call<O: Operation>(&mut self, mut op: O) -> Option<O::Output> {
         match poll_operation(&mut self.cx, Waker::noop(), &mut op) {
             Poll::Ready(output) => Some(output),
             Poll::Pending => None,
@@ -392,7 +392,7 @@ impl Abuse {
         bytes
     }
 
-    fn send(&mut self, segment: Segment) {
+    pub fn send(&mut self, segment: Segment) {
         let frame = segment.frame(&self.data);
         let mut batch = FrameBatch::new();
         batch.push(&frame, FrameMeta::default());
@@ -403,7 +403,7 @@ impl Abuse {
     }
 
     /// The end: the states its sockets were in, and the machine's counters.
-    fn end(mut self) -> (u32, NetMib) {
+    pub fn end(mut self) -> (u32, NetMib) {
         for fd in std::mem::take(&mut self.fds) {
             sys_close(&mut self.cx, fd).expect("open");
         }
@@ -423,17 +423,17 @@ impl Abuse {
 
 /// A segment to the machine.
 #[derive(Clone, Debug, Default)]
-struct Segment {
-    ports: (u16, u16),
-    seq: u32,
-    ack: u32,
-    flags: u8,
-    window: u16,
-    urgent: u16,
-    len: usize,
-    options: Vec<u8>,
+pub struct Segment {
+    pub ports: (u16, u16),
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    pub window: u16,
+    pub urgent: u16,
+    pub len: usize,
+    pub options: Vec<u8>,
     /// Its length of header or checksum is wrong.
-    spoilt: bool,
+    pub spoilt: bool,
 }
 
 impl Segment {
@@ -510,9 +510,9 @@ fn a_hostile_peer_and_a_careless_program() {
             *counts.entry(name).or_insert(0) += count;
         }
     }
-    // Every state, and what only a connection can come to that stands and has troubles.
-    assert_eq!(states, 0b1111_1011_1110, "states that no socket was in");
     if seeds(default) >= default {
+        // Every state, and what only a connection can come to that stands and has troubles.
+        assert_eq!(states, 0b1111_1011_1110, "states that no socket was in");
         for name in [
             "TCPHPHits",
             "TCPOFOQueue",

@@ -5,6 +5,8 @@
 //! step instead.
 
 mod hostile;
+mod many;
+mod sack;
 mod time;
 mod transfer;
 mod util;

@@ -1,0 +1,130 @@
+//! What SACK blocks mean to a sender, segment by segment.
+
+use crate::hostile::{Abuse, Flow, LOCAL, Segment};
+use crate::util::{check, info, listener};
+use stack::fs::sys_write;
+use stack::net::socket::sys_accept4;
+use std::time::Duration;
+use uapi::snmp::LinuxMib;
+use uapi::socket::SOCK_NONBLOCK;
+use uapi::tcp::*;
+
+const MSS: u32 = 1460;
+
+/// A connection of the lone machine with a peer that the test plays.
+struct Sender {
+    abuse: Abuse,
+    fd: i32,
+    /// Where the machine's octets begin.
+    first: u32,
+    /// The next octet of the peer.
+    seq: u32,
+}
+
+impl Sender {
+    /// It has sent so many full segments.
+    fn with(segments: usize) -> Self {
+        let mut abuse = Abuse::new(1);
+        let listening = listener(&mut abuse.cx, LOCAL, 80, 5);
+        abuse.fds.push(listening);
+        let options = vec![TCPOPT_MSS, 4, 5, 180, TCPOPT_NOP, TCPOPT_NOP, TCPOPT_SACK_PERM, 2];
+        let ports = (80, 9001);
+        let syn = Segment {
+            ports,
+            seq: 1000,
+            flags: TCPHDR_SYN,
+            window: 65_535,
+            options,
+            ..Segment::default()
+        };
+        abuse.send(syn);
+        abuse.world.settle();
+        abuse.listen_to();
+        let Flow { end: first, .. } = abuse.flows[0];
+        let mut sender = Self { abuse, fd: -1, first, seq: 1001 };
+        sender.ack(0, &[]);
+        let accepted = sender.abuse.call(sys_accept4(listening, SOCK_NONBLOCK));
+        sender.fd = accepted.expect("at once").expect("there").0;
+        sender.abuse.fds.push(sender.fd);
+        let data = vec![7; segments * MSS as usize];
+        let (fd, len) = (sender.fd, data.len());
+        assert_eq!(sender.abuse.call(sys_write(fd, &data)), Some(Ok(len)));
+        sender.abuse.world.settle();
+        sender
+    }
+
+    /// The peer acknowledges so many octets and reports blocks, counted from the first one.
+    fn ack(&mut self, octets: u32, blocks: &[(u32, u32)]) {
+        let mut options = Vec::new();
+        if !blocks.is_empty() {
+            options.extend([TCPOPT_NOP, TCPOPT_NOP, TCPOPT_SACK, 2 + 8 * blocks.len() as u8]);
+            for edge in blocks.iter().flat_map(|(start, end)| [start, end]) {
+                options.extend(self.first.wrapping_add(*edge).to_be_bytes());
+            }
+        }
+        self.abuse.send(Segment {
+            ports: (80, 9001),
+            seq: self.seq,
+            ack: self.first.wrapping_add(octets),
+            flags: TCPHDR_ACK,
+            window: 65_535,
+            options,
+            ..Segment::default()
+        });
+        self.abuse.world.settle();
+        check(&self.abuse.machine);
+    }
+
+    fn info(&mut self) -> TcpInfo {
+        info(&mut self.abuse.cx, self.fd)
+    }
+
+    fn count(&self, mib: LinuxMib) -> i128 {
+        self.abuse.machine.mib().get(mib).into()
+    }
+}
+
+#[test]
+fn reordering_counts_up_to_the_end_of_what_overtook() {
+    let mut sender = Sender::with(8);
+    assert_eq!(sender.info().tcpi_reordering, 3);
+    sender.ack(0, &[(4 * MSS, 5 * MSS)]);
+    assert_eq!(sender.info().tcpi_sacked, 1);
+    // The first one was only late: five segments, with the one that overtook it.
+    sender.ack(4 * MSS, &[(4 * MSS, 5 * MSS)]);
+    assert_eq!(sender.info().tcpi_reordering, 5);
+    sender.ack(8 * MSS, &[]);
+    let _seen = sender.abuse.end();
+}
+
+#[test]
+fn a_segment_reported_in_two_halves_has_arrived() {
+    let mut sender = Sender::with(4);
+    sender.ack(0, &[(MSS, MSS + 700)]);
+    assert_eq!(sender.info().tcpi_sacked, 0);
+    sender.ack(0, &[(MSS, 2 * MSS)]);
+    assert_eq!(sender.info().tcpi_sacked, 1);
+    // And the other way round.
+    sender.ack(0, &[(2 * MSS + 500, 3 * MSS), (MSS, 2 * MSS)]);
+    assert_eq!(sender.info().tcpi_sacked, 1);
+    sender.ack(0, &[(2 * MSS, 3 * MSS), (MSS, 2 * MSS)]);
+    assert_eq!(sender.info().tcpi_sacked, 2);
+    sender.ack(4 * MSS, &[]);
+    let _seen = sender.abuse.end();
+}
+
+#[test]
+fn a_duplicate_that_is_acknowledged_is_taken_for_one() {
+    let mut sender = Sender::with(3);
+    sender.abuse.world.run_for(Duration::from_millis(1100));
+    assert!(sender.info().tcpi_total_retrans > 0, "the first one went again");
+    // It had arrived before: the copy came twice.
+    sender.ack(MSS, &[(0, MSS)]);
+    assert_eq!(sender.count(LinuxMib::TCPDSACKRecv), 1);
+    assert_eq!(sender.count(LinuxMib::TCPDSACKIgnoredOld), 0);
+    // One that is said to reach beyond what is acknowledged is none.
+    sender.ack(MSS, &[(MSS / 2, 2 * MSS)]);
+    assert_eq!(sender.count(LinuxMib::TCPDSACKIgnoredOld), 1);
+    sender.ack(3 * MSS, &[]);
+    let _seen = sender.abuse.end();
+}

@@ -156,17 +156,21 @@ struct Name<'a> {
 
 /// Every pair, the table of names, and the rows of the document.
 pub fn run(tree: &Tree) -> Vec<Finding> {
+    run_pairs(tree, PAIRS)
+}
+
+fn run_pairs(tree: &Tree, pairs: &[Pair]) -> Vec<Finding> {
     let Some(text) = tree.text(NAMES) else {
         return vec![Finding::new(RULE, NAMES, 1, "missing: which station a kernel function is")];
     };
     let mut found = Vec::new();
     let names = names(text, &mut found);
-    check_names(tree, &names, &mut found);
-    let listed = listed(tree.text(DOCUMENT).unwrap_or_default());
+    check_names(tree, pairs, &names, &mut found);
+    let listed = listed(tree.text(DOCUMENT).unwrap_or_default(), pairs);
     for row in listed.iter().filter(|row| row.why.is_empty()) {
         found.push(Finding::new(RULE, DOCUMENT, row.line, "the last cell says why"));
     }
-    for pair in PAIRS {
+    for pair in pairs {
         compare(tree, pair, &names, &listed, &mut found);
     }
     found
@@ -245,14 +249,19 @@ fn names<'a>(text: &'a str, found: &mut Vec<Finding>) -> BTreeMap<&'a str, Name<
     names
 }
 
-/// The table names every function of the UDP walks, nothing that no walk has, and only stations
+/// The table names every function of the walks, nothing that no walk has, and only stations
 /// that there are.
-fn check_names(tree: &Tree, names: &BTreeMap<&str, Name<'_>>, found: &mut Vec<Finding>) {
+fn check_names(
+    tree: &Tree,
+    pairs: &[Pair],
+    names: &BTreeMap<&str, Name<'_>>,
+    found: &mut Vec<Finding>,
+) {
     let mut used = BTreeSet::new();
     for (path, text) in tree.texts().filter(|(path, _)| path.starts_with(KERNEL)) {
         // A line that can't be read is found where the walk is compared.
         let (functions, callers) = traced(path, text, &mut Vec::new());
-        if PAIRS.iter().any(|pair| path.strip_prefix(KERNEL) == Some(pair.kernel)) {
+        if pairs.iter().any(|pair| path.strip_prefix(KERNEL) == Some(pair.kernel)) {
             let unnamed: BTreeSet<&str> =
                 functions.iter().copied().filter(|f| !names.contains_key(f)).collect();
             found.extend(unnamed.into_iter().map(|function| {
@@ -354,7 +363,7 @@ fn differences(kernel: &[Visit], ours: &[Visit]) -> Vec<(Visit, Kind)> {
 }
 
 /// The rows that list an exception.
-fn listed(text: &str) -> Vec<Listed<'_>> {
+fn listed<'a>(text: &'a str, pairs: &[Pair]) -> Vec<Listed<'a>> {
     let mut rows = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let Some(line) = line.trim().strip_prefix('|').and_then(|line| line.strip_suffix('|'))
@@ -363,7 +372,7 @@ fn listed(text: &str) -> Vec<Listed<'_>> {
         };
         let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
         if let [pair, visit, kind, why] = cells[..]
-            && PAIRS.iter().any(|known| known.name == pair)
+            && pairs.iter().any(|known| known.name == pair)
         {
             rows.push(Listed { line: at + 1, pair, visit, kind, why });
         }

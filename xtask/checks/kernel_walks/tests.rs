@@ -29,7 +29,7 @@ fn found(kernel: &str, ours: &str, document: &str) -> Vec<String> {
         (&format!("{GOLDEN}udp-out-igb.txt"), SENT_OURS),
         (DOCUMENT, document),
     ]);
-    run(&tree).into_iter().map(|finding| finding.to_string()).collect()
+    run_pairs(&tree, &PAIRS[..2]).into_iter().map(|finding| finding.to_string()).collect()
 }
 
 const ALL: &str = "irq __poll helper alloc gro udp_rcv";
@@ -96,7 +96,7 @@ fn what_is_not_there() {
         (&format!("{KERNEL}udp-tx.flat.txt"), SENT),
         (DOCUMENT, "| udp-in | alloc | order | not judged while there is no golden |"),
     ]);
-    let all = run(&tree);
+    let all = run_pairs(&tree, &PAIRS[..2]);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all.iter().all(|finding| finding.what.starts_with("golden missing")), "{all:?}");
     assert_eq!(run(&Tree::of(&[])).len(), 1, "no table of names");
@@ -108,9 +108,17 @@ fn the_table_of_names() {
     let all = found(&flat("irq __poll helper alloc udp_rcv new_one"), &ours, "");
     assert!(all.len() == 1 && all[0].contains("new_one"), "{all:?}");
     let tree = Tree::of(&[(NAMES, "gone\tirq\n"), (POINTS, "irq")]);
-    assert!(run(&tree).iter().any(|finding| finding.what.contains("gone is in no walk")));
+    assert!(
+        run_pairs(&tree, &PAIRS[..2])
+            .iter()
+            .any(|finding| finding.what.contains("gone is in no walk"))
+    );
     let tree = Tree::of(&[(NAMES, "irq\tiqr\n"), (POINTS, "irq")]);
-    assert!(run(&tree).iter().any(|finding| finding.what.contains("iqr is no station")));
+    assert!(
+        run_pairs(&tree, &PAIRS[..2])
+            .iter()
+            .any(|finding| finding.what.contains("iqr is no station"))
+    );
     let rows = |text| {
         let mut found = Vec::new();
         let names = names(text, &mut found).len();
@@ -121,6 +129,21 @@ fn the_table_of_names() {
     assert_eq!(rows("a\tb\na\tc\n"), (1, 1));
     let broken = format!("{}nothing\n", flat(ALL));
     assert_eq!(found(&broken, &ours, "").len(), 1);
+}
+
+#[test]
+fn what_is_beside_is_not_compared() {
+    let pair = Pair { beside: &["irq"], ..PAIRS[0] };
+    let tree = Tree::of(&[
+        (NAMES, TABLE),
+        (POINTS, EVENTS),
+        (&format!("{KERNEL}udp-rx.flat.txt"), &flat("irq alloc irq udp_rcv")),
+        (&format!("{GOLDEN}udp-in-igb.txt"), &golden("B", "udp_rcv irq")),
+    ]);
+    let found = run_pairs(&tree, &[pair]);
+    let differs: Vec<_> = found.iter().filter(|finding| finding.what.contains("differs")).collect();
+    assert_eq!(differs.len(), 1, "{differs:?}");
+    assert!(differs[0].what.contains("| udp-in | alloc | missing |"), "{differs:?}");
 }
 
 #[test]

@@ -243,7 +243,6 @@ impl Ehash {
     }
 
     /// All entries, by tuple.
-    #[cfg(debug_assertions)]
     pub(crate) fn dump(&self) -> Vec<(InetTuple, EhashEntry)> {
         let all = |shard: &SpinLock<Shard, class::Ehash>| {
             let shard = shard.lock();

@@ -52,6 +52,8 @@ pub fn inet_init(m: &mut Machine) {
     inet_add_protocol(m, IPPROTO_TCP, tcp);
     let udp = NetProtocol { handler: udp_rcv, err_handler: udp_err };
     inet_add_protocol(m, IPPROTO_UDP, udp);
+    let memory = m.depot.cap();
+    m.boot_tables(|t| Arc::make_mut(&mut t.net.sysctl).tcp.init_mem(memory));
     open_softirq(m, Softirq::Tasklet, tcp_tasklet_func);
     dev_add_pack_boot(m, arp_packet_type());
     dev_add_pack_boot(m, ip_packet_type());

@@ -171,6 +171,8 @@ fn begin(
         Err(_) => done,
     };
     let inline = opts.urginline;
+    // As many as a read of full segments takes; a reader of small ones asks for more room then.
+    let most = if peek { 0 } else { state.base.receive_queue.len().min(len / 1024 + 1) };
     let reader = Reader {
         queue: std::mem::take(&mut state.base.receive_queue),
         seq: copied_seq + u32::try_from(skip).unwrap_or(u32::MAX),
@@ -178,7 +180,7 @@ fn begin(
         inline,
         peek,
         truncate: flags & MSG_TRUNC != 0,
-        eaten: Vec::new(),
+        eaten: Vec::with_capacity(most),
         hole: 0,
     };
     Ok((reader, target))

@@ -284,3 +284,10 @@ fn congestion_control_is_chosen_among_what_is_registered() {
     assert_eq!(tcp_assign_congestion_control(&lone.machine.tables().net).name(), "cubic");
     let _ = lone.end();
 }
+
+#[test]
+fn tcp_may_take_half_of_the_machines_memory() {
+    let mut world = sim::World::new(1);
+    let machine = world.machine(&MachineSpec { memory: 64 << 20, ..MachineSpec::default() });
+    assert_eq!(machine.tables().net.sysctl.tcp.mem, [4096, 5460, 8192], "pages");
+}

@@ -62,20 +62,20 @@ fn attack_sack_panic() {
     let mut victim = Victim::new();
     let conn = victim.connect_with(9001, &offers(48));
     let from = grown(&mut victim, &conn, 400_000);
-    // As much as goes into one buffer, and under way at once.
-    victim.option(&conn, (SOL_SOCKET, SO_SNDBUF), 4096);
     let (mut sent, mut written) = (0, from);
     for _ in 0..40 {
         let (wrote, said) = victim.write(&conn, &[7; 65_536]);
         written += wrote as u32;
         sent += said.iter().map(|said| said.flow.len).sum::<u32>();
     }
-    assert!(sent > 10_000, "{sent}");
+    assert!(sent > 100_000, "{sent}");
+    // The buffer shrinks under what is under way.
+    victim.option(&conn, (SOL_SOCKET, SO_SNDBUF), 4096);
     let before = victim.memory();
-    // From behind, that each cuts what lies in one piece.
-    for at in (1..sent / 2).rev() {
-        let at = from + 2 * at;
-        victim.tell(&sack(&conn, from, &[(at, at + 1)]));
+    // Every second segment, from behind: each block cuts what lies in one piece.
+    for at in (1..sent / 96).rev() {
+        let at = from + 96 * at;
+        victim.tell(&sack(&conn, from, &[(at, at + 48)]));
     }
     assert!(victim.memory() <= before + (1 << 20), "{} from {before}", victim.memory());
     let (queued, refused) =

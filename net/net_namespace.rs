@@ -10,6 +10,7 @@ use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
 use crate::net::ipv4::syncookies::SyncookieSecret;
 use crate::net::ipv4::tcp::tcp_sk_exit;
+use crate::net::ipv4::tcp_input::ChallengeAcks;
 use crate::net::ipv4::udp::UdpTable;
 use klib::random::Csprng;
 use klib::siphash::SipKey;
@@ -56,6 +57,8 @@ pub struct TcpNet {
     pub(crate) port_key: SipKey,
     /// Keys cookies.
     pub(crate) cookie_secret: SyncookieSecret,
+    /// Challenge acknowledgements of this second.
+    pub(crate) challenges: ChallengeAcks,
 }
 
 /// How many IP ID counters there are.
@@ -89,14 +92,15 @@ impl TcpNet {
         let mut number = || secrets.next_u64();
         let mut key = || SipKey([number(), number()]);
         let keys = [key(), key(), key(), key(), key(), key(), key()];
-        let mut random = Csprng::from_seed(seed);
         Self {
-            hashinfo: InetHashinfo::new([keys[0], keys[1]], || random.next_u32()),
+            // What can be seen from outside follows the keys, and is none of their octets.
+            hashinfo: InetHashinfo::new([keys[0], keys[1]], || secrets.next_u32()),
             memory: TcpMemory::default(),
             seq_key: keys[2],
             ts_key: keys[3],
             port_key: keys[4],
             cookie_secret: SyncookieSecret([keys[5], keys[6]]),
+            challenges: ChallengeAcks::default(),
         }
     }
 }

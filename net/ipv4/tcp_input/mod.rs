@@ -1,12 +1,15 @@
 //! TCP in: segments of a connection, under its lock.
 //!
 //! linux: net/ipv4/tcp_input.c; RFC 9293 section 3.10.7. Key type: [`Segment`]. Parts: `parse` (options),
-//! `ack`, `sack`, `recovery` (losses), `undo`, `rtt`, `data`, `window` (ours), `urg`, `state` (all states but
+//! `challenge`, `ack`, `sack`, `recovery` (losses), `undo`, `rtt`, `data`, `window` (ours), `urg`, `state` (all states but
 //! ESTABLISHED), `conn` (requests). Contexts: BH.
+//! DIVERGES: data that acknowledges what was acknowledged before is not predicted, so that what it acknowledges
+//! is looked at first (RFC 5961 section 5.2); Linux takes it when nothing else is unusual about it.
 //! DIVERGES: no SACKs are held back to be sent together (`tcp_comp_sack_nr`): each segment out of order is
 //! answered at once.
 
 mod ack;
+mod challenge;
 mod conn;
 mod data;
 mod parse;
@@ -18,6 +21,7 @@ mod undo;
 mod urg;
 mod window;
 
+pub(crate) use challenge::{ChallengeAcks, tcp_send_challenge_ack};
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
 pub(crate) use parse::{TcpOptions, options_of, seconds, tcp_parse_options};
 pub(crate) use recovery::{
@@ -134,7 +138,7 @@ fn predicted(sk: &TcpSk<'_>, seg: &Segment) -> bool {
         && seg.th.doff() == usize::from(tp.tcp_header_len)
         && u32::from(seg.th.window.get()) << tp.rx_opt.snd_wscale == tp.snd_wnd
         && seg.cb.seq == tp.rcv_nxt
-        && !seg.cb.ack_seq.after(tp.snd_nxt)
+        && seg.cb.ack_seq.between(tp.snd_una, tp.snd_nxt)
         && seg.opts.ts.is_some() == tp.rx_opt.tstamp_ok
         && tp.out_of_order_queue.is_empty()
         && tp.rcv_wnd != 0
@@ -387,17 +391,6 @@ pub(crate) fn __tcp_oow_rate_limited(cx: &mut BhCx<'_>, last: &mut Ktime, mib: L
     }
     *last = now;
     false
-}
-
-/// Answers a segment that may be an attacker's: the peer, if it was his, answers in turn (RFC 5961). Limited
-/// for this connection alone, so that nobody can see others' by it.
-///
-/// linux: net/ipv4/tcp_input.c:tcp_send_challenge_ack
-pub(crate) fn tcp_send_challenge_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
-    if !__tcp_oow_rate_limited(cx, &mut sk.tp.last_oow_ack_time, LinuxMib::TCPACKSkippedChallenge) {
-        cx.count(LinuxMib::TCPChallengeACK);
-        tcp_send_ack(cx, sk);
-    }
 }
 
 /// Answers a segment that is out of the window: what is expected.

@@ -9,7 +9,7 @@ use crate::net::ipv4::inet_connection_sock::{RequestSock, inet_csk_reqsk_queue_d
 use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple};
 use crate::net::ipv4::ip_sockglue::ip_icmp_error;
 use crate::net::ipv4::tcp::{Deferred, SeqNr, TcpSk, TcpState, tcp_done};
-use crate::net::ipv4::tcp_output::{tcp_simple_retransmit, tcp_sync_mss};
+use crate::net::ipv4::tcp_output::{path_mtu, tcp_simple_retransmit, tcp_sync_mss};
 use crate::net::ipv4::tcp_timer::tcp_ld_rto_revert;
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -82,7 +82,12 @@ fn sock_err(cx: &mut BhCx<'_>, sk: &Arc<Sock>, error: &IcmpError<'_>, seq: SeqNr
         return cx.count(LinuxMib::OutOfWindowIcmps);
     }
     if frag_needed {
-        sk.tp.pmtu = error.info.max(MIN_PMTU);
+        // It can make the way narrower, and never wider: not for the truth's sake, either.
+        let known = path_mtu(sk.tp);
+        if error.info >= known {
+            return;
+        }
+        sk.tp.pmtu = error.info.max(MIN_PMTU).min(known);
         if owned {
             sk.tp.deferred |= Deferred::MTU_REDUCED;
             sk.st.release_cb_due = true;

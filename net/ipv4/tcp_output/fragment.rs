@@ -60,9 +60,20 @@ pub(crate) fn tcp_set_skb_tso_segs(skb: &mut SkBuff, mss: u32) -> u32 {
     u32::from(skb.gso.segs)
 }
 
+/// So many pieces lie in the socket that somebody must be driving it there (CVE-2019-11478): of what was sent
+/// no more are made.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_fragment
+pub(crate) fn too_many_pieces(cx: &mut BhCx<'_>, sk: &TcpSk<'_>) -> bool {
+    let many = sk.tp.wmem_queued / 2 > sk.sk.sndbuf() + 2 * 65_536;
+    if many {
+        cx.count(LinuxMib::TCPWqueueTooBig);
+    }
+    many
+}
+
 /// Cuts a segment behind `len` octets: it keeps those, what is returned has the rest. `None`, and nothing
-/// changed, when there is no memory, or so many pieces lie in the socket that somebody must be driving it
-/// there (CVE-2019-11478).
+/// changed, when there is no memory.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_fragment
 pub(crate) fn tcp_fragment(
@@ -72,11 +83,6 @@ pub(crate) fn tcp_fragment(
     (len, mss): (u32, u32),
 ) -> Option<Skb> {
     if len == 0 || len >= skb.data_len {
-        return None;
-    }
-    let limit = sk.sk.sndbuf() + 2 * 65_536;
-    if sk.tp.wmem_queued / 2 > limit {
-        cx.count(LinuxMib::TCPWqueueTooBig);
         return None;
     }
     let mut rest = cx.cpu.pool.alloc_handle()?;

@@ -17,7 +17,7 @@ pub(crate) use ack::{tcp_send_ack, tcp_send_delayed_ack, tcp_send_probe0, tcp_wr
 pub(crate) use connect::{tcp_connect, tcp_send_active_reset, tcp_send_fin, tcp_send_synack};
 pub(crate) use fragment::{
     SEGMENT_OVERHEAD, cb, cb_mut, path_mtu, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
-    tcp_skb_mss, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head,
+    tcp_skb_mss, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head, too_many_pieces,
 };
 pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options};
 pub(crate) use retransmit::{

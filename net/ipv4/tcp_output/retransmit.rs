@@ -7,6 +7,7 @@
 use super::{
     Burst, cb, cb_mut, count_retrans, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
     tcp_skb_pcount, tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head, tcp_tso_segs,
+    too_many_pieces,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
@@ -116,7 +117,8 @@ fn fit(
     Ok(())
 }
 
-/// Cuts a segment of the retransmit queue in two.
+/// Cuts a segment of the retransmit queue in two. The first and the last are cut whatever there is: what must
+/// go again, and what is probed with, must be able to go.
 pub(crate) fn tcp_fragment_at(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
@@ -124,6 +126,9 @@ pub(crate) fn tcp_fragment_at(
     (len, mss): (u32, u32),
 ) -> Option<()> {
     let before = tcp_skb_pcount(sk.tp.rtx_queue.get(at)?);
+    if at != 0 && at + 1 != sk.tp.rtx_queue.len() && too_many_pieces(cx, sk) {
+        return None;
+    }
     let mut rest = None;
     with_segment(sk, at, |sk, skb| rest = tcp_fragment(cx, sk, skb, (len, mss)));
     let rest = rest?;

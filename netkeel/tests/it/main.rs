@@ -2,6 +2,7 @@
 //! of its own.
 
 mod bench;
+mod bulk;
 mod control;
 mod control_hostile;
 mod cpus;

@@ -29,9 +29,9 @@ use uapi::socket::*;
 use uapi::tcp::*;
 
 pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
-const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
-const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 8, 8];
+pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+pub const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 8, 8];
 /// Steps of a run.
 const STEPS: u32 = 250;
 /// Ports that the machine binds, and those of the peer.
@@ -50,9 +50,9 @@ pub struct Flow {
     pub window: u16,
     pub flags: u8,
     /// Its last timestamp, if it sends any.
-    ts: Option<u32>,
+    pub ts: Option<u32>,
     /// Octets that came last.
-    len: u32,
+    pub len: u32,
 }
 
 pub struct Abuse {
@@ -60,7 +60,7 @@ pub struct Abuse {
     pub machine: Arc<Machine>,
     pub cx: TaskCx,
     /// The peer's end of the wire.
-    port: Arc<dyn WirePort>,
+    pub port: Arc<dyn WirePort>,
     rng: Pcg64,
     pub fds: Vec<i32>,
     pub flows: Vec<Flow>,
@@ -393,7 +393,7 @@ impl Abuse {
     }
 
     pub fn send(&mut self, segment: Segment) {
-        let frame = segment.frame(&self.data);
+        let frame = segment.frame(PEER, &self.data);
         let mut batch = FrameBatch::new();
         batch.push(&frame, FrameMeta::default());
         self.port.transmit(&mut batch);
@@ -437,7 +437,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn frame(&self, data: &[u8]) -> Vec<u8> {
+    pub fn frame(&self, from: Ipv4Addr, data: &[u8]) -> Vec<u8> {
         let mut tcp = Vec::new();
         tcp.extend(self.ports.1.to_be_bytes());
         tcp.extend(self.ports.0.to_be_bytes());
@@ -452,12 +452,12 @@ impl Segment {
         tcp.extend(&self.options);
         tcp.extend(&data[..self.len]);
         let sum = csum_partial(&tcp, 0);
-        let check = csum_tcpudp_magic(PEER.into(), LOCAL.into(), tcp.len() as u32, 6, sum);
+        let check = csum_tcpudp_magic(from.into(), LOCAL.into(), tcp.len() as u32, 6, sum);
         tcp[16..18].copy_from_slice(&check.to_be_bytes());
         let mut ip = [0_u8; 20];
         (ip[0], ip[8], ip[9]) = (0x45, 64, 6);
         ip[2..4].copy_from_slice(&(20 + tcp.len() as u16).to_be_bytes());
-        ip[12..16].copy_from_slice(&PEER.octets());
+        ip[12..16].copy_from_slice(&from.octets());
         ip[16..20].copy_from_slice(&LOCAL.octets());
         let check = ip_fast_csum(&ip);
         ip[10..12].copy_from_slice(&check.to_be_bytes());
@@ -466,7 +466,7 @@ impl Segment {
 }
 
 /// What a frame of the machine says of a connection.
-fn parse(frame: &[u8]) -> Option<Flow> {
+pub fn parse(frame: &[u8]) -> Option<Flow> {
     if frame.get(12..14)? != [8, 0] || *frame.get(23)? != 6 {
         return None;
     }

@@ -4,6 +4,7 @@
 //! moves more octets and opens more connections than a debug build, which looks at every socket after each
 //! step instead.
 
+mod attacks;
 mod hostile;
 mod many;
 mod sack;

@@ -1,0 +1,10 @@
+//! Attacks on TCP by name: the packets are sent, and the answer, the counters and the memory looked at.
+
+mod blind;
+mod flood;
+mod icmp;
+mod memory;
+mod numbers;
+mod peer;
+mod sacks;
+mod slow;

@@ -339,6 +339,10 @@ impl Runtime {
             // Its loop catches every panic; one that got through has been reported already.
             let _ = thread.join();
         }
+        // What lies in the CPUs' queues is worked off here: nobody else will. Not for ever, should two sockets
+        // answer each other.
+        const ROUNDS: usize = 64;
+        let _idle = self.m.run_until_idle(ROUNDS);
         panicked
     }
 }

@@ -183,6 +183,25 @@ impl Machine {
         stay.leave_with(|local| Next::of(local, before))
     }
 
+    /// Runs all CPUs, ksoftirqd's share too, until nothing is pending on any of them; false when after so many
+    /// rounds something still is. Timers that expire later are not waited for.
+    pub fn run_until_idle(&self, rounds: usize) -> bool {
+        for _ in 0..rounds {
+            let mut pending = false;
+            for cpu in self.cpu_ids() {
+                let next = self.run_cpu(cpu);
+                pending |= next.pending;
+                if next.ksoftirqd {
+                    pending |= self.run_ksoftirqd(cpu).pending;
+                }
+            }
+            if !pending {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Runs the CPU's ksoftirqd once: one round of what it should run.
     pub fn run_ksoftirqd(&self, cpu: CpuId) -> Next {
         self.charge_cpu();

@@ -190,8 +190,8 @@ impl Calls for Machine {
     fn settle(&mut self) {
         match &mut self.run {
             Run::Stepped(world) => world.settle(),
-            // Loopback delivers before the call returns, unless ksoftirqd has a part of it.
-            Run::Threads(_) => std::thread::sleep(Duration::from_millis(1)),
+            // The machine's threads may be at it, too: whoever comes first.
+            Run::Threads(_) => assert!(self.cx.machine().run_until_idle(1000), "it comes to rest"),
         }
     }
 

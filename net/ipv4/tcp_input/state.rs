@@ -38,6 +38,8 @@ use uapi::tcp::TcpHdr;
 enum Done {
     /// Its text is to be looked at.
     Text,
+    /// It has no text, and acknowledged something.
+    Bare,
     /// It has done its work.
     Consume,
     /// Dropped.
@@ -94,7 +96,7 @@ pub(crate) fn tcp_rcv_state_process(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: 
 
 fn end(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: Skb, done: Done) {
     match done {
-        Done::Text | Done::Consume => consume_skb(cx, skb),
+        Done::Text | Done::Bare | Done::Consume => consume_skb(cx, skb),
         Done::Drop(reason) => kfree_skb(cx, skb, reason),
         Done::Reset(reason) => {
             tcp_v4_send_reset(cx, &skb, Some(sk));
@@ -231,8 +233,9 @@ fn text_allowed(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
         TcpState::CloseWait | TcpState::Closing | TcpState::LastAck
             if !seg.cb.seq.before(sk.tp.rcv_nxt) =>
         {
-            // Nothing can follow their FIN.
-            Done::Drop(DropReason::TcpInvalid)
+            // Nothing can follow their FIN but acknowledgements.
+            let bare = seg.cb.seq == seg.cb.end_seq;
+            if bare { Done::Bare } else { Done::Drop(DropReason::TcpInvalid) }
         }
         TcpState::FinWait1
         | TcpState::FinWait2

@@ -6,14 +6,17 @@ use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::sched::poll_operation;
 use stack::kernel::trace::WalkFilter;
+use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::ipv4::tcp::{TcpState, tcp4_seq_show};
 use stack::net::ipv4::tcp_diag::{InetDiagTimer, tcp_diag_dump};
 use stack::net::net_namespace::cleanup_net;
-use stack::net::socket::{sys_accept4, sys_bind, sys_connect, sys_listen, sys_socket};
+use stack::net::socket::{
+    sys_accept4, sys_bind, sys_connect, sys_listen, sys_shutdown, sys_socket,
+};
 use std::task::Waker;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::socket::{AF_INET, SOCK_STREAM};
+use uapi::socket::{AF_INET, SHUT_WR, SOCK_STREAM};
 
 /// A listener on the second machine.
 pub fn listener(cx: &mut TaskCx, port: u16, backlog: i32) -> i32 {
@@ -142,6 +145,29 @@ fn sockets_are_told_in_portions_and_orphans_end_with_the_machine() {
     sys_close(&mut b, listening).expect("open");
     sys_close(&mut a, near).expect("open");
     pair.world.run_for(Duration::from_secs(200));
+    drop((a, b));
+    let _digest = pair.end();
+}
+
+#[test]
+fn acknowledgements_behind_a_fin_are_no_drops() {
+    let mut pair = Pair::new(3);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    sys_shutdown(&mut a, near, SHUT_WR).expect("connected");
+    pair.world.settle();
+    assert_eq!(pair.run(&mut b, sys_write(far, b"the last word")), Ok(13));
+    let mut buffer = [0; 100];
+    assert_eq!(pair.run(&mut a, sys_read(near, &mut buffer)), Ok(13));
+    pair.world.run_for(Duration::from_secs(1));
+    let drops = |reason: &DropReason| pair.b.mib().drops(*reason);
+    assert_eq!(drops(&DropReason::TcpInvalid), 0);
+    for (cx, fd) in [(&mut a, near), (&mut b, far)] {
+        sys_close(cx, fd).expect("open");
+    }
+    sys_close(&mut b, listening).expect("open");
+    pair.world.run_for(Duration::from_secs(70));
     drop((a, b));
     let _digest = pair.end();
 }

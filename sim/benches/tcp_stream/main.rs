@@ -18,7 +18,7 @@ use stack::net::socket::{
     sys_accept4, sys_bind, sys_connect, sys_listen, sys_recvfrom, sys_sendto, sys_socket,
 };
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,6 +46,8 @@ pub const WRITE: usize = 44 * SEGMENT;
 const RUNS: usize = 5;
 const BYTES: usize = 256 << 20;
 const CONNECTIONS: usize = 50_000;
+/// Fewer: each of the host's keeps a port for a minute.
+const HOST_CONNECTIONS: usize = 5_000;
 
 /// Two machines and what is between them.
 struct Pair {
@@ -165,6 +167,18 @@ impl Pair {
     }
 }
 
+/// The same through the host's kernel, over its loopback.
+fn host_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = listener.local_addr().expect("bound");
+    for _ in 0..HOST_CONNECTIONS {
+        let near = TcpStream::connect(to).expect("it listens");
+        let (far, _) = listener.accept().expect("it is there");
+        drop(near);
+        drop(far);
+    }
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -196,7 +210,9 @@ fn rate() {
     let mut pair = Pair::new(Device::Wire);
     (0..CONNECTIONS / 10).for_each(|_| pair.connection());
     let time = timed(&mut || (0..CONNECTIONS).for_each(|_| pair.connection()));
-    println!("connections  {:8.0} /s", CONNECTIONS as f64 / time);
+    let ours = CONNECTIONS as f64 / time;
+    let host = HOST_CONNECTIONS as f64 / timed(&mut host_connections);
+    println!("connections  {ours:8.0} /s    host    {host:8.0} /s    ratio {:.2}", ours / host);
 }
 
 fn main() -> ExitCode {

@@ -111,3 +111,22 @@ impl TcpNet {
 pub fn cleanup_net(cx: &mut TaskCx) {
     tcp_sk_exit(cx);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    /// Ports that peers see are chosen by these counters: they begin with numbers that are no key's.
+    #[test]
+    fn counters_that_show_outside_hold_no_part_of_a_key() {
+        let seed = [7; 32];
+        let (net, mut keys) = (TcpNet::new(seed), Csprng::from_seed(seed));
+        let of_keys: Vec<u32> = (0..28).map(|_| keys.next_u32()).collect();
+        assert!(of_keys.contains(&(net.seq_key.0[0] as u32)), "these are the keys");
+        for n in 0..256 {
+            let counter = net.hashinfo.bhash.perturb(n).load(Ordering::Relaxed);
+            assert!(!of_keys.contains(&counter), "counter {n}");
+        }
+    }
+}

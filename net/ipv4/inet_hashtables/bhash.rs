@@ -188,7 +188,7 @@ impl Bhash {
     }
 
     /// The counter by which connections to a destination choose their ports.
-    pub(super) fn perturb(&self, hash: u64) -> &AtomicU32 {
+    pub(crate) fn perturb(&self, hash: u64) -> &AtomicU32 {
         &self.perturb[hash as usize % PERTURB]
     }
 

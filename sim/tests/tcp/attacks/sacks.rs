@@ -81,7 +81,7 @@ fn attack_sack_panic() {
     let (queued, refused) =
         (victim.abuse.machine.live_skbs(), victim.count(LinuxMib::TCPWqueueTooBig));
     println!("{sent} octets in {queued} pieces, {refused} cuts refused");
-    assert!(queued < 10_000, "{queued} pieces");
+    assert!(queued < 1500 && refused > 1000, "{queued} pieces, {refused} cuts refused");
     assert!(victim.is_established(&conn));
     // It goes on all the same.
     for _ in 0..200 {

@@ -1,6 +1,6 @@
 //! TCP in: segments of a connection, under its lock.
 //!
-//! linux: net/ipv4/tcp_input.c; RFC 9293 section 3.10.7. Key type: [`Segment`]. Parts: `parse` (options),
+//! linux: net/ipv4/tcp_input.c; RFC 9293 section 3.10.7. Key type: `Segment`. Parts: `parse` (options),
 //! `challenge`, `ack`, `sack`, `recovery` (losses), `undo`, `rtt`, `data`, `window` (ours), `urg`, `state` (all states but
 //! ESTABLISHED), `conn` (requests). Contexts: BH.
 //! DIVERGES: data that acknowledges what was acknowledged before is not predicted, so that what it acknowledges

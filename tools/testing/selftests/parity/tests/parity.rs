@@ -20,48 +20,35 @@ fn compare(checks: &[Check], kernel: &[Report], (engine, cpus): (Engine, u8)) {
     );
 }
 
-#[test]
-fn the_stack_answers_as_the_host_kernel_does() {
-    let checks = all();
-    assert!(checks.len() >= 80, "{} checks", checks.len());
+/// On the kernel once, on the stack stepped and on threads, with one CPU and with two.
+fn compare_everywhere(checks: &[Check], on_kernel: fn(&[Check]) -> Vec<Report>) {
     if !need(Need::Root) {
         // The stack's half still shows that nothing panics or is left over.
         checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
         return;
     }
-    let kernel = on_kernel(&checks);
+    let kernel = on_kernel(checks);
     for engine in [Engine::Stepped, Engine::Threads] {
-        compare(&checks, &kernel, (engine, 1));
-        compare(&checks, &kernel, (engine, 2));
+        compare(checks, &kernel, (engine, 1));
+        compare(checks, &kernel, (engine, 2));
     }
+}
+
+#[test]
+fn the_stack_answers_as_the_host_kernel_does() {
+    let checks = all();
+    assert!(checks.len() >= 80, "{} checks", checks.len());
+    compare_everywhere(&checks, on_kernel);
 }
 
 #[test]
 fn the_stack_answers_as_the_host_kernel_does_on_streams() {
-    let checks = streams();
-    if !need(Need::Root) {
-        checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
-        return;
-    }
-    let kernel = each_on_kernel(&checks);
-    for engine in [Engine::Stepped, Engine::Threads] {
-        compare(&checks, &kernel, (engine, 1));
-        compare(&checks, &kernel, (engine, 2));
-    }
+    compare_everywhere(&streams(), each_on_kernel);
 }
 
 #[test]
 fn the_stack_answers_as_the_host_kernel_does_on_pipes_and_splice() {
-    let checks = pipes();
-    if !need(Need::Root) {
-        checks.iter().for_each(|check| drop(Machine::run_check(Engine::Stepped, 1, check)));
-        return;
-    }
-    let kernel = each_on_kernel(&checks);
-    for engine in [Engine::Stepped, Engine::Threads] {
-        compare(&checks, &kernel, (engine, 1));
-        compare(&checks, &kernel, (engine, 2));
-    }
+    compare_everywhere(&pipes(), each_on_kernel);
 }
 
 /// What depends on time, chance or tuning is no check.

@@ -43,6 +43,11 @@ impl Ktime {
         self.0 / TICK_NSEC
     }
 
+    /// Whole microseconds from `earlier` to `self`, zero if `earlier` is later.
+    pub const fn us_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+
     /// Time from `earlier` to `self`, zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -432,22 +432,25 @@ fn syn_ack_recalc(state: &ReqState, most: u8, defer_accept: u8) -> (bool, bool) 
 /// Sets a timer of the socket.
 ///
 /// linux: net/core/sock.c:sk_reset_timer
+#[inline]
 pub(crate) fn sk_reset_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, kind: TimerKind, at: Ktime) {
     let timer = &mut sk.tp.timers[kind as usize];
     timer.deadline = at;
-    let cpu = cx.cpu.id.0;
-    match timer.filed {
-        // It is looked at again when that one comes.
-        Some((_, _, filed)) if filed <= at => (),
-        filed => {
-            if let Some((on, handle, _)) = filed
-                && on == cpu
-            {
-                cx.cpu.timers.del(handle);
-            }
-            sk_file_timer(cx, sk.sk, timer, kind);
-        }
+    // One that is filed for earlier is looked at again when that comes.
+    if timer.filed.is_none_or(|(_, _, filed)| filed > at) {
+        file_anew(cx, sk, kind);
     }
+}
+
+#[inline(never)]
+fn file_anew(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, kind: TimerKind) {
+    let timer = &mut sk.tp.timers[kind as usize];
+    if let Some((on, handle, _)) = timer.filed
+        && on == cx.cpu.id.0
+    {
+        cx.cpu.timers.del(handle);
+    }
+    sk_file_timer(cx, sk.sk, timer, kind);
 }
 
 pub(crate) fn sk_file_timer(

@@ -27,7 +27,9 @@ use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::ip_output::ip_queue_xmit;
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_flow};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, TcpSkbCb, TcpState, tcp_set_state};
-use crate::net::ipv4::tcp_input::{tcp_rcv_established, tcp_rcv_listen, tcp_rcv_state_process};
+use crate::net::ipv4::tcp_input::{
+    Segment, tcp_rcv_established, tcp_rcv_listen, tcp_rcv_state_process,
+};
 use crate::net::ipv4::tcp_minisocks::{
     TcpTw, tcp_check_req, tcp_child_process, tcp_timewait_state_process,
 };
@@ -183,7 +185,7 @@ fn check(skb: &mut Skb, ihl: usize) -> Result<u32, DropReason> {
         ack_seq: SeqNr(th.ack_seq.get()),
         tcp_flags: th.flags,
         ip_dsfield: tos,
-        ..TcpSkbCb::default()
+        ..TcpSkbCb::NONE
     });
     if !skb.skb_pull(ihl) {
         return Err(DropReason::HdrTrunc);
@@ -229,7 +231,7 @@ fn tcp_v4_rcv_sock(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
         return not_now(cx, sk, &mut locked, list);
     }
     sk.mark_flow(cx, &mut locked, list);
-    list.hand_out(|skb| {
+    list.hand_over(|skb| {
         // The one before it may have ended the connection: then this one is looked up again.
         if locked.tcp.as_ref().is_some_and(|tp| !tp.hashed) {
             return Err(skb);
@@ -249,7 +251,7 @@ fn not_now(cx: &mut BhCx<'_>, sk: &Arc<Sock>, locked: &mut SockLocked, list: &mu
     }
     // What the owner has to read may lie here, and what he sent is acknowledged by it, beside.
     let limit = locked.opts.rcvbuf as usize + sk.sndbuf() / 2 + (64 << 10);
-    list.hand_out(|skb| locked.sk_add_backlog(cx, skb, limit));
+    list.hand_over(|skb| locked.sk_add_backlog(cx, skb, limit));
     if !list.is_empty() {
         cx.cpu.mib.add(LinuxMib::TCPBacklogDrop.into(), list.len() as u64);
         list.pass(cx, |_, _| Err(DropReason::SocketBacklog));
@@ -264,13 +266,13 @@ pub(crate) fn tcp_v4_do_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, locked: &mut Sock
     let Some(mut sk) = TcpSk::of(sk, locked) else {
         return kfree_skb(cx, skb, DropReason::NotSpecified);
     };
-    let Some(th) = skb.front::<TcpHdr>().copied() else {
+    let Some(seg) = Segment::of(&skb) else {
         return kfree_skb(cx, skb, DropReason::HdrTrunc);
     };
     if sk.tp.state == TcpState::Established {
-        return tcp_rcv_established(cx, &mut sk, skb, &th);
+        return tcp_rcv_established(cx, &mut sk, skb, &seg);
     }
-    tcp_rcv_state_process(cx, &mut sk, skb, &th);
+    tcp_rcv_state_process(cx, &mut sk, skb, &seg);
 }
 
 /// A segment for nobody that has it: a listener's, or to be reset.

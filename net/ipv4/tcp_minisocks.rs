@@ -68,8 +68,8 @@ pub(crate) fn tcp_timewait_state_process(
     tw: &Arc<InetTimewaitSock>,
     skb: &SkBuff,
 ) -> TcpTw {
-    let Some(th) = skb.front::<TcpHdr>().copied() else { return TcpTw::Success };
-    let seg = Segment::of(skb, &th);
+    let Some(seg) = Segment::of(skb) else { return TcpTw::Success };
+    let th = &seg.th;
     let (now, own) = (cx.now(), seg.cb);
     let mut state = tw.state.lock();
     let mut paws = false;
@@ -119,7 +119,7 @@ pub(crate) fn tcp_timewait_state_process(
     if paws || th.ack() {
         inet_twsk_schedule(cx, tw, &mut state, Duration::from_millis(TCP_TIMEWAIT_LEN));
     }
-    oow(cx, &mut state, &th)
+    oow(cx, &mut state, th)
 }
 
 /// What is left of a connection still waits for their FIN.
@@ -218,11 +218,11 @@ pub(crate) fn tcp_check_req(
     skb: Skb,
 ) -> Option<(Arc<Sock>, Skb)> {
     walk!(cx, skb, tcp_check_req);
-    let Some(th) = skb.front::<TcpHdr>().copied() else {
+    let Some(seg) = Segment::of(&skb) else {
         kfree_skb(cx, skb, DropReason::HdrTrunc);
         return None;
     };
-    let seg = Segment::of(&skb, &th);
+    let th = &seg.th;
     let own = seg.cb;
     let ts = seg.opts.ts.filter(|_| req.opt.tstamp_ok);
     let ts_recent = req.state.lock().ts_recent;

@@ -207,12 +207,12 @@ fn reset_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// The peer has kept its window closed for two of the longest time-outs and said nothing.
 fn tcp_rtx_probe0_timed_out(cx: &mut BhCx<'_>, sk: &TcpSk<'_>) -> bool {
     let now = cx.now();
-    let timeout = 2 * u128::from(TCP_RTO_MAX);
-    let silent = (now - sk.tp.rcv_tstamp).as_micros();
-    let user = u128::from(sk.tp.user_timeout) * 1000;
+    let timeout = 2 * u64::from(TCP_RTO_MAX);
+    let silent = now.us_since(sk.tp.rcv_tstamp);
+    let user = u64::from(sk.tp.user_timeout) * 1000;
     let sent = sk.tp.rtx_queue.front().map_or(now, |skb| skb.tstamp());
     let since = if sk.tp.retrans_stamp == Ktime::ZERO { sent } else { sk.tp.retrans_stamp };
-    let trying = (now - since).as_micros();
+    let trying = now.us_since(since);
     if user != 0 {
         return silent > user && trying >= user;
     }
@@ -299,13 +299,13 @@ fn tcp_orphan_retries(cx: &BhCx<'_>, tp: &TcpSock, alive: bool) -> u8 {
 ///
 /// linux: net/ipv4/tcp_timer.c:tcp_out_of_resources
 pub(crate) fn tcp_out_of_resources(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, reset: bool) -> bool {
-    let silent = (cx.now() - sk.tp.lsndtime).as_micros();
-    let mut shift = u32::from(silent > 2 * u128::from(TCP_RTO_MAX) || !reset);
+    let silent = cx.now().us_since(sk.tp.lsndtime);
+    let mut shift = u32::from(silent > 2 * u64::from(TCP_RTO_MAX) || !reset);
     shift += u32::from(sk.tp.sk_err_soft.is_some());
     if !tcp_check_oom(cx, sk, shift) {
         return false;
     }
-    let lately = silent <= u128::from(TCP_TIMEWAIT_LEN) * 1000;
+    let lately = silent <= TCP_TIMEWAIT_LEN * 1000;
     if reset || lately || (sk.tp.snd_wnd == 0 && sk.tp.packets_out == 0) {
         tcp_send_active_reset(cx, sk);
     }
@@ -343,7 +343,7 @@ fn tcp_clamp_rto_to_user_timeout(cx: &mut BhCx<'_>, sk: &TcpSk<'_>) -> u64 {
     if sk.tp.user_timeout == 0 {
         return rto;
     }
-    let elapsed = (cx.now() - sk.tp.retrans_stamp).as_micros() as u64;
+    let elapsed = cx.now().us_since(sk.tp.retrans_stamp);
     let left = (u64::from(sk.tp.user_timeout) * 1000).saturating_sub(elapsed);
     // It is over: look again at once.
     rto.min(left.max(1000))
@@ -360,7 +360,7 @@ pub(crate) fn tcp_clamp_probe0_to_user_timeout(
     if sk.tp.user_timeout == 0 || sk.tp.probes_tstamp == Ktime::ZERO {
         return when;
     }
-    let elapsed = (cx.now() - sk.tp.probes_tstamp).as_micros() as u64;
+    let elapsed = cx.now().us_since(sk.tp.probes_tstamp);
     let left = (u64::from(sk.tp.user_timeout) * 1000).saturating_sub(elapsed);
     when.min(left.max(u64::from(TCP_ATO_MIN) / 20))
 }
@@ -565,7 +565,7 @@ pub(crate) fn tcp_ld_rto_revert(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seq: SeqN
     sk.tp.backoff -= 1;
     let base = if sk.tp.srtt_us != 0 { __tcp_set_rto(sk.tp) } else { TCP_TIMEOUT_INIT };
     sk.tp.rto = (u64::from(base) << sk.tp.backoff).min(TCP_RTO_MAX.into()) as u32;
-    let passed = (cx.now() - sent).as_micros() as u64;
+    let passed = cx.now().us_since(sent);
     match u64::from(sk.tp.rto).checked_sub(passed).filter(|left| *left != 0) {
         Some(left) => inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, left),
         None => tcp_retransmit_timer(cx, sk),

@@ -217,17 +217,16 @@ impl SkbList {
     /// Hands the packets out one by one, each with all that is its own, until `take` gives one back:
     /// that and those behind it stay.
     #[inline(always)]
-    pub fn hand_out(&mut self, mut take: impl FnMut(Skb) -> Result<(), Skb>) {
+    pub fn hand_out(&mut self, take: impl FnMut(Skb) -> Result<(), Skb>) {
         let Self { packets, spare, dst, charge, .. } = self;
-        let mut handed = packets.drain(..);
-        while let Some(mut skb) = handed.next() {
-            endow(&mut skb, dst, charge);
-            if let Err(back) = take(skb) {
-                spare.push(back);
-                spare.extend(handed);
-                return std::mem::swap(packets, spare);
-            }
-        }
+        hand_out(packets, spare, |skb| endow(skb, dst, charge), take);
+    }
+
+    /// The same for packets that have arrived: where they were to go is of no use to anybody any more.
+    #[inline(always)]
+    pub(crate) fn hand_over(&mut self, take: impl FnMut(Skb) -> Result<(), Skb>) {
+        let Self { packets, spare, charge, .. } = self;
+        hand_out(packets, spare, |skb| charge.endow(skb), take);
     }
 
     /// Hands all packets out one by one, each with all that is its own.
@@ -335,6 +334,24 @@ fn endow(skb: &mut Skb, dst: &Option<Arc<Dst>>, charge: &mut ListCharge) {
         skb.dst.clone_from(dst);
     }
     charge.endow(skb);
+}
+
+#[inline(always)]
+fn hand_out(
+    packets: &mut Vec<Skb>,
+    spare: &mut Vec<Skb>,
+    mut endow: impl FnMut(&mut Skb),
+    mut take: impl FnMut(Skb) -> Result<(), Skb>,
+) {
+    let mut handed = packets.drain(..);
+    while let Some(mut skb) = handed.next() {
+        endow(&mut skb);
+        if let Err(back) = take(skb) {
+            spare.push(back);
+            spare.extend(handed);
+            return std::mem::swap(packets, spare);
+        }
+    }
 }
 
 impl BhCx<'_> {

@@ -166,16 +166,18 @@ impl SkbPool {
     }
 
     /// Takes the memory of several packets home at once, if all of them are plain: nothing but a
-    /// small head of their own. False, and nothing taken, if one is not.
+    /// head of their own, all of one pooled size. False, and nothing taken, if one is not.
     pub(super) fn free_plain(&mut self, freed: &mut Vec<Skb>) -> bool {
+        let size = freed.first().map_or(0, |skb| skb.head.size());
+        let Some(class) = SIZES.iter().position(|pooled| *pooled == size) else { return false };
         let plain = freed.iter_mut().all(|skb| {
-            let plain = skb.is_plain(SKB_SMALL_DATA_SIZE);
+            let plain = skb.is_plain(size);
             if plain {
                 skb.reset();
             }
             plain
         });
-        let list = &mut self.store.ready[0];
+        let list = &self.store.ready[class];
         if !plain || freed.len() > BATCH {
             return false;
         }
@@ -183,7 +185,7 @@ impl SkbPool {
             self.spill();
         }
         self.live -= freed.len() as i64;
-        self.store.ready[0].extend(freed.drain(..).map(Skb::into_memory));
+        self.store.ready[class].extend(freed.drain(..).map(Skb::into_memory));
         true
     }
 

@@ -41,11 +41,13 @@ impl SkBuffHead {
     /// The oldest packet, which stays.
     ///
     /// linux: include/linux/skbuff.h:skb_peek
+    #[inline]
     pub fn skb_peek(&self) -> Option<&Skb> {
-        self.iter().next()
+        self.peek_at(0)
     }
 
     /// The packet behind so many others, which stays.
+    #[inline]
     pub(crate) fn peek_at(&self, place: usize) -> Option<&Skb> {
         match self.first.len().checked_sub(place + 1) {
             Some(at) => self.first.get(at),

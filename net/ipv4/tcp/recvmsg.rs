@@ -215,8 +215,7 @@ impl Reader {
             if self.stopped_at_urgent() && *done != 0 {
                 break;
             }
-            let skb = if self.peek { self.queue.peek_at(place) } else { self.queue.skb_peek() };
-            let Some(skb) = skb else { break };
+            let Some(skb) = self.queue.peek_at(place) else { break };
             let own = cb(skb);
             let offset = self.seq.distance(own.seq);
             let fin = own.tcp_flags & TCPHDR_FIN != 0;

@@ -297,7 +297,7 @@ fn sk_stream_alloc_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Option<Skb> {
 fn skb_entail(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
     walk!(cx, skb, skb_entail);
     let seq = sk.tp.write_seq;
-    skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq: seq, tcp_flags: TCPHDR_ACK, ..TcpSkbCb::default() });
+    skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq: seq, tcp_flags: TCPHDR_ACK, ..TcpSkbCb::NONE });
     sk.tp.wmem_queued += skb.truesize as usize;
     let first = sk.tp.tcp_queues_empty();
     sk.tp.tcp_add_write_queue_tail(cx, skb);

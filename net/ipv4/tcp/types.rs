@@ -155,7 +155,7 @@ bitflags! {
 /// carries and what became of it.
 ///
 /// linux: include/net/tcp.h:tcp_skb_cb
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct TcpSkbCb {
     /// The first octet.
     pub seq: SeqNr,
@@ -171,6 +171,19 @@ pub struct TcpSkbCb {
     pub ip_dsfield: u8,
     /// What follows is not to be joined to it (`MSG_EOR`).
     pub eor: bool,
+}
+
+impl TcpSkbCb {
+    /// Of a segment of which nothing is known yet.
+    pub const NONE: Self = Self {
+        seq: SeqNr(0),
+        end_seq: SeqNr(0),
+        ack_seq: SeqNr(0),
+        tcp_flags: 0,
+        sacked: Sacked::empty(),
+        ip_dsfield: 0,
+        eor: false,
+    };
 }
 
 /// What is noted of a segment when it is sent, for rates.

@@ -277,7 +277,7 @@ fn tcp_clean_rtx_queue(
     if head.is_some_and(|(sacked, _)| sacked.contains(Sacked::ACKED)) {
         flag |= AckFlags::SACK_RENEGING;
     }
-    let since = |at: Ktime| (now - at).as_micros() as u64;
+    let since = |at: Ktime| now.us_since(at);
     let mut samples = RttSamples::default();
     if !flag.contains(AckFlags::RETRANS_DATA_ACKED) {
         samples.seq = cleaned.first.map(since);
@@ -318,7 +318,7 @@ fn tcp_clean_rtx_queue(
 fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sacks: &mut SackState) {
     let una = sk.tp.snd_una;
     while let Some(skb) = sk.tp.rtx_queue.front() {
-        let (own, segs, sent) = (cb(skb), tcp_skb_pcount(skb), skb.tstamp());
+        let (own, segs, sent) = (*cb(skb), tcp_skb_pcount(skb), skb.tstamp());
         let whole = !own.end_seq.after(una);
         if !whole && (segs <= 1 || !una.after(own.seq)) {
             break;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::ip::INET_DSCP_MASK;
 use uapi::snmp::LinuxMib;
-use uapi::tcp::{TCP_MSS_DEFAULT, TcpHdr};
+use uapi::tcp::TCP_MSS_DEFAULT;
 
 /// Seconds after an overflow in which cookies are still good.
 const COOKIE_VALID: u32 = 2 * 60;
@@ -89,11 +89,11 @@ pub(crate) fn tcp_rcv_listen_at(
     (tuple, isn): (&InetTuple, Option<SeqNr>),
 ) {
     walk!(cx, skb, tcp_rcv_state_process);
-    let (Some(th), Some(terms)) = (skb.front::<TcpHdr>().copied(), terms(sk)) else {
+    let (Some(seg), Some(terms)) = (Segment::of(&skb), terms(sk)) else {
         tcp_v4_send_reset(cx, &skb, None);
         return kfree_skb(cx, skb, DropReason::NoSocket);
     };
-    let seg = Segment::of(&skb, &th);
+    let th = &seg.th;
     if th.rst() {
         return kfree_skb(cx, skb, DropReason::TcpReset);
     }

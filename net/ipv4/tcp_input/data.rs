@@ -133,7 +133,7 @@ fn queue_and_out(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
         }
         sk_forced_mem_charge(cx, sk, skb.truesize as usize);
     }
-    let (own, len) = (cb(&skb), skb.len());
+    let (own, len) = (*cb(&skb), skb.len());
     if len != 0 {
         tcp_event_data_recv(cx, sk, &skb);
     }
@@ -170,6 +170,7 @@ pub(super) fn tcp_data_ready(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// charged to the account already.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_queue_rcv
+#[inline]
 pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
     walk!(cx, skb, tcp_queue_rcv);
     let end = cb(&skb).end_seq;
@@ -194,8 +195,18 @@ pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
 /// its pages. By so much the other one's `truesize` has grown; `None`: they stay two.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_try_coalesce
+#[inline]
 fn tcp_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
-    let (own, other) = (cb(to), cb(from));
+    // A full segment that came in one piece is not even looked at.
+    if from.data_len == 0 && from.len() > to.tailroom() {
+        return None;
+    }
+    coalesce(to, from)
+}
+
+#[inline(never)]
+fn coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
+    let (own, other) = (cb(to), *cb(from));
     if own.end_seq != other.seq || own.tcp_flags & TCPHDR_FIN != 0 {
         return None;
     }
@@ -212,7 +223,7 @@ fn skb_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
     if len == 0 {
         return Some(0);
     }
-    if to.data_len == 0 && len <= to.tailroom() {
+    if len <= to.tailroom() {
         from.skb_copy_bits(0, to.skb_put(len)?);
         return Some(0);
     }
@@ -234,7 +245,7 @@ fn skb_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
 /// linux: net/ipv4/tcp_input.c:tcp_ofo_queue
 fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     while let Some(first) = sk.tp.out_of_order_queue.first_entry() {
-        let own = cb(first.get());
+        let own = *cb(first.get());
         if own.seq.after(sk.tp.rcv_nxt) {
             break;
         }

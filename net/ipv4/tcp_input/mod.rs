@@ -23,7 +23,7 @@ mod window;
 
 pub(crate) use challenge::{ChallengeAcks, tcp_send_challenge_ack};
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
-pub(crate) use parse::{TcpOptions, options_of, seconds, tcp_parse_options};
+pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
 pub(crate) use recovery::{
     tcp_current_ssthresh, tcp_enter_cwr, tcp_enter_loss, tcp_mark_skb_lost, tcp_set_ca_state,
     tcp_skip_hint,
@@ -58,6 +58,7 @@ use uapi::snmp::{LinuxMib, TcpMib};
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH, TCPHDR_SYN, TcpHdr};
 use urg::tcp_urg;
 use window::{tcp_event_data_recv, tcp_in_quickack_mode};
+use zerocopy::FromBytes;
 
 bitflags! {
     /// What an acknowledgement brought.
@@ -109,11 +110,13 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Of a packet whose data begins with the header.
-    #[inline]
-    pub(crate) fn of(skb: &SkBuff, th: &TcpHdr) -> Self {
-        let syn = th.has(TCPHDR_SYN);
-        Self { th: *th, cb: cb(skb), opts: tcp_parse_options(options_of(skb, th), syn) }
+    /// Of a packet whose data begins with the header; `None` when it has none.
+    #[inline(always)]
+    pub(crate) fn of(skb: &SkBuff) -> Option<Self> {
+        let (th, rest) = TcpHdr::ref_from_prefix(skb.data()).ok()?;
+        let len = th.doff().saturating_sub(size_of::<TcpHdr>());
+        let opts = tcp_parse_options(rest.get(..len).unwrap_or(&[]), th.has(TCPHDR_SYN));
+        Some(Self { th: *th, cb: *cb(skb), opts })
     }
 }
 
@@ -150,30 +153,30 @@ fn predicted(sk: &TcpSk<'_>, seg: &Segment) -> bool {
 /// A segment of a connection that stands.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_rcv_established
-pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb, th: &TcpHdr) {
+#[inline]
+pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb, seg: &Segment) {
     walk!(cx, skb, tcp_rcv_established);
-    let seg = Segment::of(&skb, th);
-    count_in(sk, &seg);
+    count_in(sk, seg);
     sk.tp.rx_opt.note_ts(seg.opts.ts, sk.tp.tsoffset);
-    if predicted(sk, &seg) {
+    if predicted(sk, seg) {
         let now = cx.now();
         // What the last acknowledgement asked for: its timestamp is the one to echo.
         if sk.tp.rx_opt.tstamp_ok && sk.tp.rcv_nxt == sk.tp.rcv_wup {
             sk.tp.store_ts_recent(now);
         }
         if seg.cb.seq == seg.cb.end_seq {
-            tcp_ack(cx, sk, &seg, AckFlags::empty());
+            tcp_ack(cx, sk, seg, AckFlags::empty());
             consume_skb(cx, skb);
             return tcp_data_snd_check(cx, sk);
         }
         if sk_mem_charge(cx, sk, skb.truesize as usize, MemKind::Recv) {
-            return fast_data(cx, sk, skb, &seg);
+            return fast_data(cx, sk, skb, seg);
         }
-    } else if !tcp_validate_incoming(cx, sk, &seg) {
+    } else if !tcp_validate_incoming(cx, sk, seg) {
         return kfree_skb(cx, skb, DropReason::TcpInvalid);
     }
     let flags = AckFlags::SLOWPATH | AckFlags::UPDATE_TS_RECENT;
-    match tcp_ack(cx, sk, &seg, flags) {
+    match tcp_ack(cx, sk, seg, flags) {
         Acked::Good | Acked::Old => (),
         Acked::TooOld => return kfree_skb(cx, skb, DropReason::TcpTooOldAck),
         Acked::Unsent => {
@@ -184,8 +187,8 @@ pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Sk
     }
     let now = cx.now();
     tcp_rcv_rtt_measure_ts(sk.tp, &seg.cb, now);
-    tcp_urg(cx, sk, &skb, &seg);
-    tcp_data_step(cx, sk, skb, &seg);
+    tcp_urg(cx, sk, &skb, seg);
+    tcp_data_step(cx, sk, skb, seg);
     if sk.tp.state != TcpState::Close {
         tcp_data_snd_check(cx, sk);
         tcp_ack_snd_check(cx, sk);

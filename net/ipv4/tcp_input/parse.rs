@@ -4,18 +4,19 @@
 //! inside the header and moves on, or the rest is not looked at.
 
 use crate::kernel::time::Ktime;
-use crate::net::core::skbuff::SkBuff;
 use crate::net::ipv4::tcp::{
     SackBlock, SeqNr, TCP_MAX_WSCALE, TCP_PAWS_24DAYS, TcpOptionsReceived, TcpSock,
 };
 use uapi::tcp::{
     TCPOLEN_MSS, TCPOLEN_SACK_PERBLOCK, TCPOLEN_SACK_PERM, TCPOLEN_TIMESTAMP, TCPOLEN_WINDOW,
     TCPOPT_EOL, TCPOPT_MSS, TCPOPT_NOP, TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_TIMESTAMP,
-    TCPOPT_WINDOW, TcpHdr,
+    TCPOPT_WINDOW,
 };
+use zerocopy::FromBytes;
+use zerocopy::byteorder::network_endian::U32;
 
 /// What a segment's options say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpOptions {
     /// Of a SYN: the segment size it takes.
     pub mss: Option<u16>,
@@ -31,23 +32,43 @@ pub(crate) struct TcpOptions {
     pub num_sacks: u8,
 }
 
-/// The options' octets of a segment whose data begins with its header.
-pub(crate) fn options_of<'a>(skb: &'a SkBuff, th: &TcpHdr) -> &'a [u8] {
-    skb.data().get(size_of::<TcpHdr>()..th.doff()).unwrap_or(&[])
+impl TcpOptions {
+    /// No options.
+    pub(crate) const NONE: Self = Self {
+        mss: None,
+        wscale: None,
+        sack_perm: false,
+        ts: None,
+        sacks: [SackBlock { start: SeqNr(0), end: SeqNr(0) }; 4],
+        num_sacks: 0,
+    };
 }
 
 /// Reads options.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_parse_options
-pub(crate) fn tcp_parse_options(mut bytes: &[u8], syn: bool) -> TcpOptions {
-    let mut options = TcpOptions::default();
-    // What nearly every segment of a connection has, and nothing else.
-    if let [TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP, a, b, c, d, e, f, g, h] =
-        *bytes
-    {
-        options.ts = Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])));
-        return options;
+#[inline(always)]
+pub(crate) fn tcp_parse_options(bytes: &[u8], syn: bool) -> TcpOptions {
+    match tcp_parse_aligned_timestamp(bytes) {
+        Some(ts) => TcpOptions { ts: Some(ts), ..TcpOptions::NONE },
+        None => parse_any(bytes, syn),
     }
+}
+
+/// Two words, where these are all options: nearly every segment of a connection has that and nothing else.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_parse_aligned_timestamp
+#[inline(always)]
+fn tcp_parse_aligned_timestamp(bytes: &[u8]) -> Option<(u32, u32)> {
+    const ALIGNED: u32 =
+        u32::from_be_bytes([TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP]);
+    let [kind, val, ecr] = <[U32; 3]>::ref_from_bytes(bytes).ok()?;
+    (kind.get() == ALIGNED).then(|| (val.get(), ecr.get()))
+}
+
+#[inline(never)]
+fn parse_any(mut bytes: &[u8], syn: bool) -> TcpOptions {
+    let mut options = TcpOptions::NONE;
     while let [kind, rest @ ..] = bytes {
         bytes = match *kind {
             TCPOPT_EOL => break,

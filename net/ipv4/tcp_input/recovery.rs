@@ -67,7 +67,7 @@ pub(crate) fn tcp_skip_hint(tp: &TcpSock) -> usize {
 /// linux: net/ipv4/tcp_input.c:tcp_mark_skb_lost
 pub(crate) fn tcp_mark_skb_lost(tp: &mut TcpSock, at: usize) {
     let Some(skb) = tp.rtx_queue.get_mut(at) else { return };
-    let (own, segs) = (cb(skb), tcp_skb_pcount(skb));
+    let (own, segs) = (*cb(skb), tcp_skb_pcount(skb));
     if own.sacked.contains(Sacked::ACKED) {
         return;
     }

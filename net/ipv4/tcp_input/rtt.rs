@@ -69,10 +69,10 @@ pub(crate) fn __tcp_set_rto(tp: &TcpSock) -> u32 {
 /// linux: net/ipv4/tcp_input.c:tcp_update_rtt_min
 fn tcp_update_rtt_min(cx: &mut BhCx<'_>, tp: &mut TcpSock, rtt_us: u64) {
     let now = cx.now();
-    let window = u128::from(cx.t.net.sysctl.tcp.min_rtt_wlen) * 1_000_000;
+    let window = u64::from(cx.t.net.sysctl.tcp.min_rtt_wlen) * 1_000_000;
     let rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX).max(1);
     let (least, at) = tp.rtt_min;
-    if rtt <= least || (now - at).as_micros() > window {
+    if rtt <= least || now.us_since(at) > window {
         tp.rtt_min = (rtt, now);
     }
 }
@@ -143,7 +143,7 @@ pub(super) fn tcp_rcv_rtt_measure(tp: &mut TcpSock, now: Ktime) {
         if tp.rcv_nxt.before(tp.rcv_rtt_est.seq) {
             return;
         }
-        let passed = (now - tp.rcv_rtt_est.time).as_micros().max(1) as u64;
+        let passed = now.us_since(tp.rcv_rtt_est.time).max(1);
         tcp_rcv_rtt_update(tp, passed, true);
     }
     tp.rcv_rtt_est.seq = tp.rcv_nxt + tp.rcv_wnd;

@@ -32,7 +32,6 @@ use crate::net::ipv4::tcp_timer::keepalive_time_when;
 use std::time::Duration;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
 use uapi::snmp::LinuxMib;
-use uapi::tcp::TcpHdr;
 
 /// What is to become of a segment.
 enum Done {
@@ -51,28 +50,32 @@ enum Done {
 /// A segment of a connection in any state but ESTABLISHED and LISTEN.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_rcv_state_process
-pub(crate) fn tcp_rcv_state_process(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb, th: &TcpHdr) {
+pub(crate) fn tcp_rcv_state_process(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    skb: Skb,
+    seg: &Segment,
+) {
     walk!(cx, skb, tcp_rcv_state_process);
     if matches!(sk.tp.state, TcpState::Close | TcpState::Listen) {
         return kfree_skb(cx, skb, DropReason::TcpClose);
     }
-    let seg = Segment::of(&skb, th);
-    count_in(sk, &seg);
+    count_in(sk, seg);
     sk.tp.rx_opt.note_ts(seg.opts.ts, sk.tp.tsoffset);
     if sk.tp.state == TcpState::SynSent {
-        let done = tcp_rcv_synsent_state_process(cx, sk, &seg);
+        let done = tcp_rcv_synsent_state_process(cx, sk, seg);
         if matches!(done, Done::Text) {
-            tcp_urg(cx, sk, &skb, &seg);
+            tcp_urg(cx, sk, &skb, seg);
             consume_skb(cx, skb);
             return tcp_data_snd_check(cx, sk);
         }
         return end(cx, sk, skb, done);
     }
-    if !tcp_validate_incoming(cx, sk, &seg) {
+    if !tcp_validate_incoming(cx, sk, seg) {
         return kfree_skb(cx, skb, DropReason::TcpInvalid);
     }
-    let done = match ack_step(cx, sk, &seg) {
-        Done::Text => text_allowed(cx, sk, &seg),
+    let done = match ack_step(cx, sk, seg) {
+        Done::Text => text_allowed(cx, sk, seg),
         done => done,
     };
     if !matches!(done, Done::Text) {
@@ -86,8 +89,8 @@ pub(crate) fn tcp_rcv_state_process(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: 
         }
         return end(cx, sk, skb, done);
     }
-    tcp_urg(cx, sk, &skb, &seg);
-    tcp_data_step(cx, sk, skb, &seg);
+    tcp_urg(cx, sk, &skb, seg);
+    tcp_data_step(cx, sk, skb, seg);
     if sk.tp.state != TcpState::Close {
         tcp_data_snd_check(cx, sk);
         tcp_ack_snd_check(cx, sk);
@@ -173,7 +176,7 @@ fn tcp_synack_rtt_meas(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, now: Ktime) {
     if sk.tp.srtt_us != 0 || sk.tp.synack_sent == Ktime::ZERO {
         return;
     }
-    let rtt = (now - sk.tp.synack_sent).as_micros() as u64;
+    let rtt = now.us_since(sk.tp.synack_sent);
     tcp_rtt_estimator(sk.tp, rtt.max(1), cx.t.net.sysctl.tcp.rto_min_us);
     sk.tp.rto = super::rtt::__tcp_set_rto(sk.tp);
     sk.tp.rtt_min = (rtt.max(1).min(u32::MAX.into()) as u32, now);

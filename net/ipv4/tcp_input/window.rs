@@ -109,6 +109,7 @@ pub(crate) fn tcp_initialize_rcv_mss(tp: &mut TcpSock) {
 /// segments use their memory well.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_event_data_recv
+#[inline]
 pub(super) fn tcp_event_data_recv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &SkBuff) {
     let now = cx.now();
     inet_csk_schedule_ack(sk.tp);
@@ -120,7 +121,7 @@ pub(super) fn tcp_event_data_recv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &S
         tcp_incr_quickack(tp, TCP_MAX_QUICKACKS);
         tp.ack.ato = TCP_ATO_MIN;
     } else {
-        let gap = (now - tp.ack.lrcvtime).as_micros().min(u128::from(u32::MAX)) as u32;
+        let gap = now.us_since(tp.ack.lrcvtime).min(u32::MAX.into()) as u32;
         if gap <= TCP_ATO_MIN / 2 {
             tp.ack.ato = (tp.ack.ato >> 1) + TCP_ATO_MIN / 2;
         } else if gap < tp.ack.ato {
@@ -211,9 +212,9 @@ pub(crate) fn tcp_init_buffer_space(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 pub(crate) fn tcp_rcv_space_adjust(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let now = cx.now();
     let tp = &mut *sk.tp;
-    let passed = (now - tp.rcvq_space.time).as_micros();
+    let passed = now.us_since(tp.rcvq_space.time);
     let rtt = tp.rcv_rtt_est.rtt_us;
-    if rtt == 0 || passed < u128::from(rtt >> 3) {
+    if rtt == 0 || passed < u64::from(rtt >> 3) {
         return;
     }
     let copied = tp.copied_seq - tp.rcvq_space.seq;

@@ -29,7 +29,7 @@ fn tcp_init_nondata_skb(cx: &mut BhCx<'_>, seq: SeqNr, flags: u8) -> Option<Skb>
     skb.truesize = SEGMENT_OVERHEAD as u32;
     skb.gso.segs = 1;
     let end_seq = seq + u32::from(flags & (TCPHDR_SYN | TCPHDR_FIN) != 0);
-    skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq, tcp_flags: flags, ..TcpSkbCb::default() });
+    skb.cb = Cb::Tcp(TcpSkbCb { seq, end_seq, tcp_flags: flags, ..TcpSkbCb::NONE });
     Some(skb)
 }
 

@@ -15,10 +15,10 @@ pub(crate) const SEGMENT_OVERHEAD: usize = size_of::<SkBuff>();
 
 /// What TCP keeps in a segment of a queue.
 #[inline]
-pub(crate) fn cb(skb: &SkBuff) -> TcpSkbCb {
-    match skb.cb {
+pub(crate) fn cb(skb: &SkBuff) -> &TcpSkbCb {
+    match &skb.cb {
         Cb::Tcp(cb) => cb,
-        _ => TcpSkbCb::default(),
+        _ => const { &TcpSkbCb::NONE },
     }
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn cb(skb: &SkBuff) -> TcpSkbCb {
 #[inline]
 pub(crate) fn cb_mut(skb: &mut SkBuff) -> &mut TcpSkbCb {
     if !matches!(skb.cb, Cb::Tcp(_)) {
-        skb.cb = Cb::Tcp(TcpSkbCb::default());
+        skb.cb = Cb::Tcp(TcpSkbCb::NONE);
     }
     match &mut skb.cb {
         Cb::Tcp(cb) => cb,
@@ -88,9 +88,8 @@ pub(crate) fn tcp_fragment(
     let mut rest = cx.cpu.pool.alloc_handle()?;
     rest.truesize = SEGMENT_OVERHEAD as u32;
     split_frags(skb, &mut rest, len);
-    let was = cb(skb);
-    let mut tail = was;
-    tail.seq = was.seq + len;
+    let was = *cb(skb);
+    let tail = TcpSkbCb { seq: was.seq + len, ..was };
     rest.cb = Cb::Tcp(tail);
     let head = cb_mut(skb);
     head.end_seq = tail.seq;

@@ -154,7 +154,7 @@ pub(super) fn tcp_tso_should_defer(
     }
     let head = tp.rtx_queue.front()?;
     // The next acknowledgement comes too late.
-    if (now - head.tstamp()).as_micros() < u128::from(tp.srtt_us >> 4) {
+    if now.us_since(head.tstamp()) < u64::from(tp.srtt_us >> 4) {
         return None;
     }
     if cong_win < send_win {

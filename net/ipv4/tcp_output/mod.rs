@@ -200,7 +200,7 @@ fn tcp_cwnd_validate(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, limited: bool) {
         return;
     }
     tp.cong.snd_cwnd_used = tp.cong.snd_cwnd_used.max(tp.packets_out);
-    let idle = (now - tp.cong.snd_cwnd_stamp).as_micros() >= u128::from(tp.rto);
+    let idle = now.us_since(tp.cong.snd_cwnd_stamp) >= u64::from(tp.rto);
     if cx.t.net.sysctl.tcp.slow_start_after_idle && idle {
         tcp_cwnd_application_limited(tp, now);
     }
@@ -231,13 +231,13 @@ fn tcp_cwnd_application_limited(tp: &mut TcpSock, now: crate::kernel::time::Ktim
 pub(crate) fn tcp_slow_start_after_idle_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let now = cx.now();
     let tp = &mut *sk.tp;
-    let idle = (now - tp.lsndtime).as_micros();
+    let idle = now.us_since(tp.lsndtime);
     let on = cx.t.net.sysctl.tcp.slow_start_after_idle && tp.packets_out == 0;
-    if !on || tp.lsndtime == crate::kernel::time::Ktime::ZERO || idle <= u128::from(tp.rto) {
+    if !on || tp.lsndtime == crate::kernel::time::Ktime::ZERO || idle <= u64::from(tp.rto) {
         return;
     }
     let restart = crate::net::ipv4::tcp::TCP_INIT_CWND.min(tp.cong.snd_cwnd);
-    let (mut cwnd, mut left) = (tp.cong.snd_cwnd, idle - u128::from(tp.rto));
+    let (mut cwnd, mut left) = (tp.cong.snd_cwnd, idle - u64::from(tp.rto));
     cong_refresh(tp, now);
     tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::CwndRestart);
     tp.cong.snd_ssthresh = crate::net::ipv4::tcp_input::tcp_current_ssthresh(tp);
@@ -246,10 +246,10 @@ pub(crate) fn tcp_slow_start_after_idle_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<
             break;
         }
         cwnd >>= 1;
-        if left < u128::from(tp.rto) {
+        if left < u64::from(tp.rto) {
             break;
         }
-        left -= u128::from(tp.rto);
+        left -= u64::from(tp.rto);
     }
     tp.cong.snd_cwnd = cwnd.max(restart);
     tp.cong.snd_cwnd_stamp = now;

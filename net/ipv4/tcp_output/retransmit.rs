@@ -36,7 +36,7 @@ pub(crate) fn __tcp_retransmit_skb(
     burst: &mut Burst,
 ) -> Result<(), Errno> {
     let Some(skb) = sk.tp.rtx_queue.get(at) else { return Err(Errno::EINVAL) };
-    let (own, una) = (cb(skb), sk.tp.snd_una);
+    let (own, una) = (*cb(skb), sk.tp.snd_una);
     if own.seq.before(una) {
         if own.end_seq.before(una) {
             return Err(Errno::EINVAL);
@@ -210,7 +210,7 @@ fn tcp_retrans_try_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize, ms
 fn tcp_collapse_retrans(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize) {
     adjust_pcount(sk, at + 1, 1);
     let Some(mut next) = sk.tp.rtx_queue.remove(at + 1) else { return };
-    let other = cb(&next);
+    let other = *cb(&next);
     if let Some(skb) = sk.tp.rtx_queue.get_mut(at) {
         let moved = next.data_len;
         skb.frags.append(&mut next.frags);

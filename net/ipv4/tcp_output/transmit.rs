@@ -117,7 +117,7 @@ pub(crate) fn tcp_transmit_skb(
     let mut cut = Cut::default();
     let options = options.write(&mut bytes);
     let mut left = from.data_len;
-    let mut segment = cb(from);
+    let mut segment = *cb(from);
     if several {
         // So that a receiver that joins segments hands them on at once; the queue's own packet stays as it is.
         segment.tcp_flags |= TCPHDR_PSH;
@@ -196,7 +196,7 @@ pub(super) fn transmit_bare(
     sk: &mut TcpSk<'_>,
     (seq, flags): (SeqNr, u8),
 ) -> Result<(), NoMemory> {
-    let cb = TcpSkbCb { seq, end_seq: seq, tcp_flags: flags, ..TcpSkbCb::default() };
+    let cb = TcpSkbCb { seq, end_seq: seq, tcp_flags: flags, ..TcpSkbCb::NONE };
     let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
     let options = options_of(cx, sk, &cb, now);
     let mut skb = open_head(cx, options.len()).ok_or(NoMemory)?;
@@ -332,8 +332,7 @@ fn tcp_event_data_sent(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::TxStart);
     }
     sk.tp.lsndtime = now;
-    let since = now - sk.tp.ack.lrcvtime;
-    if since.as_micros() < u128::from(sk.tp.ack.ato) {
+    if now.us_since(sk.tp.ack.lrcvtime) < u64::from(sk.tp.ack.ato) {
         sk.tp.ack.pingpong = sk.tp.ack.pingpong.saturating_add(1);
     }
 }

@@ -7,7 +7,12 @@ use crate::kernel::machine::{Machine, Platform};
 use crate::kernel::sched::TaskStruct;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dev::DevId;
+use crate::net::core::dst::{Dst, dst_discard, dst_discard_out};
 use crate::net::core::skbuff::{alloc_skb, consume_skb};
+use crate::net::ipv4::route::Flow4;
+use std::sync::{Arc, OnceLock};
+use uapi::rtnetlink::RTN_UNREACHABLE;
 
 struct Still;
 
@@ -87,6 +92,51 @@ fn what_is_given_back_stays_with_those_behind_it() {
         list.move_to(1, &mut arrived);
         assert_eq!((marks(list), arrived.len()), (vec![4], 1));
         arrived.into_iter().for_each(|skb| consume_skb(bh, skb));
+    });
+}
+
+fn nowhere() -> Arc<Dst> {
+    Arc::new(Dst {
+        input: dst_discard,
+        output: dst_discard_out,
+        dev: DevId(1),
+        generation: 0,
+        rt_type: RTN_UNREACHABLE,
+        to_many: false,
+        gateway: 0,
+        saddr: 0,
+        mtu: 1500,
+        rt_iif: 0,
+        key: (&Flow4::default()).into(),
+        error: None,
+        neigh: OnceLock::new(),
+    })
+}
+
+/// Who is handed a packet on its way has its route too; who is handed one that has arrived, no longer.
+#[test]
+fn a_packet_that_has_arrived_comes_without_its_route() {
+    with_list(4, |bh, list| {
+        list.dst = Some(nowhere());
+        let mut routed = Vec::new();
+        list.hand_over(|skb| {
+            if skb.mark == 2 {
+                return Err(skb);
+            }
+            routed.push((skb.mark, skb.dst.is_some()));
+            consume_skb(bh, skb);
+            Ok(())
+        });
+        list.hand_out(|skb| {
+            if skb.mark == 3 {
+                return Err(skb);
+            }
+            routed.push((skb.mark, skb.dst.is_some()));
+            consume_skb(bh, skb);
+            Ok(())
+        });
+        assert_eq!(routed, [(0, false), (1, false), (2, true)]);
+        assert_eq!(marks(list), [3]);
     });
 }
 

@@ -25,6 +25,8 @@ pub mod tcp_input;
 pub mod tcp_ipv4;
 pub mod tcp_minisocks;
 pub mod tcp_output;
+pub mod tcp_rate;
+pub mod tcp_recovery;
 pub mod tcp_timer;
 pub mod udp;
 pub mod udp_offload;

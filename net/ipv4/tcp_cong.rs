@@ -143,7 +143,7 @@ pub struct RateSample {
     pub prior_mstamp: Ktime,
     /// `delivered` at its begin.
     pub prior_delivered: u32,
-    /// Segments that had arrived marked at its begin.
+    /// Segments that had arrived marked at its begin, but for the topmost bit.
     pub prior_delivered_ce: u32,
     /// Segments that arrived in it; `None`: no measurement.
     pub delivered: Option<u32>,

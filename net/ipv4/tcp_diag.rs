@@ -125,7 +125,9 @@ fn inet_sk_diag_fill(sk: &Arc<Sock>, now: Ktime) -> Option<InetDiagMsg> {
 pub(crate) fn timer_of(tp: &TcpSock, now: Ktime) -> (InetDiagTimer, Duration, u8) {
     let left = |kind: TimerKind| until(tp.timers[kind as usize].deadline, now);
     match tp.pending {
-        IcskPending::Retrans => (InetDiagTimer::On, left(TimerKind::Write), tp.retransmits),
+        IcskPending::Retrans | IcskPending::LossProbe | IcskPending::ReoTimeout => {
+            (InetDiagTimer::On, left(TimerKind::Write), tp.retransmits)
+        }
         IcskPending::Probe0 => (InetDiagTimer::Persist, left(TimerKind::Write), tp.probes_out),
         IcskPending::None if tp.timers[TimerKind::Keepalive as usize].deadline != Ktime::ZERO => {
             (InetDiagTimer::Keepalive, left(TimerKind::Keepalive), tp.probes_out)

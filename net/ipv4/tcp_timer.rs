@@ -19,9 +19,10 @@ use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
 use crate::net::ipv4::tcp_input::{__tcp_set_rto, tcp_enter_loss};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
-    Burst, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset, tcp_send_probe0,
-    tcp_write_queue_purge, tcp_write_wakeup,
+    Burst, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset, tcp_send_loss_probe,
+    tcp_send_probe0, tcp_write_queue_purge, tcp_write_wakeup,
 };
+use crate::net::ipv4::tcp_recovery::tcp_rack_reo_timeout;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -99,9 +100,17 @@ pub(crate) fn tcp_write_timer_handler(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         return;
     }
     timer.deadline = Ktime::ZERO;
-    match std::mem::take(&mut sk.tp.pending) {
-        IcskPending::Retrans => tcp_retransmit_timer(cx, sk),
-        IcskPending::Probe0 => tcp_probe_timer(cx, sk),
+    match sk.tp.pending {
+        IcskPending::ReoTimeout => tcp_rack_reo_timeout(cx, sk),
+        IcskPending::LossProbe => tcp_send_loss_probe(cx, sk),
+        IcskPending::Retrans => {
+            sk.tp.pending = IcskPending::None;
+            tcp_retransmit_timer(cx, sk);
+        }
+        IcskPending::Probe0 => {
+            sk.tp.pending = IcskPending::None;
+            tcp_probe_timer(cx, sk);
+        }
         IcskPending::None => (),
     }
 }

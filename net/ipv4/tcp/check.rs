@@ -223,7 +223,8 @@ impl TcpSock {
         let armed = timer.deadline != Ktime::ZERO
             && (timer.filed.is_some() || self.deferred.contains(Deferred::WRITE_TIMER));
         if self.packets_out != 0 {
-            holds("what is out has a timer", self.pending == IcskPending::Retrans && armed)?;
+            let waits = !matches!(self.pending, IcskPending::None | IcskPending::Probe0);
+            holds("what is out has a timer", waits && armed)?;
         } else if !self.write_queue.is_empty() {
             holds("what waits has a timer", self.pending != IcskPending::None && armed)?;
         }

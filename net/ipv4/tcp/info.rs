@@ -4,6 +4,7 @@
 
 use super::{TcpSk, TcpState};
 use crate::kernel::time::Ktime;
+use crate::net::ipv4::tcp_rate::tcp_compute_delivery_rate;
 use std::sync::atomic::Ordering;
 use uapi::tcp::{TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo};
 
@@ -77,6 +78,8 @@ fn counters(sk: &TcpSk<'_>, now: Ktime, info: &mut TcpInfo) {
     info.tcpi_rwnd_limited = rwnd / 1000;
     info.tcpi_sndbuf_limited = sndbuf / 1000;
     info.tcpi_delivered = tp.delivered;
+    info.tcpi_delivered_ce = tp.delivered_ce;
+    info.tcpi_delivery_rate = tcp_compute_delivery_rate(tp);
     info.tcpi_bytes_sent = stats.bytes_sent;
     info.tcpi_bytes_retrans = stats.bytes_retrans;
     info.tcpi_dsack_dups = stats.dsack_dups;

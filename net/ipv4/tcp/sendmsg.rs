@@ -15,6 +15,7 @@ use crate::net::ipv4::tcp_output::{
     __tcp_push_pending_frames, GSO_MAX_SIZE, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss,
     tcp_push_one, tcp_slow_start_after_idle_check, watch_segment,
 };
+use crate::net::ipv4::tcp_rate::tcp_rate_check_app_limited;
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -97,6 +98,7 @@ fn send_one(
     let mut turn;
     {
         let mut guard = sk.lock_sock(cx);
+        guard.in_bh(|_, sk| tcp_rate_check_app_limited(sk));
         loop {
             let written = &mut wait.progress;
             turn = guard

@@ -12,6 +12,7 @@ use crate::net::core::skbuff::Skb;
 use crate::net::ipv4::inet_connection_sock::Listener;
 use crate::net::ipv4::inet_hashtables::InetBindNode;
 use crate::net::ipv4::tcp_cong::{TcpCong, TcpCongestionOps};
+use crate::net::ipv4::tcp_recovery::{TcpRack, TsortedSentQueue};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use uapi::tcp::TCP_MSS_DEFAULT;
@@ -80,6 +81,8 @@ pub struct TcpSock {
     pub rtx_queue: VecDeque<Skb>,
     /// Received out of order, by distance from the connection's start.
     pub out_of_order_queue: BTreeMap<u64, Skb>,
+    /// What lies in `rtx_queue`, by the time that it left.
+    pub tsorted_sent_queue: TsortedSentQueue,
     /// Octets that the send queues are charged with (`sk_wmem_queued`).
     pub wmem_queued: usize,
     /// Memory taken from TCP's account and not used yet (`sk_forward_alloc`).
@@ -98,6 +101,14 @@ pub struct TcpSock {
     pub reordering: u32,
     /// What was sent when recovery began.
     pub high_seq: SeqNr,
+    /// Losses by time.
+    pub rack: TcpRack,
+    /// `snd_nxt` when the tail was probed and nobody has told yet what became of it.
+    pub tlp_high_seq: Option<SeqNr>,
+    /// The probe was a copy.
+    pub tlp_retrans: bool,
+    /// A time-out may have been for nothing: the next acknowledgements tell (F-RTO).
+    pub frto: bool,
     /// Nothing before it is to be sent again, in the retransmit queue.
     pub retransmit_hint: SeqNr,
     /// `snd_ssthresh` before it was reduced; zero: nothing to undo.
@@ -114,8 +125,12 @@ pub struct TcpSock {
     pub prr_out: u32,
     /// Segments delivered in all.
     pub delivered: u32,
+    /// Of those, the ones that arrived marked.
+    pub delivered_ce: u32,
     /// When the last one was.
     pub delivered_mstamp: Ktime,
+    /// The peer took back what it had reported (`is_sack_reneg`), until that is recovered from.
+    pub is_sack_reneg: bool,
     /// The start of the present rate sample.
     pub first_tx_mstamp: Ktime,
     /// Segments taken for lost in all.

@@ -193,12 +193,24 @@ impl TcpSkbCb {
 pub struct TcpSkbTx {
     /// Segments that had been delivered by then.
     pub delivered: u32,
-    /// Segments that were under way.
-    pub in_flight: u32,
+    /// Of those, the marked ones, and in the lowest bit: the program had too little to send.
+    pub(crate) ce_and_app: u32,
     /// The sample's start.
     pub first_tx: Ktime,
-    /// When the last of those was delivered.
+    /// When the last of those was delivered; zero: it has told what it knows.
     pub delivered_at: Ktime,
+}
+
+impl TcpSkbTx {
+    /// Marked segments that had arrived, but for the topmost bit.
+    pub(crate) fn delivered_ce(self) -> u32 {
+        self.ce_and_app >> 1
+    }
+
+    /// The program had too little to send.
+    pub(crate) fn app_limited(self) -> bool {
+        self.ce_and_app & 1 != 0
+    }
 }
 
 /// A range that was received out of order, or twice.
@@ -323,6 +335,10 @@ pub enum IcskPending {
     Retrans = 1,
     /// Asking a peer whose window is closed.
     Probe0 = 3,
+    /// Sending the end of what was sent once more, before retransmission is due.
+    LossProbe = 5,
+    /// What was overtaken counts as lost then.
+    ReoTimeout = 6,
 }
 
 /// A timer: its deadline, and the entry that stands for it in a wheel.
@@ -360,6 +376,8 @@ pub struct RcvRttEst {
 pub const TCP_TIMEOUT_INIT: u32 = 1_000_000;
 /// The longest.
 pub const TCP_RTO_MAX: u32 = 120_000_000;
+/// The shortest that a loss is waited for, in microseconds.
+pub const TCP_TIMEOUT_MIN_US: u64 = 2_000;
 /// The shortest a delayed acknowledgement waits.
 pub const TCP_ATO_MIN: u32 = 40_000;
 /// The longest.

@@ -2,7 +2,10 @@
 //!
 //! linux: net/ipv4/tcp_input.c (`tcp_ack`); RFC 9293 section 3.10.7.4, RFC 5961 section 5.
 
-use super::recovery::{Rexmit, Verdict, tcp_fastretrans_alert, tcp_remove_reno_sacks};
+use super::recovery::{
+    Verdict, tcp_end_cwnd_reduction, tcp_fastretrans_alert, tcp_init_cwnd_reduction,
+    tcp_remove_reno_sacks, tcp_set_ca_state, tcp_try_keep_open, tcp_xmit_recovery,
+};
 use super::rtt::{RttSamples, tcp_ack_update_rtt, tcp_rearm_rto};
 use super::sack::{
     SackState, tcp_check_sack_reordering, tcp_highest_sack_seq, tcp_sacktag_write_queue,
@@ -15,13 +18,15 @@ use crate::net::ipv4::inet_connection_sock::{
     inet_csk_clear_xmit_timer, inet_csk_reset_xmit_timer,
 };
 use crate::net::ipv4::tcp::{
-    CaState, Chrono, IcskPending, Sacked, SeqNr, TCP_RTO_MAX, TcpSk, TcpSock,
+    CaState, Chrono, IcskPending, Sacked, SeqNr, TCP_RTO_MAX, TcpSk, TcpSock, tcp_clock_ms,
 };
 use crate::net::ipv4::tcp_cong::AckSample;
 use crate::net::ipv4::tcp_output::{
-    cb, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount, tcp_slow_start_after_idle_check,
-    tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb, tcp_xmit_retransmit_queue,
+    cb, tcp_schedule_loss_probe, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount,
+    tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb,
 };
+use crate::net::ipv4::tcp_rate::{tcp_rate_gen, tcp_rate_skb_delivered};
+use crate::net::ipv4::tcp_recovery::{tcp_rack_advance, tcp_rack_update_reo_wnd};
 use crate::net::ipv4::tcp_timer::{tcp_clamp_probe0_to_user_timeout, tcp_probe0_when};
 use std::sync::Arc;
 use uapi::snmp::LinuxMib;
@@ -116,7 +121,7 @@ pub(crate) fn tcp_ack(
     walk!(cx, tcp_ack);
     let prior_una = sk.tp.snd_una;
     let (ack, now) = (seg.cb.ack_seq, cx.now());
-    let mut sacks = SackState::default();
+    let mut sacks = SackState { now, ..SackState::default() };
     if ack.before(prior_una) {
         return old_ack(cx, sk, seg, flag);
     }
@@ -145,42 +150,72 @@ pub(crate) fn tcp_ack(
     sk.tp.sk_err_soft = None;
     sk.tp.probes_out = 0;
     sk.tp.rcv_tstamp = now;
-    let mut rexmit = Rexmit::None;
     if before.0 == 0 {
         if flag.contains(AckFlags::DSACKING_ACK) {
-            let verdict = Verdict { flag, dupacks: u32::from(dubious_dup(flag)) };
-            tcp_fastretrans_alert(cx, sk, verdict, &mut rexmit);
+            tcp_fastretrans_alert(
+                cx,
+                sk,
+                &mut Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) },
+            );
+            sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
         }
         tcp_ack_probe(cx, sk);
+        tcp_process_tlp_ack(cx, sk, ack, flag);
         return Acked::Good;
     }
     flag |= tcp_clean_rtx_queue(cx, sk, (flag, prior_una, prior_fack), &mut sacks);
+    tcp_rack_update_reo_wnd(cx, sk.tp, &sacks.rate);
+    tcp_process_tlp_ack(cx, sk, ack, flag);
     sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
+    let mut verdict = Verdict::new(flag, prior_una);
     if tcp_ack_is_dubious(sk.tp, flag) {
-        let verdict = Verdict { flag, dupacks: u32::from(dubious_dup(flag)) };
-        flag = tcp_fastretrans_alert(cx, sk, verdict, &mut rexmit);
+        tcp_fastretrans_alert(cx, sk, &mut verdict);
+        flag = verdict.flag;
     }
     if flag.contains(AckFlags::SET_XMIT_TIMER) {
-        tcp_rearm_rto(cx, sk);
+        tcp_set_xmit_timer(cx, sk);
     }
     if flag.intersects(AckFlags::FORWARD_PROGRESS) {
         confirm_neighbour(sk.tp.dst.as_ref(), now);
     }
     let (delivered, lost) =
         (sk.tp.delivered.wrapping_sub(before.1), sk.tp.lost.wrapping_sub(before.2));
-    if delivered != 0 {
-        sk.tp.delivered_mstamp = now;
-    }
+    sacks.rate.prior_in_flight = before.3;
+    tcp_rate_gen(sk.tp, (delivered, lost), now, &mut sacks.rate);
     tcp_cong_control(cx, sk, ack, (delivered, lost, flag));
-    if rexmit == Rexmit::Lost {
-        tcp_xmit_retransmit_queue(cx, sk);
-    }
+    tcp_xmit_recovery(cx, sk, verdict.rexmit);
     Acked::Good
 }
 
-/// Something came that acknowledges nothing new and brings neither data nor a window.
-fn dubious_dup(flag: AckFlags) -> bool {
-    !flag.intersects(AckFlags::SND_UNA_ADVANCED | AckFlags::NOT_DUP | AckFlags::DSACKING_ACK)
+/// The write timer, after something was acknowledged: for a probe of the tail, else for retransmission.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_set_xmit_timer
+fn tcp_set_xmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if !tcp_schedule_loss_probe(cx, sk, true) {
+        tcp_rearm_rto(cx, sk);
+    }
+}
+
+/// What became of the probe of the tail (RFC 8985 section 7.4): if something was lost that it replaced, the
+/// window is reduced.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_process_tlp_ack
+fn tcp_process_tlp_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, ack: SeqNr, flag: AckFlags) {
+    let Some(high) = sk.tp.tlp_high_seq.filter(|high| !ack.before(*high)) else { return };
+    let progress = AckFlags::SND_UNA_ADVANCED | AckFlags::NOT_DUP | AckFlags::DATA_SACKED;
+    if !sk.tp.tlp_retrans || flag.contains(AckFlags::DSACK_TLP) {
+        // New data arrived, or both the copy and the original did.
+        sk.tp.tlp_high_seq = None;
+    } else if ack.after(high) {
+        tcp_init_cwnd_reduction(cx, sk);
+        tcp_set_ca_state(cx, sk, CaState::Cwr);
+        tcp_end_cwnd_reduction(cx, sk);
+        tcp_try_keep_open(cx, sk);
+        cx.count(LinuxMib::TCPLossProbeRecovery);
+    } else if !flag.intersects(progress) {
+        // A plain duplicate: both arrived.
+        sk.tp.tlp_high_seq = None;
+    }
 }
 
 /// An acknowledgement of what is acknowledged: its blocks may still tell something.
@@ -197,15 +232,13 @@ fn old_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment, mut flag: AckFl
         return Acked::TooOld;
     }
     if seg.opts.num_sacks != 0 && sk.tp.rx_opt.sack_ok {
-        let (mut sacks, mut rexmit) = (SackState::default(), Rexmit::None);
+        let mut sacks = SackState { now: cx.now(), ..SackState::default() };
         tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
         flag |= sacks.flag;
         sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
-        let verdict = Verdict { flag, dupacks: 0 };
-        tcp_fastretrans_alert(cx, sk, verdict, &mut rexmit);
-        if rexmit == Rexmit::Lost {
-            tcp_xmit_retransmit_queue(cx, sk);
-        }
+        let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
+        tcp_fastretrans_alert(cx, sk, &mut verdict);
+        tcp_xmit_recovery(cx, sk, verdict.rexmit);
     }
     Acked::Old
 }
@@ -268,6 +301,7 @@ fn tcp_clean_rtx_queue(
     take_acked(cx, sk, &mut cleaned, sacks);
     let mut flag = flag | cleaned.flag;
     if sk.tp.rtx_queue.is_empty() {
+        sk.tp.tsorted_sent_queue.clear();
         sk.chrono_stop(cx, Chrono::Busy);
     }
     if sk.tp.snd_up.between(prior_una, sk.tp.snd_una) {
@@ -296,7 +330,7 @@ fn tcp_clean_rtx_queue(
             && reord.before(prior_fack)
         {
             // A hole was filled by what was never sent twice.
-            tcp_check_sack_reordering(cx, sk, reord, prior_fack);
+            tcp_check_sack_reordering(cx, sk, (reord, prior_fack), LinuxMib::TCPSACKReorder);
         }
     } else if let Some((_, sent)) = head
         && rtt_updated
@@ -326,6 +360,12 @@ fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sack
         let Some(mut skb) = sk.tp.rtx_queue.pop_front() else { break };
         let acked = if whole { segs } else { tcp_tso_acked(cx, sk, &mut skb, segs) };
         account(sk.tp, &own, (acked, sent), cleaned, sacks);
+        tcp_rate_skb_delivered(
+            sk.tp,
+            (own.end_seq, own.sacked),
+            (&mut skb.tcp_tx, sent),
+            &mut sacks.rate,
+        );
         if !whole {
             sk.tp.rtx_queue.push_front(skb);
             break;
@@ -377,6 +417,9 @@ fn account(
         tp.sacked_out = tp.sacked_out.saturating_sub(acked);
     } else if tp.rx_opt.sack_ok {
         sacks.delivered += acked;
+        if !tcp_skb_spurious_retrans(tp, sacked, sent) {
+            tcp_rack_advance(tp, sacked, own.end_seq, (sent, sacks.now));
+        }
     }
     if sacked.contains(Sacked::LOST) {
         tp.lost_out = tp.lost_out.saturating_sub(acked);
@@ -389,6 +432,16 @@ fn account(
     } else {
         cleaned.flag |= AckFlags::DATA_ACKED;
     }
+}
+
+/// It left again, and what is acknowledged is the one that left first.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_skb_spurious_retrans
+fn tcp_skb_spurious_retrans(tp: &TcpSock, sacked: Sacked, sent: Ktime) -> bool {
+    sacked.intersects(Sacked::RETRANS | Sacked::EVER_RETRANS)
+        && tp.rx_opt.saw_tstamp
+        && tp.rx_opt.rcv_tsecr != 0
+        && (tp.rx_opt.rcv_tsecr.wrapping_sub(tcp_clock_ms(sent)) as i32) < 0
 }
 
 /// The window grows or shrinks with what was delivered and lost.

@@ -25,10 +25,11 @@ pub(crate) use challenge::{ChallengeAcks, tcp_send_challenge_ack};
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
 pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
 pub(crate) use recovery::{
-    tcp_current_ssthresh, tcp_enter_cwr, tcp_enter_loss, tcp_mark_skb_lost, tcp_set_ca_state,
-    tcp_skip_hint,
+    tcp_current_ssthresh, tcp_cwnd_reduction, tcp_enter_cwr, tcp_enter_loss, tcp_enter_recovery,
+    tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
 };
-pub(crate) use rtt::{__tcp_set_rto, tcp_rearm_rto};
+pub(crate) use rtt::{__tcp_set_rto, tcp_rearm_rto, tcp_rto_delta_us};
+pub(crate) use sack::rtx_position;
 pub(crate) use state::tcp_rcv_state_process;
 pub(crate) use window::{
     tcp_enter_quickack_mode, tcp_initialize_rcv_mss, tcp_rcv_space_adjust, tcp_set_window_clamp,
@@ -94,6 +95,10 @@ bitflags! {
         const NO_CHALLENGE_ACK = 1 << 12;
         /// The timer is to be set anew.
         const SET_XMIT_TIMER = 1 << 13;
+        /// The duplicate that it reports was the probe of the tail.
+        const DSACK_TLP = 1 << 14;
+        /// The copy of something was lost, too.
+        const LOST_RETRANS = 1 << 15;
         const ACKED = Self::DATA_ACKED.bits() | Self::SYN_ACKED.bits();
         const NOT_DUP = Self::DATA.bits() | Self::WIN_UPDATE.bits() | Self::ACKED.bits();
         const CA_ALERT = Self::DATA_SACKED.bits() | Self::DSACKING_ACK.bits();

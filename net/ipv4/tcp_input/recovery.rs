@@ -1,8 +1,7 @@
 //! Losses: how they are found, and what follows for the window.
 //!
 //! linux: net/ipv4/tcp_input.c (`tcp_fastretrans_alert`, `tcp_enter_loss`); RFC 5681, RFC 6582 (NewReno), RFC
-//! 6675 (SACK), RFC 6937 (the reduction). Losses are counted by segments that arrived beyond; finding them by
-//! time (RACK), probing the tail and telling needless time-outs apart (F-RTO) are not here yet.
+//! 6937 (the reduction), RFC 5682 (time-outs for nothing). With SACK, losses are found by time: `tcp_recovery`.
 
 use super::sack::rtx_position;
 use super::undo::{
@@ -12,12 +11,18 @@ use super::{AckFlags, cong_refresh};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
-use crate::net::ipv4::tcp::{CaState, IcskPending, SackBlock, Sacked, TcpSk, TcpSock};
+use crate::net::ipv4::tcp::{
+    CaState, IcskPending, Nonagle, SackBlock, Sacked, SeqNr, TcpSk, TcpSock, TcpState,
+};
 use crate::net::ipv4::tcp_cong::{TCP_INFINITE_SSTHRESH, TcpCaEvent};
-use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_fragment_at, tcp_skb_pcount};
+use crate::net::ipv4::tcp_output::{
+    __tcp_push_pending_frames, cb, cb_mut, tcp_current_mss, tcp_fragment_at, tcp_skb_pcount,
+    tcp_xmit_retransmit_queue,
+};
+use crate::net::ipv4::tcp_recovery::{tcp_rack_mark_lost, tcp_rack_skb_timeout};
 use uapi::snmp::LinuxMib;
 
-/// What is to be sent again.
+/// What is to be sent for an acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Rexmit {
     /// Nothing.
@@ -25,14 +30,34 @@ pub(super) enum Rexmit {
     None,
     /// What is lost.
     Lost,
+    /// What was never sent.
+    New,
 }
 
-/// An acknowledgement, as far as it says something of losses.
+/// An acknowledgement, as far as it says something of losses, and what follows from that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verdict {
     pub flag: AckFlags,
+    /// `snd_una` before it.
+    pub prior_una: SeqNr,
     /// Duplicates that it stands for.
     pub dupacks: u32,
+    /// What is to be sent.
+    pub rexmit: Rexmit,
+}
+
+impl Verdict {
+    /// Of an acknowledgement before which `prior_una` was the oldest octet out.
+    pub(super) fn new(flag: AckFlags, prior_una: SeqNr) -> Self {
+        // Nothing new, and it brings neither data nor a window.
+        let new = AckFlags::SND_UNA_ADVANCED | AckFlags::NOT_DUP | AckFlags::DSACKING_ACK;
+        let dupacks = u32::from(!flag.intersects(new));
+        Self { flag, prior_una, dupacks, rexmit: Rexmit::None }
+    }
+
+    fn advanced(&self) -> bool {
+        self.flag.contains(AckFlags::SND_UNA_ADVANCED)
+    }
 }
 
 /// Takes the sender to another state.
@@ -87,41 +112,6 @@ pub(crate) fn tcp_mark_skb_lost(tp: &mut TcpSock, at: usize) {
     cb_mut(skb).sacked = sacked;
     if own.seq.before(tp.retransmit_hint) {
         tp.retransmit_hint = own.seq;
-    }
-}
-
-/// So many segments at the front are lost, since `packets` beyond them arrived.
-///
-/// linux: net/ipv4/tcp_input.c:tcp_mark_head_lost
-fn tcp_mark_head_lost(tp: &mut TcpSock, packets: u32, head_only: bool) {
-    let (mut count, mut at) = (0, 0);
-    while let Some(skb) = tp.rtx_queue.get(at) {
-        let (own, segs) = (cb(skb), tcp_skb_pcount(skb));
-        if own.sacked.contains(Sacked::ACKED) {
-            count += segs;
-        }
-        if count > packets {
-            break;
-        }
-        if !own.sacked.contains(Sacked::LOST) {
-            tcp_mark_skb_lost(tp, at);
-        }
-        if head_only {
-            break;
-        }
-        at += 1;
-    }
-}
-
-/// linux: net/ipv4/tcp_input.c:tcp_update_scoreboard
-fn tcp_update_scoreboard(tp: &mut TcpSock, fast_rexmit: bool) {
-    if !tp.rx_opt.sack_ok {
-        return;
-    }
-    match tp.sacked_out.checked_sub(tp.reordering) {
-        Some(upto) => tcp_mark_head_lost(tp, upto, false),
-        None if fast_rexmit => tcp_mark_head_lost(tp, 1, true),
-        None => (),
     }
 }
 
@@ -187,87 +177,78 @@ pub(super) fn tcp_any_retrans_done(tp: &TcpSock) -> bool {
         || tp.rtx_queue.front().is_some_and(|skb| cb(skb).sacked.contains(Sacked::EVER_RETRANS))
 }
 
-/// Takes what an acknowledgement says of losses to the sender's state; its flags, with what is left to do.
+/// Takes what an acknowledgement says of losses to the sender's state.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_fastretrans_alert
-pub(super) fn tcp_fastretrans_alert(
-    cx: &mut BhCx<'_>,
-    sk: &mut TcpSk<'_>,
-    verdict: Verdict,
-    rexmit: &mut Rexmit,
-) -> AckFlags {
-    let mut flag = verdict.flag;
-    let advanced = flag.contains(AckFlags::SND_UNA_ADVANCED);
-    let do_lost = verdict.dupacks != 0 || flag.contains(AckFlags::DATA_SACKED);
+pub(super) fn tcp_fastretrans_alert(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) {
     if sk.tp.packets_out == 0 {
         sk.tp.sacked_out = 0;
     }
-    if tcp_check_sack_reneging(cx, sk, &mut flag) {
-        return flag;
+    if tcp_check_sack_reneging(cx, sk, &mut verdict.flag) {
+        return;
     }
     if sk.tp.ca_state == CaState::Open {
         if sk.tp.retrans_out == 0 {
             sk.tp.retrans_stamp = Ktime::ZERO;
         }
     } else if !sk.tp.snd_una.before(sk.tp.high_seq) && high_seq_acked(cx, sk) {
-        return flag;
+        return;
     }
-    let mut fast_rexmit = false;
-    match sk.tp.ca_state {
-        CaState::Recovery => {
-            if !goes_on_recovering(cx, sk, verdict) {
-                return flag;
-            }
-        }
+    let goes_on = match sk.tp.ca_state {
+        CaState::Recovery => goes_on_recovering(cx, sk, verdict),
         state => {
             if state == CaState::Loss {
-                tcp_process_loss(cx, sk, verdict, rexmit);
-                identify_loss(cx, sk, advanced);
-                if sk.tp.ca_state != CaState::Open {
-                    return flag;
+                tcp_process_loss(cx, sk, verdict);
+                tcp_identify_packet_loss(cx, sk, verdict);
+                let lost_again = verdict.flag.contains(AckFlags::LOST_RETRANS);
+                if sk.tp.ca_state != CaState::Open && !lost_again {
+                    return;
                 }
-                // It is over: what follows is as in the open state.
+                // It is over, or copies are lost: what follows is as in the open state.
             }
-            if !sk.tp.rx_opt.sack_ok {
-                if advanced {
-                    sk.tp.sacked_out = 0;
-                }
-                tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
-            }
-            if sk.tp.ca_state <= CaState::Disorder {
-                tcp_try_undo_dsack(cx, sk);
-            }
-            identify_loss(cx, sk, advanced);
-            if !tcp_time_to_recover(sk.tp) {
-                tcp_try_to_open(cx, sk);
-                return flag;
-            }
-            tcp_enter_recovery(cx, sk);
-            fast_rexmit = true;
+            begins_to_recover(cx, sk, verdict)
         }
+    };
+    if goes_on {
+        verdict.rexmit = Rexmit::Lost;
     }
-    if do_lost {
-        tcp_update_scoreboard(sk.tp, fast_rexmit);
+}
+
+/// An acknowledgement outside of recovery; false when nothing is to be sent again for it.
+fn begins_to_recover(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) -> bool {
+    if !sk.tp.rx_opt.sack_ok {
+        if verdict.advanced() {
+            sk.tp.sacked_out = 0;
+        }
+        tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
     }
-    *rexmit = Rexmit::Lost;
-    flag
+    if sk.tp.ca_state <= CaState::Disorder {
+        tcp_try_undo_dsack(cx, sk);
+    }
+    tcp_identify_packet_loss(cx, sk, verdict);
+    if !tcp_time_to_recover(sk.tp) {
+        tcp_try_to_open(cx, sk);
+        return false;
+    }
+    tcp_enter_recovery(cx, sk);
+    true
 }
 
 /// An acknowledgement in the recovery state; false when nothing is to be sent again for it.
-fn goes_on_recovering(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict) -> bool {
-    let advanced = verdict.flag.contains(AckFlags::SND_UNA_ADVANCED);
-    if !advanced {
+fn goes_on_recovering(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) -> bool {
+    if !verdict.advanced() {
         if !sk.tp.rx_opt.sack_ok {
             tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
         }
-    } else if tcp_try_undo_partial(cx, sk) {
+    } else if tcp_try_undo_partial(cx, sk, verdict.prior_una) {
         return false;
     }
     if tcp_try_undo_dsack(cx, sk) {
         tcp_try_to_open(cx, sk);
     }
-    identify_loss(cx, sk, advanced);
+    tcp_identify_packet_loss(cx, sk, verdict);
     if sk.tp.ca_state != CaState::Recovery {
+        // It was for nothing; but something else may be lost.
         if !tcp_time_to_recover(sk.tp) {
             return false;
         }
@@ -277,9 +258,19 @@ fn goes_on_recovering(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict) -
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_identify_packet_loss
-fn identify_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, advanced: bool) {
-    if !sk.tp.rtx_queue.is_empty() && !sk.tp.rx_opt.sack_ok {
-        tcp_newreno_mark_lost(cx, sk, advanced);
+fn tcp_identify_packet_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) {
+    if sk.tp.rtx_queue.is_empty() {
+        return;
+    }
+    if !sk.tp.rx_opt.sack_ok {
+        return tcp_newreno_mark_lost(cx, sk, verdict.advanced());
+    }
+    let before = sk.tp.retrans_out;
+    if tcp_rack_mark_lost(cx, sk) {
+        verdict.flag.remove(AckFlags::SET_XMIT_TIMER);
+    }
+    if before > sk.tp.retrans_out {
+        verdict.flag |= AckFlags::LOST_RETRANS;
     }
 }
 
@@ -319,11 +310,11 @@ fn tcp_check_sack_reneging(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, flag: &mut Ack
     true
 }
 
-/// Enough arrived beyond the first segment.
+/// Something is lost.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_time_to_recover
 fn tcp_time_to_recover(tp: &TcpSock) -> bool {
-    tp.lost_out != 0 || tp.sacked_out + 1 > tp.reordering
+    tp.lost_out != 0
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_init_undo
@@ -335,10 +326,11 @@ fn tcp_init_undo(tp: &mut TcpSock) {
 /// The window goes down to the threshold, spread over a round trip.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_init_cwnd_reduction
-fn tcp_init_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(super) fn tcp_init_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let now = cx.now();
     let tp = &mut *sk.tp;
     tp.high_seq = tp.snd_nxt;
+    tp.tlp_high_seq = None;
     tp.cong.snd_cwnd_cnt = 0;
     tp.cong.prior_cwnd = tp.cong.snd_cwnd;
     (tp.prr_delivered, tp.prr_out) = (0, 0);
@@ -349,7 +341,7 @@ fn tcp_init_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// So many segments may be out while the window is reduced.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_cwnd_reduction
-pub(super) fn tcp_cwnd_reduction(tp: &mut TcpSock, delivered: u32, lost: u32, flag: AckFlags) {
+pub(crate) fn tcp_cwnd_reduction(tp: &mut TcpSock, delivered: u32, lost: u32, flag: AckFlags) {
     let in_flight = tp.tcp_packets_in_flight();
     let (ssthresh, prior) = (tp.cong.snd_ssthresh, tp.cong.prior_cwnd);
     if delivered == 0 || prior == 0 {
@@ -372,7 +364,7 @@ pub(super) fn tcp_cwnd_reduction(tp: &mut TcpSock, delivered: u32, lost: u32, fl
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_end_cwnd_reduction
-fn tcp_end_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(super) fn tcp_end_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let now = cx.now();
     let tp = &mut *sk.tp;
     if tp.cong.snd_ssthresh < TCP_INFINITE_SSTHRESH
@@ -402,9 +394,13 @@ pub(super) fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if !tcp_any_retrans_done(sk.tp) {
         sk.tp.retrans_stamp = Ktime::ZERO;
     }
-    if sk.tp.ca_state == CaState::Cwr {
-        return;
+    if sk.tp.ca_state != CaState::Cwr {
+        tcp_try_keep_open(cx, sk);
     }
+}
+
+/// linux: net/ipv4/tcp_input.c:tcp_try_keep_open
+pub(super) fn tcp_try_keep_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let disorder = sk.tp.tcp_left_out() != 0 || tcp_any_retrans_done(sk.tp);
     let state = if disorder { CaState::Disorder } else { CaState::Open };
     if sk.tp.ca_state != state {
@@ -416,7 +412,7 @@ pub(super) fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// Fast recovery begins.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_enter_recovery
-fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(crate) fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let sack = sk.tp.rx_opt.sack_ok;
     cx.count(if sack { LinuxMib::TCPSackRecovery } else { LinuxMib::TCPRenoRecovery });
     if sk.tp.undo_marker.is_none() && sk.tp.retrans_out == 0 {
@@ -434,10 +430,12 @@ fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// Acknowledgements after a time-out.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_process_loss
-fn tcp_process_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict, rexmit: &mut Rexmit) {
+fn tcp_process_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) {
     let recovered = !sk.tp.snd_una.before(sk.tp.high_seq);
-    let advanced = verdict.flag.contains(AckFlags::SND_UNA_ADVANCED);
-    if advanced && tcp_try_undo_loss(cx, sk) {
+    if verdict.advanced() && tcp_try_undo_loss(cx, sk, false) {
+        return;
+    }
+    if sk.tp.frto && frto_step(cx, sk, verdict, recovered) {
         return;
     }
     if recovered {
@@ -447,11 +445,57 @@ fn tcp_process_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict, rex
     if !sk.tp.rx_opt.sack_ok {
         if sk.tp.snd_nxt.after(sk.tp.high_seq) && verdict.dupacks != 0 {
             tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
-        } else if advanced {
+        } else if verdict.advanced() {
             sk.tp.sacked_out = 0;
         }
     }
-    *rexmit = Rexmit::Lost;
+    verdict.rexmit = Rexmit::Lost;
+}
+
+/// Tells whether the time-out was for nothing (RFC 5682 section 3.1); true when nothing else is to be done.
+fn frto_step(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    verdict: &mut Verdict,
+    recovered: bool,
+) -> bool {
+    // Step 3b: something arrived that was sent once, before the time-out.
+    if verdict.flag.contains(AckFlags::ORIG_SACK_ACKED) && tcp_try_undo_loss(cx, sk, true) {
+        return true;
+    }
+    if sk.tp.snd_nxt.after(sk.tp.high_seq) {
+        // Step 3a: what is new arrives, what was old does not.
+        if verdict.flag.contains(AckFlags::DATA_SACKED) || verdict.dupacks != 0 {
+            sk.tp.frto = false;
+        }
+    } else if verdict.advanced() && !recovered {
+        sk.tp.high_seq = sk.tp.snd_nxt;
+        // Step 2b: new segments tell, if there are any and the peer takes them.
+        if !sk.tp.write_queue.is_empty() && sk.tp.tcp_wnd_end().after(sk.tp.snd_nxt) {
+            verdict.rexmit = Rexmit::New;
+            return true;
+        }
+        sk.tp.frto = false;
+    }
+    false
+}
+
+/// Sends what an acknowledgement asks for.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_xmit_recovery
+pub(super) fn tcp_xmit_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, rexmit: Rexmit) {
+    if rexmit == Rexmit::None || sk.tp.state == TcpState::SynSent {
+        return;
+    }
+    if rexmit == Rexmit::New {
+        let mss = tcp_current_mss(sk);
+        __tcp_push_pending_frames(cx, sk, mss, Nonagle::OFF);
+        if sk.tp.snd_nxt.after(sk.tp.high_seq) {
+            return;
+        }
+        sk.tp.frto = false;
+    }
+    tcp_xmit_retransmit_queue(cx, sk);
 }
 
 /// The retransmission timer expired: all that is out and not reported counts as lost, and the window is one.
@@ -459,8 +503,8 @@ fn tcp_process_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: Verdict, rex
 /// linux: net/ipv4/tcp_input.c:tcp_enter_loss
 pub(crate) fn tcp_enter_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let now = cx.now();
-    tcp_timeout_mark_lost(cx, sk);
     let state = sk.tp.ca_state;
+    tcp_timeout_mark_lost(cx, sk);
     if state <= CaState::Disorder
         || !sk.tp.high_seq.after(sk.tp.snd_una)
         || (state == CaState::Loss && sk.tp.retransmits == 0)
@@ -482,6 +526,10 @@ pub(crate) fn tcp_enter_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     tcp_set_ca_state(cx, sk, CaState::Loss);
     sk.tp.high_seq = sk.tp.snd_nxt;
+    sk.tp.tlp_high_seq = None;
+    // RFC 5682 section 3.1, step 1: not where a recovery was under way that has not been retried yet.
+    let fresh = state < CaState::Recovery || sk.tp.retransmits != 0;
+    sk.tp.frto = cx.t.net.sysctl.tcp.frto != 0 && fresh;
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_timeout_mark_lost
@@ -500,13 +548,18 @@ fn tcp_timeout_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         }
         // What it said before counts for nothing.
         sk.tp.recv_sack_cache = [SackBlock::default(); 4];
+        sk.tp.is_sack_reneg = true;
     } else if !sk.tp.rx_opt.sack_ok {
         sk.tp.sacked_out = 0;
     }
+    let now = cx.now();
     for at in 0..sk.tp.rtx_queue.len() {
+        let sent = sk.tp.rtx_queue[at].tstamp();
+        // Sent a moment ago: nothing is known of it.
+        if !reneging && at != 0 && tcp_rack_skb_timeout(sk.tp, sent, 0, now).is_some() {
+            continue;
+        }
         tcp_mark_skb_lost(sk.tp, at);
     }
     sk.tp.retransmit_hint = sk.tp.snd_una;
 }
-
-// ---- Taking a reduction back.

@@ -119,8 +119,20 @@ pub(crate) fn tcp_rearm_rto(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if sk.tp.packets_out == 0 {
         return inet_csk_clear_xmit_timer(sk);
     }
-    let rto = sk.tp.rto.into();
+    let mut rto = sk.tp.rto.into();
+    // What came before it has taken some of its time.
+    if matches!(sk.tp.pending, IcskPending::ReoTimeout | IcskPending::LossProbe) {
+        rto = tcp_rto_delta_us(sk.tp, cx.now()).unwrap_or(1);
+    }
     inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, rto);
+}
+
+/// Microseconds until the oldest segment out is to go again; `None` when it should have, or there is none.
+///
+/// linux: include/net/tcp.h:tcp_rto_delta_us
+pub(crate) fn tcp_rto_delta_us(tp: &TcpSock, now: Ktime) -> Option<u64> {
+    let sent = tp.rtx_queue.front()?.tstamp();
+    u64::from(tp.rto).checked_sub(now.us_since(sent)).filter(|left| *left != 0)
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_rcv_rtt_update

@@ -8,12 +8,17 @@ use super::{AckFlags, TcpOptions};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::tcp::{CaState, SackBlock, Sacked, SeqNr, TcpSk, TcpSock};
+use crate::net::ipv4::tcp_cong::RateSample;
 use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_fragment_at, tcp_skb_mss, tcp_skb_pcount};
+use crate::net::ipv4::tcp_rate::tcp_rate_skb_delivered;
+use crate::net::ipv4::tcp_recovery::tcp_rack_advance;
 use uapi::snmp::LinuxMib;
 
 /// What the blocks of an acknowledgement showed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SackState {
+    /// When the acknowledgement came.
+    pub now: Ktime,
     pub flag: AckFlags,
     /// The lowest segment that arrived though later ones had.
     pub reord: Option<SeqNr>,
@@ -22,6 +27,8 @@ pub(super) struct SackState {
     pub last_sackt: Option<Ktime>,
     /// Segments delivered by them.
     pub delivered: u32,
+    /// The rate that they show.
+    pub rate: RateSample,
 }
 
 /// The place of the first segment that ends behind `seq`.
@@ -65,8 +72,8 @@ fn tcp_check_dsack(
     cx: &mut BhCx<'_>,
     tp: &mut TcpSock,
     options: &TcpOptions,
-    ack: SeqNr,
-    prior_una: SeqNr,
+    (ack, prior_una): (SeqNr, SeqNr),
+    state: &mut SackState,
 ) -> bool {
     let first = options.sacks[0];
     if first.start.before(ack) {
@@ -79,17 +86,45 @@ fn tcp_check_dsack(
     } else {
         return false;
     }
-    tp.stats.dsack_dups = tp.stats.dsack_dups.wrapping_add(1);
+    let Some(segs) = tcp_dsack_seen(tp, first, state) else {
+        cx.count(LinuxMib::TCPDSACKIgnoredDubious);
+        return false;
+    };
+    cx.cpu.mib.add(LinuxMib::TCPDSACKRecvSegs.into(), segs.into());
     // It tells of octets that are acknowledged and forgotten: they can only be counted.
     if let Some(marker) = tp.undo_marker
         && tp.undo_retrans > 0
         && !first.end.after(prior_una)
         && first.end.after(marker)
     {
-        let segs = (first.end - first.start).div_ceil(tp.mss_cache.max(1)).max(1);
         tp.undo_retrans = (tp.undo_retrans - segs as i32).max(0);
     }
     true
+}
+
+/// Something arrived twice: so many segments. `None`: it can't be what was sent again.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_dsack_seen
+fn tcp_dsack_seen(tp: &mut TcpSock, block: SackBlock, state: &mut SackState) -> Option<u32> {
+    if !block.start.before(block.end) || block.end - block.start > tp.max_window {
+        return None;
+    }
+    let len = block.end - block.start;
+    let segs = len.div_ceil(tp.mss_cache.max(1));
+    if segs == 1 && tp.tlp_high_seq == Some(block.end) {
+        state.flag |= AckFlags::DSACK_TLP;
+    }
+    tp.stats.dsack_dups = tp.stats.dsack_dups.wrapping_add(segs);
+    // The way has made the duplicate.
+    if tp.stats.dsack_dups > tp.stats.total_retrans {
+        return None;
+    }
+    if tp.stats.reord_seen != 0 && !state.flag.contains(AckFlags::DSACK_TLP) {
+        tp.rack.dsack_seen = true;
+    }
+    state.flag |= AckFlags::DSACKING_ACK;
+    state.delivered += segs;
+    Some(segs)
 }
 
 /// Works off the blocks of an acknowledgement of `ack`.
@@ -102,10 +137,7 @@ pub(super) fn tcp_sacktag_write_queue(
     (ack, prior_una): (SeqNr, SeqNr),
     state: &mut SackState,
 ) {
-    let dsack = tcp_check_dsack(cx, sk.tp, options, ack, prior_una);
-    if dsack {
-        state.flag |= AckFlags::DSACKING_ACK;
-    }
+    let dsack = tcp_check_dsack(cx, sk.tp, options, (ack, prior_una), state);
     if ack.before(prior_una - sk.tp.max_window) || sk.tp.packets_out == 0 {
         return;
     }
@@ -142,7 +174,7 @@ pub(super) fn tcp_sacktag_write_queue(
         && reord.before(fack)
         && (sk.tp.ca_state != CaState::Loss || sk.tp.undo_marker.is_some())
     {
-        tcp_check_sack_reordering(cx, sk, reord, fack);
+        tcp_check_sack_reordering(cx, sk, (reord, fack), LinuxMib::TCPSACKReorder);
     }
 }
 
@@ -209,7 +241,7 @@ fn split_at_block(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize, block: SackB
 /// linux: net/ipv4/tcp_input.c:tcp_sacktag_one
 fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool) {
     let Some(skb) = tp.rtx_queue.get(at) else { return };
-    let (own, segs, sent) = (cb(skb), tcp_skb_pcount(skb), skb.tstamp());
+    let (own, segs, sent) = (*cb(skb), tcp_skb_pcount(skb), skb.tstamp());
     let mut sacked = own.sacked;
     let lower = |reord: &mut Option<SeqNr>| {
         if reord.is_none_or(|known| own.seq.before(known)) {
@@ -228,6 +260,7 @@ fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool
         return;
     }
     if !sacked.contains(Sacked::ACKED) {
+        tcp_rack_advance(tp, sacked, own.end_seq, (sent, state.now));
         if sacked.contains(Sacked::RETRANS) {
             // One that was not lost after all: its copy is still under way.
             if sacked.contains(Sacked::LOST) {
@@ -262,19 +295,26 @@ fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool
         sacked -= Sacked::RETRANS;
         tp.retrans_out = tp.retrans_out.saturating_sub(segs);
     }
-    if let Some(skb) = tp.rtx_queue.get_mut(at) {
-        cb_mut(skb).sacked = sacked;
+    let newly = sacked.contains(Sacked::ACKED) && !own.sacked.contains(Sacked::ACKED);
+    let Some(skb) = tp.rtx_queue.get_mut(at) else { return };
+    cb_mut(skb).sacked = sacked;
+    if newly {
+        let mut tx = skb.tcp_tx;
+        tcp_rate_skb_delivered(tp, (own.end_seq, sacked), (&mut tx, sent), &mut state.rate);
+        if let Some(skb) = tp.rtx_queue.get_mut(at) {
+            skb.tcp_tx = tx;
+        }
     }
 }
 
-/// The way changes the order of segments: so many may pass one before it counts as lost.
+/// The way changes the order of segments: `low` came behind what ends at `fack`.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_check_sack_reordering
 pub(super) fn tcp_check_sack_reordering(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    low: SeqNr,
-    fack: SeqNr,
+    (low, fack): (SeqNr, SeqNr),
+    mib: LinuxMib,
 ) {
     if !low.before(fack) {
         return;
@@ -285,5 +325,5 @@ pub(super) fn tcp_check_sack_reordering(
         sk.tp.reordering = metric.div_ceil(mss).min(most);
     }
     sk.tp.stats.reord_seen = sk.tp.stats.reord_seen.wrapping_add(1);
-    cx.count(LinuxMib::TCPSACKReorder);
+    cx.count(mib);
 }

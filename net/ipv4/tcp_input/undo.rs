@@ -5,9 +5,10 @@
 use super::ack::tcp_update_pacing_rate;
 use super::cong_refresh;
 use super::recovery::{tcp_any_retrans_done, tcp_set_ca_state, tcp_try_to_open};
+use super::sack::{tcp_check_sack_reordering, tcp_highest_sack_seq};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
-use crate::net::ipv4::tcp::{CaState, Sacked, TcpSk, TcpSock};
+use crate::net::ipv4::tcp::{CaState, Sacked, SeqNr, TcpSk, TcpSock, TcpState};
 use crate::net::ipv4::tcp_output::cb_mut;
 use uapi::snmp::LinuxMib;
 /// The reduction was needless: every retransmission was reported as received twice, or the acknowledgement
@@ -18,9 +19,17 @@ fn tcp_may_undo(tp: &TcpSock) -> bool {
     tp.undo_marker.is_some() && (tp.undo_retrans == 0 || tcp_packet_delayed(tp))
 }
 
+/// What was taken for lost was late: nothing was sent again yet, or the acknowledgement echoes a timestamp from
+/// before that.
+///
 /// linux: net/ipv4/tcp_input.c:tcp_packet_delayed
 fn tcp_packet_delayed(tp: &TcpSock) -> bool {
-    if tp.retrans_stamp == Ktime::ZERO || !tp.rx_opt.saw_tstamp || tp.rx_opt.rcv_tsecr == 0 {
+    if tp.retrans_stamp == Ktime::ZERO {
+        // Where the stamp was cleared on the way, it says nothing.
+        let cleared = !tp.rx_opt.sack_ok && !tp.snd_una.before(tp.high_seq);
+        return !cleared && tp.state != TcpState::SynSent;
+    }
+    if !tp.rx_opt.saw_tstamp || tp.rx_opt.rcv_tsecr == 0 {
         return false;
     }
     let sent = crate::net::ipv4::tcp::tcp_clock_ms(tp.retrans_stamp);
@@ -45,6 +54,8 @@ fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) 
     }
     tp.cong.snd_cwnd_stamp = now;
     tp.undo_marker = None;
+    // Losses are looked for anew.
+    tp.rack.advanced = true;
     tcp_update_pacing_rate(cx, tp);
 }
 
@@ -56,16 +67,26 @@ pub(super) fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bo
         let loss = sk.tp.ca_state == CaState::Loss;
         tcp_undo_cwnd_reduction(cx, sk, false);
         cx.count(if loss { LinuxMib::TCPLossUndo } else { LinuxMib::TCPFullUndo });
+    } else {
+        sk.tp.rack.reo_wnd_persist = sk.tp.rack.reo_wnd_persist.saturating_sub(1);
     }
-    // RFC 6582 section 3.2: duplicates of what was sent again must not begin another recovery.
-    if sk.tp.snd_una == sk.tp.high_seq && !sk.tp.rx_opt.sack_ok {
-        if !tcp_any_retrans_done(sk.tp) {
-            sk.tp.retrans_stamp = Ktime::ZERO;
-        }
+    if tcp_is_non_sack_preventing_reopen(sk.tp) {
         return true;
     }
     tcp_set_ca_state(cx, sk, CaState::Open);
+    sk.tp.is_sack_reneg = false;
     false
+}
+
+/// RFC 6582 section 3.2: duplicates of what was sent again must not begin another recovery.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_is_non_sack_preventing_reopen
+fn tcp_is_non_sack_preventing_reopen(tp: &mut TcpSock) -> bool {
+    let prevents = tp.snd_una == tp.high_seq && !tp.rx_opt.sack_ok;
+    if prevents && !tcp_any_retrans_done(tp) {
+        tp.retrans_stamp = Ktime::ZERO;
+    }
+    prevents
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_try_undo_dsack
@@ -78,16 +99,25 @@ pub(super) fn tcp_try_undo_dsack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool 
     true
 }
 
+/// The time-out was for nothing: as what it sent again shows, or `frto`: as was seen by what was new.
+///
 /// linux: net/ipv4/tcp_input.c:tcp_try_undo_loss
-pub(super) fn tcp_try_undo_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
-    if !tcp_may_undo(sk.tp) {
+pub(super) fn tcp_try_undo_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, frto: bool) -> bool {
+    if !frto && !tcp_may_undo(sk.tp) {
         return false;
     }
     tcp_undo_cwnd_reduction(cx, sk, true);
     cx.count(LinuxMib::TCPLossUndo);
+    if frto {
+        cx.count(LinuxMib::TCPSpuriousRTOs);
+    }
     sk.tp.retransmits = 0;
-    if sk.tp.rx_opt.sack_ok {
+    if tcp_is_non_sack_preventing_reopen(sk.tp) {
+        return true;
+    }
+    if frto || sk.tp.rx_opt.sack_ok {
         tcp_set_ca_state(cx, sk, CaState::Open);
+        sk.tp.is_sack_reneg = false;
     }
     true
 }
@@ -95,10 +125,17 @@ pub(super) fn tcp_try_undo_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
 /// A partial acknowledgement in recovery that shows the reduction to have been needless.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_try_undo_partial
-pub(super) fn tcp_try_undo_partial(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+pub(super) fn tcp_try_undo_partial(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    prior_una: SeqNr,
+) -> bool {
     if sk.tp.undo_marker.is_none() || !tcp_packet_delayed(sk.tp) {
         return false;
     }
+    // The hole was filled by what was late, not by its copy.
+    let fack = tcp_highest_sack_seq(sk.tp);
+    tcp_check_sack_reordering(cx, sk, (prior_una, fack), LinuxMib::TCPTSReorder);
     // Something is still under way again: wait for it.
     if sk.tp.retrans_out != 0 {
         return true;

@@ -5,7 +5,7 @@
 use super::connect::tcp_acceptable_seq;
 use super::transmit::{NoMemory, transmit_bare};
 use super::{
-    Burst, cb, cb_mut, note_rate, tcp_current_mss, tcp_event_new_data_sent, tcp_fragment,
+    Burst, cb, cb_mut, tcp_current_mss, tcp_event_new_data_sent, tcp_fragment,
     tcp_set_skb_tso_segs, tcp_transmit_skb,
 };
 use crate::kernel::context::BhCx;
@@ -127,7 +127,6 @@ pub(crate) fn tcp_write_wakeup(
     }
     tcp_set_skb_tso_segs(&mut skb, mss);
     cb_mut(&mut skb).tcp_flags |= TCPHDR_PSH;
-    note_rate(cx, sk.tp, &mut skb);
     let mut burst = Burst::new(cx);
     let sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss));
     if sent.is_ok() {

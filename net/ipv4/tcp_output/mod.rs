@@ -1,7 +1,7 @@
 //! TCP out: what of the send queue may go now, and when.
 //!
 //! linux: net/ipv4/tcp_output.c; RFC 9293 section 3.8, RFC 5681. Parts: `transmit` (a segment's way to IP),
-//! `options`, `window` (ours), `limits` (what keeps a packet), `fragment` (sizes), `retransmit`, `connect` (SYN, FIN, RST), `ack`
+//! `options`, `window` (ours), `limits` (what keeps a packet), `fragment` (sizes), `retransmit`, `probe` (of the tail), `connect` (SYN, FIN, RST), `ack`
 //! (acknowledgements and probes). Contexts: BH, under the socket's lock.
 
 mod ack;
@@ -9,6 +9,7 @@ mod connect;
 mod fragment;
 mod limits;
 mod options;
+mod probe;
 mod retransmit;
 mod transmit;
 mod window;
@@ -20,6 +21,7 @@ pub(crate) use fragment::{
     tcp_skb_mss, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head, too_many_pieces,
 };
 pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options};
+pub(crate) use probe::{tcp_schedule_loss_probe, tcp_send_loss_probe};
 pub(crate) use retransmit::{
     tcp_fragment_at, tcp_retransmit_skb, tcp_simple_retransmit, tcp_xmit_retransmit_queue,
 };
@@ -31,15 +33,19 @@ pub(crate) use window::{
 
 pub(crate) use limits::GSO_MAX_SIZE;
 use limits::{
-    Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check, tcp_tso_segs,
+    Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check,
+    tcp_snd_wnd_test, tcp_tso_segs,
 };
+use retransmit::__tcp_retransmit_skb;
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::core::stream::{sk_mem_uncharge, sk_stream_write_space};
-use crate::net::ipv4::tcp::{CaState, Deferred, Nonagle, SeqNr, TcpSk, TcpSock, TcpState};
+use crate::net::ipv4::tcp::{
+    CaState, Deferred, IcskPending, Nonagle, SeqNr, TcpSk, TcpSock, TcpState,
+};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_rearm_rto};
 use crate::net::ipv4::tcp_ipv4::tcp_v4_mtu_reduced;
@@ -56,6 +62,8 @@ pub(crate) enum Push {
     All,
     /// One segment.
     One,
+    /// One, though the congestion window be full: a probe of the tail.
+    Probe,
 }
 
 /// Sends what the windows, Nagle and the queues below allow. True when nothing is under way and something
@@ -75,7 +83,7 @@ pub(crate) fn tcp_write_xmit(
     let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
     while let Some(mut skb) = sk.tp.write_queue.pop_front() {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);
-        let quota = tcp_cwnd_test(sk.tp, &skb);
+        let quota = tcp_cwnd_test(sk.tp, &skb).max(u32::from(push == Push::Probe));
         let last = sk.tp.write_queue.is_empty();
         let turn = Turn { mss, max_segs, nonagle, push, quota, last };
         let kept = kept_by(cx, sk.tp, &skb, &turn);
@@ -100,7 +108,6 @@ pub(crate) fn tcp_write_xmit(
                 }
             }
         }
-        note_rate(cx, sk.tp, &mut skb);
         if tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
             sk.tp.write_queue.push_front(skb);
             break;
@@ -111,7 +118,7 @@ pub(crate) fn tcp_write_xmit(
         if burst.full() {
             burst.send(cx, sk);
         }
-        if push == Push::One {
+        if push != Push::All {
             break;
         }
     }
@@ -125,25 +132,12 @@ pub(crate) fn tcp_write_xmit(
         if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
             sk.tp.prr_out += sent;
         }
-        // A probe of the tail's loss would be scheduled here.
+        if push != Push::Probe {
+            tcp_schedule_loss_probe(cx, sk, false);
+        }
         return false;
     }
     sk.tp.packets_out == 0 && !sk.tp.write_queue.is_empty()
-}
-
-/// Notes where rates stand when a segment leaves.
-///
-/// linux: net/ipv4/tcp_rate.c:tcp_rate_skb_sent
-#[inline]
-pub(crate) fn note_rate(cx: &mut BhCx<'_>, tp: &mut TcpSock, skb: &mut SkBuff) {
-    if tp.packets_out == 0 {
-        let now = cx.now();
-        tp.first_tx_mstamp = now;
-        tp.delivered_mstamp = now;
-    }
-    skb.tcp_tx.first_tx = tp.first_tx_mstamp;
-    skb.tcp_tx.delivered_at = tp.delivered_mstamp;
-    skb.tcp_tx.delivered = tp.delivered;
 }
 
 /// What the time with something to send is spent on.
@@ -172,7 +166,7 @@ fn tcp_event_new_data_sent(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
     sk.tp.snd_nxt = cb(&skb).end_seq;
     sk.tp.packets_out += segs;
     sk.tp.rtx_queue.push_back(skb);
-    if before == 0 {
+    if before == 0 || sk.tp.pending == IcskPending::LossProbe {
         tcp_rearm_rto(cx, sk);
     }
     cx.cpu.mib.add(LinuxMib::TCPOrigDataSent.into(), segs.into());
@@ -311,6 +305,7 @@ pub(crate) fn tcp_wmem_free_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb)
 pub(crate) fn tcp_write_queue_purge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let written = std::mem::take(&mut sk.tp.write_queue);
     let sent = std::mem::take(&mut sk.tp.rtx_queue);
+    sk.tp.tsorted_sent_queue = Default::default();
     for skb in sent.into_iter().chain(written) {
         let size = skb.truesize as usize;
         sk.tp.wmem_queued = sk.tp.wmem_queued.saturating_sub(size);

@@ -22,6 +22,8 @@ use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, Tim
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
+use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
+use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
 use std::sync::Arc;
 use uapi::ip::{IPPROTO_TCP, IpHdr};
 use uapi::snmp::TcpMib;
@@ -145,6 +147,8 @@ pub(crate) fn tcp_transmit_skb(
         }
     }
     from.set_tstamp(now);
+    tcp_update_skb_after_send(sk.tp, (whole.seq, whole.end_seq), now);
+    tcp_rate_skb_sent(sk.tp, from, now);
     if from.data_len != 0 {
         sk.tp.stats.data_segs_out += u32::from(from.gso.segs.max(1));
         sk.tp.stats.bytes_sent += u64::from(from.data_len);

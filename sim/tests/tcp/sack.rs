@@ -85,19 +85,6 @@ impl Sender {
 }
 
 #[test]
-fn reordering_counts_up_to_the_end_of_what_overtook() {
-    let mut sender = Sender::with(8);
-    assert_eq!(sender.info().tcpi_reordering, 3);
-    sender.ack(0, &[(4 * MSS, 5 * MSS)]);
-    assert_eq!(sender.info().tcpi_sacked, 1);
-    // The first one was only late: five segments, with the one that overtook it.
-    sender.ack(4 * MSS, &[(4 * MSS, 5 * MSS)]);
-    assert_eq!(sender.info().tcpi_reordering, 5);
-    sender.ack(8 * MSS, &[]);
-    let _seen = sender.abuse.end();
-}
-
-#[test]
 fn a_segment_reported_in_two_halves_has_arrived() {
     let mut sender = Sender::with(4);
     sender.ack(0, &[(MSS, MSS + 700)]);

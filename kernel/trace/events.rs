@@ -39,7 +39,7 @@ points! {
         dev_gro_receive napi_skb_finish napi_gro_flush napi_gro_complete napi_complete netif_receive_skb
         __netif_receive_skb_core enqueue_to_backlog process_backlog netif_rx dev_queue_xmit
         dev_queue_xmit_nit __dev_xmit_skb __netif_schedule __netif_reschedule net_tx_action
-        dev_hard_start_xmit netif_skb_features dev_open dev_close dev_kfree_skb_irq
+        dev_hard_start_xmit netif_skb_features skb_gso_segment dev_open dev_close dev_kfree_skb_irq
         get_rps_cpu rps_trigger_softirq net_rps_action_and_irq_enable
     }
     "include/linux/netdevice.h" { napi_schedule }
@@ -98,6 +98,7 @@ points! {
         tcp_send_ack tcp_send_fin tcp_retransmit_skb
     }
     "net/ipv4/tcp_timer.c" { tcp_retransmit_timer }
+    "net/ipv4/tcp_offload.c" { tcp4_gro_receive }
     "net/ipv4/udp_offload.c" { udp4_gro_receive }
     "net/sched/sch_generic.c" {
         __qdisc_run qdisc_restart dequeue_skb sch_direct_xmit pfifo_fast_enqueue dev_requeue_skb

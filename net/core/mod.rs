@@ -6,6 +6,7 @@ pub mod dev_ioctl;
 pub mod dst;
 pub mod ethtool;
 pub mod flow_dissector;
+pub mod gso;
 pub mod neighbour;
 pub mod net_procfs;
 pub mod secure_seq;

@@ -381,7 +381,7 @@ pub(crate) fn ip_queue_xmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, list: &mut Sk
     let (priority, mark) = (opts.priority, opts.mark);
     for skb in list.iter_mut() {
         let total = size_of::<IpHdr>() + skb.len();
-        let id = sk.sk.next_ident();
+        let id = sk.sk.next_idents(skb.gso.segs.max(1));
         if let Some(front) = skb.skb_push(size_of::<IpHdr>())
             && let Ok(iph) = IpHdr::mut_from_bytes(front)
         {

@@ -21,8 +21,8 @@ pub(crate) fn tcp_rate_skb_sent(tp: &mut TcpSock, skb: &mut SkBuff, now: Ktime) 
         (tp.first_tx_mstamp, tp.delivered_mstamp) = (now, now);
     }
     skb.tcp_tx = TcpSkbTx {
-        first_tx: tp.first_tx_mstamp,
-        delivered_at: tp.delivered_mstamp,
+        first_tx_us: micros(now, tp.first_tx_mstamp),
+        delivered_us: micros(now, tp.delivered_mstamp),
         delivered: tp.delivered,
         ce_and_app: tp.delivered_ce << 1 | u32::from(tp.app_limited != 0),
     };
@@ -38,28 +38,28 @@ pub(crate) fn tcp_rate_skb_delivered(
     (tx, sent): (&mut TcpSkbTx, Ktime),
     rs: &mut RateSample,
 ) {
-    if tx.delivered_at == Ktime::ZERO {
+    if tx.delivered_us == TcpSkbTx::TOLD {
         return;
     }
     let last = (tp.first_tx_mstamp, SeqNr(rs.last_end_seq));
     if rs.prior_mstamp == Ktime::ZERO || tcp_skb_sent_after((sent, end_seq), last) {
         rs.prior_delivered = tx.delivered;
         rs.prior_delivered_ce = tx.delivered_ce();
-        rs.prior_mstamp = tx.delivered_at;
+        rs.prior_mstamp = Ktime(sent.0.saturating_sub(u64::from(tx.delivered_us) * 1000));
         rs.is_app_limited = tx.app_limited();
         rs.is_retrans = sacked.intersects(Sacked::RETRANS | Sacked::EVER_RETRANS);
         rs.last_end_seq = end_seq.0;
         tp.first_tx_mstamp = sent;
-        rs.interval_us = micros(sent, tx.first_tx);
+        rs.interval_us = tx.first_tx_us;
     }
     // Once it was reported, being acknowledged tells nothing more.
     if sacked.contains(Sacked::ACKED) {
-        tx.delivered_at = Ktime::ZERO;
+        tx.delivered_us = TcpSkbTx::TOLD;
     }
 }
 
 fn micros(now: Ktime, then: Ktime) -> u32 {
-    u32::try_from(now.us_since(then)).unwrap_or(u32::MAX)
+    now.us_since(then).min(u64::from(TcpSkbTx::TOLD) - 1) as u32
 }
 
 /// Completes the sample of an acknowledgement that delivered `delivered` segments and showed `lost` to be lost.

@@ -8,6 +8,7 @@ use super::xps::get_xps_queue;
 use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::gso::validate_xmit_skb_list;
 use crate::net::core::skbuff::{
     IpSummed, PktType, Skb, SkbList, consume_skb, skb_clone, skb_cow_head,
 };
@@ -330,6 +331,7 @@ pub fn dev_hard_start_xmit(
 ) {
     walk!(cx, list, dev_hard_start_xmit);
     let features = netif_skb_features(cx, list, dev);
+    validate_xmit_skb_list(cx, list, features);
     if !features.intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM) {
         list.pass(cx, |cx, skb| {
             let done = skb.ip_summed != IpSummed::Partial

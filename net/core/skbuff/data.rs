@@ -6,6 +6,37 @@ use klib::checksum::{csum_block_add, csum_fold, csum_partial};
 use uapi::if_ether::{ETH_P_ARP, ETH_P_IP};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// Parts of a packet's data on their way into one piece.
+struct Copy<'a> {
+    /// Octets to pass over first.
+    skip: usize,
+    to: &'a mut [u8],
+    done: usize,
+}
+
+impl Copy<'_> {
+    #[inline]
+    fn part(&mut self, part: &[u8]) {
+        let Some(part) = part.get(self.skip..) else {
+            self.skip -= part.len();
+            return;
+        };
+        self.skip = 0;
+        let room = &mut self.to[self.done..];
+        let len = part.len().min(room.len());
+        room[..len].copy_from_slice(&part[..len]);
+        self.done += len;
+    }
+
+    #[inline]
+    fn own_parts(&mut self, skb: &SkBuff) {
+        self.part(skb.data());
+        for frag in &skb.frags {
+            self.part(frag.bytes());
+        }
+    }
+}
+
 impl SkBuff {
     /// Bytes in all.
     #[inline]
@@ -147,6 +178,13 @@ impl SkBuff {
                 left -= frag.size;
                 frag.size != 0
             });
+            if let Some(merged) = &mut self.frag_list {
+                merged.packets.retain_mut(|skb| {
+                    skb.pskb_trim(left as usize);
+                    left -= skb.len;
+                    skb.len != 0
+                });
+            }
         }
         self.len = len as u32;
     }
@@ -197,6 +235,15 @@ impl SkBuff {
             room = rest;
         }
         self.frags.retain(|frag| frag.size != 0);
+        for skb in self.frag_list.iter_mut().flat_map(|merged| &mut merged.packets) {
+            let take = room.len().min(skb.headlen());
+            let (here, rest) = room.split_at_mut(take);
+            here.copy_from_slice(&skb.data()[..take]);
+            let _taken = skb.skb_pull(take);
+            room = rest;
+        }
+        // What was merged is linear, or the caller asks for more than any header has.
+        debug_assert!(room.is_empty(), "so much was counted");
         self.data_len -= missing as u32;
         true
     }
@@ -205,6 +252,7 @@ impl SkBuff {
     pub(super) fn clear_frags(&mut self) {
         if self.data_len != 0 {
             self.frags.clear();
+            self.frag_list = None;
             self.data_len = 0;
         }
     }
@@ -222,8 +270,13 @@ impl SkBuff {
         self.frags.push(frag);
     }
 
-    /// The parts of the data, in order: the linear one, then the fragments.
+    /// The parts of the data, in order: the linear one, then the fragments, then those of what was merged.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let merged = self.frag_list.iter().flat_map(|merged| merged.packets.iter());
+        self.own_parts().chain(merged.flat_map(|skb| skb.own_parts()))
+    }
+
+    fn own_parts(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(self.data()).chain(self.frags.iter().map(super::SkbFrag::bytes))
     }
 
@@ -241,22 +294,17 @@ impl SkBuff {
         len
     }
 
+    #[inline(never)]
     fn copy_parts(&self, offset: usize, to: &mut [u8]) -> usize {
-        let (mut skip, mut done) = (offset, 0);
-        for part in self.parts() {
-            if skip >= part.len() {
-                skip -= part.len();
-                continue;
-            }
-            let take = (part.len() - skip).min(to.len() - done);
-            to[done..done + take].copy_from_slice(&part[skip..skip + take]);
-            done += take;
-            skip = 0;
-            if done == to.len() {
+        let mut copy = Copy { skip: offset, to, done: 0 };
+        copy.own_parts(self);
+        for skb in self.frag_list.iter().flat_map(|merged| merged.iter()) {
+            if copy.done == copy.to.len() {
                 break;
             }
+            copy.own_parts(skb);
         }
-        done
+        copy.done
     }
 
     /// The sum over the data from `offset` on, added to `sum`.
@@ -444,6 +492,7 @@ impl SkBuff {
             dst: _,
             cb,
             frags: _,
+            frag_list: _,
             // Without meaning now that the fields which tell of them are as in a new packet.
             csum: _,
             tstamp: _,
@@ -487,6 +536,7 @@ impl SkBuff {
             dst: other.dst.clone(),
             cb: other.cb,
             frags: other.frags.clone(),
+            frag_list: None,
             home: std::mem::take(&mut self.home),
             ..Self::default()
         };

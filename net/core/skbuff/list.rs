@@ -229,6 +229,30 @@ impl SkbList {
         hand_out(packets, spare, |skb| charge.endow(skb), take);
     }
 
+    /// Takes each packet out and lets `turn` put others into its place.
+    pub(crate) fn replace_each(&mut self, mut turn: impl FnMut(&mut Self, Skb)) {
+        let mut old = std::mem::take(&mut self.spare);
+        std::mem::swap(&mut old, &mut self.packets);
+        old.drain(..).for_each(|skb| turn(self, skb));
+        self.spare = old;
+    }
+
+    /// Takes the last packet out. It needs nothing of what the list holds for all.
+    pub(crate) fn pop_back(&mut self) -> Option<Skb> {
+        self.packets.pop()
+    }
+
+    /// The packets from `from` on are the segments of `whole`: whoever is charged for that is for them.
+    pub(crate) fn charge_segments(&mut self, from: usize, whole: &mut Skb) {
+        let Self { packets, charge, .. } = self;
+        let size = packets[from..].iter().map(|skb| skb.truesize as usize).sum();
+        if whole.owner.is_none() {
+            charge.grow(size, whole.truesize as usize);
+        } else {
+            whole.owner.share(&mut packets[from..], size);
+        }
+    }
+
     /// Hands all packets out one by one, each with all that is its own.
     #[inline(always)]
     pub fn each_alone(&mut self, cx: &mut BhCx<'_>, mut take: impl FnMut(&mut BhCx<'_>, Skb)) {

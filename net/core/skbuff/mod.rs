@@ -101,8 +101,20 @@ pub struct Gso {
     pub size: u16,
     /// Segments.
     pub segs: u16,
-    /// `SKB_GSO_*`.
-    pub kind: u16,
+    /// Of what.
+    pub kind: GsoType,
+}
+
+/// What a packet of several segments is cut into.
+///
+/// linux: include/linux/skbuff.h:SKB_GSO_TCPV4
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GsoType {
+    /// TCP segments over IPv4.
+    #[default]
+    Tcpv4,
+    /// UDP datagrams over IPv4, all of one length but the last.
+    UdpL4,
 }
 
 /// A fragment of a packet's data: a piece of a shared page.
@@ -114,6 +126,36 @@ pub struct SkbFrag {
     pub offset: u32,
     /// Its length.
     pub size: u32,
+}
+
+/// Where the next piece of a packet's fragments begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FragCut {
+    frag: usize,
+    offset: u32,
+}
+
+impl FragCut {
+    /// Lets `to` refer to the next `len` octets.
+    #[inline]
+    pub(crate) fn take(&mut self, from: &SkBuff, len: u32, to: &mut SkBuff) {
+        let mut left = len;
+        while left != 0
+            && let Some(frag) = from.frags.get(self.frag)
+        {
+            let size = (frag.size - self.offset).min(left);
+            let page = Arc::clone(&frag.page);
+            to.frags.push(SkbFrag { page, offset: frag.offset + self.offset, size });
+            left -= size;
+            self.offset += size;
+            if self.offset == frag.size {
+                (self.frag, self.offset) = (self.frag + 1, 0);
+            }
+        }
+        to.len += len;
+        to.data_len += len;
+        to.truesize += len;
+    }
 }
 
 impl SkbFrag {
@@ -191,6 +233,8 @@ pub struct SkBuff {
     pub(super) home: Weak<Depot>,
     /// Empty unless `data_len` is not 0.
     pub(crate) frags: Vec<SkbFrag>,
+    /// Packets whose data follows: merged into this one. They have neither owner nor route.
+    pub(crate) frag_list: Option<Box<SkbList>>,
     /// In TCP's send queues: how things stood when it was sent.
     pub(crate) tcp_tx: crate::net::ipv4::tcp::TcpSkbTx,
 }
@@ -265,12 +309,36 @@ pub fn kfree_skb(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
 pub fn skb_clone(cx: &mut BhCx<'_>, skb: &mut Skb) -> Option<Skb> {
     let mut clone = cx.cpu.pool.alloc_handle()?;
     clone.share(skb);
+    if let Some(merged) = &mut skb.frag_list
+        && !clone_merged(cx, merged, &mut clone)
+    {
+        cx.free_skb(clone);
+        return None;
+    }
     if skb.walk_id.watched() {
         clone.walk_id = cx.m.tracer.fresh();
         crate::walk!(cx, clone, link_clone => skb.walk_id.0);
         crate::walk!(cx, skb, skb_clone => clone.walk_id.0);
     }
     Some(clone)
+}
+
+/// The same of the packets merged into one; false without memory.
+#[cold]
+fn clone_merged(cx: &mut BhCx<'_>, merged: &mut SkbList, clone: &mut Skb) -> bool {
+    let mut list = cx.skb_list();
+    for skb in &mut merged.packets {
+        match cx.cpu.pool.alloc_handle() {
+            Some(mut copy) => {
+                copy.share(skb);
+                list.push(copy);
+            }
+            None => break,
+        }
+    }
+    let whole = list.len() == merged.len();
+    clone.frag_list = Some(list);
+    whole
 }
 
 /// Makes the headers writable with at least `headroom` bytes in front: a clone gets its own copy.
@@ -346,6 +414,10 @@ impl BhCx<'_> {
         if skb.data_len != 0 {
             for frag in skb.frags.drain(..) {
                 self.cpu.pool.put_page(frag.page);
+            }
+            if let Some(mut merged) = skb.frag_list.take() {
+                self.free_skbs(&mut merged.packets);
+                self.free_skb_list(merged);
             }
             skb.data_len = 0;
         }

@@ -360,8 +360,16 @@ impl Sock {
     /// can't confuse: their datagrams are not fragments of one.
     #[inline]
     pub(crate) fn next_ident(&self) -> u16 {
+        self.next_idents(1)
+    }
+
+    /// The first of so many that follow one another: of a packet that is cut later.
+    ///
+    /// linux: include/net/ip.h:ip_select_ident_segs
+    #[inline]
+    pub(crate) fn next_idents(&self, segs: u16) -> u16 {
         let id = self.inet_id.load(Ordering::Relaxed);
-        self.inet_id.store(id.wrapping_add(1), Ordering::Relaxed);
+        self.inet_id.store(id.wrapping_add(segs.into()), Ordering::Relaxed);
         id as u16
     }
 

@@ -5,7 +5,7 @@
 use super::Sock;
 use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{__raise_softirq_irqoff, Softirq};
-use crate::net::core::skbuff::{SkBuff, SkbList};
+use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
@@ -27,6 +27,13 @@ impl SkbOwner {
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Charges for a packet's segments, too: `bytes` in all.
+    pub(crate) fn share(&self, segments: &mut [Skb], bytes: usize) {
+        let Some(sk) = &self.0 else { return };
+        sk.wmem_alloc.fetch_add(bytes, Ordering::Relaxed);
+        segments.iter_mut().for_each(|skb| skb.owner = Self(Some(Arc::clone(sk))));
     }
 
     /// The packet is gone: its charge too, and who waits for room is woken. The charge of one socket
@@ -112,6 +119,15 @@ impl ListCharge {
     #[inline]
     pub(crate) fn is_some(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// A packet of `before` bytes has become segments of `bytes` in all.
+    pub(crate) fn grow(&mut self, bytes: usize, before: usize) {
+        if let Some(charge) = &mut self.0 {
+            let more = bytes.saturating_sub(before);
+            charge.sk.wmem_alloc.fetch_add(more, Ordering::Relaxed);
+            charge.bytes += more;
+        }
     }
 
     /// Whose a packet of the list is.

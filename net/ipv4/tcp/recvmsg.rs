@@ -209,48 +209,35 @@ impl Reader {
     }
 
     /// Copies what is in order, up to the urgent octet.
+    // By itself: among all else of the call its loop would be short of registers.
+    #[inline(never)]
     fn copy(&mut self, msg: &mut MsgRecv<'_>, len: usize, done: &mut usize) {
-        let mut place = 0;
-        while *done < len {
-            if self.stopped_at_urgent() && *done != 0 {
-                break;
-            }
+        let (mut place, mut have, mut seq) = (0, *done, self.seq);
+        while have < len && (have == 0 || self.urg != Some(seq)) {
             let Some(skb) = self.queue.peek_at(place) else { break };
             let own = cb(skb);
-            let offset = self.seq.distance(own.seq);
-            let fin = own.tcp_flags & TCPHDR_FIN != 0;
-            let Ok(offset) = usize::try_from(offset) else { break };
-            let mut used = skb.len().saturating_sub(offset).min(len - *done);
-            if used != 0 {
-                let mut from = offset;
+            let (mut from, size) = (seq - own.seq, skb.len);
+            let (fin, end) = (own.tcp_flags & TCPHDR_FIN != 0, own.end_seq);
+            if from < size {
+                let mut used = usize::min((size - from) as usize, len - have);
                 if let Some(urg) = self.urg {
-                    let ahead = urg.distance(self.seq);
-                    if ahead == 0 && !self.inline {
-                        // Out of band: not in the stream.
-                        self.seq += 1;
-                        self.hole += 1;
-                        (from, used) = (from + 1, used - 1);
-                    } else if ahead > 0 && (ahead as usize) < used {
-                        used = ahead as usize;
-                    }
+                    let passed = pass_urgent(urg.distance(seq), self.inline, &mut used);
+                    self.hole += passed as usize;
+                    (from, seq) = (from + passed, seq + passed);
                 }
-                if used != 0 {
-                    if !self.truncate {
-                        copy_to_iter_at(skb, from, msg.iov, *done, used);
-                    }
-                    self.seq += used as u32;
-                    *done += used;
+                if !self.truncate {
+                    copy_to_iter_at(skb, from as usize, msg.iov, have, used);
                 }
+                (have, seq, from) = (have + used, seq + used as u32, from + used as u32);
+            } else if from > size + 1 {
+                // It begins beyond what was read: something is missing before it.
+                break;
             }
-            let whole = self.seq.distance(own.seq) as usize >= skb.len();
-            if !whole {
+            if from < size {
                 continue;
             }
-            if fin {
-                if self.peek {
-                    break;
-                }
-                self.seq = self.seq.max(own.end_seq);
+            if fin && !self.peek {
+                seq = seq.max(end);
             }
             if self.peek {
                 place += 1;
@@ -261,6 +248,7 @@ impl Reader {
                 break;
             }
         }
+        (*done, self.seq) = (have, seq);
     }
 
     /// Gives the queue back: what was read is gone, the window may open, the peer may be told.
@@ -288,6 +276,20 @@ impl Reader {
         }
         tcp_cleanup_rbuf(cx, sk, copied);
     }
+}
+
+/// The urgent octet lies `ahead` of what is to be read: reading ends in front of it, or begins behind it where it
+/// is not in the stream. Octets that are passed over.
+#[cold]
+fn pass_urgent(ahead: i32, inline: bool, used: &mut usize) -> u32 {
+    if ahead == 0 && !inline {
+        *used -= 1;
+        return 1;
+    }
+    if ahead > 0 {
+        *used = (*used).min(ahead as usize);
+    }
+    0
 }
 
 /// The program has read: an acknowledgement that waited for that goes, and so does a window that opened.

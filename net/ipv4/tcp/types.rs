@@ -195,13 +195,16 @@ pub struct TcpSkbTx {
     pub delivered: u32,
     /// Of those, the marked ones, and in the lowest bit: the program had too little to send.
     pub(crate) ce_and_app: u32,
-    /// The sample's start.
-    pub first_tx: Ktime,
-    /// When the last of those was delivered; zero: it has told what it knows.
-    pub delivered_at: Ktime,
+    /// How long before that the sample began, in microseconds.
+    pub first_tx_us: u32,
+    /// How long before that the last of those was delivered; [`TOLD`](Self::TOLD): it has told what it knows.
+    pub delivered_us: u32,
 }
 
 impl TcpSkbTx {
+    /// It was reported before.
+    pub(crate) const TOLD: u32 = u32::MAX;
+
     /// Marked segments that had arrived, but for the topmost bit.
     pub(crate) fn delivered_ce(self) -> u32 {
         self.ce_and_app >> 1

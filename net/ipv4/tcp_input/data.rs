@@ -228,7 +228,7 @@ fn skb_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
         return Some(0);
     }
     let paged = from.data_len as usize == len;
-    if !paged || to.frags.len() + from.frags.len() > MAX_SKB_FRAGS {
+    if !paged || to.frag_list.is_some() || to.frags.len() + from.frags.len() > MAX_SKB_FRAGS {
         return None;
     }
     let moved = from.data_len;

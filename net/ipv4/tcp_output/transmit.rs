@@ -5,7 +5,6 @@
 //! there is known only behind the last: a segment that a full queue of this machine drops counts as sent, and
 //! goes again as if the way had lost it.
 
-use super::cb;
 use super::options::{
     MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_established_options, tcp_syn_options,
     tcp_synack_options_of,
@@ -15,7 +14,9 @@ use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
 use crate::net::core::dev::NetdevFeatures;
-use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFrag, SkbList, alloc_skb, kfree_skb};
+use crate::net::core::skbuff::{
+    Cb, FragCut, Gso, GsoType, SkBuff, Skb, SkbList, alloc_skb, kfree_skb,
+};
 use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
 use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
@@ -24,10 +25,9 @@ use crate::net::ipv4::tcp_input::{cong_refresh, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
 use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
 use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
-use std::sync::Arc;
 use uapi::ip::{IPPROTO_TCP, IpHdr};
 use uapi::snmp::TcpMib;
-use uapi::tcp::{TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
 use zerocopy::IntoBytes;
 
 /// Segments that go down to IP together.
@@ -100,8 +100,8 @@ pub(crate) fn watch_segment(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: &mut SkBuff)
     }
 }
 
-/// Sends a copy of a packet of the queue, which stays there until it is acknowledged: fresh heads, the same
-/// pages. One that holds several segments leaves as so many packets; the last one alone has its PSH and FIN.
+/// Sends a copy of a packet of the queue, which stays there until it is acknowledged: a fresh head, the same
+/// pages. One that holds several segments goes down whole, to be cut by the device or just before it.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_transmit_skb
 #[inline]
@@ -112,42 +112,24 @@ pub(crate) fn tcp_transmit_skb(
     (burst, mss): (&mut Burst, u32),
 ) -> Result<(), NoMemory> {
     walk!(cx, from, tcp_transmit_skb);
-    let Cb::Tcp(whole) = from.cb else { return Err(NoMemory) };
+    let Cb::Tcp(mut own) = from.cb else { return Err(NoMemory) };
     let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
-    let options = options_of(cx, sk, &whole, now);
-    let several = from.data_len > mss && from.gso.segs > 1;
-    let mut cut = Cut::default();
+    let options = options_of(cx, sk, &own, now);
     let options = options.write(&mut bytes);
-    let mut left = from.data_len;
-    let mut segment = *cb(from);
-    if several {
+    let mut skb = open_head(cx, options.len()).ok_or(NoMemory)?;
+    FragCut::default().take(from, from.data_len, &mut skb);
+    if from.data_len > mss && from.gso.segs > 1 {
+        skb.gso = Gso { size: mss as u16, segs: from.gso.segs, kind: GsoType::Tcpv4 };
         // So that a receiver that joins segments hands them on at once; the queue's own packet stays as it is.
-        segment.tcp_flags |= TCPHDR_PSH;
+        own.tcp_flags |= TCPHDR_PSH;
     }
-    loop {
-        let len = if several { left.min(mss) } else { left };
-        let Some(mut skb) = open_head(cx, options.len()) else { return Err(NoMemory) };
-        cut.take(from, len, &mut skb);
-        left -= len;
-        let mut own = segment;
-        if left != 0 {
-            own.tcp_flags &= !(TCPHDR_PSH | TCPHDR_FIN);
-        }
-        segment.seq += len;
-        if from.walk_id.watched() {
-            link(cx, &mut skb, from);
-        }
-        write_header(cx, sk, &mut skb, &own, options);
-        burst.push(skb);
-        if left == 0 {
-            break;
-        }
-        if burst.full() {
-            burst.send(cx, sk);
-        }
+    if from.walk_id.watched() {
+        link(cx, &mut skb, from);
     }
+    write_header(cx, sk, &mut skb, &own, options);
+    burst.push(skb);
     from.set_tstamp(now);
-    tcp_update_skb_after_send(sk.tp, (whole.seq, whole.end_seq), now);
+    tcp_update_skb_after_send(sk.tp, (own.seq, own.end_seq), now);
     tcp_rate_skb_sent(sk.tp, from, now);
     if from.data_len != 0 {
         sk.tp.stats.data_segs_out += u32::from(from.gso.segs.max(1));
@@ -162,36 +144,6 @@ fn link(cx: &mut BhCx<'_>, skb: &mut Skb, from: &Skb) {
     skb.walk_id = cx.m.tracer.fresh();
     cx.walk_packet(skb, Point::link_clone, from.walk_id.0);
     cx.walk_packet(from, Point::skb_clone, skb.walk_id.0);
-}
-
-/// Where the next segment of a packet begins.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cut {
-    frag: usize,
-    offset: u32,
-}
-
-impl Cut {
-    /// Lets `to` refer to the next `len` octets.
-    #[inline]
-    fn take(&mut self, from: &SkBuff, len: u32, to: &mut SkBuff) {
-        let mut left = len;
-        while left != 0
-            && let Some(frag) = from.frags.get(self.frag)
-        {
-            let size = (frag.size - self.offset).min(left);
-            let page = Arc::clone(&frag.page);
-            to.frags.push(SkbFrag { page, offset: frag.offset + self.offset, size });
-            left -= size;
-            self.offset += size;
-            if self.offset == frag.size {
-                (self.frag, self.offset) = (self.frag + 1, 0);
-            }
-        }
-        to.len += len;
-        to.data_len = len;
-        to.truesize += len;
-    }
 }
 
 /// Sends a segment without data of its own accord: an acknowledgement, a probe, a reset.
@@ -278,13 +230,15 @@ fn write_header(
     let offload = sk.tp.dst.as_ref().and_then(|dst| cx.t.net.dev(dst.dev)).is_some_and(|dev| {
         dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
     });
-    let by = if offload { CsumBy::Device } else { CsumBy::Software };
+    // What is cut below gets its checksums there.
+    let by = if offload || skb.gso.size != 0 { CsumBy::Device } else { CsumBy::Software };
     (IPV4_SPECIFIC.send_check)(skb, by, (sk.st.inet.saddr, sk.st.inet.daddr));
     if cb.tcp_flags & TCPHDR_ACK != 0 {
         tcp_event_ack_sent(sk);
     }
-    sk.tp.stats.segs_out = sk.tp.stats.segs_out.wrapping_add(1);
-    cx.count(TcpMib::OutSegs);
+    let segs = u32::from(skb.gso.segs.max(1));
+    sk.tp.stats.segs_out = sk.tp.stats.segs_out.wrapping_add(segs);
+    cx.cpu.mib.add(TcpMib::OutSegs.into(), segs.into());
 }
 
 /// The urgent pointer, while something urgent is to be sent.

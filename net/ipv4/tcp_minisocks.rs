@@ -370,7 +370,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     let entered = if hashed {
         net.hashinfo.ehash.replace_request(&tuple, req, &child)
     } else {
-        let entry = EhashEntry::Sock(Arc::clone(&child));
+        let entry = || EhashEntry::Sock(Arc::clone(&child));
         net.hashinfo.ehash.insert(&tuple, entry, |_| false).is_ok()
     };
     if !entered {

@@ -81,7 +81,10 @@ fn addresses_routes_and_settings_change_what_the_host_sees() {
         assert!(pings("192.0.2.2") && !pings("192.0.2.9"));
         ask("addr add 192.0.2.9/24");
         assert!(pings("192.0.2.9"));
-        assert!(ask("addr").contains("    inet 192.0.2.9/24 brd 192.0.2.255 scope global nk0\n"));
+        assert!(
+            ask("addr")
+                .contains("    inet 192.0.2.9/24 brd 192.0.2.255 scope global secondary nk0\n")
+        );
         ask("addr del 192.0.2.9/24 dev nk0");
         // Its own route is gone at once, whatever the host's neighbour table still says.
         assert!(!pings("192.0.2.9"));
@@ -194,7 +197,7 @@ fn mistakes_are_told_with_the_way_out() {
                 1,
                 "device \"nk7\" does not exist: there are lo, nk0",
             ),
-            ("addr add 192.0.2.2/24", 1, "nk0 has 192.0.2.2 already"),
+            ("addr add 192.0.2.2/24", 1, "nk0 has 192.0.2.2/24 already"),
             ("addr del 192.0.2.2/25", 1, "nk0 has no address 192.0.2.2/25"),
             (
                 "addr add 192.0.2.9/33",

@@ -102,13 +102,40 @@ fn addresses_routes_and_settings_change_what_the_host_sees() {
         ask("route add 198.51.100.0/24 via 192.0.2.1");
         assert!(from());
         let way = ask("route get 198.51.100.1");
-        assert_eq!(way, "198.51.100.1 via 192.0.2.1 dev nk0 src 192.0.2.2 \n    cache \n");
+        assert_eq!(way, "198.51.100.1 via 192.0.2.1 dev nk0 src 192.0.2.2\n    cache\n");
         ask("route del 198.51.100.0/24");
         assert!(!from());
         ask("link set nk0 down");
         assert!(!pings("192.0.2.2"));
         ask("link set nk0 up");
         assert!(pings("192.0.2.2"));
+    });
+}
+
+#[test]
+fn no_line_ends_in_a_blank() {
+    with_up(|_, _| {
+        ask("neigh add 192.0.2.7 lladdr 02:00:00:00:00:07");
+        ask("addr add 192.0.2.9/24");
+        let shown = [
+            "addr",
+            "link",
+            "route",
+            "route show table all",
+            "route get 192.0.2.1",
+            "neigh",
+            "irq",
+            "ss -a",
+            "cpu",
+            "queue",
+            "sysctl",
+        ];
+        for words in shown {
+            let said = ask(words);
+            let ends = said.lines().find(|line| line.ends_with(char::is_whitespace));
+            assert_eq!(ends, None, "{words}");
+            assert!(said.ends_with('\n'), "{words} says something");
+        }
     });
 }
 

@@ -154,6 +154,11 @@ impl TcpSock {
         holds("retrans_out", self.retrans_out == count(Sacked::RETRANS))?;
         if self.rx_opt.sack_ok {
             holds("sacked_out", self.sacked_out == count(Sacked::ACKED))?;
+            let passed = |skb: &&Skb| self.lost_hint_passed(cb(skb).seq);
+            let sacked = |skb: &&Skb| cb(skb).sacked.contains(Sacked::ACKED);
+            let queue = self.rtx_queue.iter().take_while(passed).filter(sacked);
+            let before: u32 = queue.map(|skb| tcp_skb_pcount(skb)).sum();
+            holds("lost_cnt_hint", self.lost_cnt_hint == before)?;
         }
         holds("left_out <= packets_out", self.sacked_out + self.lost_out <= self.packets_out)
     }

@@ -78,6 +78,18 @@ impl TcpSock {
         self.sacked_out + self.lost_out
     }
 
+    /// The search for losses has passed the segment that begins at `seq`.
+    pub(crate) fn lost_hint_passed(&self, seq: SeqNr) -> bool {
+        self.lost_skb_hint.is_some_and(|hint| seq.before(hint))
+    }
+
+    /// The search for losses begins anew.
+    ///
+    /// linux: include/net/tcp.h:tcp_clear_retrans_hints_partial
+    pub(crate) fn clear_lost_hint(&mut self) {
+        (self.lost_skb_hint, self.lost_cnt_hint) = (None, 0);
+    }
+
     /// The end of what the peer takes.
     ///
     /// linux: include/net/tcp.h:tcp_wnd_end

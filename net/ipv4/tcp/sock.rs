@@ -100,6 +100,10 @@ pub struct TcpSock {
     pub high_seq: SeqNr,
     /// Nothing before it is to be sent again, in the retransmit queue.
     pub retransmit_hint: SeqNr,
+    /// Before it losses were looked for already: the search goes on from there. `None`: from the front.
+    pub lost_skb_hint: Option<SeqNr>,
+    /// Segments before it that SACK has reported.
+    pub lost_cnt_hint: u32,
     /// `snd_ssthresh` before it was reduced; zero: nothing to undo.
     pub prior_ssthresh: u32,
     /// `snd_una` when the window was reduced; `None`: nothing to undo.

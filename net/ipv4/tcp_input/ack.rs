@@ -332,6 +332,9 @@ fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sack
         }
         tcp_wmem_free_skb(cx, sk, skb);
     }
+    if sk.tp.lost_skb_hint.is_some_and(|hint| !hint.after(una)) {
+        sk.tp.clear_lost_hint();
+    }
 }
 
 /// The front of a packet of several segments is acknowledged: how many of them.
@@ -375,6 +378,9 @@ fn account(
     }
     if sacked.contains(Sacked::ACKED) {
         tp.sacked_out = tp.sacked_out.saturating_sub(acked);
+        if tp.lost_hint_passed(own.seq) {
+            tp.lost_cnt_hint = tp.lost_cnt_hint.saturating_sub(acked);
+        }
     } else if tp.rx_opt.sack_ok {
         sacks.delivered += acked;
     }

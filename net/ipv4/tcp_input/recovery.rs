@@ -90,13 +90,23 @@ pub(crate) fn tcp_mark_skb_lost(tp: &mut TcpSock, at: usize) {
     }
 }
 
-/// So many segments at the front are lost, since `packets` beyond them arrived.
+/// So many segments at the front are lost, since `packets` beyond them arrived. What an earlier search has
+/// passed is not looked at again: a flight's searches together are as long as it, and one step each. The steps.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_mark_head_lost
-fn tcp_mark_head_lost(tp: &mut TcpSock, packets: u32, head_only: bool) {
-    let (mut count, mut at) = (0, 0);
+fn tcp_mark_head_lost(tp: &mut TcpSock, packets: u32, head_only: bool) -> u32 {
+    let (mut count, mut at, mut steps) = (0, 0, 0);
+    if let Some(hint) = tp.lost_skb_hint {
+        if head_only && hint.after(tp.snd_una) {
+            return 0;
+        }
+        count = tp.lost_cnt_hint;
+        at = tp.rtx_queue.partition_point(|skb| cb(skb).seq.before(hint));
+    }
     while let Some(skb) = tp.rtx_queue.get(at) {
         let (own, segs) = (cb(skb), tcp_skb_pcount(skb));
+        (tp.lost_skb_hint, tp.lost_cnt_hint) = (Some(own.seq), count);
+        steps += 1;
         if own.sacked.contains(Sacked::ACKED) {
             count += segs;
         }
@@ -111,17 +121,18 @@ fn tcp_mark_head_lost(tp: &mut TcpSock, packets: u32, head_only: bool) {
         }
         at += 1;
     }
+    steps
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_update_scoreboard
-fn tcp_update_scoreboard(tp: &mut TcpSock, fast_rexmit: bool) {
+fn tcp_update_scoreboard(tp: &mut TcpSock, fast_rexmit: bool) -> u32 {
     if !tp.rx_opt.sack_ok {
-        return;
+        return 0;
     }
     match tp.sacked_out.checked_sub(tp.reordering) {
         Some(upto) => tcp_mark_head_lost(tp, upto, false),
         None if fast_rexmit => tcp_mark_head_lost(tp, 1, true),
-        None => (),
+        None => 0,
     }
 }
 
@@ -247,7 +258,7 @@ pub(super) fn tcp_fastretrans_alert(
         }
     }
     if do_lost {
-        tcp_update_scoreboard(sk.tp, fast_rexmit);
+        let _steps = tcp_update_scoreboard(sk.tp, fast_rexmit);
     }
     *rexmit = Rexmit::Lost;
     flag
@@ -498,6 +509,7 @@ fn tcp_timeout_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
                 sk.tp.sacked_out = sk.tp.sacked_out.saturating_sub(segs);
             }
         }
+        sk.tp.clear_lost_hint();
         // What it said before counts for nothing.
         sk.tp.recv_sack_cache = [SackBlock::default(); 4];
     } else if !sk.tp.rx_opt.sack_ok {
@@ -509,4 +521,5 @@ fn tcp_timeout_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     sk.tp.retransmit_hint = sk.tp.snd_una;
 }
 
-// ---- Taking a reduction back.
+#[cfg(test)]
+mod tests;

@@ -207,7 +207,7 @@ fn split_at_block(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize, block: SackB
 /// A segment has arrived.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_sacktag_one
-fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool) {
+pub(super) fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool) {
     let Some(skb) = tp.rtx_queue.get(at) else { return };
     let (own, segs, sent) = (cb(skb), tcp_skb_pcount(skb), skb.tstamp());
     let mut sacked = own.sacked;
@@ -256,6 +256,9 @@ fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool
         let end = own.end_seq;
         tp.highest_sack = if tp.sacked_out == 0 { end } else { tp.highest_sack.max(end) };
         tp.sacked_out += segs;
+        if tp.lost_hint_passed(own.seq) {
+            tp.lost_cnt_hint += segs;
+        }
         state.delivered += segs;
     }
     if dup && sacked.contains(Sacked::RETRANS) {

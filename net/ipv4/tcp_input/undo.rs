@@ -36,6 +36,7 @@ fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) 
         }
         sk.tp.lost_out = 0;
         sk.tp.retransmit_hint = sk.tp.snd_nxt;
+        sk.tp.clear_lost_hint();
     }
     let tp = &mut *sk.tp;
     if tp.prior_ssthresh != 0 {

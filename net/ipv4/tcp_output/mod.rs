@@ -319,6 +319,7 @@ pub(crate) fn tcp_write_queue_purge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     let tp = &mut *sk.tp;
     (tp.packets_out, tp.sacked_out, tp.lost_out, tp.retrans_out) = (0, 0, 0, 0);
+    tp.clear_lost_hint();
     tp.backoff = 0;
 }
 

@@ -15,7 +15,7 @@ use crate::net::core::skbuff::Skb;
 use crate::net::core::stream::sk_mem_uncharge;
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
 use crate::net::ipv4::ip_output::__sk_dst_check;
-use crate::net::ipv4::tcp::{CaState, IcskPending, Sacked, TcpSk};
+use crate::net::ipv4::tcp::{CaState, IcskPending, Sacked, TcpSk, TcpSkbCb};
 use crate::net::ipv4::tcp_input::{
     tcp_current_ssthresh, tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
 };
@@ -154,9 +154,14 @@ fn adjust_pcount(sk: &mut TcpSk<'_>, at: usize, fewer: u32) {
     if fewer == 0 {
         return;
     }
-    let Some(sacked) = sk.tp.rtx_queue.get(at).map(|skb| cb(skb).sacked) else { return };
+    let Some(TcpSkbCb { sacked, seq, .. }) = sk.tp.rtx_queue.get(at).map(|skb| cb(skb)) else {
+        return;
+    };
     let tp = &mut *sk.tp;
     tp.packets_out = tp.packets_out.saturating_sub(fewer);
+    if sacked.contains(Sacked::ACKED) && tp.lost_hint_passed(seq) {
+        tp.lost_cnt_hint = tp.lost_cnt_hint.saturating_sub(fewer);
+    }
     // Without SACK nobody knows which arrived: those counted are not to be more than there are.
     if sacked.contains(Sacked::ACKED) || !tp.rx_opt.sack_ok {
         tp.sacked_out = tp.sacked_out.saturating_sub(fewer);
@@ -170,11 +175,16 @@ fn adjust_pcount(sk: &mut TcpSk<'_>, at: usize, fewer: u32) {
 }
 
 fn grow_pcount(sk: &mut TcpSk<'_>, at: usize, more: u32) {
-    let Some(sacked) = sk.tp.rtx_queue.get(at).map(|skb| cb(skb).sacked) else { return };
+    let Some(TcpSkbCb { sacked, seq, .. }) = sk.tp.rtx_queue.get(at).map(|skb| cb(skb)) else {
+        return;
+    };
     let tp = &mut *sk.tp;
     tp.packets_out += more;
     if sacked.contains(Sacked::ACKED) {
         tp.sacked_out += more;
+        if tp.lost_hint_passed(seq) {
+            tp.lost_cnt_hint += more;
+        }
     }
     if sacked.contains(Sacked::RETRANS) {
         tp.retrans_out += more;

@@ -208,9 +208,10 @@ impl TimerBase {
     /// Puts an entry into the slot of its tick; the tick at which that slot begins.
     fn file(&mut self, index: u32) -> u64 {
         let expires = self.entries[index as usize].expires.clamp(self.clk, self.clk + MAX_DELTA);
-        let level = (0..LEVELS as u32)
-            .find(|level| (expires >> (level * BITS)) - (self.clk >> (level * BITS)) < SLOTS as u64)
-            .unwrap_or(LEVELS as u32 - 1);
+        // The lowest level whose slots reach so far; a turn of it can end just before.
+        let near = ((expires - self.clk) | 1).ilog2() / BITS;
+        let slots = (expires >> (near * BITS)) - (self.clk >> (near * BITS));
+        let level = (near + u32::from(slots >= SLOTS as u64)).min(LEVELS as u32 - 1);
         let slot = (expires >> (level * BITS)) as usize % SLOTS;
         self.occupied[level as usize] |= 1 << slot;
         self.link(index, level as usize * SLOTS + slot);

@@ -327,7 +327,6 @@ impl Sock {
     /// linux: net/core/sock.c:lock_sock
     pub fn lock_sock<'a>(self: &'a Arc<Self>, cx: &'a mut TaskCx) -> SockGuard<'a> {
         walk!(cx, lock_sock);
-        let m = Arc::clone(cx.machine());
         let mut spins = 0;
         loop {
             let mut state = self.state();
@@ -335,7 +334,7 @@ impl Sock {
                 break;
             }
             drop(state);
-            m.platform.relax(spins);
+            cx.machine().platform.relax(spins);
             spins += 1;
         }
         SockGuard { sk: self, cx }

@@ -140,41 +140,37 @@ fn two_hundred_at_once_are_all_answered() {
     assert_eq!(counter(&output, "OutRsts") + counter(&output, "EstabResets"), 0, "{output}");
 }
 
-/// The services have 1,024 connections; who has said nothing for the longest time goes. In a program of its own, whose
-/// limit of open files is high enough.
-const PYTHON_ONE_MORE: &str = "
-import resource, socket
-most = max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-resource.setrlimit(resource.RLIMIT_NOFILE, (4096, most))
-def connected():
-    return socket.create_connection(('192.0.2.2', 7), timeout=60)
-def says(stream):
-    stream.sendall(b'hello')
-    assert stream.recv(5, socket.MSG_WAITALL) == b'hello'
-streams = [connected() for _ in range(1024)]
-for stream in streams:
-    says(stream)
-# The first has something to say again: the second is the idlest.
-says(streams[0])
-more = connected()
-says(more)
-assert streams[1].recv(8) == b'', 'it was ended in good order'
-for number, stream in enumerate(streams):
-    if number != 1:
-        stream.setblocking(False)
-        try:
-            print('connection', number, 'has', stream.recv(8))
-        except BlockingIOError:
-            pass
-print('done')
-";
+/// Connections of a service.
+pub const MOST: usize = 1024;
 
+/// Who has said nothing for the longest time goes.
 #[test]
 fn one_more_connection_than_a_service_has_takes_the_place_of_the_idlest() {
-    if !need(Need::Tool("python3")) {
+    if !need(Need::OpenFiles) {
         return;
     }
-    with_up(|_, _| assert_eq!(tool(&["python3", "-c", PYTHON_ONE_MORE]), "done\n"));
+    with_up(|_, _| {
+        let says = |stream: &mut TcpStream| {
+            stream.write_all(b"hello").unwrap();
+            let mut got = [0; 5];
+            stream.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"hello");
+        };
+        let mut streams: Vec<TcpStream> = (0..MOST).map(|_| stream_to(7)).collect();
+        for stream in &mut streams {
+            says(stream);
+        }
+        // The first has something to say again: the second is the idlest.
+        says(&mut streams[0]);
+        let mut more = stream_to(7);
+        says(&mut more);
+        assert_eq!(streams[1].read(&mut [0; 8]).unwrap(), 0, "it was ended in good order");
+        for (n, stream) in streams.iter_mut().enumerate().filter(|(n, _)| *n != 1) {
+            stream.set_nonblocking(true).unwrap();
+            let waits = stream.read(&mut [0; 8]).unwrap_err();
+            assert_eq!(waits.kind(), ErrorKind::WouldBlock, "connection {n}");
+        }
+    });
 }
 
 /// Who sends and reads nothing holds up nobody, and gets all that it sent once it reads.

@@ -19,6 +19,7 @@ use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
 use crate::net::ipv4::tcp::{TcpState, tcp_ioctl, tcp_poll};
 use crate::net::ipv4::tcp_ipv4::{tcp_v4_err, tcp_v4_rcv};
+use crate::net::ipv4::tcp_offload::TCPV4_OFFLOAD;
 use crate::net::ipv4::tcp_output::tcp_tasklet_func;
 use crate::net::ipv4::udp::{UDP_PROT, udp_err, udp_rcv};
 use crate::net::ipv4::udp_offload::UDPV4_OFFLOAD;
@@ -57,6 +58,7 @@ pub fn inet_init(m: &mut Machine) {
     open_softirq(m, Softirq::Tasklet, tcp_tasklet_func);
     dev_add_pack_boot(m, arp_packet_type());
     dev_add_pack_boot(m, ip_packet_type());
+    inet_add_offload(m, IPPROTO_TCP, TCPV4_OFFLOAD);
     inet_add_offload(m, IPPROTO_UDP, UDPV4_OFFLOAD);
     dev_add_offload(m, ip_packet_offload());
 }

@@ -24,6 +24,7 @@ pub mod tcp_diag;
 pub mod tcp_input;
 pub mod tcp_ipv4;
 pub mod tcp_minisocks;
+pub mod tcp_offload;
 pub mod tcp_output;
 pub mod tcp_rate;
 pub mod tcp_recovery;

@@ -41,7 +41,7 @@ use uapi::in_::SockaddrIn;
 use uapi::ip::{INET_DSCP_MASK, IPPROTO_TCP, IpHdr};
 use uapi::snmp::{LinuxMib, TcpMib};
 use uapi::tcp::{TCPHDR_FIN, TCPHDR_SYN, TcpHdr};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// What TCP asks of the network protocol below it.
 ///
@@ -241,9 +241,10 @@ pub(crate) fn tcp_v4_do_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, locked: &mut Sock
     let Some(mut sk) = TcpSk::of(sk, locked) else {
         return kfree_skb(cx, skb, DropReason::NotSpecified);
     };
-    let Some(seg) = Segment::of(&skb) else {
+    let Ok((th, rest)) = TcpHdr::ref_from_prefix(skb.data()) else {
         return kfree_skb(cx, skb, DropReason::HdrTrunc);
     };
+    let seg = Segment::behind(th, rest, &skb);
     if sk.tp.state == TcpState::Established {
         return tcp_rcv_established(cx, &mut sk, skb, &seg);
     }

@@ -294,6 +294,8 @@ impl SkBuff {
         len
     }
 
+    /// The same from data in several parts.
+    // Not a part of its caller, whose registers its loops would take.
     #[inline(never)]
     fn copy_parts(&self, offset: usize, to: &mut [u8]) -> usize {
         let mut copy = Copy { skip: offset, to, done: 0 };

@@ -170,7 +170,7 @@ pub(super) fn tcp_data_ready(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// charged to the account already.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_queue_rcv
-#[inline]
+#[inline(always)]
 pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
     walk!(cx, skb, tcp_queue_rcv);
     let end = cb(&skb).end_seq;

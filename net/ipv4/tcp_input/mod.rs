@@ -112,16 +112,24 @@ pub(crate) struct Segment {
     pub th: TcpHdr,
     pub cb: TcpSkbCb,
     pub opts: TcpOptions,
+    /// Segments that were merged into it, where any were.
+    pub segs: u16,
 }
 
 impl Segment {
     /// Of a packet whose data begins with the header; `None` when it has none.
-    #[inline(always)]
     pub(crate) fn of(skb: &SkBuff) -> Option<Self> {
         let (th, rest) = TcpHdr::ref_from_prefix(skb.data()).ok()?;
+        Some(Self::behind(th, rest, skb))
+    }
+
+    /// Of a header and what follows it in the packet.
+    // By itself, so that it is written to where it is used and not moved there.
+    #[inline(always)]
+    pub(crate) fn behind(th: &TcpHdr, rest: &[u8], skb: &SkBuff) -> Self {
         let len = th.doff().saturating_sub(size_of::<TcpHdr>());
         let opts = tcp_parse_options(rest.get(..len).unwrap_or(&[]), th.has(TCPHDR_SYN));
-        Some(Self { th: *th, cb: *cb(skb), opts })
+        Self { th: *th, cb: *cb(skb), opts, segs: skb.gso.segs }
     }
 }
 
@@ -203,9 +211,12 @@ pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Sk
 #[inline]
 fn count_in(sk: &mut TcpSk<'_>, seg: &Segment) {
     let stats = &mut sk.tp.stats;
-    stats.segs_in = stats.segs_in.wrapping_add(1);
+    let segs = u32::from(seg.segs.max(1));
+    stats.segs_in = stats.segs_in.wrapping_add(segs);
     let flags = u32::from(seg.th.syn()) + u32::from(seg.th.fin());
-    stats.data_segs_in += u32::from(seg.cb.seq + flags != seg.cb.end_seq);
+    if seg.cb.seq + flags != seg.cb.end_seq {
+        stats.data_segs_in = stats.data_segs_in.wrapping_add(segs);
+    }
 }
 
 /// The next data, in order: to the reader. Its memory is charged.

@@ -47,7 +47,9 @@ pub(super) fn tcp_in_quickack_mode(tp: &TcpSock) -> bool {
 fn tcp_measure_rcv_mss(sk: &mut TcpSk<'_>, skb: &SkBuff) {
     let tp = &mut *sk.tp;
     let last = std::mem::take(&mut tp.ack.last_seg_size);
-    let len = skb.len().min(usize::from(u16::MAX)) as u16;
+    // What was merged came in segments of this size.
+    let whole = skb.len().min(usize::from(u16::MAX)) as u16;
+    let len = if skb.gso.size != 0 { skb.gso.size } else { whole };
     let flags = cb(skb).tcp_flags;
     if len >= tp.ack.rcv_mss {
         if len != tp.ack.rcv_mss {
@@ -109,7 +111,7 @@ pub(crate) fn tcp_initialize_rcv_mss(tp: &mut TcpSock) {
 /// segments use their memory well.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_event_data_recv
-#[inline]
+#[inline(always)]
 pub(super) fn tcp_event_data_recv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &SkBuff) {
     let now = cx.now();
     inet_csk_schedule_ack(sk.tp);

@@ -115,7 +115,12 @@ fn what_tcp_knows_is_told_in_the_words_and_the_order_of_ss() {
         };
         // The two ends agree.
         assert_eq!(value(&below_ours, "bytes_received"), "40000");
-        assert_eq!(value(&below_ours, "bytes_sent"), "40000");
+        // A busy machine may answer so late that the end was probed.
+        let octets = |name: &str| -> u64 {
+            let named = ours_named.contains(&name.to_owned());
+            if named { value(&below_ours, name).parse().unwrap() } else { 0 }
+        };
+        assert_eq!(octets("bytes_sent") - octets("bytes_retrans"), 40000, "{below_ours}");
         assert_eq!(value(&below_ours, "mss"), value(&below_theirs, "mss"));
         let scales = |text: &str| {
             let value = value(text, "wscale");

@@ -137,7 +137,8 @@ fn two_hundred_at_once_are_all_answered() {
     });
     let Some(output) = output else { return };
     assert_eq!(counter(&output, "PassiveOpens"), CLIENTS as u64, "{output}");
-    assert_eq!(counter(&output, "OutRsts") + counter(&output, "EstabResets"), 0, "{output}");
+    // What comes for a connection that is over is answered by a RST (a FIN that was probed for comes twice).
+    assert_eq!(counter(&output, "EstabResets"), 0, "{output}");
 }
 
 /// Connections of a service.

@@ -9,7 +9,7 @@ use crate::ifreq::{IfReq, IfRequest, IntRequest, Kind, kind, tun_set, tun_set_of
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -165,6 +165,7 @@ pub struct Tap {
     /// stays in the network namespace the TAP was opened in, whatever thread asks.
     control: UnixDatagram,
     name: String,
+    offloads: u32,
 }
 
 impl Tap {
@@ -204,7 +205,7 @@ impl Tap {
             }
             _ => io("TUNSETOFFLOAD")(e),
         })?;
-        Ok(Self { file, control, name: name.to_owned() })
+        Ok(Self { file, control, name: name.to_owned(), offloads: options.offloads })
     }
 
     /// Opens `count` queues of the TAP called `name`, at least one; several need one that was created
@@ -235,6 +236,27 @@ impl Tap {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// The same, of a frame of several segments, too: what has no room in `buf` goes to `more`.
+    ///
+    /// # Errors
+    /// See [`is_gone`].
+    pub fn read_frame_parts(&self, buf: &mut [u8], more: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut parts = [IoSliceMut::new(buf), IoSliceMut::new(more)];
+        loop {
+            match (&self.file).read_vectored(&mut parts) {
+                Ok(n) => return Ok(Some(n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// What the host may leave to us, `TUN_F_*`.
+    pub fn offloads(&self) -> u32 {
+        self.offloads
     }
 
     /// Reads up to `bufs.len()` frames, one into each buffer, and notes their lengths; how many

@@ -12,6 +12,7 @@ use stack::kernel::irq::IrqLine;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use uapi::if_tun::TUN_F_TSO4;
 
 /// A queue of a TAP whose events are interrupts of one CPU, which may change.
 pub(crate) struct HostTap {
@@ -182,8 +183,17 @@ fn fault(error: &io::Error) -> TapFault {
 const FEW_PARTS: usize = 9;
 
 impl TapPort for HostTap {
-    fn read_frame(&self, buf: &mut [u8]) -> Result<Option<usize>, TapFault> {
-        self.tap.read_frame(buf).map_err(|e| fault(&e))
+    fn read_frame(&self, buf: &mut [u8], more: &mut [u8]) -> Result<Option<usize>, TapFault> {
+        let read = if more.is_empty() {
+            self.tap.read_frame(buf)
+        } else {
+            self.tap.read_frame_parts(buf, more)
+        };
+        read.map_err(|e| fault(&e))
+    }
+
+    fn takes_segments(&self) -> bool {
+        self.tap.offloads() & TUN_F_TSO4 != 0
     }
 
     fn write_frame(&self, hdr: &[u8], parts: &[&[u8]]) -> Result<(), TapFault> {

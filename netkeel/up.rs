@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_DATA_LEN;
-use uapi::if_tun::TUN_F_CSUM;
+use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4};
 use walk::{Comments, WalkPrinter};
 
 /// Shown below the options.
@@ -292,7 +292,7 @@ struct Up {
 impl Up {
     /// The machine with its device up, addressed and routed, and captured from the first frame on.
     fn start(plan: &Plan, waiter: &Arc<Waiter>) -> Result<Self, UpError> {
-        let options = TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() };
+        let options = TapOptions { offloads: TUN_F_CSUM | TUN_F_TSO4, ..TapOptions::default() };
         let taps = Tap::open_queues(&plan.tap, options, usize::from(plan.queues))?;
         let tap = &taps[0];
         let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);

@@ -11,7 +11,7 @@
 //! TAP's descriptor is the interrupt line, and NAPI reads it as a NIC's ring.
 
 use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_hdr, virtio_net_meta};
-use crate::net::wire::set_checksum_state;
+use crate::net::wire::{set_vnet, vnet_of};
 use crate::net::wire_port::VnetMeta;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use stack::kernel::context::{BhCx, HardirqCx, TaskCx};
 use stack::kernel::irq::{Irq, IrqHandler, IrqLine, IrqReturn};
+use stack::kernel::locking::{SpinLock, lockdep::class};
 use stack::kernel::machine::{free_irq, request_irq};
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::device::DeviceSpec;
@@ -28,7 +29,9 @@ use stack::net::core::dev::{
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
     unregister_netdevice,
 };
-use stack::net::core::skbuff::{IpSummed, Skb, consume_skb, kfree_skb, netdev_alloc_skb};
+use stack::net::core::skbuff::{
+    IpSummed, Skb, consume_skb, kfree_skb, netdev_alloc_skb, skb_add_paged,
+};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use uapi::errno::Errno;
@@ -40,6 +43,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// Two VLAN tags, which the MTU does not count, and one octet to tell a frame that was cut.
 const READ_EXTRA: usize = 2 * 4 + 1;
+
+/// Octets of a frame of several segments.
+const MOST_SEGMENTS: usize = 64 << 10;
 
 /// Packets the qdisc holds, as Linux's tun has it.
 ///
@@ -70,12 +76,17 @@ pub enum Wants {
 
 /// A TAP as the driver sees it. Contexts: any.
 pub trait TapPort: Send + Sync {
-    /// Reads one frame behind its virtio-net header; the length of both, or `None` when there is
-    /// none. A frame too long is cut to `buf`.
+    /// Reads one frame behind its virtio-net header into `buf` and, what has no room there, into `more`; the
+    /// length of both, or `None` when there is none. A frame too long is cut.
     ///
     /// # Errors
     /// [`TapFault::Gone`], and what else keeps it from reading.
-    fn read_frame(&self, buf: &mut [u8]) -> Result<Option<usize>, TapFault>;
+    fn read_frame(&self, buf: &mut [u8], more: &mut [u8]) -> Result<Option<usize>, TapFault>;
+
+    /// Frames of several segments come, and go.
+    fn takes_segments(&self) -> bool {
+        false
+    }
 
     /// Writes one frame: its virtio-net header, and the frame in its parts.
     ///
@@ -126,6 +137,8 @@ struct TunFile {
     tx_waiting: AtomicBool,
     /// Polls in a row that found one frame, by themselves its only writer.
     lone_polls: AtomicU32,
+    /// Where the longer part of a frame of several segments is read to; empty where none come.
+    scratch: SpinLock<Vec<u8>, class::Ring>,
     stats: Stats,
 }
 
@@ -195,23 +208,34 @@ pub fn tun_set_iff(
     if !(68..=ETH_DATA_LEN as u32).contains(&spec.mtu) || !queues.contains(&ports.len()) {
         return Err(Errno::EINVAL);
     }
+    let mut features =
+        NetdevFeatures::HW_CSUM | NetdevFeatures::SG | NetdevFeatures::RXCSUM | NetdevFeatures::GRO;
+    if ports.iter().all(|port| port.takes_segments()) {
+        features |= NetdevFeatures::TSO;
+    }
     let spec = DeviceSpec {
         name: spec.name,
         addr: spec.addr,
         mtu: spec.mtu,
         flags: IFF_BROADCAST | IFF_MULTICAST,
         kind: ARPHRD_ETHER,
-        features: NetdevFeatures::HW_CSUM
-            | NetdevFeatures::SG
-            | NetdevFeatures::RXCSUM
-            | NetdevFeatures::GRO,
+        features,
         tx_queues: ports.len() as u16,
         tx_queue_len: TUN_READQ_SIZE,
     };
-    let file = |(queue, port)| {
+    let file = |(queue, port): (usize, Arc<dyn TapPort>)| {
         let (tx_waiting, stats) = (AtomicBool::new(false), Stats::default());
         let lone_polls = AtomicU32::new(0);
-        Arc::new(TunFile { port, queue_index: queue as u16, tx_waiting, lone_polls, stats })
+        let most = if port.takes_segments() { MOST_SEGMENTS } else { 0 };
+        let scratch = SpinLock::new(vec![0; most]);
+        Arc::new(TunFile {
+            port,
+            queue_index: queue as u16,
+            tx_waiting,
+            lone_polls,
+            scratch,
+            stats,
+        })
     };
     let files = ports.into_iter().enumerate().map(file).collect();
     let tun = Arc::new(TunStruct { files, napis: OnceLock::new() });
@@ -334,6 +358,8 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
     let lone = tun.lone_polls.load(Ordering::Relaxed);
     let takes_one = lone >= LONE_POLLS && !lone.is_multiple_of(LOOK_EVERY);
     let mut work = 0;
+    // The poller is alone with it: it is taken out, so that no lock is held meanwhile.
+    let mut scratch = std::mem::take(&mut *tun.scratch.lock());
     let mut list = cx.skb_list();
     let end = loop {
         if work == budget {
@@ -342,13 +368,14 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
         if work == 1 && takes_one {
             break Some(Read::Empty);
         }
-        match tun_get_user(cx, tun, dev) {
+        match tun_get_user(cx, tun, dev, &mut scratch) {
             Read::Frame(skb) => list.push(skb),
             Read::Dropped => {}
             end @ (Read::Empty | Read::Dead) => break Some(end),
         }
         work += 1;
     };
+    *tun.scratch.lock() = scratch;
     let lone = if work == 1 { lone.wrapping_add(1) } else { 0 };
     tun.lone_polls.store(lone, Ordering::Relaxed);
     let protocol = eth_type_trans(cx, &mut list, dev);
@@ -368,13 +395,18 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
 /// Reads one frame into a packet and checks it.
 ///
 /// linux: drivers/net/tun.c:tun_get_user
-fn tun_get_user(cx: &mut BhCx<'_>, tun: &TunFile, dev: &Arc<NetDevice>) -> Read {
+fn tun_get_user(
+    cx: &mut BhCx<'_>,
+    tun: &TunFile,
+    dev: &Arc<NetDevice>,
+    scratch: &mut [u8],
+) -> Read {
     let most = VNET_HDR_LEN + ETH_HLEN + dev.mtu() + READ_EXTRA;
     let Some(mut skb) = netdev_alloc_skb(cx, dev.ifindex, most) else {
         return tun_discard(tun);
     };
     let read = match skb.skb_put(most) {
-        Some(room) => tun.port.read_frame(room),
+        Some(room) => tun.port.read_frame(room, scratch),
         None => Err(TapFault::Other),
     };
     let len = match read {
@@ -385,6 +417,12 @@ fn tun_get_user(cx: &mut BhCx<'_>, tun: &TunFile, dev: &Arc<NetDevice>) -> Read 
         }
     };
     skb.pskb_trim(len);
+    let more = &scratch[..len.saturating_sub(most).min(scratch.len())];
+    if !more.is_empty() && !skb_add_paged(cx, &mut skb, more) {
+        add(&tun.stats.rx_dropped, 1);
+        kfree_skb(cx, skb, DropReason::NoMem);
+        return Read::Dropped;
+    }
     if let Err(reason) = tun_check(&mut skb, len, most) {
         add(&tun.stats.rx_errors, 1);
         if matches!(reason, DropReason::HdrTrunc | DropReason::PktTooBig) {
@@ -409,7 +447,7 @@ fn unused(cx: &mut BhCx<'_>, skb: Skb, read: Read) -> Read {
 /// Without memory for a packet, the frame is read away: else its interrupt would never end.
 #[cold]
 fn tun_discard(tun: &TunFile) -> Read {
-    match tun.port.read_frame(&mut [0; VNET_HDR_LEN + ETH_HLEN]) {
+    match tun.port.read_frame(&mut [0; VNET_HDR_LEN + ETH_HLEN], &mut []) {
         Ok(Some(_)) => {
             add(&tun.stats.rx_dropped, 1);
             Read::Dropped
@@ -427,15 +465,18 @@ fn tun_check(skb: &mut Skb, len: usize, most: usize) -> Result<(), DropReason> {
     if len < VNET_HDR_LEN + ETH_HLEN {
         return Err(DropReason::HdrTrunc);
     }
-    if len >= most {
-        return Err(DropReason::PktTooBig);
-    }
     let (hdr, _) = VirtioNetHdr::read_from_prefix(skb.data()).map_err(|_| DropReason::HdrTrunc)?;
     if !skb.skb_pull(VNET_HDR_LEN) {
         return Err(DropReason::HdrTrunc);
     }
-    if let Some(vnet) = virtio_net_meta(&hdr, skb.len())? {
-        set_checksum_state(skb, &vnet);
+    let vnet = virtio_net_meta(&hdr, skb.len())?;
+    let several = vnet.is_some_and(|vnet| vnet.gso_size != 0);
+    // One segment has its room; several may have been cut at the end of theirs.
+    if len >= most && (!several || len >= most + MOST_SEGMENTS) {
+        return Err(DropReason::PktTooBig);
+    }
+    if let Some(vnet) = &vnet {
+        set_vnet(skb, vnet);
     }
     Ok(())
 }
@@ -460,11 +501,7 @@ impl TunFile {
 /// linux: include/linux/virtio_net.h:virtio_net_hdr_from_skb
 fn tun_header(skb: &Skb) -> Option<VirtioNetHdrMrgRxbuf> {
     let vnet = match skb.ip_summed {
-        IpSummed::Partial => VnetMeta {
-            csum_start: Some(skb.csum_start_offset()?),
-            csum_offset: skb.csum_offset,
-            ..VnetMeta::default()
-        },
+        IpSummed::Partial => vnet_of(skb).filter(|vnet| vnet.csum_start.is_some())?,
         IpSummed::Unnecessary => VnetMeta { data_valid: true, ..VnetMeta::default() },
         IpSummed::None | IpSummed::Complete => VnetMeta::default(),
     };

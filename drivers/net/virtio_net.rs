@@ -6,9 +6,9 @@
 use crate::net::wire_port::{GsoType, VnetMeta};
 use stack::kernel::trace::drop_reason::DropReason;
 use uapi::virtio_net::{
-    VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
-    VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr,
-    VirtioNetHdrMrgRxbuf,
+    VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_ECN,
+    VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6,
+    VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr, VirtioNetHdrMrgRxbuf,
 };
 use zerocopy::FromZeros;
 
@@ -42,14 +42,23 @@ pub fn virtio_net_hdr(vnet: &VnetMeta, len: usize) -> Option<VirtioNetHdrMrgRxbu
     Some(hdr)
 }
 
-/// What the header of a frame of `len` octets says of its checksum; `None`: nothing.
+/// What the header of a frame of `len` octets says of it; `None`: nothing.
 ///
 /// # Errors
-/// Why the frame is to be dropped: unsegmented, which we never said that we take, or a checksum outside it.
+/// Why the frame is to be dropped: several segments of what we never said that we take, or that can't be cut; a
+/// checksum outside it.
 ///
 /// linux: include/linux/virtio_net.h:virtio_net_hdr_to_skb
 pub fn virtio_net_meta(hdr: &VirtioNetHdr, len: usize) -> Result<Option<VnetMeta>, DropReason> {
-    if hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE {
+    let gso_type = match hdr.gso_type & !VIRTIO_NET_HDR_GSO_ECN {
+        VIRTIO_NET_HDR_GSO_NONE => GsoType::None,
+        VIRTIO_NET_HDR_GSO_TCPV4 => GsoType::Tcpv4,
+        _ => return Err(DropReason::SkbGsoSeg),
+    };
+    let (gso_size, hdr_len) = (hdr.gso_size.get(), hdr.hdr_len.get());
+    let whole = gso_type == GsoType::None;
+    // What is cut gets its checksums then: it must say where.
+    if !whole && (gso_size == 0 || hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM == 0) {
         return Err(DropReason::SkbGsoSeg);
     }
     if hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
@@ -57,7 +66,12 @@ pub fn virtio_net_meta(hdr: &VirtioNetHdr, len: usize) -> Result<Option<VnetMeta
         if !lies_within(start, csum_offset, len) {
             return Err(DropReason::SkbCsum);
         }
-        return Ok(Some(VnetMeta { csum_start: Some(start), csum_offset, ..VnetMeta::default() }));
+        let meta = VnetMeta { csum_start: Some(start), csum_offset, ..VnetMeta::default() };
+        return Ok(Some(if whole {
+            meta
+        } else {
+            VnetMeta { gso_type, gso_size, hdr_len, ..meta }
+        }));
     }
     let data_valid = hdr.flags & VIRTIO_NET_HDR_F_DATA_VALID != 0;
     Ok(data_valid.then(|| VnetMeta { data_valid, ..VnetMeta::default() }))

@@ -5,19 +5,26 @@
 //! Invariants: the interrupt is off while a poll is scheduled; a frame that comes between the last
 //! look and turning it on is seen.
 
-use crate::net::wire_port::{FrameBatch, FrameMeta, Frames, VnetMeta, WireEvent, WirePort};
+use crate::net::wire_port::{
+    FrameBatch, FrameMeta, Frames, GsoType, VnetMeta, WireEvent, WirePort,
+};
 use stack::kernel::context::{BhCx, HardirqCx, TaskCx};
 use stack::kernel::irq::{Irq, IrqLine, IrqReturn};
 use stack::kernel::locking::{SpinLock, lockdep::class};
 use stack::kernel::machine::{free_irq, request_irq};
 use stack::kernel::trace::WalkId;
+use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
     Carrier, LinkStats, NapiPoll, NapiStruct, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue,
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
 };
 use stack::net::core::ethtool::{DrvInfo, EthtoolOps, LinkSettings};
-use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, netdev_alloc_frame};
+use stack::net::core::gso::gso_of;
+use stack::net::core::skbuff::{
+    GsoType as SkbGsoType, IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb,
+    netdev_alloc_frame, skb_add_paged,
+};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use std::fmt;
@@ -172,14 +179,25 @@ impl Adapter {
     fn receive(&self, cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, batch: &FrameBatch) {
         let mut list = cx.skb_list();
         for (frame, meta) in batch.iter() {
-            let copy = |room: &mut [u8]| room.copy_from_slice(frame);
-            let Some(mut skb) = netdev_alloc_frame(cx, frame.len(), copy) else {
+            // The payload of several segments lies in pages.
+            let linear = match &meta.vnet {
+                Some(vnet) if vnet.gso_size != 0 => usize::from(vnet.hdr_len).min(frame.len()),
+                _ => frame.len(),
+            };
+            let (linear, paged) = frame.split_at(linear);
+            let copy = |room: &mut [u8]| room.copy_from_slice(linear);
+            let Some(mut skb) = netdev_alloc_frame(cx, linear.len(), copy) else {
                 add(&self.stats.rx_dropped, 1);
                 continue;
             };
             skb.walk_id = WalkId(meta.packet_id);
+            if !paged.is_empty() && !skb_add_paged(cx, &mut skb, paged) {
+                add(&self.stats.rx_dropped, 1);
+                kfree_skb(cx, skb, DropReason::NoMem);
+                continue;
+            }
             if let Some(vnet) = &meta.vnet {
-                set_checksum_state(&mut skb, vnet);
+                set_vnet(&mut skb, vnet);
             }
             list.push(skb);
         }
@@ -204,14 +222,44 @@ fn interrupt(cx: &mut HardirqCx<'_>, napi: &Arc<NapiStruct>) -> IrqReturn {
 /// Copies a packet behind the frames that are staged.
 #[inline(always)]
 fn stage(tx: &mut Frames, skb: &SkBuff) {
-    let vnet = (skb.ip_summed == IpSummed::Partial).then(|| VnetMeta {
-        csum_start: skb.csum_start_offset(),
-        csum_offset: skb.csum_offset,
-        ..VnetMeta::default()
-    });
-    let meta = FrameMeta { packet_id: skb.walk_id.0, vnet };
+    let meta = FrameMeta { packet_id: skb.walk_id.0, vnet: vnet_of(skb) };
     let len = skb.len();
     tx.push_with(len, meta, |room| skb.skb_copy_bits(0, room) == len);
+}
+
+/// What a packet's receiver has to do to it, or the device that it leaves by.
+///
+/// linux: include/linux/virtio_net.h:virtio_net_hdr_from_skb
+pub(crate) fn vnet_of(skb: &SkBuff) -> Option<VnetMeta> {
+    if skb.ip_summed != IpSummed::Partial {
+        return None;
+    }
+    let csum_start = skb.csum_start_offset();
+    let mut meta = VnetMeta { csum_start, csum_offset: skb.csum_offset, ..VnetMeta::default() };
+    if skb.gso.size != 0 {
+        meta.gso_type = match skb.gso.kind {
+            SkbGsoType::Tcpv4 => GsoType::Tcpv4,
+            SkbGsoType::UdpL4 => GsoType::UdpL4,
+        };
+        meta.gso_size = skb.gso.size;
+        // Where the payload is in pages, just the headers are linear.
+        meta.hdr_len = skb.headlen() as u16;
+    }
+    Some(meta)
+}
+
+/// Notes what is left to be done to a packet that came: its checksum, its segments.
+///
+/// linux: include/linux/virtio_net.h:virtio_net_hdr_to_skb
+pub(crate) fn set_vnet(skb: &mut Skb, vnet: &VnetMeta) {
+    set_checksum_state(skb, vnet);
+    let kind = match vnet.gso_type {
+        GsoType::Tcpv4 => SkbGsoType::Tcpv4,
+        GsoType::UdpL4 => SkbGsoType::UdpL4,
+        GsoType::None | GsoType::Tcpv6 => return,
+    };
+    let payload = skb.len().saturating_sub(usize::from(vnet.hdr_len));
+    skb.gso = gso_of(kind, payload, vnet.gso_size);
 }
 
 /// What the sender's side says of a frame's checksum. A sum still to be filled in stays so: a

@@ -166,7 +166,7 @@ fn a_task_that_panics_is_named() {
 struct Sink(AtomicUsize);
 
 impl TapPort for Sink {
-    fn read_frame(&self, _: &mut [u8]) -> Result<Option<usize>, TapFault> {
+    fn read_frame(&self, _: &mut [u8], _: &mut [u8]) -> Result<Option<usize>, TapFault> {
         Ok(None)
     }
     fn write_frame(&self, _: &[u8], _: &[&[u8]]) -> Result<(), TapFault> {

@@ -63,7 +63,7 @@ impl FakePort {
 }
 
 impl TapPort for FakePort {
-    fn read_frame(&self, buf: &mut [u8]) -> Result<Option<usize>, TapFault> {
+    fn read_frame(&self, buf: &mut [u8], _: &mut [u8]) -> Result<Option<usize>, TapFault> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         if let Some(fault) = *self.read_fault.lock().unwrap() {
             return Err(fault);

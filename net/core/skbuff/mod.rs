@@ -283,6 +283,22 @@ pub fn netdev_alloc_frame(
     Some(skb)
 }
 
+/// Appends bytes to a packet in pages of this CPU; false, with some of them appended, when the machine's memory
+/// is used up.
+///
+/// linux: net/core/skbuff.c:skb_add_data_nocache
+#[must_use]
+pub fn skb_add_paged(cx: &mut BhCx<'_>, skb: &mut Skb, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let Some(frag) = cx.cpu.pool.page_frag_refill() else { return false };
+        let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
+        let size = frag.append(bytes.len(), |room| room.copy_from_slice(&bytes[..room.len()]));
+        skb.add_frag(SkbFrag { page, offset, size });
+        bytes = &bytes[size as usize..];
+    }
+    true
+}
+
 /// Ends a packet that did its work.
 ///
 /// linux: net/core/skbuff.c:consume_skb

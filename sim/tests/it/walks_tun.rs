@@ -29,7 +29,7 @@ struct Port {
 }
 
 impl TapPort for Port {
-    fn read_frame(&self, buf: &mut [u8]) -> Result<Option<usize>, TapFault> {
+    fn read_frame(&self, buf: &mut [u8], _: &mut [u8]) -> Result<Option<usize>, TapFault> {
         let Some(frame) = self.incoming.lock().expect("free").pop_front() else { return Ok(None) };
         buf[..frame.len()].copy_from_slice(&frame);
         Ok(Some(frame.len()))

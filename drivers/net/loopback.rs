@@ -45,6 +45,8 @@ pub fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
         kind: ARPHRD_LOOPBACK,
         features: NetdevFeatures::HW_CSUM
             | NetdevFeatures::SG
+            | NetdevFeatures::TSO
+            | NetdevFeatures::GSO_UDP_L4
             | NetdevFeatures::RXCSUM
             | NetdevFeatures::LLTX
             | NetdevFeatures::LOOPBACK,

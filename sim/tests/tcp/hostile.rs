@@ -510,7 +510,8 @@ fn a_hostile_peer_and_a_careless_program() {
             *counts.entry(name).or_insert(0) += count;
         }
     }
-    if seeds(default) >= default {
+    // Fewer come to everything only by luck.
+    if seeds(default) >= 1000 {
         // Every state, and what only a connection can come to that stands and has troubles.
         assert_eq!(states, 0b1111_1011_1110, "states that no socket was in");
         for name in [

@@ -242,7 +242,6 @@ fn old_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment, mut flag: AckFl
         let mut sacks = SackState { now: cx.now(), ..SackState::default() };
         tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
         flag |= sacks.flag;
-        sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
         let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
         tcp_fastretrans_alert(cx, sk, &mut verdict);
         tcp_xmit_recovery(cx, sk, verdict.rexmit);
@@ -333,11 +332,15 @@ fn tcp_clean_rtx_queue(
         flag |= AckFlags::SET_XMIT_TIMER;
         if !sk.tp.rx_opt.sack_ok {
             sacks.delivered += tcp_remove_reno_sacks(sk.tp, cleaned.acked);
+            // Without reports nobody knows which of them it was that arrived.
+            if flag.contains(AckFlags::RETRANS_DATA_ACKED) {
+                flag.remove(AckFlags::ORIG_SACK_ACKED);
+            }
         } else if let Some(reord) = cleaned.reord
             && reord.before(prior_fack)
         {
             // A hole was filled by what was never sent twice.
-            tcp_check_sack_reordering(cx, sk, (reord, prior_fack), LinuxMib::TCPSACKReorder);
+            tcp_check_sack_reordering(cx, sk, reord, LinuxMib::TCPSACKReorder);
         }
     } else if let Some((_, sent)) = head
         && rtt_updated

@@ -137,24 +137,25 @@ fn tcp_newreno_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, advanced: bool) 
 /// Without SACK, a duplicate says that some segment arrived: never more than are out.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_add_reno_sack
-fn tcp_add_reno_sack(cx: &BhCx<'_>, tp: &mut TcpSock, dupacks: u32) {
+fn tcp_add_reno_sack(cx: &mut BhCx<'_>, tp: &mut TcpSock, dupacks: u32) {
     if dupacks == 0 {
         return;
     }
     let before = tp.sacked_out;
     tp.sacked_out += dupacks;
-    tcp_check_reno_reordering(cx, tp);
+    tcp_check_reno_reordering(cx, tp, dupacks);
     tp.delivered = tp.delivered.wrapping_add(tp.sacked_out.saturating_sub(before));
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_check_reno_reordering
-fn tcp_check_reno_reordering(cx: &BhCx<'_>, tp: &mut TcpSock) {
+fn tcp_check_reno_reordering(cx: &mut BhCx<'_>, tp: &mut TcpSock, dupacks: u32) {
     let holes = tp.lost_out.max(1).min(tp.packets_out);
     if tp.sacked_out + holes > tp.packets_out {
         tp.sacked_out = tp.packets_out - holes;
         let most = cx.t.net.sysctl.tcp.max_reordering;
-        tp.reordering = (tp.packets_out + 1).min(most).max(tp.reordering.min(most));
+        tp.reordering = (tp.packets_out + dupacks).min(most);
         tp.stats.reord_seen = tp.stats.reord_seen.wrapping_add(1);
+        cx.count(LinuxMib::TCPRenoReorder);
     }
 }
 

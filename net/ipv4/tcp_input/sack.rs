@@ -174,7 +174,7 @@ pub(super) fn tcp_sacktag_write_queue(
         && reord.before(fack)
         && (sk.tp.ca_state != CaState::Loss || sk.tp.undo_marker.is_some())
     {
-        tcp_check_sack_reordering(cx, sk, (reord, fack), LinuxMib::TCPSACKReorder);
+        tcp_check_sack_reordering(cx, sk, reord, LinuxMib::TCPSACKReorder);
     }
 }
 
@@ -307,15 +307,16 @@ pub(super) fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState
     }
 }
 
-/// The way changes the order of segments: `low` came behind what ends at `fack`.
+/// The way changes the order of segments: `low` came behind the highest that arrived.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_check_sack_reordering
 pub(super) fn tcp_check_sack_reordering(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    (low, fack): (SeqNr, SeqNr),
+    low: SeqNr,
     mib: LinuxMib,
 ) {
+    let fack = tcp_highest_sack_seq(sk.tp);
     if !low.before(fack) {
         return;
     }

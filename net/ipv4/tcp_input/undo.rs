@@ -5,7 +5,7 @@
 use super::ack::tcp_update_pacing_rate;
 use super::cong_refresh;
 use super::recovery::{tcp_any_retrans_done, tcp_set_ca_state, tcp_try_to_open};
-use super::sack::{tcp_check_sack_reordering, tcp_highest_sack_seq};
+use super::sack::tcp_check_sack_reordering;
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::tcp::{CaState, Sacked, SeqNr, TcpSk, TcpSock, TcpState};
@@ -134,8 +134,7 @@ pub(super) fn tcp_try_undo_partial(
         return false;
     }
     // The hole was filled by what was late, not by its copy.
-    let fack = tcp_highest_sack_seq(sk.tp);
-    tcp_check_sack_reordering(cx, sk, (prior_una, fack), LinuxMib::TCPTSReorder);
+    tcp_check_sack_reordering(cx, sk, prior_una, LinuxMib::TCPTSReorder);
     // Something is still under way again: wait for it.
     if sk.tp.retrans_out != 0 {
         return true;

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4};
+use uapi::if_tun::TUN_F_CSUM;
 
 pub(super) const TAP: &str = "nkbench";
 /// The host on the TAP, and what answers there.
@@ -83,7 +83,7 @@ impl<'a> Place<'a> {
 
     /// A TAP with its host side up, addressed, and knowing us.
     fn open_tap(&self) -> Result<Tap, BenchError> {
-        let options = TapOptions { offloads: TUN_F_CSUM | TUN_F_TSO4, ..TapOptions::default() };
+        let options = TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() };
         let tap = Tap::open(TAP, options)?;
         let mac = OUR_MAC.map(|octet| format!("{octet:02x}")).join(":");
         for words in [

@@ -105,6 +105,27 @@ fn a_connections_walk() {
     let _digest = pair.end();
 }
 
+/// What is written at once goes down in one piece, is cut for the device, and is merged again where it arrives.
+#[test]
+fn the_walk_of_several_segments() {
+    let mut pair = Pair::new(5);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    pair.world.watch(WalkFilter { proto: Some(6), ..WalkFilter::default() });
+    assert_eq!(pair.run(&mut a, sys_write(near, &[7; 4000])), Ok(4000));
+    let mut buffer = [0; 5000];
+    assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(4000));
+    pair.world.settle();
+    golden::check(&pair.world, "tcp-segments");
+    sys_close(&mut a, near).expect("open");
+    sys_close(&mut b, far).expect("open");
+    sys_close(&mut b, listening).expect("open");
+    pair.world.settle();
+    drop((a, b));
+    let _digest = pair.end();
+}
+
 #[test]
 fn a_refusals_walk() {
     let mut pair = Pair::new(4);

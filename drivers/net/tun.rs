@@ -10,9 +10,8 @@
 //! DIVERGES: Linux's tun is the other end of this one: it has no interrupt and no poll. Here the
 //! TAP's descriptor is the interrupt line, and NAPI reads it as a NIC's ring.
 
-use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_hdr, virtio_net_meta};
-use crate::net::wire::{set_vnet, vnet_of};
-use crate::net::wire_port::VnetMeta;
+use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_meta};
+use crate::net::wire::set_vnet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,17 +28,15 @@ use stack::net::core::dev::{
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
     unregister_netdevice,
 };
-use stack::net::core::skbuff::{
-    IpSummed, Skb, consume_skb, kfree_skb, netdev_alloc_skb, skb_add_paged,
-};
+use stack::net::core::skbuff::{Skb, consume_skb, kfree_skb, netdev_alloc_skb, skb_add_paged};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use uapi::errno::Errno;
 use uapi::if_::{IFF_BROADCAST, IFF_MULTICAST};
 use uapi::if_arp::ARPHRD_ETHER;
 use uapi::if_ether::{ETH_DATA_LEN, ETH_HLEN};
-use uapi::virtio_net::{VirtioNetHdr, VirtioNetHdrMrgRxbuf};
-use zerocopy::{FromBytes, IntoBytes};
+use uapi::virtio_net::VirtioNetHdr;
+use zerocopy::FromBytes;
 
 mod tx;
 

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
+use zerocopy::IntoBytes;
 
 use klib::checksum::{csum_fold, csum_partial};
 use klib::random::Csprng;

@@ -1,12 +1,15 @@
 //! TCP between two machines.
 
 use crate::golden;
-use crate::util::{B, Pair, addr};
+use crate::util::{A, B, Pair, addr};
+use drivers::net::ethernet::intel::igb::IgbOptions;
+use sim::{LinkSpec, MachineSpec, World};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::sched::poll_operation;
 use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
+use stack::net::core::dev::{NetDevice, NetdevFeatures};
 use stack::net::ipv4::tcp::{TcpState, tcp4_seq_show};
 use stack::net::ipv4::tcp_diag::{InetDiagTimer, tcp_diag_dump};
 use stack::net::net_namespace::cleanup_net;
@@ -123,6 +126,56 @@ fn the_walk_of_several_segments() {
     sys_close(&mut b, listening).expect("open");
     pair.world.settle();
     drop((a, b));
+    let _digest = pair.end();
+}
+
+/// The card cuts what it gets whole, and what is switched off is done before it: both at once, on a connection that
+/// stands.
+#[test]
+fn a_card_cuts_segments_until_that_is_switched_off() {
+    let mut world = World::recorded(6);
+    let (a, b) = (world.machine(&MachineSpec::default()), world.machine(&MachineSpec::default()));
+    let options = IgbOptions::default();
+    let [dev, _] = world.igb(LinkSpec::Wire, options, [(&a, A), (&b, B)]).expect("two cards");
+    let mut pair = Pair { world, a, b };
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    let cut = |dev: &NetDevice| -> u64 {
+        let stats = dev.ethtool.as_ref().expect("it has ethtool").get_ethtool_stats();
+        stats.iter().find(|(name, _)| name == "tx_tcp_seg_good").expect("counted").1
+    };
+    let all = dev.features();
+    let mut counts = Vec::new();
+    for features in
+        [all, all - NetdevFeatures::TSO, all - NetdevFeatures::TSO - NetdevFeatures::IP_CSUM, all]
+    {
+        dev.set_features(features);
+        let before = cut(&dev);
+        let data: Vec<u8> =
+            (0..200_000_u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        let mut got = Vec::new();
+        let mut sent = 0;
+        let mut buffer = vec![0; 65_536];
+        while got.len() < data.len() {
+            if sent < data.len() {
+                sent += pair
+                    .run(&mut a, sys_write(near, &data[sent..(sent + 50_000).min(data.len())]))
+                    .expect("written");
+            }
+            let read = pair.run(&mut b, sys_read(far, &mut buffer)).expect("arrives");
+            got.extend_from_slice(&buffer[..read]);
+        }
+        assert!(got == data, "{features:?}");
+        counts.push(cut(&dev) - before);
+    }
+    assert!(counts[0] != 0 && counts[1..3] == [0, 0] && counts[3] != 0, "{counts:?}");
+    sys_close(&mut a, near).expect("open");
+    sys_close(&mut b, far).expect("open");
+    sys_close(&mut b, listening).expect("open");
+    // What was sent is cleaned, and TIME_WAIT over.
+    pair.world.run_for(Duration::from_secs(70));
+    drop((a, b, dev));
     let _digest = pair.end();
 }
 

@@ -478,7 +478,8 @@ pub(super) struct IgbTxRing {
     pub(super) handed: TxPackets,
 }
 
-/// A context descriptor: the headers' lengths, and above them, from bit 32 on, which protocols they are.
+/// What a context descriptor says: the headers' lengths, from bit 16 on how it is cut, from bit 48 on which
+/// protocols they are.
 pub(super) type TxContext = NonZeroU64;
 
 /// The half of a transmit ring that fills it.

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 
 /// Statistics that are one register each, by the names ethtool shows.
-const GLOBAL_STATS: [(&str, u32); 23] = [
+const GLOBAL_STATS: [(&str, u32); 24] = [
     ("rx_packets", E1000_GPRC),
     ("tx_packets", E1000_GPTC),
     ("rx_broadcast", E1000_BPRC),
@@ -36,6 +36,7 @@ const GLOBAL_STATS: [(&str, u32); 23] = [
     ("rx_long_length_errors", E1000_ROC),
     ("rx_short_length_errors", E1000_RUC),
     ("rx_align_errors", E1000_ALGNERRC),
+    ("tx_tcp_seg_good", E1000_TSCTC),
     ("rx_flow_control_xon", E1000_XONRXC),
     ("rx_flow_control_xoff", E1000_XOFFRXC),
 ];

@@ -159,6 +159,7 @@ fn register(
         kind: ARPHRD_ETHER,
         features: NetdevFeatures::SG
             | NetdevFeatures::IP_CSUM
+            | NetdevFeatures::TSO
             | NetdevFeatures::RXCSUM
             | NetdevFeatures::RXHASH
             | NetdevFeatures::GRO,

@@ -11,15 +11,21 @@
 
 use super::super::e1000_regs::*;
 use super::super::igb::*;
+use klib::checksum::{csum_fold, csum_tcpudp_nofold};
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::tx::__netif_schedule;
 use stack::net::core::dev::{NetDevice, NetdevQueue};
-use stack::net::core::skbuff::{IpSummed, SkBuff, Skb, consume_skb, kfree_skb, skb_cow_head};
+use stack::net::core::skbuff::{
+    GsoType, IpSummed, SkBuff, Skb, consume_skb, kfree_skb, skb_cow_head,
+};
 use stack::walk;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use uapi::if_ether::ETH_P_IP;
+use uapi::ip::{IPPROTO_TCP, IpHdr};
+use uapi::tcp::TcpHdr;
+use zerocopy::FromBytes;
 
 /// The device pads to 60 bytes what has at least 17.
 const MIN_TX: usize = 17;
@@ -45,7 +51,7 @@ pub(super) fn igb_xmit_frame(
         kfree_skb(cx, skb, DropReason::DevReady);
         return Ok(());
     };
-    if skb.len() == 0 || skb.len() > MAX_FRAME {
+    if skb.len() == 0 || (skb.len() > MAX_FRAME && skb.gso.size == 0) {
         vector.q.stats.tx_dropped.add(1);
         kfree_skb(cx, skb, DropReason::PktTooBig);
         return Ok(());
@@ -64,7 +70,8 @@ fn igb_xmit_frame_ring(
     mut skb: Skb,
 ) -> Result<(), Skb> {
     walk!(cx, skb, igb_xmit_frame_ring);
-    let Ok(context) = igb_tx_csum(cx, &mut skb) else {
+    let offload = if skb.gso.size != 0 { igb_tso(cx, &mut skb) } else { igb_tx_csum(cx, &mut skb) };
+    let Ok(offload) = offload else {
         q.stats.tx_dropped.add(1);
         kfree_skb(cx, skb, DropReason::SkbCsum);
         return Ok(());
@@ -72,13 +79,15 @@ fn igb_xmit_frame_ring(
     if q.hw.is_down() {
         return drop_unsent(cx, q, skb);
     }
-    // With so much room, no packet fills the ring.
-    let roomy = q.tx_room.load(Ordering::Relaxed) as usize >= TX_WAKE_THRESHOLD;
+    // With so much room, no packet of one segment fills the ring.
+    let room = q.tx_room.load(Ordering::Relaxed) as usize;
+    let roomy = room >= TX_WAKE_THRESHOLD
+        && (skb.gso.size == 0 || room >= descriptors_needed(&skb) + DESC_NEEDED);
     if !roomy && igb_maybe_stop_tx(q, dev, descriptors_needed(&skb)) {
         q.stats.tx_busy.add(1);
         return Err(skb);
     }
-    if let Err(skb) = igb_tx_map(cx, (q, dev), skb, context) {
+    if let Err(skb) = igb_tx_map(cx, (q, dev), skb, offload) {
         return drop_unsent(cx, q, skb);
     }
     if !roomy {
@@ -153,20 +162,73 @@ fn put_back(q: &IgbQVector, mut sender: Box<IgbTxSender>) {
     }
 }
 
+/// What a packet asks of the device.
+#[derive(Clone, Copy, Default)]
+struct TxOffload {
+    /// Where its headers lie.
+    context: Option<TxContext>,
+    /// It is cut: octets of its headers.
+    tso: Option<usize>,
+}
+
+/// The context for cutting a packet into segments. The lengths in the headers, and what depends on them, are left
+/// to the device.
+///
+/// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_tso
+#[cold]
+#[inline(never)]
+fn igb_tso(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<TxOffload, ()> {
+    let context = tx_context(skb).filter(|_| skb.gso.kind == GsoType::Tcpv4).ok_or(())?;
+    if !skb_cow_head(cx, skb, 0) {
+        return Err(());
+    }
+    let (mss, network) = (u64::from(skb.gso.size), usize::try_from(skb.network_offset()));
+    let (network, transport) =
+        (network.map_err(drop)?, usize::try_from(skb.transport_offset()).map_err(drop)?);
+    let (front, rest) =
+        skb.data_mut().and_then(|data| data.split_at_mut_checked(transport)).ok_or(())?;
+    let (iph, _) = IpHdr::mut_from_prefix(front.get_mut(network..).ok_or(())?).map_err(drop)?;
+    let (th, _) = TcpHdr::mut_from_prefix(rest).map_err(drop)?;
+    iph.tot_len.set(0);
+    iph.check.set(0);
+    let pseudo = csum_tcpudp_nofold(iph.saddr.get(), iph.daddr.get(), 0, IPPROTO_TCP, 0);
+    th.check.set(!csum_fold(pseudo));
+    let own = th.doff();
+    let headers = transport + own;
+    if headers > skb.headlen() {
+        return Err(());
+    }
+    let segmentation = mss << E1000_ADVTXD_MSS_SHIFT | (own as u64) << E1000_ADVTXD_L4LEN_SHIFT;
+    let context = TxContext::new(context.get() | segmentation << CONTEXT_W3);
+    Ok(TxOffload { context, tso: Some(headers) })
+}
+
 /// The context for a checksum that the device is to fill in. What it cannot do is done here; `Err`: not even that.
 ///
 /// linux: drivers/net/ethernet/intel/igb/igb_main.c:igb_tx_csum
 #[inline]
-fn igb_tx_csum(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<Option<TxContext>, ()> {
+fn igb_tx_csum(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<TxOffload, ()> {
     walk!(cx, skb, igb_tx_csum);
     if skb.ip_summed != IpSummed::Partial {
-        return Ok(None);
+        return Ok(TxOffload::default());
     }
     match tx_context(skb) {
-        Some(context) => Ok(Some(context)),
-        None if skb_cow_head(cx, skb, 0) && skb.skb_checksum_help() => Ok(None),
+        context @ Some(_) => Ok(TxOffload { context, tso: None }),
+        None if skb_cow_head(cx, skb, 0) && skb.skb_checksum_help() => Ok(TxOffload::default()),
         None => Err(()),
     }
+}
+
+/// Where the words of a context descriptor lie in what is kept of it: lengths, segmentation, command.
+const CONTEXT_W3: u32 = 16;
+const CONTEXT_W2: u32 = 48;
+
+/// The descriptor of a context.
+fn context_descriptor(context: TxContext) -> (u64, u64) {
+    let kept = context.get();
+    let (w0, w3) = (kept & 0xffff, kept >> CONTEXT_W3 & u64::from(u32::MAX));
+    let w2 = E1000_ADVTXD_DTYP_CTXT | E1000_ADVTXD_DCMD_DEXT | (kept >> CONTEXT_W2) as u32;
+    (w0, w3 << 32 | u64::from(w2))
 }
 
 /// The context descriptor; `None` when the packet is of no kind that the device knows.
@@ -187,8 +249,8 @@ fn tx_context(skb: &SkBuff) -> Option<TxContext> {
         return None;
     }
     let lengths = mac_len << E1000_ADVTXD_MACLEN_SHIFT | ip_len;
-    let command = E1000_ADVTXD_DTYP_CTXT | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_TUCMD_IPV4 | l4;
-    TxContext::new(u64::from(command) << 32 | u64::from(lengths))
+    let command = E1000_ADVTXD_TUCMD_IPV4 | l4;
+    TxContext::new(u64::from(command) << CONTEXT_W2 | u64::from(lengths))
 }
 
 impl IgbTxSender {
@@ -212,12 +274,12 @@ impl IgbTxSender {
 
     /// Writes the data descriptors of a frame of `len` bytes from `first` on; the last of them.
     #[inline(never)]
-    fn describe_all(&self, first: usize, len: usize, options: u32) -> usize {
+    fn describe_all(&self, first: usize, len: usize, words: (u32, u32)) -> usize {
         let (mut left, mut index) = (len, first);
         loop {
             let size = left.min(IGB_BUFSZ);
             left -= size;
-            self.describe(index, (size, len), options, left == 0);
+            self.describe(index, size, words, left == 0);
             if left == 0 {
                 return index;
             }
@@ -225,11 +287,10 @@ impl IgbTxSender {
         }
     }
 
-    /// Writes a data descriptor: `size` bytes of `len`, and whether they are the last.
+    /// Writes a data descriptor: `size` bytes of a packet of which the words tell command and options, and whether
+    /// they are the last.
     #[inline(always)]
-    fn describe(&self, index: usize, (size, len): (usize, usize), options: u32, last: bool) {
-        let options = options | (len as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
-        let command = E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_DCMD_IFCS;
+    fn describe(&self, index: usize, size: usize, (command, options): (u32, u32), last: bool) {
         let end = if last { E1000_ADVTXD_DCMD_EOP | E1000_ADVTXD_DCMD_RS } else { 0 };
         let high = u64::from(options) << 32 | u64::from(command | end | size as u32);
         self.desc.write_pair(index, self.data.bus_addr(index), high);
@@ -244,7 +305,7 @@ fn igb_tx_map(
     cx: &mut BhCx<'_>,
     (q, dev): (&IgbQVector, &NetDevice),
     skb: Skb,
-    context: Option<TxContext>,
+    offload: TxOffload,
 ) -> Result<(), Skb> {
     walk!(cx, skb, igb_tx_map);
     let sender = match self::sender(cx, q) {
@@ -259,12 +320,12 @@ fn igb_tx_map(
     };
     let mut first = q.tx_tail.load(Ordering::Relaxed) as usize;
     let (mut options, mut used) = (0, 1);
-    if let Some(wanted) = context {
+    if let Some(wanted) = offload.context {
         options = E1000_TXD_POPTS_TXSM;
-        if sender.context != context {
-            let words = wanted.get();
-            sender.desc.write_pair(first, words & u64::from(u32::MAX), words >> 32);
-            sender.context = context;
+        if sender.context != offload.context {
+            let (low, high) = context_descriptor(wanted);
+            sender.desc.write_pair(first, low, high);
+            sender.context = offload.context;
             first = sender.desc.after(first);
             used = 2;
         }
@@ -272,21 +333,34 @@ fn igb_tx_map(
     if skb.walk_id.watched() {
         q.hw.pdev.trace_tx(sender.data.bus_addr(first), skb.walk_id.0);
     }
+    let mut command = E1000_ADVTXD_DTYP_DATA | E1000_ADVTXD_DCMD_DEXT | E1000_ADVTXD_DCMD_IFCS;
+    let mut bytes = skb.len();
+    if let Some(headers) = offload.tso {
+        command |= E1000_ADVTXD_DCMD_TSE;
+        options |= E1000_TXD_POPTS_IXSM;
+        options |= ((bytes - headers) as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
+        // What passes the link: each segment has the headers.
+        bytes += usize::from(skb.gso.segs.saturating_sub(1)) * headers;
+    } else {
+        bytes = bytes.max(MIN_TX);
+        options |= (bytes as u32) << E1000_ADVTXD_PAYLEN_SHIFT;
+    }
+    let words = (command, options);
     let len = skb.len();
-    let (len, last) = if len == skb.headlen() && (MIN_TX..=IGB_BUFSZ).contains(&len) {
+    let last = if len == skb.headlen() && (MIN_TX..=IGB_BUFSZ).contains(&len) {
         // The usual case: one piece, one buffer, which it fits.
         let _ = sender.data.write_bytes(first, skb.data());
-        sender.describe(first, (len, len), options, true);
-        (len, first)
+        sender.describe(first, len, words, true);
+        first
     } else {
         let len = len.max(MIN_TX);
         used += len.div_ceil(IGB_BUFSZ) as u32 - 1;
         sender.copy_frame(first, &skb, len);
-        (len, sender.describe_all(first, len, options))
+        sender.describe_all(first, len, words)
     };
     q.tx_tail.store(sender.desc.after(last) as u32, Ordering::Relaxed);
     q.tx_room.store(q.tx_room.load(Ordering::Relaxed).saturating_sub(used), Ordering::Relaxed);
-    let bytecount = len as u32;
+    let bytecount = bytes as u32;
     let buffer = IgbTxBuffer { skb, next_to_watch: last as u32, bytecount };
     sender.packets.push(buffer);
     let unbilled = q.tx_unbilled.load(Ordering::Relaxed) + bytecount;

@@ -5,7 +5,7 @@
 use crate::netns::{self, on_own_thread};
 use rustix::fs::{FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 use std::ffi::CStr;
 use std::io;
@@ -25,6 +25,8 @@ pub enum Need {
     DevNetTun,
     /// QEMU for x86-64.
     Qemu,
+    /// 4,096 open files; the limit of this process is raised to that, if it may be.
+    OpenFiles,
 }
 
 /// Whether the machine has it. If not: prints `skipped: needs …`, and the test is to return.
@@ -41,6 +43,7 @@ pub fn need(needed: Need) -> bool {
         Need::Tool(name) => name,
         Need::DevNetTun => TUN_PATH,
         Need::Qemu => QEMU,
+        Need::OpenFiles => "4096 open files (ulimit -n)",
     };
     assert!(
         env::var_os("NETKEEL_REQUIRE_ALL").is_none_or(|v| v != "1"),
@@ -63,6 +66,14 @@ fn has(needed: Need) -> bool {
         }
         Need::DevNetTun => fs::File::options().read(true).write(true).open(TUN_PATH).is_ok(),
         Need::Qemu => has(Need::Tool(QEMU)),
+        Need::OpenFiles => {
+            let wanted = Some(4096);
+            // None is no limit at all.
+            let enough = |limit: Option<u64>| limit.is_none() || limit >= wanted;
+            let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+            let raised = Rlimit { current: wanted, maximum };
+            enough(current) || enough(maximum) && setrlimit(Resource::Nofile, raised).is_ok()
+        }
     }
 }
 

@@ -68,8 +68,11 @@ pub struct TimerBase {
     lists: Box<[List]>,
     occupied: [u64; LEVELS],
     len: usize,
-    /// What `next_tick` found last; `u64::MAX`: nothing. Every leave of the CPU asks.
+    /// No later than the next tick at which something is filed; `u64::MAX`: nothing is. Every leave of the
+    /// CPU asks.
     next: u64,
+    /// It may be too early: what was filed at a tick was taken out since.
+    early: bool,
     /// The tick that whoever idles on this CPU was last told to come back at; zero: not told yet.
     told: u64,
     /// An entry earlier than that was filed since.
@@ -93,6 +96,7 @@ impl TimerBase {
             occupied: [0; LEVELS],
             len: 0,
             next: u64::MAX,
+            early: false,
             told: 0,
             sooner: false,
         }
@@ -108,12 +112,10 @@ impl TimerBase {
                 let (expires, token) =
                     (other.entries[index as usize].expires, other.entries[index as usize].token);
                 if let Some(target) = other.take(index) {
-                    self.sooner |= expires < self.told;
                     self.insert(expires, target, token);
                 }
             }
         }
-        self.next = self.next_tick();
         (other.occupied, other.next) = ([0; LEVELS], u64::MAX);
     }
 
@@ -130,10 +132,7 @@ impl TimerBase {
     /// Files an entry for the first tick at or after `at`.
     pub fn add(&mut self, at: Ktime, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
         let expires = at.0.div_ceil(TICK_NSEC).max(self.clk);
-        self.sooner |= expires < self.told;
-        let handle = self.insert(expires, target, token);
-        self.next = self.next_tick();
-        handle
+        self.insert(expires, target, token)
     }
 
     /// Takes an entry out; false when it is filed no more.
@@ -141,11 +140,12 @@ impl TimerBase {
     /// linux: kernel/timer.c:del_timer
     pub fn del(&mut self, handle: TimerHandle) -> bool {
         let filed = self.entries.get(handle.index as usize);
-        if filed.is_none_or(|e| e.generation != handle.generation || e.target.is_none()) {
-            return false;
-        }
+        let filed = filed.filter(|e| e.generation == handle.generation && e.target.is_some());
+        let Some(list) = filed.map(|entry| entry.list as usize) else { return false };
+        let taken = self.take(handle.index).is_some();
         // Who idles until then finds nothing: no harm.
-        self.take(handle.index).is_some()
+        self.early |= self.lists[list].first == NIL;
+        taken
     }
 
     fn insert(&mut self, expires: u64, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
@@ -163,7 +163,8 @@ impl TimerBase {
         (entry.expires, entry.token, entry.target) = (expires, token, Some(target));
         let generation = entry.generation;
         self.len += 1;
-        self.file(index);
+        self.sooner |= expires < self.told;
+        self.next = self.file(index).min(self.next);
         TimerHandle { index, generation }
     }
 
@@ -204,14 +205,17 @@ impl TimerBase {
         (entry.list, entry.prev, entry.next) = (list as u32, last, NIL);
     }
 
-    fn file(&mut self, index: u32) {
+    /// Puts an entry into the slot of its tick; the tick at which that slot begins.
+    fn file(&mut self, index: u32) -> u64 {
         let expires = self.entries[index as usize].expires.clamp(self.clk, self.clk + MAX_DELTA);
-        let level = (0..LEVELS as u32)
-            .find(|level| (expires >> (level * BITS)) - (self.clk >> (level * BITS)) < SLOTS as u64)
-            .unwrap_or(LEVELS as u32 - 1);
+        // The lowest level whose slots reach so far; a turn of it can end just before.
+        let near = ((expires - self.clk) | 1).ilog2() / BITS;
+        let slots = (expires >> (near * BITS)) - (self.clk >> (near * BITS));
+        let level = (near + u32::from(slots >= SLOTS as u64)).min(LEVELS as u32 - 1);
         let slot = (expires >> (level * BITS)) as usize % SLOTS;
         self.occupied[level as usize] |= 1 << slot;
         self.link(index, level as usize * SLOTS + slot);
+        (expires >> (level * BITS) << (level * BITS)).max(self.clk)
     }
 
     /// The earliest tick at which the wheel wants to be run, if it holds anything. May be earlier
@@ -223,7 +227,10 @@ impl TimerBase {
 
     /// The same, for the one who idles on the CPU: it will come back then.
     pub(crate) fn tell(&mut self) -> Option<Ktime> {
-        self.next = self.next_tick();
+        if std::mem::take(&mut self.early) {
+            self.next = self.next_tick();
+        }
+        debug_assert!(self.next <= self.next_tick(), "who idles would come back too late");
         self.told = self.next;
         self.sooner = false;
         self.next_expiry()
@@ -458,5 +465,23 @@ mod tests {
         assert!(base.del(handles[1]));
         assert_eq!(base.take_due(3).map(|due| due.1), Some(2));
         assert!(base.take_due(3).is_none());
+    }
+
+    #[test]
+    fn who_idles_is_told_of_what_is_still_filed() {
+        let mut base = TimerBase::new(Ktime::ZERO);
+        let nothing = || Arc::new(Nothing) as Arc<dyn TimerTarget>;
+        let handles = [3, 3, 9].map(|ms| base.add(Ktime::from_millis(ms), nothing(), 0));
+        let told = [3, 9, u64::MAX].map(|ms| (ms < u64::MAX).then(|| Ktime::from_millis(ms)));
+        for (handle, told) in handles.into_iter().zip(told) {
+            assert!(base.del(handle));
+            assert_eq!(base.tell(), told);
+        }
+        base.add(Ktime::from_millis(20), nothing(), 0);
+        assert!(base.sooner() && base.tell() == Some(Ktime::from_millis(20)));
+        base.add(Ktime::from_millis(30), nothing(), 0);
+        assert!(!base.sooner() && base.tell() == Some(Ktime::from_millis(20)));
+        base.add(Ktime::from_millis(10), nothing(), 0);
+        assert!(base.sooner() && base.tell() == Some(Ktime::from_millis(10)));
     }
 }

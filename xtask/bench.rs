@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: what a datagram costs, counted rather than timed wherever that is possible.
+//! `cargo xtask bench`: what a datagram and a segment cost, counted rather than timed wherever that is possible.
 //!
-//! The bench itself is `sim/benches/udp_walk`; here are the instruments around it. How each figure
-//! comes about: `Documentation/networking/benches.md`.
+//! The benches themselves are `sim/benches/udp_walk` and `sim/benches/tcp_stream`; here are the instruments around
+//! them. How each figure comes about: `Documentation/networking/benches.md`.
 
 mod disassembly;
 mod locked;
@@ -12,37 +12,42 @@ mod threads;
 mod tools;
 mod walk;
 
-use measure::{Meter, Setting};
+use measure::{Meter, Setting, Traffic};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use table::{Row, Table};
 
 /// The command's help.
 pub const HELP: &str = "\
-What a 64-byte UDP datagram costs, with the budgets beside it.
+What a 64-byte UDP datagram and a full segment of a TCP stream cost, with the budgets beside it.
 
 Usage:
   cargo xtask bench [WHAT] [OPTIONS]
 
 WHAT:
-  instructions   instructions for each datagram by phase (callgrind)
-  locked         executed instructions that lock, by phase (callgrind, objdump)
+  instructions   instructions for each datagram and each segment by phase (callgrind)
+  locked         executed instructions that lock, for each datagram by phase (callgrind, objdump)
   walk           what the stations cost against a build without them
   enter          instructions to enter a CPU and leave it, and the time when another runs it
   cpus           datagrams a second of two queues on two CPUs beside one
-  rate           datagrams a second beside smoltcp's, and allocations
+  rate           datagrams a second and a stream beside smoltcp's, allocations, connections a second
+                 beside the host's
   all            all of these, the default
 
 Options:
   --rounds N     batches of the shorter run under callgrind, and of a timed run
   --device NAME  wire or igb alone
-  --batch N      batches of that size alone, 1 to 64
+  --batch N      batches of that size alone, 1 to 64, and no stream
   --top N        instructions: the N functions that cost most, for each phase
   --tsv          lines of name, value and budget, with tabs between
   --root DIR     another checkout
 ";
 
 const DEVICES: [&str; 2] = ["wire", "igb"];
+/// The bench of datagrams.
+const UDP: &str = "udp_walk";
+/// The bench of streams and connections.
+const TCP: &str = "tcp_stream";
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -88,13 +93,26 @@ impl Options {
         Ok(options)
     }
 
+    /// The devices asked for, or all.
+    fn devices(&self) -> impl Iterator<Item = &'static str> + Clone {
+        let asked = self.device;
+        DEVICES.into_iter().filter(move |name| asked.is_none_or(|device| device == *name))
+    }
+
     /// The devices and batches asked for, or all devices with these batches.
-    fn settings(&self, batches: &[usize]) -> Vec<Setting> {
+    fn datagrams(&self, batches: &[usize]) -> Vec<Setting> {
         let batches = self.batch.map_or_else(|| batches.to_vec(), |batch| vec![batch]);
-        let devices = DEVICES.into_iter().filter(|name| self.device.is_none_or(|d| d == *name));
-        devices
-            .flat_map(|device| batches.iter().map(move |&batch| Setting { device, batch }))
-            .collect()
+        let on = |device| {
+            let batches = batches.iter().map(|&batch| Traffic::Datagrams(batch));
+            batches.map(move |traffic| Setting { device, traffic })
+        };
+        self.devices().flat_map(on).collect()
+    }
+
+    /// Streams over the devices asked for; none where batches are asked for.
+    fn streams(&self) -> Vec<Setting> {
+        let on = |device| Setting { device, traffic: Traffic::Stream };
+        self.devices().filter(|_| self.batch.is_none()).map(on).collect()
     }
 }
 
@@ -104,48 +122,71 @@ fn number(text: &str) -> Result<usize, String> {
 
 /// Budgets of phases and sides; those of the wire count everything, those of igb driver and stack.
 fn budget(setting: Setting, part: &str) -> Option<f64> {
-    match (setting.device, setting.batch, part) {
-        ("wire", 32, "send") => Some(700.0),
-        ("wire", 32, "softirq") => Some(650.0),
-        ("wire", 32, "recv") => Some(250.0),
-        ("igb", 32, "receive-side") => Some(1000.0),
-        ("igb", 32, "send-side") => Some(900.0),
-        ("igb", 1, "receive-side") => Some(1500.0),
+    use Traffic::{Datagrams, Stream};
+    match (setting.device, setting.traffic, part) {
+        ("wire", Datagrams(32), "send") => Some(700.0),
+        ("wire", Datagrams(32), "softirq") => Some(650.0),
+        ("wire", Datagrams(32), "recv") => Some(250.0),
+        ("igb", Datagrams(32), "receive-side") => Some(1000.0),
+        ("igb", Datagrams(32), "send-side") => Some(900.0),
+        ("igb", Datagrams(1), "receive-side") => Some(1500.0),
+        ("wire", Stream, "send-side" | "receive-side") => Some(1500.0),
         _ => None,
     }
 }
 
 fn instructions(root: &Path, options: &Options, table: &Table) -> Result<(), String> {
     tools::need("valgrind")?;
-    let mut meter = Meter::new(tools::build(root, true)?, options.rounds);
+    let mut meter = Meter::new(tools::build(root, UDP, true)?, options.rounds);
     table.title("Instructions for each datagram");
-    for setting in options.settings(&[1, 32, 64]) {
-        let mut sides = [("send-side", 0.0), ("receive-side", 0.0)];
-        let name = |part: &str| format!("instructions/{}/{}/{part}", setting.device, setting.batch);
-        for phase in setting.phases() {
-            let profile = meter.phase(setting, phase)?;
-            let total = profile.total();
-            sides[usize::from(matches!(*phase, "softirq" | "recv"))].1 += total;
-            table.row(&Row::new(name(phase), total, budget(setting, phase)));
-            for (function, count) in profile.by_function().iter().take(options.top) {
-                table.detail(&format!("{count:8.1}  {function}"));
-            }
+    let datagrams = options.datagrams(&[1, 32, 64]);
+    datagrams
+        .into_iter()
+        .try_for_each(|setting| phases(&mut meter, setting, options.top, table))?;
+    let streams = options.streams();
+    if streams.is_empty() {
+        return Ok(());
+    }
+    let mut meter = Meter::new(tools::build(root, TCP, true)?, options.rounds);
+    table.title("Instructions for each segment of 1,448 octets, without GRO");
+    streams.into_iter().try_for_each(|setting| phases(&mut meter, setting, options.top, table))
+}
+
+/// A row for each phase, with the functions that cost most, and one for each side.
+fn phases(meter: &mut Meter, setting: Setting, top: usize, table: &Table) -> Result<(), String> {
+    let mut sides = [("send-side", 0.0), ("receive-side", 0.0)];
+    let name = |part: &str| format!("instructions/{}/{part}", setting.name());
+    for phase in setting.phases() {
+        let profile = meter.phase(setting, phase)?;
+        let total = profile.total();
+        sides[usize::from(matches!(*phase, "softirq" | "recv"))].1 += total;
+        table.row(&Row::new(name(phase), total, budget(setting, phase)));
+        for (function, count) in profile.by_function().iter().take(top) {
+            table.detail(&format!("{count:8.1}  {function}"));
         }
-        for (side, total) in sides {
-            table.row(&Row::new(name(side), total, budget(setting, side)));
-        }
+    }
+    for (side, total) in sides {
+        table.row(&Row::new(name(side), total, budget(setting, side)));
     }
     Ok(())
 }
 
-/// The bench prints for itself; its own verdict on allocations is ours.
+/// The benches print for themselves; their own verdicts are ours.
 fn rate(root: &Path, table: &Table) -> Result<ExitCode, String> {
-    let exe = tools::build(root, true)?;
-    table.title("Datagrams a second in memory, one thread");
-    let mut command = Command::new(&exe);
-    command.arg("rate").args(table.tsv.then_some("--tsv"));
-    let status = command.status().map_err(|error| format!("{}: {error}", exe.display()))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let titles = [
+        (UDP, "Datagrams a second in memory, one thread"),
+        (TCP, "A stream and connections in memory, one thread"),
+    ];
+    let mut good = true;
+    for (bench, title) in titles {
+        let exe = tools::build(root, bench, true)?;
+        table.title(title);
+        let mut command = Command::new(&exe);
+        command.arg("rate").args(table.tsv.then_some("--tsv"));
+        let status = command.status().map_err(|error| format!("{}: {error}", exe.display()))?;
+        good &= status.success();
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the command; exit code 1 when packets allocate, an error when something is missing.
@@ -191,9 +232,13 @@ mod tests {
         let options = parse("instructions --rounds 10 --device igb --top 5 --tsv").expect("good");
         assert_eq!(options.what.as_deref(), Some("instructions"));
         assert_eq!((options.rounds, options.device, options.top), (Some(10), Some("igb"), 5));
-        let one = options.settings(&[1, 32]);
-        assert_eq!(one.iter().map(|s| s.batch).collect::<Vec<_>>(), [1, 32]);
-        assert_eq!(parse("--batch 64").expect("good").settings(&[1]).len(), 2);
+        let names =
+            |settings: Vec<Setting>| settings.into_iter().map(Setting::name).collect::<Vec<_>>();
+        assert_eq!(names(options.datagrams(&[1, 32])), ["igb/1", "igb/32"]);
+        assert_eq!(names(options.streams()), ["stream/igb"]);
+        let options = parse("--batch 64").expect("good");
+        assert_eq!(names(options.datagrams(&[1])), ["wire/64", "igb/64"]);
+        assert_eq!(options.streams(), []);
         for bad in ["--rounds 0", "--batch 65", "--device eth", "--rounds", "rate walk", "-x"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

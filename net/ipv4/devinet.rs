@@ -2,7 +2,8 @@
 //!
 //! linux: net/ipv4/devinet.c, include/linux/inetdevice.h. Key types: [`InDevice`], [`IfAddr`].
 //! Contexts: changed by tasks; read in BH as part of the read-mostly tables.
-//! Invariant: every address has its local, broadcast and link routes while its device is up.
+//! Invariant: every address has its local route, and its broadcast and link routes while its device is up; those
+//! of a secondary address are its primary one's.
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::{Tables, update_tables};
@@ -43,6 +44,8 @@ pub struct Ipv4DevConf {
     pub arp_ignore: u8,
     /// `arp_notify`: a new address is announced.
     pub arp_notify: bool,
+    /// `promote_secondaries`: when a primary address goes, the first of its secondaries takes its place.
+    pub promote_secondaries: bool,
 }
 
 /// An address of a device.
@@ -58,6 +61,8 @@ pub struct IfAddr {
     pub broadcast: u32,
     /// `RT_SCOPE_*`.
     pub scope: u8,
+    /// The device has another of the same network, the primary one (`IFA_F_SECONDARY`). Its device says so.
+    pub secondary: bool,
 }
 
 impl IfAddr {
@@ -81,12 +86,18 @@ impl IfAddr {
             prefixlen,
             broadcast,
             scope: if host { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE },
+            secondary: false,
         })
     }
 
     /// `addr` is in the address's network.
     pub fn on_link(&self, addr: u32) -> bool {
         (addr ^ self.local) & mask(self.prefixlen) == 0
+    }
+
+    /// It has the same network, mask and all.
+    fn same_net(&self, other: &Self) -> bool {
+        self.prefixlen == other.prefixlen && self.on_link(other.local)
     }
 }
 
@@ -100,7 +111,7 @@ pub fn mask(prefixlen: u8) -> u32 {
 /// linux: include/linux/inetdevice.h:in_device
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InDevice {
-    /// Addresses, in the order they were added.
+    /// Addresses: the primary ones, the nearer scope before the wider, then the secondary ones.
     pub ifa_list: Vec<IfAddr>,
     /// Settings.
     pub cnf: Ipv4DevConf,
@@ -118,6 +129,67 @@ impl InDevice {
             8 => true,
             _ => false,
         }
+    }
+
+    /// Enters an address: as a secondary one, if there is one of its network.
+    ///
+    /// # Errors
+    /// EEXIST if it is there; EINVAL if those of its network have another scope.
+    ///
+    /// linux: net/ipv4/devinet.c:__inet_insert_ifa
+    fn insert(&mut self, mut ifa: IfAddr) -> Result<(), Errno> {
+        let mut last_primary = 0;
+        ifa.secondary = false;
+        for (at, there) in self.ifa_list.iter().enumerate() {
+            if !there.secondary && ifa.scope <= there.scope {
+                last_primary = at + 1;
+            }
+            if there.same_net(&ifa) {
+                if there.local == ifa.local {
+                    return Err(Errno::EEXIST);
+                }
+                if there.scope != ifa.scope {
+                    return Err(Errno::EINVAL);
+                }
+                ifa.secondary = true;
+            }
+        }
+        let at = if ifa.secondary { self.ifa_list.len() } else { last_primary };
+        self.ifa_list.insert(at, ifa);
+        Ok(())
+    }
+
+    /// Takes an address out. With a primary one its secondaries go, or one of them becomes primary.
+    ///
+    /// linux: net/ipv4/devinet.c:__inet_del_ifa
+    fn remove(&mut self, at: usize) {
+        let list = &mut self.ifa_list;
+        let gone = list.remove(at);
+        if gone.secondary {
+            return;
+        }
+        let of_it = |ifa: &IfAddr| ifa.secondary && ifa.same_net(&gone);
+        if !self.cnf.promote_secondaries {
+            return list.retain(|ifa| !of_it(ifa));
+        }
+        let Some(from) = list.iter().position(of_it) else { return };
+        let next = IfAddr { secondary: false, ..list.remove(from) };
+        // Behind the last primary one on the way to it; without one, behind the list's first.
+        let primary = |ifa: &IfAddr| !ifa.secondary && gone.scope <= ifa.scope;
+        let to = match list[at.min(from)..from].iter().rposition(primary) {
+            Some(last) => at + last + 1,
+            None if from == at => from,
+            None => at.min(1),
+        };
+        list.insert(to, next);
+    }
+
+    /// Which address speaks for an address's network: itself, or its primary one.
+    ///
+    /// linux: net/ipv4/devinet.c:inet_ifa_byprefix
+    fn speaker(&self, ifa: &IfAddr) -> u32 {
+        let speaker = self.ifa_list.iter().find(|there| ifa.secondary && there.same_net(ifa));
+        speaker.map_or(ifa.local, |primary| primary.local)
     }
 }
 
@@ -139,7 +211,7 @@ pub fn inet_addr_type(t: &Tables, addr: u32) -> u8 {
 ///
 /// linux: net/ipv4/devinet.c:inet_select_addr
 pub fn inet_select_addr(t: &Tables, dev: DevId, dst: u32, scope: u8) -> Option<u32> {
-    let fits = |ifa: &&IfAddr| ifa.scope <= scope;
+    let fits = |ifa: &&IfAddr| !ifa.secondary && ifa.scope <= scope;
     if let Some(in_dev) = t.net.in_dev(dev) {
         let mut fitting = in_dev.ifa_list.iter().filter(fits);
         let first = fitting.clone().next();
@@ -152,7 +224,7 @@ pub fn inet_select_addr(t: &Tables, dev: DevId, dst: u32, scope: u8) -> Option<u
         .iter()
         .flatten()
         .flat_map(|in_dev| &in_dev.ifa_list)
-        .find(|ifa| ifa.scope != RT_SCOPE_LINK && ifa.scope <= scope)
+        .find(|ifa| fits(ifa) && ifa.scope != RT_SCOPE_LINK)
         .map(|ifa| ifa.local)
 }
 
@@ -169,47 +241,50 @@ pub fn ip_dev_find(t: &Tables, addr: u32) -> Option<DevId> {
     }
 }
 
-/// Adds an address; its routes stand if the device is up.
+/// Adds an address. That it is this machine's stands at once, its other routes while the device is up.
 ///
 /// # Errors
-/// EEXIST if the device has it, ENODEV if the device is gone.
+/// EEXIST if the device has it, EINVAL if it has others of the network with another scope, ENODEV if the device
+/// is gone.
 ///
 /// linux: net/ipv4/devinet.c:inet_insert_ifa
 pub fn inet_insert_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, ifa: IfAddr) -> Result<(), Errno> {
-    let (id, up) = (dev.ifindex, dev.up());
+    let id = dev.ifindex;
     let notify = update_tables(cx, |t| {
         let slot = t.net.in_devs.get_mut(usize::from(id.0)).ok_or(Errno::ENODEV)?;
         let in_dev = Arc::make_mut(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
-        if in_dev.ifa_list.iter().any(|there| there.local == ifa.local) {
-            return Err(Errno::EEXIST);
-        }
-        in_dev.ifa_list.push(ifa);
+        in_dev.insert(ifa)?;
         let notify = in_dev.cnf.arp_notify;
-        if up {
-            fib_add_ifaddr(t, id, &ifa);
-        }
+        fib_add_ifaddrs(t, dev);
         Ok(notify)
     })?;
-    if notify && up {
+    if notify && dev.up() {
         cx.local_bh_disable(|bh| crate::net::ipv4::arp::arp_announce(bh, dev, ifa.local));
     }
     Ok(())
 }
 
-/// Takes an address away, with its routes.
+/// Takes an address away, with its routes; with a primary one its secondaries, unless `promote_secondaries` says
+/// that they are to stay; with the last one all routes by the device.
 ///
 /// # Errors
-/// EADDRNOTAVAIL if the device does not have it.
+/// EADDRNOTAVAIL if the device does not have it with this prefix; ENODEV if the device has no IPv4 side.
 ///
 /// linux: net/ipv4/devinet.c:inet_del_ifa
-pub fn inet_del_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: Ipv4Addr) -> Result<(), Errno> {
-    let (id, addr) = (dev.ifindex, u32::from(addr));
+pub fn inet_del_ifa(
+    cx: &mut TaskCx,
+    dev: &Arc<NetDevice>,
+    (addr, prefixlen): (Ipv4Addr, u8),
+) -> Result<(), Errno> {
+    let id = dev.ifindex;
     update_tables(cx, |t| {
+        let before = t.net.in_dev(id).cloned().ok_or(Errno::ENODEV)?;
+        let wanted = |ifa: &IfAddr| ifa.local == u32::from(addr) && ifa.prefixlen == prefixlen;
+        let at = before.ifa_list.iter().position(wanted).ok_or(Errno::EADDRNOTAVAIL)?;
         let slot = t.net.in_devs.get_mut(usize::from(id.0)).and_then(Option::as_mut);
-        let in_dev = Arc::make_mut(slot.ok_or(Errno::ENODEV)?);
-        let at = in_dev.ifa_list.iter().position(|ifa| ifa.local == addr);
-        let gone = in_dev.ifa_list.remove(at.ok_or(Errno::EADDRNOTAVAIL)?);
-        fib_del_ifaddr(t, id, &gone);
+        Arc::make_mut(slot.ok_or(Errno::ENODEV)?).remove(at);
+        fib_del_ifaddr(t, id, &before, at);
+        fib_add_ifaddrs(t, dev);
         Ok(())
     })
 }
@@ -285,39 +360,66 @@ pub fn update_devconf(
     })
 }
 
-fn fib_add_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
-    for (table, key, plen, info) in ifaddr_routes(t, dev, ifa) {
-        t.net.fib.insert(table, key, plen, info);
+/// The routes of a device's addresses stand: those that do not yet. While it is down only the local ones, which come
+/// first.
+fn fib_add_ifaddrs(t: &mut Tables, dev: &NetDevice) {
+    let Some(in_dev) = t.net.in_dev(dev.ifindex).cloned() else { return };
+    let most = if dev.up() { usize::MAX } else { 1 };
+    for ifa in &in_dev.ifa_list {
+        let routes = ifaddr_routes(t, dev.ifindex, (&in_dev, ifa));
+        for (table, key, plen, info) in routes.into_iter().take(most) {
+            t.net.fib.insert(table, key, plen, info);
+        }
     }
 }
 
-/// Routes that another address of the device still needs come back with it.
-fn fib_del_ifaddr(t: &mut Tables, dev: DevId, ifa: &IfAddr) {
-    for (table, key, plen, info) in ifaddr_routes(t, dev, ifa) {
-        t.net.fib.remove(table, key, plen, &info);
+/// The routes of an address go, and of a primary one those of its secondaries, which it spoke for; `before`: the
+/// device's addresses when it was there. What others still need is to be added again.
+///
+/// linux: net/ipv4/fib_frontend.c:fib_del_ifaddr
+fn fib_del_ifaddr(t: &mut Tables, dev: DevId, before: &InDevice, at: usize) {
+    let Some(gone) = before.ifa_list.get(at) else { return };
+    let with_it = |ifa: &&IfAddr| *ifa == gone || !gone.secondary && ifa.same_net(gone);
+    for ifa in before.ifa_list.iter().filter(with_it) {
+        for (table, key, plen, info) in ifaddr_routes(t, dev, (before, ifa)) {
+            t.net.fib.remove(table, key, plen, &info);
+        }
     }
-    let others = t.net.in_dev(dev).map(|in_dev| in_dev.ifa_list.clone()).unwrap_or_default();
-    for other in others {
-        fib_add_ifaddr(t, dev, &other);
+    let now = t.net.in_dev(dev).map_or(&[][..], |in_dev| &in_dev.ifa_list);
+    if now.is_empty() {
+        return t.net.fib.flush(|info| info.dev == dev);
     }
+    // No route may suggest an address that is nobody's here.
+    let left = |addr| {
+        let mut all = t.net.in_devs.iter().flatten().flat_map(|in_dev| &in_dev.ifa_list);
+        all.any(|ifa| ifa.local == addr)
+    };
+    let lost: Vec<u32> =
+        before.ifa_list.iter().map(|ifa| ifa.local).filter(|addr| !left(*addr)).collect();
+    t.net.fib.flush(|info| lost.contains(&info.prefsrc));
 }
 
 /// The routes of an address. On a loopback device its whole net is this machine.
 ///
 /// linux: net/ipv4/fib_frontend.c:fib_add_ifaddr
-fn ifaddr_routes(t: &Tables, dev: DevId, ifa: &IfAddr) -> Vec<(FibTable, u32, u8, FibInfo)> {
-    let route =
-        |kind, scope| FibInfo { kind, scope, dev, prefsrc: ifa.local, ..FibInfo::default() };
+fn ifaddr_routes(
+    t: &Tables,
+    dev: DevId,
+    (in_dev, ifa): (&InDevice, &IfAddr),
+) -> Vec<(FibTable, u32, u8, FibInfo)> {
+    let prefsrc = in_dev.speaker(ifa);
+    let route = |kind, scope| FibInfo { kind, scope, dev, prefsrc, ..FibInfo::default() };
     let mut routes = vec![(FibTable::Local, ifa.local, 32, route(RTN_LOCAL, RT_SCOPE_HOST))];
     let network = ifa.local & mask(ifa.prefixlen);
     // The network's own broadcast address is one whether or not the address says so.
     let last = network | !mask(ifa.prefixlen);
-    let of_network = (ifa.prefixlen < 31 && !ipv4_is_zeronet(network)).then_some(last);
+    let whole = !ifa.secondary && !ipv4_is_zeronet(network);
+    let of_network = (whole && ifa.prefixlen < 31).then_some(last);
     let told = Some(ifa.broadcast).filter(|told| ![0, u32::MAX].contains(told));
     for addr in of_network.into_iter().chain(told.filter(|told| Some(*told) != of_network)) {
         routes.push((FibTable::Local, addr, 32, route(RTN_BROADCAST, RT_SCOPE_LINK)));
     }
-    if ifa.prefixlen < 32 && !ipv4_is_zeronet(network) {
+    if whole && ifa.prefixlen < 32 {
         let (table, kind, scope) = if t.net.dev(dev).is_some_and(|dev| dev.is_loopback()) {
             (FibTable::Local, RTN_LOCAL, RT_SCOPE_HOST)
         } else {
@@ -336,9 +438,7 @@ pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     let announce: Result<Vec<u32>, Infallible> = update_tables(cx, |t| {
         let Some(slot) = t.net.in_devs.get_mut(usize::from(id.0)) else { return Ok(Vec::new()) };
         let in_dev = Arc::clone(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
-        for ifa in &in_dev.ifa_list {
-            fib_add_ifaddr(t, id, ifa);
-        }
+        fib_add_ifaddrs(t, dev);
         let notify = in_dev.ifa_list.iter().filter(|_| in_dev.cnf.arp_notify);
         Ok(notify.map(|ifa| ifa.local).collect())
     });
@@ -348,12 +448,15 @@ pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     }
 }
 
-/// A device went down: every route by it goes.
+/// A device went down: every route by it goes. Its addresses stay this machine's.
 pub(crate) fn inetdev_down(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     let id = dev.ifindex;
     let done: Result<(), Infallible> = update_tables(cx, |t| {
-        t.net.fib.flush_dev(id);
+        t.net.fib.flush(|info| info.dev == id && info.kind != RTN_LOCAL);
         Ok(())
     });
     let Ok(()) = done;
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,21 +167,21 @@ impl FibTables {
         true
     }
 
-    /// Takes every route by a device away.
+    /// Takes every route away that is dead.
     ///
     /// linux: net/ipv4/fib_semantics.c:fib_sync_down_dev
-    pub(crate) fn flush_dev(&mut self, dev: DevId) {
+    /// linux: net/ipv4/fib_semantics.c:fib_sync_down_addr
+    pub(crate) fn flush(&mut self, dead: impl Fn(&FibInfo) -> bool) {
         for table in [FibTable::Local, FibTable::Main, FibTable::Default] {
-            let by_dev = |infos: &[Arc<FibInfo>]| infos.iter().any(|info| info.dev == dev);
             let hit: Vec<(u32, u8)> = self
                 .table(table)
                 .iter()
-                .filter(|(_, _, infos)| by_dev(infos))
+                .filter(|(_, _, infos)| infos.iter().any(|info| dead(info)))
                 .map(|(key, plen, _)| (key, plen))
                 .collect();
             for (key, plen) in hit {
                 let trie = self.table_mut(table);
-                trie.entry(key, plen).retain(|info| info.dev != dev);
+                trie.entry(key, plen).retain(|info| !dead(info));
                 trie.prune(key, plen);
             }
         }
@@ -241,11 +241,11 @@ pub fn fib_lookup(net: &NetTables, flow: &FibLookup) -> Result<FibResult, Errno>
 fn usable(net: &NetTables, flow: &FibLookup, info: &FibInfo) -> bool {
     let leads_nowhere =
         matches!(info.kind, RTN_THROW | RTN_UNREACHABLE | RTN_PROHIBIT | RTN_BLACKHOLE);
+    // What is this machine's stays so when the device is down that has the address.
+    let up = || info.kind == RTN_LOCAL || net.dev(info.dev).is_some_and(|dev| dev.up());
     (info.tos == 0 || info.tos == flow.tos)
         && info.scope >= flow.scope
-        && (leads_nowhere
-            || ((flow.oif == 0 || flow.oif == info.dev.0)
-                && net.dev(info.dev).is_some_and(|dev| dev.up())))
+        && (leads_nowhere || ((flow.oif == 0 || flow.oif == info.dev.0) && up()))
 }
 
 /// Adds a route by hand, as `ip route add` does.

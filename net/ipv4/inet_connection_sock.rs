@@ -12,7 +12,7 @@ use crate::kernel::timer::{TimerHandle, TimerTarget};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::af_inet::INET_STREAM_OPS;
 use crate::net::ipv4::inet_hashtables::{
-    BindAttrs, BindKind, InetTuple, Wanted, inet_hash, inet_put_port,
+    BindAttrs, BindKind, InetTuple, Wanted, inet_hash, inet_put_port, ports_in,
 };
 use crate::net::ipv4::tcp::{
     IcskPending, SeqNr, SockTimer, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpOptionsReceived, TcpSk,
@@ -191,7 +191,7 @@ pub(crate) fn inet_csk_get_port(cx: &mut TaskCx, sk: &Arc<Sock>, port: u16) -> R
             bhash.bind(port, attrs, Wanted::Exactly)
         } else {
             // The parity that connections don't begin with, so that the two don't meet.
-            let count = (u32::from(high.saturating_sub(low)) + 1).max(2) & !1;
+            let count = ports_in((low, high));
             let start = bh.cpu.rng.below(count) | 1;
             let ports = [0, 1].into_iter().flat_map(|parity| {
                 (0..count).step_by(2).map(move |step| (start + step + parity) % count)
@@ -285,7 +285,7 @@ fn inet_csk_wait_for_connect(
 /// linux: net/ipv4/inet_connection_sock.c:inet_csk_reqsk_queue_hash_add
 pub(crate) fn inet_csk_reqsk_queue_hash_add(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> bool {
     use crate::net::ipv4::inet_hashtables::EhashEntry;
-    let entry = EhashEntry::Request(Arc::clone(req));
+    let entry = || EhashEntry::Request(Arc::clone(req));
     let hash = &cx.m.init_net.tcp.hashinfo.ehash;
     if hash.insert(&req.tuple, entry, |_| false).is_err() {
         return false;

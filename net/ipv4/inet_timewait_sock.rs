@@ -10,7 +10,7 @@ use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::{TimerHandle, TimerTarget};
-use crate::net::ipv4::inet_hashtables::{BindKind, InetBindNode, InetTuple};
+use crate::net::ipv4::inet_hashtables::{InetBindNode, InetTuple};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, TcpSock, TcpState};
 use std::fmt;
 use std::sync::Arc;
@@ -71,9 +71,6 @@ impl InetTimewaitSock {
     pub(crate) fn of(sk: &mut TcpSk<'_>, substate: TcpState) -> Arc<Self> {
         let tp = &mut *sk.tp;
         let bind = tp.bind.take();
-        if let Some(node) = &bind {
-            node.set_kind(BindKind::TimeWait);
-        }
         Arc::new(Self {
             tuple: InetTuple::of(sk.st),
             bind,

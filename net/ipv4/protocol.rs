@@ -6,9 +6,10 @@
 
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;
+use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::gro::{GroComplete, GroReceive};
-use crate::net::core::skbuff::SkbList;
+use crate::net::core::skbuff::{Common, Inspect, SkBuff, Skb, SkbList};
 use crate::net::ipv4::icmp::IcmpError;
 use std::fmt;
 
@@ -84,4 +85,40 @@ pub fn inet_add_offload(m: &mut Machine, protocol: u8, offload: NetOffload) {
 pub fn inet_add_protocol(m: &mut Machine, protocol: u8, handlers: NetProtocol) {
     m.boot_log(Point::inet_add_protocol);
     m.boot_tables(|t| t.net.inet_protos.0[usize::from(protocol)] = Some(handlers));
+}
+
+/// Has each packet of a list checked, behind an IP header of so many octets; what is bad goes to `bad`. The ports,
+/// the source's in the upper half, if all that are good have the same.
+#[inline(always)]
+pub(crate) fn same_ports(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    check: impl FnMut(&mut Skb, usize) -> Result<u32, DropReason>,
+    bad: fn(&mut BhCx<'_>, Skb, DropReason),
+) -> Option<u32> {
+    let mut seen = Seen { ihl: list.way.ihl(), ports: Common::new(), check };
+    list.inspect(cx, &mut seen, bad);
+    seen.ports.all().map(|[ports]| ports as u32)
+}
+
+/// The ports of a packet that was checked, as they stand in its header.
+pub(crate) fn ports(skb: &SkBuff) -> u32 {
+    skb.transport::<[u8; 4]>().map_or(0, |ports| u32::from_be_bytes(*ports))
+}
+
+/// What [`same_ports`] sees.
+struct Seen<F> {
+    ihl: usize,
+    ports: Common<1>,
+    check: F,
+}
+
+impl<F: FnMut(&mut Skb, usize) -> Result<u32, DropReason>> Inspect for Seen<F> {
+    type Bad = DropReason;
+
+    #[inline(always)]
+    fn look_at(&mut self, skb: &mut Skb) -> Result<(), DropReason> {
+        self.ports.see([u64::from((self.check)(skb, self.ihl)?)]);
+        Ok(())
+    }
 }

@@ -16,15 +16,14 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::tx::Lost;
 use crate::net::core::secure_seq::{TcpTuple, secure_tcp_seq, secure_tcp_ts_off};
-use crate::net::core::skbuff::{
-    Cb, Common, Inspect, IpSummed, PktType, SkBuff, Skb, SkbList, kfree_skb,
-};
+use crate::net::core::skbuff::{Cb, IpSummed, PktType, Skb, SkbList, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::ipv4::inet_connection_sock::{RequestSock, inet_csk_clear_xmit_timers};
 use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple, ListenFlow, inet_hash_connect};
 use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill};
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::ip_output::ip_queue_xmit;
+use crate::net::ipv4::protocol::{ports, same_ports};
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_flow};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, TcpSkbCb, TcpState, tcp_set_state};
 use crate::net::ipv4::tcp_input::{
@@ -105,30 +104,11 @@ pub(crate) fn tcp_v4_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
         list.pass(cx, |_, _| Err(DropReason::NotSpecified));
         return;
     }
-    let mut seen = Seen { ihl: list.way.ihl(), ports: Common::new() };
-    list.inspect(cx, &mut seen, bad_segment);
+    let same = same_ports(cx, list, check, bad_segment);
     cx.cpu.mib.add(TcpMib::InSegs.into(), list.len() as u64);
-    match seen.ports.all() {
-        Some([ports]) => tcp_v4_rcv_flow(cx, list, ports as u32),
+    match same {
+        Some(ports) => tcp_v4_rcv_flow(cx, list, ports),
         None => list.in_runs(cx, ports, tcp_v4_rcv_flow),
-    }
-}
-
-/// What [`tcp_v4_rcv`] sees of its segments.
-struct Seen {
-    /// Octets of the IP headers in front of them.
-    ihl: usize,
-    /// The ports of those that are good.
-    ports: Common<1>,
-}
-
-impl Inspect for Seen {
-    type Bad = DropReason;
-
-    #[inline(always)]
-    fn look_at(&mut self, skb: &mut Skb) -> Result<(), DropReason> {
-        self.ports.see([u64::from(check(skb, self.ihl)?)]);
-        Ok(())
     }
 }
 
@@ -140,11 +120,6 @@ fn bad_segment(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
     }
     cx.count(TcpMib::InErrs);
     kfree_skb(cx, skb, reason);
-}
-
-/// Source and destination port of a segment that [`check`] has seen.
-fn ports(skb: &SkBuff) -> u32 {
-    skb.transport::<[u8; 4]>().map_or(0, |ports| u32::from_be_bytes(*ports))
 }
 
 /// Checks lengths and checksum, pulls the IP header, and notes what the header says. The ports, the source's

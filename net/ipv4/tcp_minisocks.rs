@@ -29,6 +29,7 @@ use crate::net::ipv4::tcp_output::{ipv4_default_advmss, tcp_mss_clamp, tcp_sync_
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use uapi::ip::INET_DSCP_MASK;
 use uapi::snmp::{LinuxMib, TcpMib};
 use uapi::tcp::TcpHdr;
 
@@ -353,6 +354,9 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     let child = tcp_create_openreq_child(cx, req)?;
     let mut locked = child.state();
     let mut sk = TcpSk::of(&child, &mut locked)?;
+    if cx.t.net.sysctl.tcp.reflect_tos {
+        sk.st.inet.tos = req.syn_tos & INET_DSCP_MASK;
+    }
     let flow = flow_of(&sk);
     sk.tp.dst = ip_route_output_flow(cx, &flow).ok();
     let mtu = sk.tp.dst.as_ref().map_or(0, |dst| dst.mtu);
@@ -370,7 +374,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     let entered = if hashed {
         net.hashinfo.ehash.replace_request(&tuple, req, &child)
     } else {
-        let entry = EhashEntry::Sock(Arc::clone(&child));
+        let entry = || EhashEntry::Sock(Arc::clone(&child));
         net.hashinfo.ehash.insert(&tuple, entry, |_| false).is_ok()
     };
     if !entered {

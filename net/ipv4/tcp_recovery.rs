@@ -168,7 +168,7 @@ fn forget_old(tp: &mut TcpSock) {
         let from = rtx_position(tp, sent.seq);
         let of_it = tp.rtx_queue.range(from..).take_while(|skb| cb(skb).seq.before(sent.end_seq));
         // What leaves now is not in the retransmit queue yet.
-        !sent.end_seq.before(tp.snd_nxt) || of_it.into_iter().any(|skb| skb.tstamp() == sent.at)
+        !sent.seq.before(tp.snd_nxt) || of_it.into_iter().any(|skb| skb.tstamp() == sent.at)
     });
     tp.tsorted_sent_queue = queue;
 }
@@ -216,18 +216,31 @@ pub(crate) fn tcp_rack_skb_timeout(
 /// linux: net/ipv4/tcp_recovery.c:tcp_rack_detect_loss
 fn tcp_rack_detect_loss(cx: &mut BhCx<'_>, tp: &mut TcpSock) -> u64 {
     let (now, reo_wnd) = (cx.now(), tcp_rack_reo_wnd(cx, tp));
-    let mut timeout = 0;
+    detect(tp, reo_wnd, now).timeout
+}
+
+/// What looking for losses found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Detected {
+    /// Microseconds until the last of those in doubt is lost; zero: none is in doubt.
+    timeout: u64,
+    /// Segments that were looked at.
+    looked: u32,
+}
+
+fn detect(tp: &mut TcpSock, reo_wnd: u64, now: Ktime) -> Detected {
+    let mut found = Detected::default();
     let mut queue = std::mem::take(&mut tp.tsorted_sent_queue);
-    queue.visit(|sent| look_at(tp, sent, (reo_wnd, now), &mut timeout));
+    queue.visit(|sent| look_at(tp, sent, (reo_wnd, now), &mut found));
     tp.tsorted_sent_queue = queue;
-    timeout
+    found
 }
 
 fn look_at(
     tp: &mut TcpSock,
     sent: &mut Sent,
     (reo_wnd, now): (u64, Ktime),
-    timeout: &mut u64,
+    found: &mut Detected,
 ) -> Look {
     let latest = (tp.rack.mstamp, tp.rack.end_seq);
     if sent.at > latest.0 {
@@ -240,6 +253,7 @@ fn look_at(
         if !own.seq.before(sent.end_seq) {
             break;
         }
+        found.looked += 1;
         if skb.tstamp() == sent.at && !own.sacked.contains(Sacked::ACKED) {
             let waits = own.sacked & (Sacked::LOST | Sacked::RETRANS) == Sacked::LOST;
             if waits {
@@ -247,7 +261,7 @@ fn look_at(
             } else if !tcp_skb_sent_after(latest, (sent.at, own.end_seq)) {
                 return Look::TooNew;
             } else if let Some(left) = tcp_rack_skb_timeout(tp, sent.at, reo_wnd, now) {
-                *timeout = left.max(*timeout);
+                found.timeout = left.max(found.timeout);
                 settled = false;
             } else {
                 tcp_mark_skb_lost(tp, at);

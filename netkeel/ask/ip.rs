@@ -247,13 +247,14 @@ fn link_text(link: &Link) -> String {
         link.address,
         link.broadcast
     );
-    for AddrInfo { family, local, prefixlen, broadcast, scope, label, .. } in
+    for AddrInfo { family, local, prefixlen, broadcast, scope, secondary, label, .. } in
         link.addr_info.iter().flatten()
     {
         let broadcast = broadcast.as_ref().map(|b| format!("brd {b} ")).unwrap_or_default();
+        let secondary = if *secondary { "secondary " } else { "" };
         let _ = writeln!(
             text,
-            "    {family} {local}/{prefixlen} {broadcast}scope {scope} {label}\n       \
+            "    {family} {local}/{prefixlen} {broadcast}scope {scope} {secondary}{label}\n       \
              valid_lft forever preferred_lft forever"
         );
     }

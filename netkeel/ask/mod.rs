@@ -43,7 +43,8 @@ impl Asking {
         self.connect()?.ask(op)
     }
 
-    /// Prints what was answered.
+    /// Prints what was answered; its text without the blanks at the ends of lines, which its makers need not think
+    /// of.
     fn show<T: Serialize>(
         &self,
         answer: &T,
@@ -53,7 +54,7 @@ impl Asking {
             true => {
                 serde_json::to_string(answer).map_err(|e| Failure::Other(e.to_string()))? + "\n"
             }
-            false => text(answer),
+            false => text(answer).lines().flat_map(|line| [line.trim_end(), "\n"]).collect(),
         };
         print(shown.as_bytes())
     }
@@ -154,7 +155,7 @@ fn table(rows: &[Vec<String>], right: &[usize]) -> String {
                 line.push(' ');
             }
         }
-        text += line.trim_end();
+        text += &line;
         text.push('\n');
     }
     text

@@ -226,6 +226,8 @@ pub struct AddrInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast: Option<String>,
     pub scope: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secondary: bool,
     pub label: String,
     pub valid_life_time: u32,
     pub preferred_life_time: u32,

@@ -272,7 +272,8 @@ const SOFTIRQS: [&str; 10] = [
     "RCU",
 ];
 
-const GRO: [&str; 5] = ["merged, head free", "merged", "held", "normal", "drop"];
+/// linux: include/linux/netdevice.h:gro_result_t
+const GRO: [&str; 5] = ["GRO_MERGED", "GRO_MERGED_FREE", "GRO_HELD", "GRO_NORMAL", "GRO_DROP"];
 
 const NUD: [(u64, &str); 8] = [
     (nud::NUD_INCOMPLETE as u64, "INCOMPLETE"),

@@ -1,11 +1,11 @@
 //! `bench locked`: executed instructions that lock, for each datagram and phase.
 
-use super::Options;
 use super::disassembly::{Locked, locked};
 use super::measure::{Meter, Setting};
 use super::profile::{Place, Profile};
 use super::table::{Row, Table};
 use super::tools;
+use super::{Options, UDP};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::Command;
@@ -71,10 +71,10 @@ pub fn run(root: &Path, options: &Options, table: &Table) -> Result<(), String> 
     }
     tools::need("valgrind")?;
     tools::need("objdump")?;
-    let mut meter = Meter::new(tools::build(root, true)?, options.rounds);
+    let mut meter = Meter::new(tools::build(root, UDP, true)?, options.rounds);
     let mut listings = Listings::default();
     table.title("Locked instructions for each datagram");
-    for setting in options.settings(&[32]) {
+    for setting in options.datagrams(&[32]) {
         for phase in setting.phases() {
             let found = find(&meter.phase(setting, phase)?, &mut listings)?;
             report(root, setting, phase, &found, table);
@@ -88,8 +88,8 @@ fn report(root: &Path, setting: Setting, phase: &str, found: &[Found], table: &T
         let counted = found.iter().filter(|one| (one.kind == Locked::Fence) == fence);
         counted.map(|one| one.count).sum()
     };
-    let Setting { device, batch } = setting;
-    table.row(&Row::new(format!("locked/{device}/{batch}/{phase}"), sum(false), budget(phase)));
+    let name = format!("locked/{}/{phase}", setting.name());
+    table.row(&Row::new(name, sum(false), budget(phase)));
     if table.tsv {
         return;
     }

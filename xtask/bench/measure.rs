@@ -1,4 +1,4 @@
-//! A phase's instructions for each datagram, the model of a NIC left out.
+//! A phase's instructions for each datagram or segment, the model of a NIC left out.
 
 use super::profile::Profile;
 use super::tools;
@@ -10,27 +10,66 @@ const MODEL: &[&str] = &[
     "*<impl drivers::pci::PciDev for hw::igb::I82576>::*",
     "<hw::igb::I82576 as drivers::pci::PciDev>::*",
 ];
-/// Datagrams of the shorter run when nothing else is said, and its fewest batches: what is
-/// allocated once is allocated by then.
-const DATAGRAMS: usize = 3200;
+/// Packets of the shorter run when nothing else is said, and its fewest batches: what is
+/// allocated once is allocated by then, and a stream's window has grown.
+const PACKETS: usize = 3200;
 const FEWEST: usize = 50;
+/// Segments that a round of `tcp_stream` writes.
+const WRITE: usize = 44;
 /// Less than this is what adding and subtracting leaves behind.
 const NOTHING: f64 = 1e-6;
 
-/// What is measured: a device and a size of batches.
+/// What passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Traffic {
+    /// Datagrams, so many at a time (`udp_walk`).
+    Datagrams(usize),
+    /// The segments of a stream (`tcp_stream`).
+    Stream,
+}
+
+/// What is measured: traffic over a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Setting {
     pub device: &'static str,
-    pub batch: usize,
+    pub traffic: Traffic,
 }
 
 impl Setting {
     /// The phases that its rounds have.
     pub fn phases(self) -> &'static [&'static str] {
-        match self.device {
-            "igb" => &["send", "complete", "softirq", "recv"],
+        match (self.traffic, self.device) {
+            (Traffic::Stream, _) => &["send", "acked", "softirq", "recv"],
+            (_, "igb") => &["send", "complete", "softirq", "recv"],
             _ => &["send", "softirq", "recv"],
         }
+    }
+
+    /// How its figures are called: `wire/32`, `stream/wire`.
+    pub fn name(self) -> String {
+        let device = self.device;
+        match self.traffic {
+            Traffic::Datagrams(batch) => format!("{device}/{batch}"),
+            Traffic::Stream => format!("stream/{device}"),
+        }
+    }
+
+    /// Packets of a round.
+    pub fn batch(self) -> usize {
+        match self.traffic {
+            Traffic::Datagrams(batch) => batch,
+            Traffic::Stream => WRITE,
+        }
+    }
+
+    /// The bench's arguments for so many rounds.
+    fn count(self, rounds: usize) -> Vec<String> {
+        let args = ["count".to_owned(), self.device.to_owned(), rounds.to_string()];
+        let batch = match self.traffic {
+            Traffic::Datagrams(batch) => Some(batch.to_string()),
+            Traffic::Stream => None,
+        };
+        args.into_iter().chain(batch).collect()
     }
 }
 
@@ -47,7 +86,7 @@ impl Meter {
         Self { exe, rounds, models: HashMap::new() }
     }
 
-    /// What ran in a phase, by instruction, for each datagram.
+    /// What ran in a phase, by instruction, for each packet.
     ///
     /// A toggle turns counting on or off, whichever it was. So three runs are needed where a model
     /// is left out: the phase with the model in it, P; the phase without its model but with the
@@ -56,7 +95,7 @@ impl Meter {
     pub fn phase(&mut self, setting: Setting, phase: &str) -> Result<Profile, String> {
         let name = format!("*Pair*::phase_{phase}");
         let mut profile = Profile::default();
-        let with_model = self.per_datagram(setting, &[&name])?;
+        let with_model = self.per_packet(setting, &[&name])?;
         if with_model.total() == 0.0 {
             return Err(format!("callgrind did not see phase_{phase}; was it inlined?"));
         }
@@ -64,9 +103,9 @@ impl Meter {
             return Ok(with_model);
         }
         let toggles: Vec<&str> = [name.as_str()].into_iter().chain(MODEL.iter().copied()).collect();
-        let less_model = self.per_datagram(setting, &toggles)?;
+        let less_model = self.per_packet(setting, &toggles)?;
         if !self.models.contains_key(&setting) {
-            let model = self.per_datagram(setting, MODEL)?;
+            let model = self.per_packet(setting, MODEL)?;
             self.models.insert(setting, model);
         }
         let model = &self.models[&setting];
@@ -86,13 +125,10 @@ impl Meter {
     }
 
     /// The difference of two run lengths: nothing of setting up is left in it.
-    fn per_datagram(&self, setting: Setting, toggles: &[&str]) -> Result<Profile, String> {
-        let Setting { device, batch } = setting;
-        let rounds = self.rounds.unwrap_or((DATAGRAMS / batch).max(FEWEST));
-        let run = |rounds: usize| {
-            let args = ["count", device, &rounds.to_string(), &batch.to_string()];
-            tools::callgrind(&self.exe, &args.map(str::to_owned), toggles)
-        };
+    fn per_packet(&self, setting: Setting, toggles: &[&str]) -> Result<Profile, String> {
+        let batch = setting.batch();
+        let rounds = self.rounds.unwrap_or((PACKETS / batch).max(FEWEST));
+        let run = |rounds: usize| tools::callgrind(&self.exe, &setting.count(rounds), toggles);
         let each = 1.0 / (rounds * batch) as f64;
         let mut profile = Profile::default();
         profile.add(&run(2 * rounds)?, each);

@@ -1,5 +1,6 @@
 //! `bench enter` and `bench cpus`: a CPU entered and left; two CPUs beside one.
 
+use super::UDP;
 use super::table::{Row, Table};
 use super::tools;
 use std::path::Path;
@@ -13,7 +14,7 @@ const ENTRIES: usize = 12_800;
 /// Instructions of an entry with its leaving, and how long one takes that has to wait.
 pub fn enter(root: &Path, rounds: Option<usize>, table: &Table) -> Result<(), String> {
     tools::need("valgrind")?;
-    let exe = tools::build(root, true)?;
+    let exe = tools::build(root, UDP, true)?;
     table.title("Entering a CPU and leaving it");
     let entries = rounds.unwrap_or(ENTRIES);
     let count = |entries: usize| -> Result<f64, String> {
@@ -30,7 +31,7 @@ pub fn enter(root: &Path, rounds: Option<usize>, table: &Table) -> Result<(), St
 
 /// Two queues on two CPUs beside one.
 pub fn cpus(root: &Path, table: &Table) -> Result<(), String> {
-    let exe = tools::build(root, true)?;
+    let exe = tools::build(root, UDP, true)?;
     table.title("Two queues on two CPUs, two threads");
     itself(&exe, "cpus", table)
 }

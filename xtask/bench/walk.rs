@@ -1,9 +1,9 @@
 //! `bench walk`: what the stations cost while nobody watches, against a build without them.
 
-use super::Options;
 use super::measure::{Meter, Setting};
 use super::table::{Row, Table};
 use super::tools;
+use super::{Options, UDP};
 use std::path::Path;
 use std::process::Command;
 
@@ -17,14 +17,14 @@ const DATAGRAMS: usize = 100_000;
 /// Prints instructions for each station, then times of both builds in turn.
 pub fn run(root: &Path, options: &Options, table: &Table) -> Result<(), String> {
     tools::need("valgrind")?;
-    let (with, without) = (tools::build(root, true)?, tools::build(root, false)?);
+    let (with, without) = (tools::build(root, UDP, true)?, tools::build(root, UDP, false)?);
     let mut meters = [&with, &without].map(|exe| Meter::new(exe.to_path_buf(), options.rounds));
     table.title("Instructions for each station, against a build without stations");
-    for setting in options.settings(&[32]) {
+    for setting in options.datagrams(&[32]) {
         instructions(&with, &mut meters, setting, table)?;
     }
     table.title("Nanoseconds for each datagram, with and without stations");
-    for setting in options.settings(&[32]) {
+    for setting in options.datagrams(&[32]) {
         times([&with, &without], options, setting, table)?;
     }
     Ok(())
@@ -36,18 +36,17 @@ fn instructions(
     setting: Setting,
     table: &Table,
 ) -> Result<(), String> {
-    let Setting { device, batch } = setting;
     let (mut all, mut passed) = (0.0, 0.0);
     for phase in setting.phases() {
         let stations = stations(exe, setting, phase)?;
         let (on, off) =
             (with.phase(setting, phase)?.total(), without.phase(setting, phase)?.total());
         (all, passed) = (all + on - off, passed + stations);
-        let name = format!("walk/{device}/{batch}/{phase}/station");
+        let name = format!("walk/{}/{phase}/station", setting.name());
         table.row(&Row::new(name, (on - off) / stations.max(1.0), None));
         table.detail(&format!("{on:.1} - {off:.1} instructions, {stations:.1} stations"));
     }
-    let name = format!("walk/{device}/{batch}/all/station");
+    let name = format!("walk/{}/all/station", setting.name());
     table.row(&Row::new(name, all / passed.max(1.0), Some(BUDGET)));
     table.detail(&format!("{all:.1} instructions, {passed:.1} stations"));
     Ok(())
@@ -55,7 +54,7 @@ fn instructions(
 
 /// The stations of a phase for each datagram, from the records of a watched batch.
 fn stations(exe: &Path, setting: Setting, phase: &str) -> Result<f64, String> {
-    let Setting { device, batch } = setting;
+    let (device, batch) = (setting.device, setting.batch());
     let mut command = Command::new(exe);
     let listing = tools::output(command.args(["stations", device, &batch.to_string()]))?;
     let count = listing.lines().find_map(|line| line.strip_prefix(phase)?.trim().parse().ok());
@@ -69,7 +68,7 @@ fn times(
     setting: Setting,
     table: &Table,
 ) -> Result<(), String> {
-    let Setting { device, batch } = setting;
+    let (device, batch) = (setting.device, setting.batch());
     let rounds = options.rounds.unwrap_or(DATAGRAMS / batch).to_string();
     let (mut on, mut off, mut more) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..PAIRS {
@@ -86,7 +85,7 @@ fn times(
         more.push(100.0 * (pair[0] / pair[1] - 1.0));
     }
     more.sort_by(f64::total_cmp);
-    let name = |what: &str| format!("walk/{device}/{batch}/{what}");
+    let name = |what: &str| format!("walk/{}/{what}", setting.name());
     table.row(&Row::new(name("with-ns"), median(&mut on), None));
     table.row(&Row::new(name("without-ns"), median(&mut off), None));
     table.row(&Row::new(name("percent-more"), more[PAIRS / 2], None));

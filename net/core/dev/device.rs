@@ -430,7 +430,7 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
         }
         t.net.rps.forget(id);
         t.net.xps.forget(id);
-        t.net.fib.flush_dev(id);
+        t.net.fib.flush(|info| info.dev == id);
         Ok(())
     });
     let Ok(()) = removed;

@@ -24,19 +24,20 @@ pub struct NapiGroCb {
     pub count: u16,
 }
 
-/// What a protocol says of a packet in GRO.
+/// What a protocol says of a packet in GRO, with Linux's numbers: so the walk records it.
 ///
 /// linux: include/linux/netdevice.h:gro_result_t
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum GroResult {
-    /// Its data went into a held packet; what is left of it is freed.
-    MergedFree,
-    /// It is to be held until more comes or the poll ends.
-    Held,
-    /// It goes up by itself.
-    Normal,
-    /// It is to be dropped.
-    Drop,
+    /// Its data went into a held packet; what is left of it is freed (`GRO_MERGED_FREE`).
+    MergedFree = 1,
+    /// It is to be held until more comes or the poll ends (`GRO_HELD`).
+    Held = 2,
+    /// It goes up by itself (`GRO_NORMAL`).
+    Normal = 3,
+    /// It is to be dropped (`GRO_DROP`).
+    Drop = 4,
 }
 
 /// Looks at the packets of a list, which are of one protocol: those that it merges into held ones
@@ -140,7 +141,7 @@ fn dev_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &NetDevice, proto
 /// linux: net/core/dev.c:napi_skb_finish
 #[inline(always)]
 fn napi_skb_finish(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>, protocol: u16) {
-    walk!(cx, list, napi_skb_finish);
+    walk!(cx, list, napi_skb_finish => GroResult::Normal as u64);
     if !list.is_empty() {
         netif_receive_skb(cx, list, dev, protocol);
     }
@@ -162,7 +163,7 @@ pub fn gro_sift(
 }
 
 fn finish_other(cx: &mut BhCx<'_>, mut skb: Skb, result: GroResult) {
-    walk!(cx, skb, napi_skb_finish);
+    walk!(cx, skb, napi_skb_finish => result as u64);
     match result {
         GroResult::Drop => kfree_skb(cx, skb, DropReason::NotSpecified),
         GroResult::MergedFree => consume_skb(cx, skb),

@@ -241,6 +241,9 @@ impl SkBuff {
         len
     }
 
+    /// The same from data in several parts.
+    // Not a part of its caller, whose registers its loops would take.
+    #[inline(never)]
     fn copy_parts(&self, offset: usize, to: &mut [u8]) -> usize {
         let (mut skip, mut done) = (offset, 0);
         for part in self.parts() {

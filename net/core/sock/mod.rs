@@ -327,7 +327,6 @@ impl Sock {
     /// linux: net/core/sock.c:lock_sock
     pub fn lock_sock<'a>(self: &'a Arc<Self>, cx: &'a mut TaskCx) -> SockGuard<'a> {
         walk!(cx, lock_sock);
-        let m = Arc::clone(cx.machine());
         let mut spins = 0;
         loop {
             let mut state = self.state();
@@ -335,7 +334,7 @@ impl Sock {
                 break;
             }
             drop(state);
-            m.platform.relax(spins);
+            cx.machine().platform.relax(spins);
             spins += 1;
         }
         SockGuard { sk: self, cx }
@@ -435,13 +434,27 @@ impl fmt::Debug for Sock {
 
 impl Drop for Sock {
     fn drop(&mut self) {
-        // Emptied when it was closed; only a machine that goes away whole leaves packets.
         let locked = self.slock.get_mut();
-        let state = &mut locked.base;
+        let state = &locked.base;
+        let streams = |tp: &TcpSock| {
+            tp.rtx_queue.is_empty() && tp.write_queue.is_empty() && tp.out_of_order_queue.is_empty()
+        };
+        let empty = state.receive_queue.is_empty() && state.owner.backlog.is_empty();
+        if !empty || !locked.tcp.as_deref().is_none_or(streams) {
+            locked.forget_at_exit();
+        }
+    }
+}
+
+impl SockLocked {
+    /// Packets went when the socket was closed; only a machine that goes away whole leaves some.
+    #[cold]
+    fn forget_at_exit(&mut self) {
+        let state = &mut self.base;
         for skb in state.receive_queue.drain().chain(state.owner.backlog.drain()) {
             skb.forget_at_exit();
         }
-        if let Some(tp) = &mut locked.tcp {
+        if let Some(tp) = &mut self.tcp {
             let early = std::mem::take(&mut tp.out_of_order_queue).into_values();
             for skb in tp.rtx_queue.drain(..).chain(tp.write_queue.drain(..)).chain(early) {
                 skb.forget_at_exit();

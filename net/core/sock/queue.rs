@@ -114,9 +114,9 @@ impl SkBuffHead {
         self.first.reverse();
     }
 
-    /// Takes all packets, the oldest first; none is left.
+    /// Takes packets, the oldest first, until none is left.
     pub fn drain(&mut self) -> impl Iterator<Item = Skb> {
-        self.first.drain(..).rev().chain(self.rest.drain(..))
+        std::iter::from_fn(|| self.skb_dequeue())
     }
 }
 

@@ -192,8 +192,15 @@ impl Sock {
 /// The stay ends: the kept charge is given back.
 #[cold]
 pub(crate) fn settle_wmem(cx: &mut BhCx<'_>) {
-    let WmemCharges { last, others } = std::mem::take(&mut cx.cpu.wmem);
-    for charge in others.into_iter().chain(last) {
-        charge.settle(cx);
+    if !cx.cpu.wmem.others.is_empty() {
+        let mut others = std::mem::take(&mut cx.cpu.wmem.others);
+        for charge in others.drain(..) {
+            charge.settle(cx);
+        }
+        // Settling keeps nothing: the list's memory serves the next stay.
+        cx.cpu.wmem.others = others;
+    }
+    if let Some(last) = cx.cpu.wmem.last.take() {
+        last.settle(cx);
     }
 }

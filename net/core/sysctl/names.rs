@@ -101,6 +101,7 @@ fn devinet_sysctl(c: &mut Ipv4DevConf) -> Vec<(&'static str, Knob<'_>)> {
         ("arp_ignore", U8(&mut c.arp_ignore, 0, 8)),
         ("arp_notify", Flag(&mut c.arp_notify)),
         ("forwarding", Flag(&mut c.forwarding)),
+        ("promote_secondaries", Flag(&mut c.promote_secondaries)),
         ("route_localnet", Flag(&mut c.route_localnet)),
         ("rp_filter", U8(&mut c.rp_filter, 0, 2)),
     ]

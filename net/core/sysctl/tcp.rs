@@ -117,9 +117,10 @@ pub struct TcpSysctls {
     pub comp_sack_slack: Duration,
     /// `tcp_comp_sack_nr`: acknowledgements held back; 0: none.
     pub comp_sack_nr: u8,
-    /// `tcp_reflect_tos`: a connection answers with the SYN's type of service.
+    /// `tcp_reflect_tos`: a listener's connection has the SYN's type of service, without its two bits of ECN.
     pub reflect_tos: bool,
-    /// `tcp_shrink_window`: an offered window may be taken back.
+    /// `tcp_shrink_window`: a window that was offered is taken back when the buffer has no room for it, if
+    /// windows are scaled.
     pub shrink_window: bool,
     /// `tcp_tso_win_divisor`: the share of the congestion window one large segment may have.
     pub tso_win_divisor: u8,

@@ -31,7 +31,7 @@ fn a_device_takes_its_routes_along_and_no_others() {
     tables.insert(FibTable::Local, 0x0a00_0001, 32, by(2, 0, 0));
     tables.insert(FibTable::Default, 0x0b00_0000, 8, by(2, 0, 0));
     let copy = tables.clone();
-    tables.flush_dev(DevId(2));
+    tables.flush(|info| info.dev == DevId(2));
     let left = tables.dump();
     assert_eq!(left.len(), 1);
     assert_eq!((left[0].table, left[0].info.dev), (FibTable::Main, DevId(1)));

@@ -9,9 +9,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 
+use super::ports::Perturb;
+
 /// Parts of the table, each with a lock of its own.
 const SHARDS: usize = 64;
-/// Counters that spread the ports of connections.
+/// Places from which connections go on with their search for a port.
 ///
 /// linux: net/ipv4/inet_hashtables.c:INET_TABLE_PERTURB_SIZE
 const PERTURB: usize = 256;
@@ -25,10 +27,8 @@ pub enum BindKind {
     Bound = 0,
     /// By `bind`, and it listens.
     Listen = 1,
-    /// It was chosen for a connection: others may share it to other peers.
+    /// It was chosen for a connection: others may share it to other peers. So it stays in TIME_WAIT.
     Connect = 2,
-    /// By what is left of a connection.
-    TimeWait = 3,
 }
 
 /// A user of a port, with what decides whether another may use it, too. Changed by the socket's owner.
@@ -73,12 +73,7 @@ impl InetBindNode {
         self.dev.store(attrs.dev, Ordering::Relaxed);
         self.reuse.store(attrs.reuse, Ordering::Relaxed);
         self.reuseport.store(attrs.reuseport, Ordering::Relaxed);
-        self.set_kind(attrs.kind);
-    }
-
-    /// Changes how the port is used.
-    pub(crate) fn set_kind(&self, kind: BindKind) {
-        self.kind.store(kind as u8, Ordering::Relaxed);
+        self.kind.store(attrs.kind as u8, Ordering::Relaxed);
     }
 
     /// How the port is used.
@@ -86,7 +81,6 @@ impl InetBindNode {
         match self.kind.load(Ordering::Relaxed) {
             1 => BindKind::Listen,
             2 => BindKind::Connect,
-            3 => BindKind::TimeWait,
             _ => BindKind::Bound,
         }
     }
@@ -140,6 +134,8 @@ impl BindAttrs {
 #[derive(Default)]
 struct InetBindBucket {
     users: Vec<Arc<InetBindNode>>,
+    /// Those of its users that did not get it by connecting: while there is one, no connection gets it.
+    bound: u32,
     /// Who sets `SO_REUSEPORT` may have it without a look at its users: so the last of them did when it bound,
     /// whatever it says now.
     fastreuseport: bool,
@@ -148,6 +144,7 @@ struct InetBindBucket {
 impl InetBindBucket {
     fn add(&mut self, node: &Arc<InetBindNode>) {
         node.at.store(self.users.len() as u32, Ordering::Relaxed);
+        self.bound += u32::from(node.kind() != BindKind::Connect);
         self.users.push(Arc::clone(node));
     }
 
@@ -161,6 +158,7 @@ impl InetBindBucket {
         let at = node.at.load(Ordering::Relaxed) as usize;
         if self.users.get(at).is_some_and(|user| Arc::ptr_eq(user, node)) {
             self.users.swap_remove(at);
+            self.bound -= u32::from(node.kind() != BindKind::Connect);
             if let Some(moved) = self.users.get(at) {
                 moved.at.store(at as u32, Ordering::Relaxed);
             }
@@ -174,21 +172,21 @@ type Shard = SpinLock<BTreeMap<u16, InetBindBucket>, class::BindHash>;
 /// The table of ports.
 pub(crate) struct Bhash {
     shards: Box<[Shard]>,
-    perturb: Box<[AtomicU32]>,
+    perturb: Box<[Perturb]>,
 }
 
 impl Bhash {
     pub(super) fn new(mut random: impl FnMut() -> u32) -> Self {
         let shards = (0..SHARDS).map(|_| SpinLock::default()).collect();
-        Self { shards, perturb: (0..PERTURB).map(|_| AtomicU32::new(random())).collect() }
+        Self { shards, perturb: (0..PERTURB).map(|_| Perturb::new(random())).collect() }
     }
 
     fn shard(&self, port: u16) -> &Shard {
         &self.shards[usize::from(port) % SHARDS]
     }
 
-    /// The counter by which connections to a destination choose their ports.
-    pub(crate) fn perturb(&self, hash: u64) -> &AtomicU32 {
+    /// Where connections to a destination go on with their search for a port.
+    pub(crate) fn perturb(&self, hash: u64) -> &Perturb {
         &self.perturb[hash as usize % PERTURB]
     }
 
@@ -222,13 +220,15 @@ impl Bhash {
             || !others.any(|user| listening.conflicts(&user.attrs(), Wanted::Exactly));
         if free {
             bucket.fastreuseport = attrs.reuseport;
+            bucket.bound += u32::from(node.kind() == BindKind::Connect);
             node.set(listening);
         }
         free
     }
 
     /// Takes a port for a connection, if nobody has it by `bind` and `unique` finds the connection's
-    /// tuple free with it.
+    /// tuple free with it. A search asks this of thousands of ports: it costs the same however many users
+    /// a port has.
     pub(super) fn bind_connect(
         &self,
         port: u16,
@@ -236,11 +236,7 @@ impl Bhash {
         unique: impl FnOnce() -> bool,
     ) -> Option<Arc<InetBindNode>> {
         let mut shard = self.shard(port).lock();
-        let connects = |user: &Arc<InetBindNode>| {
-            matches!(user.kind(), BindKind::Connect | BindKind::TimeWait)
-        };
-        let all = |bucket: &InetBindBucket| bucket.users.iter().all(connects);
-        if !shard.get(&port).is_none_or(all) || !unique() {
+        if shard.get(&port).is_some_and(|bucket| bucket.bound != 0) || !unique() {
             return None;
         }
         let node = InetBindNode::new(port, BindAttrs { kind: BindKind::Connect, ..attrs });
@@ -306,17 +302,23 @@ mod tests {
         assert!(hash.may_listen(&first, reuse) && !hash.may_listen(&second, reuse));
     }
 
+    /// As a kernel 6.18 has it: who bound the port keeps connections off it, in TIME_WAIT too, and no longer.
     #[test]
     fn connections_share_a_port_that_nobody_bound() {
         let hash = Bhash::new(|| 0);
-        let first = hash.bind_connect(40_000, attrs(1, 0), || true).expect("free");
-        assert!(hash.bind_connect(40_000, attrs(1, 0), || false).is_none(), "the tuple is taken");
-        assert!(hash.bind_connect(40_000, attrs(1, 0), || true).is_some());
+        let connect = |addr, free| hash.bind_connect(40_000, attrs(addr, 0), || free);
+        let first = connect(1, true).expect("free");
+        assert!(connect(1, false).is_none(), "the tuple is taken");
+        let second = connect(1, true).expect("shared");
         assert!(hash.bind(40_000, attrs(0, 0), Wanted::Exactly).is_none());
-        hash.bind(40_001, attrs(0, 0), Wanted::Exactly).expect("free");
-        assert!(hash.bind_connect(40_001, attrs(1, 0), || true).is_none());
-        first.set_kind(BindKind::TimeWait);
-        assert!(hash.bind_connect(40_000, attrs(1, 0), || true).is_some());
+        let beside = hash.bind(40_000, attrs(2, 0), Wanted::Exactly).expect("another address");
+        assert!(connect(3, true).is_none(), "somebody bound it");
+        hash.put(&beside);
+        let third = connect(3, true).expect("he is gone");
+        assert!(hash.may_listen(&third, attrs(3, 0)));
+        assert!(connect(4, true).is_none(), "it is a listener's now");
+        [first, second, third].iter().for_each(|node| hash.put(node));
+        assert!(hash.is_empty());
     }
 
     #[test]

@@ -12,7 +12,6 @@ use crate::net::ipv4::inet_timewait_sock::{
 };
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
 
 impl InetTuple {
@@ -68,22 +67,12 @@ pub(crate) fn inet_hash_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result
         tuple.raddr.into(),
         tuple.rport,
     );
-    // An even number of them: those of the range's first parity are for connections, the others only
-    // when those are used up.
-    let count = (u32::from(high.saturating_sub(low)) + 1).max(2) & !1;
+    let take = |port| try_port(cx, sk, InetTuple { lport: port, ..tuple });
     let perturb = net.tcp.hashinfo.bhash.perturb(hash);
-    let start = (perturb.load(Ordering::Relaxed).wrapping_add((hash >> 32) as u32) % count) & !1;
-    for parity in 0..2 {
-        for step in (0..count).step_by(2) {
-            let port = low + ((start + step) % count + parity) as u16;
-            if try_port(cx, sk, InetTuple { lport: port, ..tuple }) {
-                let jump = cx.cpu.rng.below(8) * 2;
-                perturb.fetch_add(step.max(jump) + 2, Ordering::Relaxed);
-                return Ok(());
-            }
-        }
-    }
-    Err(Errno::EADDRNOTAVAIL)
+    let steps = perturb.search(hash, (low, high), take).ok_or(Errno::EADDRNOTAVAIL)?;
+    let jump = cx.cpu.rng.below(8) * 2;
+    perturb.go_on_behind(steps.max(jump));
+    Ok(())
 }
 
 fn try_port(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, tuple: InetTuple) -> bool {
@@ -122,7 +111,7 @@ fn __inet_check_established(
     tuple: &InetTuple,
 ) -> Result<Option<Arc<InetTimewaitSock>>, Taken> {
     let net = &cx.m.init_net;
-    let entry = EhashEntry::Sock(Arc::clone(sk.sk));
+    let entry = || EhashEntry::Sock(Arc::clone(sk.sk));
     let now = cx.now();
     let (t, tp) = (cx.t, &mut *sk.tp);
     let entered = net.tcp.hashinfo.ehash.insert(tuple, entry, |there| match there {

@@ -117,7 +117,9 @@ impl Ehash {
 
     #[inline]
     fn shard(&self, key: &Key) -> &SpinLock<Shard, class::Ehash> {
-        &self.shards[(key.hash >> 58) as usize % SHARDS]
+        // Bits that the shard's map does not go by: it takes the lowest for the place, the highest to tell
+        // entries apart without a look at them.
+        &self.shards[(key.hash >> 32) as usize % SHARDS]
     }
 
     fn count(&self, tuple: &InetTuple, by: u32) {
@@ -147,16 +149,16 @@ impl Ehash {
     pub(crate) fn insert(
         &self,
         tuple: &InetTuple,
-        entry: EhashEntry,
+        entry: impl FnOnce() -> EhashEntry,
         gives_way: impl FnOnce(&EhashEntry) -> bool,
     ) -> Result<Option<EhashEntry>, EhashEntry> {
         let key = self.key(tuple);
         let mut shard = self.shard(&key).lock();
         match shard.get(&key) {
             Some(there) if !gives_way(there) => Err(there.clone()),
-            Some(_) => Ok(shard.insert(key, entry)),
+            Some(_) => Ok(shard.insert(key, entry())),
             None => {
-                shard.insert(key, entry);
+                shard.insert(key, entry());
                 self.count(tuple, 1);
                 Ok(None)
             }
@@ -235,6 +237,19 @@ impl Ehash {
             shard.lock().values().filter(|entry| matches!(entry, EhashEntry::Sock(_))).count()
         };
         self.shards.iter().map(of).sum()
+    }
+
+    /// The most entries whose search begins at one place.
+    pub(super) fn longest_chain(&self) -> usize {
+        let of = |shard: &SpinLock<Shard, class::Ehash>| {
+            let shard = shard.lock();
+            // A map of as many places is full at seven eighths.
+            let places = (shard.capacity() * 8 / 7).next_power_of_two() as u64;
+            let mut begin: Vec<u64> = shard.keys().map(|key| key.hash % places).collect();
+            begin.sort_unstable();
+            begin.chunk_by(|one, next| one == next).map(<[u64]>::len).max().unwrap_or(0)
+        };
+        self.shards.iter().map(of).max().unwrap_or(0)
     }
 
     /// It has no entry.

@@ -1,7 +1,8 @@
 //! The IPv4 side of a socket, and the tables by which connections, listeners and bound ports are found.
 //!
 //! linux: include/net/inet_sock.h, net/ipv4/inet_hashtables.c; RFC 6056. Parts: `ehash` (connections),
-//! `bhash` (ports), `lhash` (listeners), `connect` (a connection's port). Contexts: BH and task. Locks:
+//! `bhash` (ports), `lhash` (listeners), `connect` (a connection's
+//! place), `ports` (the search for its port). Contexts: BH and task. Locks:
 //! `class::BindHash`, `class::Ehash`, `class::ListenHash`, each for one look or change, under a socket's.
 //! Invariant: no order of a table's own reaches what anybody sees.
 
@@ -9,6 +10,7 @@ mod bhash;
 mod connect;
 mod ehash;
 mod lhash;
+mod ports;
 
 pub(crate) use bhash::{Bhash, Wanted};
 pub use bhash::{BindAttrs, BindKind, InetBindNode};
@@ -16,6 +18,7 @@ pub(crate) use connect::{inet_hash, inet_hash_connect, inet_put_port, inet_unhas
 pub use ehash::InetTuple;
 pub(crate) use ehash::{Ehash, EhashEntry};
 pub(crate) use lhash::{Lhash, ListenFlow};
+pub(crate) use ports::ports_in;
 
 use crate::net::core::sock::Sock;
 use bitflags::bitflags;
@@ -86,6 +89,12 @@ impl InetHashinfo {
     /// linux: net/core/sock.c:sock_prot_inuse_get
     pub fn sockets(&self) -> usize {
         self.ehash.sockets() + self.lhash.dump().len()
+    }
+
+    /// The most connections, requests among them, whose search in the table begins at one place: what a segment
+    /// costs there at the worst.
+    pub fn longest_chain(&self) -> usize {
+        self.ehash.longest_chain()
     }
 
     /// Nobody is in any of the tables: no connection, no request, no TIME_WAIT, no listener, no port.

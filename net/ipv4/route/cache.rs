@@ -59,15 +59,21 @@ impl RouteCache {
     /// Takes a decision back.
     #[inline(always)]
     pub(crate) fn give_back(&mut self, dst: Arc<Dst>) {
-        if let Some(before) = self.last.replace(dst) {
-            self.put_away(before);
+        match &self.last {
+            None => self.last = Some(dst),
+            // Of a list that was taken apart: each packet has a count of its own.
+            Some(last) if Arc::ptr_eq(last, &dst) => drop(dst),
+            Some(_) => self.put_away(dst),
         }
     }
 
+    /// The one that came back before goes into its slot.
     #[inline(never)]
     fn put_away(&mut self, dst: Arc<Dst>) {
-        let slot = Self::slot(dst.key);
-        self.slots[slot] = Some(dst);
+        if let Some(before) = self.last.replace(dst) {
+            let slot = Self::slot(before.key);
+            self.slots[slot] = Some(before);
+        }
     }
 }
 

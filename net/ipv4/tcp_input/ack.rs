@@ -151,16 +151,7 @@ pub(crate) fn tcp_ack(
     sk.tp.probes_out = 0;
     sk.tp.rcv_tstamp = now;
     if before.0 == 0 {
-        if flag.contains(AckFlags::DSACKING_ACK) {
-            tcp_fastretrans_alert(
-                cx,
-                sk,
-                &mut Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) },
-            );
-            sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
-        }
-        tcp_ack_probe(cx, sk);
-        tcp_process_tlp_ack(cx, sk, ack, flag);
+        nothing_out(cx, sk, (ack, prior_una, flag), &sacks);
         return Acked::Good;
     }
     flag |= tcp_clean_rtx_queue(cx, sk, (flag, prior_una, prior_fack), &mut sacks);
@@ -185,6 +176,22 @@ pub(crate) fn tcp_ack(
     tcp_cong_control(cx, sk, ack, (delivered, lost, flag));
     tcp_xmit_recovery(cx, sk, verdict.rexmit);
     Acked::Good
+}
+
+/// An acknowledgement while nothing is out: it may report a duplicate, open the window, or tell of a probe.
+fn nothing_out(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (ack, prior_una, flag): (SeqNr, SeqNr, AckFlags),
+    sacks: &SackState,
+) {
+    if flag.contains(AckFlags::DSACKING_ACK) {
+        let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
+        tcp_fastretrans_alert(cx, sk, &mut verdict);
+        sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
+    }
+    tcp_ack_probe(cx, sk);
+    tcp_process_tlp_ack(cx, sk, ack, flag);
 }
 
 /// The write timer, after something was acknowledged: for a probe of the tail, else for retransmission.

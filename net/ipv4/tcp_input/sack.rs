@@ -239,7 +239,7 @@ fn split_at_block(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize, block: SackB
 /// A segment has arrived.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_sacktag_one
-fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool) {
+pub(super) fn tcp_sacktag_one(tp: &mut TcpSock, at: usize, state: &mut SackState, dup: bool) {
     let Some(skb) = tp.rtx_queue.get(at) else { return };
     let (own, segs, sent) = (*cb(skb), tcp_skb_pcount(skb), skb.tstamp());
     let mut sacked = own.sacked;

@@ -22,7 +22,7 @@ use crate::net::ipv4::inet_connection_sock::{
 };
 use crate::net::ipv4::tcp::{
     AckPending, IcskPending, SeqNr, TCP_DELACK_MAX, TCP_INIT_CWND, TCP_MAX_QUICKACKS,
-    TCP_TIMEWAIT_LEN, TcpSk, TcpState, TimerKind, tcp_clock_ms, tcp_done, tcp_set_state,
+    TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, TimerKind, tcp_clock_ms, tcp_done, tcp_set_state,
     tcp_shutdown,
 };
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_reset;
@@ -345,10 +345,21 @@ fn take_syn(sk: &mut TcpSk<'_>, seg: &Segment, now: Ktime) {
     (tp.rcv_wup, tp.copied_seq) = (tp.rcv_nxt, tp.rcv_nxt);
 }
 
+/// The SYN-ACK answers the first SYN: those after it were needless, and nothing was lost.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_try_undo_spurious_syn
+fn tcp_try_undo_spurious_syn(tp: &mut TcpSock) {
+    let first = tcp_clock_ms(tp.retrans_stamp);
+    if tp.retrans_stamp != Ktime::ZERO && tp.rx_opt.saw_tstamp && tp.rx_opt.rcv_tsecr == first {
+        tp.undo_marker = None;
+    }
+}
+
 /// A SYN-ACK: the connection stands.
 fn syn_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     let now = cx.now();
     sk.tp.snd_wl1 = seg.cb.seq;
+    tcp_try_undo_spurious_syn(sk.tp);
     tcp_ack(cx, sk, seg, AckFlags::SLOWPATH);
     take_syn(sk, seg, now);
     // A SYN's window is never scaled.

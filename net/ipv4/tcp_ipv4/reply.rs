@@ -209,6 +209,10 @@ pub(crate) fn tcp_v4_send_synack(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, ts_r
     let Ok((dst, flow)) = inet_csk_route_req(cx, req, tos) else {
         return cx.count(uapi::snmp::IpMib::OutNoRoutes);
     };
+    let tos = match cx.t.net.sysctl.tcp.reflect_tos {
+        true => req.syn_tos & INET_DSCP_MASK | tos & !INET_DSCP_MASK,
+        false => tos,
+    };
     let own = req.synack_ts(now);
     let options = tcp_synack_options(req, (dst.mtu, user_mss), (own, ts_recent));
     let reply = Reply {

@@ -72,6 +72,9 @@ pub(crate) fn __tcp_select_window(cx: &BhCx<'_>, sk: &mut TcpSk<'_>) -> u32 {
         return 0;
     }
     let wscale = sk.tp.rx_opt.rcv_wscale;
+    if may_shrink(cx, sk.tp) {
+        return shrinking_window(cx, sk.tp, free, (full, allowed));
+    }
     if free < full >> 1 {
         sk.tp.ack.quick = 0;
         if tcp_under_memory_pressure(cx) {
@@ -95,6 +98,36 @@ pub(crate) fn __tcp_select_window(cx: &BhCx<'_>, sk: &mut TcpSk<'_>) -> u32 {
     if mss == full && free > window + (full >> 1) { free as u32 } else { window as u32 }
 }
 
+/// What was offered may be taken back: it is asked for (`tcp_shrink_window`), and the peer scales windows.
+fn may_shrink(cx: &BhCx<'_>, tp: &TcpSock) -> bool {
+    cx.t.net.sysctl.tcp.shrink_window && tp.rx_opt.rcv_wscale != 0
+}
+
+/// The same when the window may shrink: whole units of what is free, and nothing of what is not.
+///
+/// linux: net/ipv4/tcp_output.c:__tcp_select_window (shrink_window_allowed)
+fn shrinking_window(
+    cx: &BhCx<'_>,
+    tp: &mut TcpSock,
+    free: i64,
+    (full, allowed): (i64, i64),
+) -> u32 {
+    let unit = 1_i64 << tp.rx_opt.rcv_wscale;
+    let free = free & !(unit - 1);
+    if free < full >> 1 {
+        tp.ack.quick = 0;
+        if tcp_under_memory_pressure(cx) {
+            tcp_adjust_rcv_ssthresh(tp);
+        }
+        let mss = i64::from(tp.ack.rcv_mss).min(full);
+        if free < allowed >> 4 || free < mss || free < unit {
+            return 0;
+        }
+    }
+    let most = i64::from(tp.rcv_ssthresh);
+    if free > most { ((most + unit - 1) & !(unit - 1)) as u32 } else { free as u32 }
+}
+
 /// Under pressure the window grows no further.
 ///
 /// linux: include/net/tcp.h:tcp_adjust_rcv_ssthresh
@@ -102,7 +135,8 @@ pub(crate) fn tcp_adjust_rcv_ssthresh(tp: &mut TcpSock) {
     tp.rcv_ssthresh = tp.rcv_ssthresh.min(4 * tp.advmss);
 }
 
-/// The window to write into a segment that leaves: never less than was offered before.
+/// The window to write into a segment that leaves: never less than was offered before, unless `tcp_shrink_window`
+/// says that it may be.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_select_window
 pub(super) fn tcp_select_window(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> u16 {
@@ -116,7 +150,7 @@ pub(super) fn tcp_select_window(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> u16 {
     let current = sk.tp.tcp_receive_window();
     let mut window = __tcp_select_window(cx, sk);
     let wscale = sk.tp.rx_opt.rcv_wscale;
-    if window < current {
+    if window < current && !may_shrink(cx, sk.tp) {
         if window == 0 {
             cx.count(LinuxMib::TCPWantZeroWindowAdv);
         }

@@ -7,12 +7,13 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::Dst;
-use crate::net::core::skbuff::{Cb, Common, Inspect, SkBuff, Skb, SkbList, kfree_skb, skb_clone};
+use crate::net::core::skbuff::{Cb, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockLocked, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_err_convert, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::ip_sockglue::{PktinfoSkbCb, fib_compute_spec_dst, ip_icmp_error};
+use crate::net::ipv4::protocol::{ports, same_ports};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::icmp::{
@@ -32,29 +33,10 @@ use zerocopy::FromBytes;
 #[doc(alias = "__udp4_lib_rcv")]
 pub(crate) fn udp_rcv(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, udp_rcv);
-    let mut seen = Seen { ihl: list.way.ihl(), ports: Common::new() };
-    list.inspect(cx, &mut seen, bad_datagram);
-    match seen.ports.all() {
-        Some([ports]) => udp_rcv_flow(cx, list, ports as u32),
+    let same = same_ports(cx, list, check, bad_datagram);
+    match same {
+        Some(ports) => udp_rcv_flow(cx, list, ports),
         None => list.in_runs(cx, ports, udp_rcv_flow),
-    }
-}
-
-/// What [`udp_rcv`] sees of its datagrams.
-struct Seen {
-    /// Bytes of the IP headers in front of them.
-    ihl: usize,
-    /// The ports of those that are good.
-    ports: Common<1>,
-}
-
-impl Inspect for Seen {
-    type Bad = DropReason;
-
-    #[inline(always)]
-    fn look_at(&mut self, skb: &mut Skb) -> Result<(), DropReason> {
-        self.ports.see([u64::from(check(skb, self.ihl)?)]);
-        Ok(())
     }
 }
 
@@ -65,11 +47,6 @@ fn bad_datagram(cx: &mut BhCx<'_>, skb: Skb, reason: DropReason) {
     }
     cx.count(UdpMib::InErrors);
     kfree_skb(cx, skb, reason);
-}
-
-/// Source and destination port, as they stand in the header that [`check`] has seen.
-fn ports(skb: &SkBuff) -> u32 {
-    skb.transport::<[u8; 4]>().map_or(0, |ports| u32::from_be_bytes(*ports))
 }
 
 /// Datagrams of one flow: their socket is looked for once.

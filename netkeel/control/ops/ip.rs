@@ -35,7 +35,7 @@ impl Target<'_> {
         let ifa = IfAddr::new(addr, len)
             .map_err(|_| invalid(format!("{addr} can't be a host's address")))?;
         let why = |errno| match errno {
-            Errno::EEXIST => Refusal::new(errno, format!("{} has {addr} already", dev.name)),
+            Errno::EEXIST => Refusal::new(errno, format!("{} has {text} already", dev.name)),
             errno => refused(text)(errno),
         };
         inet_insert_ifa(&mut self.task(), &dev, ifa).map_err(why)?;
@@ -49,14 +49,7 @@ impl Target<'_> {
             let text = format!("{} has no address {addr}/{len}", dev.name);
             Refusal::new(Errno::EADDRNOTAVAIL, text)
         };
-        let t = self.m().tables();
-        let has = |in_dev: &Arc<InDevice>| {
-            in_dev.ifa_list.iter().any(|i| i.local == u32::from(addr) && i.prefixlen == len)
-        };
-        if !t.net.in_dev(dev.ifindex).is_some_and(has) {
-            return Err(missing());
-        }
-        inet_del_ifa(&mut self.task(), &dev, addr).map_err(|_| missing())?;
+        inet_del_ifa(&mut self.task(), &dev, (addr, len)).map_err(|_| missing())?;
         Ok(Value::Null)
     }
 
@@ -128,6 +121,7 @@ fn addrs_of(dev: &NetDevice, in_dev: Option<&Arc<InDevice>>) -> Vec<AddrInfo> {
         broadcast: (ifa.broadcast != 0 && !dev.is_loopback())
             .then(|| Ipv4Addr::from(ifa.broadcast).to_string()),
         scope: scope_name(ifa.scope),
+        secondary: ifa.secondary,
         label: dev.name.clone(),
         valid_life_time: u32::MAX,
         preferred_life_time: u32::MAX,

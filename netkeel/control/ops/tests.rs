@@ -37,11 +37,15 @@ fn addresses_come_and_go_with_their_routes() {
         let routes: Vec<Route> = ok(target, r#"{"op":"route.show","table":"local"}"#);
         assert!(routes.iter().any(|route| route.dst == "192.0.2.9"));
         let (errno, text) = refusal(target, r#"{"op":"addr.add","addr":"192.0.2.9/32"}"#);
-        assert_eq!((errno, text.as_str()), ("EEXIST", "lo has 192.0.2.9 already"));
+        assert_eq!((errno, text.as_str()), ("EEXIST", "lo has 192.0.2.9/32 already"));
         let (errno, _) = refusal(target, r#"{"op":"addr.del","addr":"192.0.2.9/24"}"#);
         assert_eq!(errno, "EADDRNOTAVAIL");
         ok::<Value>(target, r#"{"op":"addr.del","addr":"192.0.2.9/32"}"#);
         assert_eq!(lo(target), ["127.0.0.1"]);
+        ok::<Value>(target, r#"{"op":"addr.add","addr":"127.0.0.2/8"}"#);
+        let links = target.serve(op(r#"{"op":"addr.show","dev":"lo"}"#)).unwrap();
+        let infos = &links[0]["addr_info"];
+        assert_eq!((&infos[0]["secondary"], &infos[1]["secondary"]), (&Value::Null, &true.into()));
     });
 }
 

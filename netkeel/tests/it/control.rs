@@ -81,7 +81,10 @@ fn addresses_routes_and_settings_change_what_the_host_sees() {
         assert!(pings("192.0.2.2") && !pings("192.0.2.9"));
         ask("addr add 192.0.2.9/24");
         assert!(pings("192.0.2.9"));
-        assert!(ask("addr").contains("    inet 192.0.2.9/24 brd 192.0.2.255 scope global nk0\n"));
+        assert!(
+            ask("addr")
+                .contains("    inet 192.0.2.9/24 brd 192.0.2.255 scope global secondary nk0\n")
+        );
         ask("addr del 192.0.2.9/24 dev nk0");
         // Its own route is gone at once, whatever the host's neighbour table still says.
         assert!(!pings("192.0.2.9"));
@@ -99,13 +102,40 @@ fn addresses_routes_and_settings_change_what_the_host_sees() {
         ask("route add 198.51.100.0/24 via 192.0.2.1");
         assert!(from());
         let way = ask("route get 198.51.100.1");
-        assert_eq!(way, "198.51.100.1 via 192.0.2.1 dev nk0 src 192.0.2.2 \n    cache \n");
+        assert_eq!(way, "198.51.100.1 via 192.0.2.1 dev nk0 src 192.0.2.2\n    cache\n");
         ask("route del 198.51.100.0/24");
         assert!(!from());
         ask("link set nk0 down");
         assert!(!pings("192.0.2.2"));
         ask("link set nk0 up");
         assert!(pings("192.0.2.2"));
+    });
+}
+
+#[test]
+fn no_line_ends_in_a_blank() {
+    with_up(|_, _| {
+        ask("neigh add 192.0.2.7 lladdr 02:00:00:00:00:07");
+        ask("addr add 192.0.2.9/24");
+        let shown = [
+            "addr",
+            "link",
+            "route",
+            "route show table all",
+            "route get 192.0.2.1",
+            "neigh",
+            "irq",
+            "ss -a",
+            "cpu",
+            "queue",
+            "sysctl",
+        ];
+        for words in shown {
+            let said = ask(words);
+            let ends = said.lines().find(|line| line.ends_with(char::is_whitespace));
+            assert_eq!(ends, None, "{words}");
+            assert!(said.ends_with('\n'), "{words} says something");
+        }
     });
 }
 
@@ -194,7 +224,7 @@ fn mistakes_are_told_with_the_way_out() {
                 1,
                 "device \"nk7\" does not exist: there are lo, nk0",
             ),
-            ("addr add 192.0.2.2/24", 1, "nk0 has 192.0.2.2 already"),
+            ("addr add 192.0.2.2/24", 1, "nk0 has 192.0.2.2/24 already"),
             ("addr del 192.0.2.2/25", 1, "nk0 has no address 192.0.2.2/25"),
             (
                 "addr add 192.0.2.9/33",

@@ -1,6 +1,7 @@
 //! `netkeel up` against the host's kernel and its own programs, each test in a network namespace
 //! of its own.
 
+mod addrs;
 mod bench;
 mod bulk;
 mod control;

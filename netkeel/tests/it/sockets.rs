@@ -2,7 +2,7 @@
 //! of the other ends.
 
 use crate::control::{ask, refusal};
-use crate::streams::stream_to;
+use crate::streams::{MOST, stream_to};
 use crate::up::{HANG, HOST, US, tool, with_up};
 use host::testing::{Need, need};
 use std::io::{Read, Write};
@@ -53,7 +53,8 @@ fn listeners_and_connections_are_in_the_columns_of_ss() {
         assert_eq!(heading, words(theirs));
         let rows: Vec<_> = listening.lines().skip(1).map(words).collect();
         let row = |port: u16| {
-            ["LISTEN", "0", "64", &format!("0.0.0.0:{port}"), "0.0.0.0:*"].map(str::to_owned)
+            ["LISTEN", "0", &MOST.to_string(), &format!("0.0.0.0:{port}"), "0.0.0.0:*"]
+                .map(str::to_owned)
         };
         assert_eq!(rows, [7, 9, 19].map(row));
         // Both kinds, and those with a peer alone.
@@ -114,7 +115,12 @@ fn what_tcp_knows_is_told_in_the_words_and_the_order_of_ss() {
         };
         // The two ends agree.
         assert_eq!(value(&below_ours, "bytes_received"), "40000");
-        assert_eq!(value(&below_ours, "bytes_sent"), "40000");
+        // A busy machine may answer so late that the end was probed.
+        let octets = |name: &str| -> u64 {
+            let named = ours_named.contains(&name.to_owned());
+            if named { value(&below_ours, name).parse().unwrap() } else { 0 }
+        };
+        assert_eq!(octets("bytes_sent") - octets("bytes_retrans"), 40000, "{below_ours}");
         assert_eq!(value(&below_ours, "mss"), value(&below_theirs, "mss"));
         let scales = |text: &str| {
             let value = value(text, "wscale");
@@ -137,10 +143,13 @@ fn what_tcp_knows_is_told_in_the_words_and_the_order_of_ss() {
 
 #[test]
 fn what_is_left_of_connections_is_shown_with_its_timer() {
+    if !need(Need::OpenFiles) {
+        return;
+    }
     with_up(|_, _| {
         // Chargen's side closes after ours: ours, at the host, is the one that waits. So the machine is to close
         // first: the idlest of its connections makes room.
-        let mut streams: Vec<TcpStream> = (0..65).map(|_| stream_to(7)).collect();
+        let mut streams: Vec<TcpStream> = (0..=MOST).map(|_| stream_to(7)).collect();
         assert_eq!(streams[0].read(&mut [0; 8]).unwrap(), 0);
         wait_until("FIN-WAIT-2", || ask("ss -ta state fin-wait-2").lines().count() == 2);
         drop(streams.remove(0));
@@ -148,9 +157,10 @@ fn what_is_left_of_connections_is_shown_with_its_timer() {
         let line = ask("ss -taoe state time-wait");
         let line = line.lines().nth(1).unwrap();
         assert!(line.contains(" timer:(timewait,5") && line.contains("sec,0) ino:0 sk:"), "{line}");
-        assert!(ask("stat sockstat").starts_with("TCP: inuse 67 orphan 0 tw 1 alloc 67 mem "));
+        let counts = format!("TCP: inuse {0} orphan 0 tw 1 alloc {0} mem ", 3 + MOST);
+        assert!(ask("stat sockstat").starts_with(&counts));
         // The listing comes in portions; all is there.
-        assert_eq!(ask("ss -ta").lines().count(), 1 + 3 + 64 + 1);
+        assert_eq!(ask("ss -ta").lines().count(), 1 + 3 + MOST + 1);
     });
 }
 

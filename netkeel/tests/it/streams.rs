@@ -4,8 +4,9 @@ use crate::up::{HANG, US, counter, tool, with_up};
 use host::testing::{Need, need};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A connection of the host's to this port of ours.
 pub fn stream_to(port: u16) -> TcpStream {
@@ -106,9 +107,49 @@ fn where_nobody_listens_the_connection_is_refused() {
     assert_eq!(counter(&output, "OutRsts"), 1, "{output}");
 }
 
-/// Sixty-four a service; who has said nothing for the longest time goes.
+/// Clients at the same time: all have connected before one says a word.
+const CLIENTS: usize = 200;
+
+#[test]
+fn two_hundred_at_once_are_all_answered() {
+    let output = with_up(|_, _| {
+        let all_there = Barrier::new(CLIENTS);
+        let client = |number: usize| {
+            let mut stream = stream_to(7);
+            all_there.wait();
+            let sent: Vec<u8> =
+                octets(10 << 10).into_iter().map(|octet| octet ^ number as u8).collect();
+            for piece in sent.chunks(1000) {
+                stream.write_all(piece).unwrap();
+                thread::yield_now();
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).unwrap();
+            assert!(got == sent, "client {number}: {} octets", got.len());
+        };
+        thread::scope(|scope| {
+            let client = &client;
+            (0..CLIENTS).for_each(|number| {
+                scope.spawn(move || client(number));
+            });
+        });
+    });
+    let Some(output) = output else { return };
+    assert_eq!(counter(&output, "PassiveOpens"), CLIENTS as u64, "{output}");
+    // What comes for a connection that is over is answered by a RST (a FIN that was probed for comes twice).
+    assert_eq!(counter(&output, "EstabResets"), 0, "{output}");
+}
+
+/// Connections of a service.
+pub const MOST: usize = 1024;
+
+/// Who has said nothing for the longest time goes.
 #[test]
 fn one_more_connection_than_a_service_has_takes_the_place_of_the_idlest() {
+    if !need(Need::OpenFiles) {
+        return;
+    }
     with_up(|_, _| {
         let says = |stream: &mut TcpStream| {
             stream.write_all(b"hello").unwrap();
@@ -116,7 +157,7 @@ fn one_more_connection_than_a_service_has_takes_the_place_of_the_idlest() {
             stream.read_exact(&mut got).unwrap();
             assert_eq!(&got, b"hello");
         };
-        let mut streams: Vec<TcpStream> = (0..64).map(|_| stream_to(7)).collect();
+        let mut streams: Vec<TcpStream> = (0..MOST).map(|_| stream_to(7)).collect();
         for stream in &mut streams {
             says(stream);
         }
@@ -126,9 +167,41 @@ fn one_more_connection_than_a_service_has_takes_the_place_of_the_idlest() {
         says(&mut more);
         assert_eq!(streams[1].read(&mut [0; 8]).unwrap(), 0, "it was ended in good order");
         for (n, stream) in streams.iter_mut().enumerate().filter(|(n, _)| *n != 1) {
-            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            stream.set_nonblocking(true).unwrap();
             let waits = stream.read(&mut [0; 8]).unwrap_err();
             assert_eq!(waits.kind(), ErrorKind::WouldBlock, "connection {n}");
         }
+    });
+}
+
+/// Who sends and reads nothing holds up nobody, and gets all that it sent once it reads.
+#[test]
+fn who_does_not_read_has_its_echo_kept() {
+    with_up(|_, _| {
+        let mut slow = stream_to(7);
+        slow.set_nonblocking(true).unwrap();
+        let (data, mut sent, mut since) = (octets(64 << 20), 0, Instant::now());
+        // Until nothing goes any more: all buffers on the way are full.
+        while since.elapsed() < Duration::from_millis(300) {
+            match slow.write(&data[sent..]) {
+                Ok(len) => (sent, since) = (sent + len, Instant::now()),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            assert!(sent < data.len(), "it is bounded");
+        }
+        let mut other = stream_to(7);
+        other.write_all(b"hello").unwrap();
+        other.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        other.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"hello");
+        slow.set_nonblocking(false).unwrap();
+        slow.shutdown(Shutdown::Write).unwrap();
+        got.clear();
+        slow.read_to_end(&mut got).unwrap();
+        assert!(got == data[..sent], "{} octets of {sent}", got.len());
     });
 }

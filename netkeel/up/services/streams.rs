@@ -1,12 +1,14 @@
 //! The small services on TCP: each a task that serves all its connections by epoll, none of which waits for
 //! another.
 //!
-//! Key types: [`Service`], `Conn`. Contexts: a task each. Invariants: at most [`MOST`] connections a service,
-//! with one buffer each: for one more, that which was idle longest makes room. What came is answered in full
-//! before our side closes, however early theirs did.
+//! Key types: [`Service`], `Conn`. Contexts: a task each. Invariants: at most [`MOST`] connections a service: for
+//! one more, that which was idle longest makes room. A service has one buffer, of [`BUFFER`] octets. A connection
+//! keeps what it read and could not send yet: nothing while it is idle, at most that buffer's content, and it reads
+//! no more before that is sent. So the connections of the echo service keep 64 MiB if not one of their clients reads;
+//! those of the others keep nothing. What came is answered in full before our side closes, however early theirs did.
 
 use super::super::UpError;
-use super::{bound, pattern};
+use super::{CHARS, LINE, bound, pattern};
 use host::{Runtime, block_on};
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::{sys_close, sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait, sys_read, sys_write};
@@ -21,14 +23,16 @@ use uapi::poll::{EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT};
 use uapi::socket::{AF_INET, SO_REUSEADDR, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET};
 
 /// Connections of a service at a time.
-const MOST: usize = 64;
+const MOST: usize = 1024;
 /// Connections that may wait to be accepted.
-const BACKLOG: i32 = 64;
-/// A connection's buffer.
+const BACKLOG: i32 = 1024;
+/// Octets read or written at a time.
 const BUFFER: usize = 64 << 10;
+/// Octets of lines before the first comes again.
+const PERIOD: usize = ((LINE + 2) * CHARS) as usize;
 /// Reads and writes of a connection before it is the next one's turn.
 const TURN: usize = 4;
-/// Events taken at a time.
+/// Events taken at a time, and connections accepted.
 const EVENTS: usize = 64;
 /// What the listener's events are known by; connections count from one.
 const LISTENER: u64 = 0;
@@ -42,6 +46,19 @@ pub(super) enum Service {
     Discard,
     /// Throws it away, and sends lines without end (RFC 864).
     Chargen,
+}
+
+impl Service {
+    /// The buffer of all its connections.
+    fn buffer(self) -> Vec<u8> {
+        if self != Self::Chargen {
+            return vec![0; BUFFER];
+        }
+        // A buffer of lines from any place on.
+        let mut lines = vec![0; PERIOD + BUFFER];
+        pattern(&mut lines, 0);
+        lines
+    }
 }
 
 /// Starts a service on a CPU; on return its port listens.
@@ -68,11 +85,10 @@ pub(super) fn spawn(
 /// A connection.
 struct Conn {
     fd: i32,
-    buf: Box<[u8]>,
-    /// What of the buffer is still to be sent.
-    unsent: std::ops::Range<usize>,
-    /// Octets of lines made so far.
-    made: u64,
+    /// What was read and is still to be sent.
+    unsent: Vec<u8>,
+    /// Where in the lines it is.
+    at: usize,
     /// What is waited for.
     wanted: u32,
     /// The service's turn in which something last happened.
@@ -90,6 +106,8 @@ enum Next {
 
 struct Server {
     service: Service,
+    /// Where everything is read to; chargen's lines.
+    buf: Vec<u8>,
     listener: i32,
     epoll: i32,
     conns: BTreeMap<u64, Conn>,
@@ -108,7 +126,8 @@ impl Server {
         let epoll = sys_epoll_create1(cx, 0)?;
         let event = EpollEvent { events: EPOLLIN, data: LISTENER };
         sys_epoll_ctl(cx, epoll, EPOLL_CTL_ADD, listener, event)?;
-        Ok(Self { service, listener, epoll, conns: BTreeMap::new(), last: LISTENER, turn: 0 })
+        let (conns, buf) = (BTreeMap::new(), service.buffer());
+        Ok(Self { service, buf, listener, epoll, conns, last: LISTENER, turn: 0 })
     }
 
     /// Waits, and does what can be done then.
@@ -127,11 +146,18 @@ impl Server {
         Ok(())
     }
 
+    /// Takes who waits: so many at a time, for those that are there want their turn.
     fn accept(&mut self, cx: &mut TaskCx) {
-        // Whoever is gone already, or can't be had for want of memory, is not served.
-        let Ok((fd, _)) = block_on(cx, &mut sys_accept4(self.listener, SOCK_NONBLOCK)) else {
-            return;
-        };
+        for _ in 0..EVENTS {
+            // Whoever is gone already, or can't be had for want of memory, is not served.
+            let Ok((fd, _)) = block_on(cx, &mut sys_accept4(self.listener, SOCK_NONBLOCK)) else {
+                return;
+            };
+            self.admit(cx, fd);
+        }
+    }
+
+    fn admit(&mut self, cx: &mut TaskCx, fd: i32) {
         if self.conns.len() == MOST {
             self.make_room(cx);
         }
@@ -139,8 +165,7 @@ impl Server {
         let wanted = EPOLLIN | if self.service == Service::Chargen { EPOLLOUT } else { 0 };
         let event = EpollEvent { events: wanted, data: self.last };
         let added = sys_epoll_ctl(cx, self.epoll, EPOLL_CTL_ADD, fd, event);
-        let buf = vec![0; BUFFER].into_boxed_slice();
-        let conn = Conn { fd, buf, unsent: 0..0, made: 0, wanted, active: self.turn };
+        let conn = Conn { fd, unsent: Vec::new(), at: 0, wanted, active: self.turn };
         self.conns.insert(self.last, conn);
         if added.is_err() {
             self.close(cx, self.last);
@@ -167,9 +192,9 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&number) else { return };
         conn.active = self.turn;
         let next = match self.service {
-            Service::Echo => conn.echo(cx),
-            Service::Discard => conn.discard(cx),
-            Service::Chargen => conn.chargen(cx),
+            Service::Echo => conn.echo(cx, &mut self.buf),
+            Service::Discard => conn.discard(cx, &mut self.buf),
+            Service::Chargen => conn.chargen(cx, &self.buf),
         };
         let Next::Wait(wanted) = next else { return self.close(cx, number) };
         if wanted != std::mem::replace(&mut conn.wanted, wanted) {
@@ -182,28 +207,36 @@ impl Server {
 }
 
 impl Conn {
-    fn echo(&mut self, cx: &mut TaskCx) -> Next {
-        for _ in 0..TURN {
-            if self.unsent.is_empty() {
-                match block_on(cx, &mut sys_read(self.fd, &mut self.buf)) {
-                    // All before it was sent back.
-                    Ok(0) => return Next::Close,
-                    Ok(len) => self.unsent = 0..len,
-                    Err(Errno::EAGAIN) => return Next::Wait(EPOLLIN),
-                    Err(_) => return Next::Close,
-                }
+    fn echo(&mut self, cx: &mut TaskCx, buf: &mut [u8]) -> Next {
+        if !self.unsent.is_empty() {
+            let Ok(sent) = send(cx, self.fd, &self.unsent) else { return Next::Close };
+            if sent < self.unsent.len() {
+                self.unsent.drain(..sent);
+                return Next::Wait(EPOLLOUT);
             }
-            if let Some(next) = self.send(cx) {
-                return next;
+            self.unsent = Vec::new();
+        }
+        for _ in 0..TURN {
+            let len = match block_on(cx, &mut sys_read(self.fd, buf)) {
+                // All before it was sent back.
+                Ok(0) => return Next::Close,
+                Ok(len) => len,
+                Err(Errno::EAGAIN) => break,
+                Err(_) => return Next::Close,
+            };
+            let Ok(sent) = send(cx, self.fd, &buf[..len]) else { return Next::Close };
+            if sent < len {
+                self.unsent = buf[sent..len].to_vec();
+                return Next::Wait(EPOLLOUT);
             }
         }
         // What is there is told again.
-        Next::Wait(if self.unsent.is_empty() { EPOLLIN } else { EPOLLOUT })
+        Next::Wait(EPOLLIN)
     }
 
-    fn discard(&mut self, cx: &mut TaskCx) -> Next {
+    fn discard(&mut self, cx: &mut TaskCx, buf: &mut [u8]) -> Next {
         for _ in 0..TURN {
-            match block_on(cx, &mut sys_read(self.fd, &mut self.buf)) {
+            match block_on(cx, &mut sys_read(self.fd, buf)) {
                 Ok(0) => return Next::Close,
                 Ok(_) => (),
                 Err(Errno::EAGAIN) => break,
@@ -213,7 +246,7 @@ impl Conn {
         Next::Wait(EPOLLIN)
     }
 
-    fn chargen(&mut self, cx: &mut TaskCx) -> Next {
+    fn chargen(&mut self, cx: &mut TaskCx, lines: &[u8]) -> Next {
         // What comes goes first: unread at the end, it would turn the end into a reset.
         let mut thrown_away = [0; 4096];
         match block_on(cx, &mut sys_read(self.fd, &mut thrown_away)) {
@@ -221,29 +254,21 @@ impl Conn {
             Ok(0) | Err(_) => return Next::Close,
         }
         for _ in 0..TURN {
-            if self.unsent.is_empty() {
-                pattern(&mut self.buf, self.made);
-                self.made += self.buf.len() as u64;
-                self.unsent = 0..self.buf.len();
-            }
-            match self.send(cx) {
-                Some(Next::Close) => return Next::Close,
-                Some(Next::Wait(_)) => break,
-                None => (),
+            let part = &lines[self.at..][..BUFFER];
+            let Ok(sent) = send(cx, self.fd, part) else { return Next::Close };
+            self.at = (self.at + sent) % PERIOD;
+            if sent < part.len() {
+                break;
             }
         }
         Next::Wait(EPOLLIN | EPOLLOUT)
     }
+}
 
-    /// Sends of the buffer what goes; how it goes on, where it can't at once.
-    fn send(&mut self, cx: &mut TaskCx) -> Option<Next> {
-        match block_on(cx, &mut sys_write(self.fd, &self.buf[self.unsent.clone()])) {
-            Ok(sent) => {
-                self.unsent.start += sent;
-                None
-            }
-            Err(Errno::EAGAIN) => Some(Next::Wait(EPOLLOUT)),
-            Err(_) => Some(Next::Close),
-        }
+/// Sends what goes at once: how much. An error ends the connection.
+fn send(cx: &mut TaskCx, fd: i32, data: &[u8]) -> Result<usize, Errno> {
+    match block_on(cx, &mut sys_write(fd, data)) {
+        Err(Errno::EAGAIN) => Ok(0),
+        sent => sent,
     }
 }

@@ -39,6 +39,7 @@ fn udp_reads_from_call_to_call() {
             "── B · CPU 0 · softirq, leaving the interrupt ─",
             "__do_softirq  NET_RX",
             "#1  47 bytes, eth0, from A\n",
+            "napi_skb_finish  GRO_NORMAL",
             "sock_queue_rcv_skb",
             "── B · CPU 0 · woken in sys_recvfrom ─",
             "skb_copy_datagram_iovec",

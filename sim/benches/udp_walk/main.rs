@@ -8,10 +8,14 @@ mod allocations;
 #[path = "../host.rs"]
 mod host;
 mod machines;
+#[path = "../processor.rs"]
+mod processor;
+#[path = "../smoltcp_host.rs"]
+mod smoltcp_host;
 mod smoltcp_pair;
 mod threads;
 
-use host::Device;
+use crate::host::Device;
 use machines::{Entering, MAX_BATCH, PHASES, Pair};
 use smoltcp_pair::SmoltcpPair;
 use std::process::ExitCode;

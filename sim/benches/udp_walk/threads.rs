@@ -4,6 +4,7 @@
 use crate::host::{bring_up, mac, ready};
 use crate::machines::{PAYLOAD, messages, rooms, udp_socket};
 use crate::median;
+use crate::processor::processor_time;
 use drivers::net::loopback::loopback_net_init;
 use drivers::net::wire::wire_probe;
 use hw::wire::Wire;
@@ -107,22 +108,14 @@ impl Lane {
     }
 }
 
-/// Nanoseconds that this thread has had a processor, so that what else the system runs counts less;
-/// where the system does not say, nanoseconds that have passed.
-fn processor_time(clock: Instant) -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let ran = stat.and_then(|stat| stat.split(' ').next()?.parse::<f64>().ok());
-    ran.unwrap_or_else(|| clock.elapsed().as_nanos() as f64)
-}
-
 /// Datagrams a second of lanes that run at the same time, each on a thread that has a processor.
 fn together(lanes: &mut [&mut Lane], rounds: usize) -> f64 {
-    let (start, clock) = (Barrier::new(lanes.len()), Instant::now());
+    let start = Barrier::new(lanes.len());
     let run = |lane: &mut Lane| {
         start.wait();
-        let began = processor_time(clock);
+        let began = processor_time();
         (0..rounds).for_each(|_| lane.round());
-        (rounds * BATCH) as f64 * 1e9 / (processor_time(clock) - began)
+        (rounds * BATCH) as f64 / (processor_time() - began)
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(|| run(lane))).collect();

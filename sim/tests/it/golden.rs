@@ -48,6 +48,9 @@ pub fn render(walk: &[(u16, Record)]) -> String {
         } else if r.point == Point::NF_HOOK {
             let hooks = ["PRE_ROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POST_ROUTING"];
             let _ = write!(text, " {}", hooks[r.arg as usize]);
+        } else if r.point == Point::napi_skb_finish {
+            let results = ["MERGED", "MERGED_FREE", "HELD", "NORMAL", "DROP"];
+            let _ = write!(text, " GRO_{}", results[r.arg as usize]);
         }
         text.push('\n');
     }

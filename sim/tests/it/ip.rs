@@ -238,7 +238,8 @@ fn the_source_is_chosen_by_route_and_subnet() -> Digest {
     assert_eq!(source_to(Ipv4Addr::LOCALHOST), Ipv4Addr::LOCALHOST);
     assert_eq!(source_to(Ipv4Addr::new(127, 9, 9, 9)), Ipv4Addr::new(127, 0, 0, 1));
     assert_eq!(source_to(A), A, "to itself by loopback");
-    inet_del_ifa(&mut ends.a, &dev, A).expect("there");
+    update_devconf(&mut ends.a, dev.ifindex, |cnf| cnf.promote_secondaries = true).expect("there");
+    inet_del_ifa(&mut ends.a, &dev, (A, 24)).expect("there");
     let fd = udp(&mut ends.a, Ipv4Addr::UNSPECIFIED, 0);
     connect(&mut ends.a, fd, &addr(B, 7)).expect("still a route");
     let source = sys_getsockname(&mut ends.a, fd).expect("bound").addr;

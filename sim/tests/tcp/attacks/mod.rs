@@ -2,6 +2,7 @@
 
 mod blind;
 mod flood;
+mod hash;
 mod icmp;
 mod memory;
 mod numbers;

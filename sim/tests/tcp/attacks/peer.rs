@@ -7,6 +7,7 @@ use klib::checksum::{csum_fold, csum_partial, ip_fast_csum};
 use stack::net::core::dev::DevId;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::core::sysctl::{Sysctls, update_sysctls};
+use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use stack::net::socket::{
     sys_accept4, sys_connect, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket,
 };
@@ -114,6 +115,12 @@ impl Victim {
         let key = NeighKey { dev, addr: ip.into() };
         let state = uapi::neighbour::NUD_PERMANENT as u8;
         neigh_add(&mut self.abuse.cx, key, PEER_MAC, state).expect("room for one");
+    }
+
+    /// Everybody who is not on the link is behind the peer.
+    pub fn route_back(&mut self) {
+        let via = FibInfo { gateway: PEER.into(), ..FibInfo::default() };
+        fib_new_route(&mut self.abuse.cx, 0, 0, via).expect("the peer is on the link");
     }
 
     pub fn count(&self, mib: LinuxMib) -> i128 {

@@ -422,7 +422,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     (tp.write_seq, tp.pushed_seq) = (ack, ack);
     tp.snd_wl1 = seq - 1;
     (tp.rto, tp.ack) = (TCP_TIMEOUT_INIT, IcskAck { lrcvtime: now, ..IcskAck::default() });
-    tp.lsndtime = now;
+    tp.cong.lsndtime = now;
     tp.rx_opt = req.opt;
     tp.rx_opt.user_mss = options.user_mss;
     {

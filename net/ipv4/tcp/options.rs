@@ -11,7 +11,7 @@ use crate::net::core::sock::{SOCK_MIN_RCVBUF, Sock};
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_keepalive_timer;
 use crate::net::ipv4::tcp::recvmsg::tcp_cleanup_rbuf;
 use crate::net::ipv4::tcp_cong::{TCP_CA_NAME_MAX, tcp_set_congestion_control};
-use crate::net::ipv4::tcp_input::{cong_refresh, tcp_set_window_clamp};
+use crate::net::ipv4::tcp_input::{cong_refresh, tcp_ca_starts, tcp_set_window_clamp};
 use crate::net::ipv4::tcp_output::tcp_push_pending_frames;
 use crate::net::ipv4::tcp_timer::{keepalive_time_elapsed, keepalive_time_when};
 use std::sync::Arc;
@@ -73,6 +73,7 @@ fn set_congestion(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, name: &str) -> Result<(
         if !matches!(tp.state, TcpState::Close | TcpState::Listen) {
             cong_refresh(tp, now);
             tp.ca_ops.init(&mut tp.cong);
+            tcp_ca_starts(sk);
         }
     }
     Ok(())

@@ -127,16 +127,10 @@ pub struct TcpSock {
     pub delivered: u32,
     /// Of those, the ones that arrived marked.
     pub delivered_ce: u32,
-    /// When the last one was.
-    pub delivered_mstamp: Ktime,
     /// The peer took back what it had reported (`is_sack_reneg`), until that is recovered from.
     pub is_sack_reneg: bool,
     /// The start of the present rate sample.
     pub first_tx_mstamp: Ktime,
-    /// Segments taken for lost in all.
-    pub lost: u32,
-    /// Delivered by then, nothing limits but the program; zero: it does not.
-    pub app_limited: u32,
     /// The window and what moves it.
     pub cong: TcpCong,
     /// The algorithm.
@@ -151,8 +145,6 @@ pub struct TcpSock {
     pub duplicate_sack: SackBlock,
 
     // The round trip.
-    /// Eight times the mean, in microseconds.
-    pub srtt_us: u32,
     /// Four times the mean deviation.
     pub mdev_us: u32,
     /// The greatest deviation in this round trip.
@@ -181,8 +173,6 @@ pub struct TcpSock {
     pub synack_sent: Ktime,
     /// When a segment came last that acknowledged.
     pub rcv_tstamp: Ktime,
-    /// When data left last.
-    pub lsndtime: Ktime,
     /// When the last needless segment was answered.
     pub last_oow_ack_time: Ktime,
 
@@ -249,8 +239,6 @@ pub struct TcpSock {
     pub connect: ConnectState,
     /// Their FIN is here (`SOCK_DONE`).
     pub done: bool,
-    /// `SO_MAX_PACING_RATE`, and what is measured, in octets a second.
-    pub pacing_rate: u64,
     /// `accept`, while it listens.
     pub listener: Option<Arc<Listener>>,
     /// Its place among bound sockets.
@@ -308,6 +296,13 @@ pub struct TcpStats {
     pub rate_app_limited: bool,
 }
 
+impl TcpStats {
+    /// Of a new connection: until something is measured, the pace counts as the program's own.
+    pub(crate) fn new() -> Self {
+        Self { rate_app_limited: true, ..Self::default() }
+    }
+}
+
 impl TcpSock {
     /// A closed socket's.
     ///
@@ -319,14 +314,13 @@ impl TcpSock {
             min_snd_mss: 48,
             advmss: u32::from(TCP_MSS_DEFAULT),
             reordering,
-            app_limited: u32::MAX,
             ca_ops,
             mdev_us: TCP_TIMEOUT_INIT,
             rtt_min: (u32::MAX, Ktime::ZERO),
             rto: TCP_TIMEOUT_INIT,
             scaling_ratio: TCP_DEFAULT_SCALING_RATIO,
             notsent_lowat: u32::MAX,
-            pacing_rate: u64::MAX,
+            stats: Box::new(TcpStats::new()),
             ..Self::default()
         }
     }

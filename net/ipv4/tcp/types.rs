@@ -306,6 +306,11 @@ pub enum TimerKind {
     Keepalive,
 }
 
+impl TimerKind {
+    /// The token of the timer for the pace, which is one of nanoseconds.
+    pub(crate) const PACING: u64 = 3;
+}
+
 /// How a program's `connect` stands.
 ///
 /// linux: include/uapi/linux/net.h:socket_state

@@ -5,12 +5,12 @@
 //! there is known only behind the last: a segment that a full queue of this machine drops counts as sent, and
 //! goes again as if the way had lost it.
 
-use super::cb;
 use super::options::{
     MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_established_options, tcp_syn_options,
     tcp_synack_options_of,
 };
 use super::window::tcp_select_window;
+use super::{cb, tcp_pace};
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
@@ -146,13 +146,15 @@ pub(crate) fn tcp_transmit_skb(
             burst.send(cx, sk);
         }
     }
-    from.set_tstamp(now);
-    tcp_update_skb_after_send(sk.tp, (whole.seq, whole.end_seq), now);
-    tcp_rate_skb_sent(sk.tp, from, now);
+    let at = sk.tp.cong.tcp_wstamp(now);
+    from.set_tstamp(at);
+    tcp_update_skb_after_send(sk.tp, (whole.seq, whole.end_seq), at);
+    tcp_rate_skb_sent(sk.tp, from, at);
     if from.data_len != 0 {
         sk.tp.stats.data_segs_out += u32::from(from.gso.segs.max(1));
         sk.tp.stats.bytes_sent += u64::from(from.data_len);
         tcp_event_data_sent(cx, sk);
+        tcp_pace(sk, from.data_len, at);
     }
     Ok(())
 }
@@ -335,7 +337,7 @@ fn tcp_event_data_sent(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         let tp = &mut *sk.tp;
         tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::TxStart);
     }
-    sk.tp.lsndtime = now;
+    sk.tp.cong.lsndtime = now;
     if now.us_since(sk.tp.ack.lrcvtime) < u64::from(sk.tp.ack.ato) {
         sk.tp.ack.pingpong = sk.tp.ack.pingpong.saturating_add(1);
     }

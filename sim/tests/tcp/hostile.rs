@@ -492,7 +492,7 @@ pub fn parse(frame: &[u8]) -> Option<Flow> {
 
 #[test]
 fn a_hostile_peer_and_a_careless_program() {
-    let default = if cfg!(debug_assertions) { 150 } else { 1000 };
+    let default = if cfg!(debug_assertions) { 200 } else { 1000 };
     let (mut states, mut counts) = (0, std::collections::BTreeMap::new());
     for seed in 0..seeds(default) {
         let mut abuse = Abuse::new(seed);

@@ -44,6 +44,13 @@ impl Sock {
         self.pacing_status.store(SkPacing::Fq as u8, Ordering::Relaxed);
     }
 
+    /// It is a TCP socket.
+    ///
+    /// linux: include/net/sock.h:sk_is_tcp
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.sk_prot.kind.1 == uapi::ip::IPPROTO_TCP
+    }
+
     /// `SO_MAX_PACING_RATE` in octets a second; `u64::MAX`: none.
     #[inline]
     pub fn max_pacing_rate(&self) -> u64 {

@@ -117,8 +117,7 @@ pub(crate) fn tcp_ack(
     mut flag: AckFlags,
 ) -> Acked {
     walk!(cx, tcp_ack);
-    let prior_una = sk.tp.snd_una;
-    let (ack, now) = (seg.cb.ack_seq, cx.now());
+    let (prior_una, ack, now) = (sk.tp.snd_una, seg.cb.ack_seq, cx.now());
     let mut sacks = SackState { now, ..SackState::default() };
     if ack.before(prior_una) {
         return old_ack(cx, sk, seg, flag);
@@ -131,8 +130,8 @@ pub(crate) fn tcp_ack(
         sk.tp.retransmits = 0;
     }
     let prior_fack = tcp_highest_sack_seq(sk.tp);
-    let before =
-        (sk.tp.packets_out, sk.tp.delivered, sk.tp.cong.lost, sk.tp.tcp_packets_in_flight());
+    let in_flight = sk.tp.tcp_packets_in_flight();
+    let (out, before) = (sk.tp.packets_out, (sk.tp.delivered, sk.tp.cong.lost, in_flight));
     if flag.contains(AckFlags::UPDATE_TS_RECENT) {
         sk.tp.replace_ts_recent(seg.cb.seq, now);
     }
@@ -149,7 +148,7 @@ pub(crate) fn tcp_ack(
     sk.tp.sk_err_soft = None;
     sk.tp.probes_out = 0;
     sk.tp.rcv_tstamp = now;
-    if before.0 == 0 {
+    if out == 0 {
         if flag.contains(AckFlags::DSACKING_ACK) {
             tcp_fastretrans_alert(
                 cx,
@@ -177,13 +176,25 @@ pub(crate) fn tcp_ack(
     if flag.intersects(AckFlags::FORWARD_PROGRESS) {
         confirm_neighbour(sk.tp.dst.as_ref(), now);
     }
-    let (delivered, lost) =
-        (sk.tp.delivered.wrapping_sub(before.1), sk.tp.cong.lost.wrapping_sub(before.2));
-    sacks.rate.prior_in_flight = before.3;
-    tcp_rate_gen(sk.tp, (delivered, lost), now, &mut sacks.rate);
-    tcp_cong_control(cx, sk, (ack, flag), &sacks.rate);
+    control(cx, sk, (ack, flag), before, &mut sacks);
     tcp_xmit_recovery(cx, sk, verdict.rexmit);
     Acked::Good
+}
+
+/// The rate at which what is acknowledged arrived, and what follows for the window. `before`: segments delivered, lost
+/// and under way by then.
+fn control(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    acked: (SeqNr, AckFlags),
+    before: (u32, u32, u32),
+    sacks: &mut SackState,
+) {
+    let delivered = sk.tp.delivered.wrapping_sub(before.0);
+    let lost = sk.tp.cong.lost.wrapping_sub(before.1);
+    sacks.rate.prior_in_flight = before.2;
+    tcp_rate_gen(sk.tp, (delivered, lost), cx.now(), &mut sacks.rate);
+    tcp_cong_control(cx, sk, acked, &sacks.rate);
 }
 
 /// The write timer, after something was acknowledged: for a probe of the tail, else for retransmission.

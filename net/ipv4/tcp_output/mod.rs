@@ -84,9 +84,7 @@ pub(crate) fn tcp_write_xmit(
     let mut burst = Burst::new(cx);
     let max_segs = tcp_tso_segs(cx, sk.tp, mss);
     let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
-    while !tcp_pacing_check(cx, sk)
-        && let Some(mut skb) = sk.tp.write_queue.pop_front()
-    {
+    while let Some(mut skb) = paced(cx, sk) {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);
         let quota = tcp_cwnd_test(sk.tp, &skb).max(u32::from(push == Push::Probe));
         let last = sk.tp.write_queue.is_empty();
@@ -143,6 +141,11 @@ pub(crate) fn tcp_write_xmit(
         return false;
     }
     sk.tp.packets_out == 0 && !sk.tp.write_queue.is_empty()
+}
+
+/// The first packet of the send queue, unless the pace holds it back.
+fn paced(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Option<Skb> {
+    if tcp_pacing_check(cx, sk) { None } else { sk.tp.write_queue.pop_front() }
 }
 
 /// What the time with something to send is spent on.

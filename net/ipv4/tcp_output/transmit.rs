@@ -16,6 +16,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFrag, SkbList, alloc_skb, kfree_skb};
+use crate::net::core::sock::SkPacing;
 use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
 use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
@@ -281,6 +282,9 @@ fn write_header(
         dev.features().intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM)
     });
     let by = if offload { CsumBy::Device } else { CsumBy::Software };
+    if sk.sk.pacing_status() == SkPacing::Fq {
+        skb.set_tstamp(sk.tp.cong.tcp_wstamp(cx.now()));
+    }
     (IPV4_SPECIFIC.send_check)(skb, by, (sk.st.inet.saddr, sk.st.inet.daddr));
     if cb.tcp_flags & TCPHDR_ACK != 0 {
         tcp_event_ack_sent(sk);

@@ -4,10 +4,12 @@ use crate::util::{B, Pair, addr, check, info_of, listener, stream};
 use sim::{Bottleneck, BottleneckStats, Digest, Impairment, Task};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::cpu::CpuId;
+use stack::net::sched::dev_set_qdisc;
 use stack::net::socket::{sys_accept4, sys_connect, sys_getsockopt, sys_setsockopt};
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use uapi::inet_diag::TcpBbrInfo;
 use uapi::snmp::LinuxMib;
@@ -278,6 +280,41 @@ fn the_pace_that_a_program_allows_is_kept_to() {
         let info = flow.info(0);
         assert_eq!((info.tcpi_pacing_rate, info.tcpi_max_pacing_rate), (MOST, MOST));
         let _digest = flow.end();
+    }
+}
+
+/// The discipline fq does what TCP would have to do itself, for algorithms too that ask for no pace.
+#[test]
+fn fq_keeps_the_pace_in_the_place_of_tcp() {
+    let with_fq = |seed, link| {
+        let pair = Pair::new(seed, link);
+        let dev = Arc::clone(pair.a.tables().net.dev_by_name("eth0").expect("there"));
+        dev_set_qdisc(&mut pair.on_a(), &dev, "fq").expect("a device with queues");
+        pair
+    };
+    let mut flow = Running::of(with_fq(8, link(FAST, 4 * BDP, 0.0)), &[Sender::of("bbr")]);
+    flow.run_for(Duration::from_secs(2));
+    flow.queue();
+    let rate = flow.run_for(seconds(4, 20))[0];
+    let queue = flow.queue();
+    println!("bbr by fq: {:.1} % of the link, queue {}", rate * 100.0 / FAST as f64, queue.longest);
+    assert!(rate >= 0.90 * FAST as f64, "{rate}");
+    assert!(u64::from(queue.longest) <= BDP * 3 / 2, "{queue:?}");
+    let _digest = flow.end();
+    // Two that share the device: each has what it is allowed.
+    for congestion in ["cubic", "bbr"] {
+        let most = |most| Sender { most: Some(most), ..Sender::of(congestion) };
+        let senders = [most(1_000_000), most(3_000_000)];
+        let mut flows = Running::of(with_fq(9, link(FAST, BDP, 0.0)), &senders);
+        flows.run_for(Duration::from_secs(1));
+        flows.queue();
+        let rates = flows.run_for(seconds(3, 20));
+        println!("{congestion} by fq: {rates:?}");
+        for (rate, most) in rates.iter().zip([1_000_000.0, 3_000_000.0]) {
+            assert!((0.96..=1.01).contains(&(rate / most)), "{congestion}: {rates:?}");
+        }
+        assert!(flows.queue().longest <= 8 * 1514, "{congestion}");
+        let _digest = flows.end();
     }
 }
 

@@ -323,6 +323,9 @@ impl TcpCongestionOps for Bbr {
             min_rtt_stamp: tp.now,
             ack_epoch_mstamp: tp.now,
             chance: tp.snd_nxt,
+            // Until the next acknowledgement they are as they were.
+            pacing_gain: self.pacing_gain,
+            cwnd_gain: self.cwnd_gain,
             ..Self::default()
         };
         tp.snd_ssthresh = TCP_INFINITE_SSTHRESH;

@@ -18,6 +18,7 @@ use crate::net::ipv4::tcp::{
     IcskPending, SeqNr, SockTimer, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpOptionsReceived, TcpSk,
     TcpState, TimerKind, tcp_set_state,
 };
+use crate::net::ipv4::tcp_input::tcp_stop_comp_sack;
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_synack;
 use crate::net::ipv4::tcp_output::{tcp_pacing_delay, tcp_stop_pacing};
 use crate::net::socket::{Socket, Wait};
@@ -480,6 +481,7 @@ pub(crate) fn inet_csk_clear_xmit_timers(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) 
     sk.tp.pending = IcskPending::None;
     sk.tp.ack.pending = Default::default();
     tcp_stop_pacing(cx, sk.tp);
+    tcp_stop_comp_sack(cx, sk.tp);
     for timer in &mut sk.tp.timers {
         timer.deadline = Ktime::ZERO;
         if let Some((cpu, handle, _)) = timer.filed.take()

@@ -452,8 +452,8 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
 struct Options {
     user_mss: u16,
     nonagle: crate::net::ipv4::tcp::Nonagle,
-    keepalive: (u32, u32, u8),
-    linger2: i32,
+    keepalive: (u16, u16, u8),
+    linger2: i16,
     user_timeout: u32,
     notsent_lowat: (u32, u32),
     thin_lto: bool,

@@ -16,7 +16,9 @@ use crate::net::ipv4::tcp::{
     TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, TimerKind, tcp_done,
 };
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
-use crate::net::ipv4::tcp_input::{__tcp_set_rto, tcp_enter_loss};
+use crate::net::ipv4::tcp_input::{
+    __tcp_set_rto, tcp_compressed_ack_kick, tcp_enter_loss, tcp_sack_compress_send_ack,
+};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
     Burst, tcp_pace_kick, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset,
@@ -40,6 +42,7 @@ impl TimerTarget for Sock {
     fn expire(self: Arc<Self>, cx: &mut BhCx<'_>, token: u64) {
         let kind = match token {
             TimerKind::PACING => return tcp_pace_kick(cx, &self),
+            TimerKind::COMPRESSED_ACK => return tcp_compressed_ack_kick(cx, &self),
             0 => TimerKind::Write,
             1 => TimerKind::Delack,
             _ => TimerKind::Keepalive,
@@ -436,9 +439,11 @@ fn tcp_probe_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_timer.c:tcp_delack_timer_handler
 pub(crate) fn tcp_delack_timer_handler(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
-    if matches!(sk.tp.state, TcpState::Close | TcpState::Listen)
-        || !sk.tp.ack.pending.contains(AckPending::TIMER)
-    {
+    let closed = matches!(sk.tp.state, TcpState::Close | TcpState::Listen);
+    if closed || tcp_sack_compress_send_ack(cx, sk) {
+        return;
+    }
+    if !sk.tp.ack.pending.contains(AckPending::TIMER) {
         return;
     }
     let timer = &mut sk.tp.timers[TimerKind::Delack as usize];

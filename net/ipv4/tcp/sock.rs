@@ -12,6 +12,7 @@ use crate::net::core::skbuff::Skb;
 use crate::net::ipv4::inet_connection_sock::Listener;
 use crate::net::ipv4::inet_hashtables::InetBindNode;
 use crate::net::ipv4::tcp_cong::{TcpCong, TcpCongestionOps};
+use crate::net::ipv4::tcp_input::CompSack;
 use crate::net::ipv4::tcp_recovery::{TcpRack, TsortedSentQueue};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -181,6 +182,8 @@ pub struct TcpSock {
     pub urg_data: UrgData,
     /// Where it lies.
     pub urg_seq: SeqNr,
+    /// Acknowledgements that are held back; `None`: none ever was, nor came anything out of order.
+    pub comp_sack: Option<Box<CompSack>>,
     /// Octets received in order.
     pub bytes_received: u64,
     /// Auto-tuning.
@@ -206,9 +209,9 @@ pub struct TcpSock {
 
     // Options of the program.
     /// `TCP_KEEPIDLE` in seconds; zero: the machine's.
-    pub keepalive_time: u32,
+    pub keepalive_time: u16,
     /// `TCP_KEEPINTVL`.
-    pub keepalive_intvl: u32,
+    pub keepalive_intvl: u16,
     /// `TCP_KEEPCNT`.
     pub keepalive_probes: u8,
     /// `TCP_SYNCNT`; zero: the machine's.
@@ -222,7 +225,7 @@ pub struct TcpSock {
     /// `SO_SNDBUF` was.
     pub sndbuf_locked: bool,
     /// `TCP_LINGER2` in seconds; zero: the machine's; negative: none.
-    pub linger2: i32,
+    pub linger2: i16,
     /// `TCP_USER_TIMEOUT` in milliseconds; zero: none.
     pub user_timeout: u32,
     /// `TCP_NOTSENT_LOWAT`, or the machine's.

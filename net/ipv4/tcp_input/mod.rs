@@ -5,11 +5,10 @@
 //! ESTABLISHED), `conn` (requests). Contexts: BH.
 //! DIVERGES: data that acknowledges what was acknowledged before is not predicted, so that what it acknowledges
 //! is looked at first (RFC 5961 section 5.2); Linux takes it when nothing else is unusual about it.
-//! DIVERGES: no SACKs are held back to be sent together (`tcp_comp_sack_nr`): each segment out of order is
-//! answered at once.
 
 mod ack;
 mod challenge;
+mod comp_sack;
 mod conn;
 mod data;
 mod parse;
@@ -22,6 +21,10 @@ mod urg;
 mod window;
 
 pub(crate) use challenge::{ChallengeAcks, tcp_send_challenge_ack};
+pub use comp_sack::CompSack;
+pub(crate) use comp_sack::{
+    tcp_comp_sack_sent, tcp_compressed_ack_kick, tcp_sack_compress_send_ack, tcp_stop_comp_sack,
+};
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
 pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
 pub(crate) use recovery::{
@@ -258,11 +261,15 @@ fn __tcp_ack_snd_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, early: bool) {
         let starved = unread < sk.st.opts.rcvlowat as u32;
         now = starved || __tcp_select_window(cx, sk) >= sk.tp.rcv_wnd;
     }
-    // RFC 5681 section 4.2: what comes out of order is answered at once.
-    if now || (early && !sk.tp.out_of_order_queue.is_empty()) {
+    if now {
+        return tcp_send_ack(cx, sk);
+    }
+    if !early || sk.tp.out_of_order_queue.is_empty() {
+        return tcp_send_delayed_ack(cx, sk);
+    }
+    // RFC 5681 section 4.2: what comes out of order is answered at once, until there is much of it.
+    if !comp_sack::tcp_compress_ack(cx, sk) {
         tcp_send_ack(cx, sk);
-    } else {
-        tcp_send_delayed_ack(cx, sk);
     }
 }
 

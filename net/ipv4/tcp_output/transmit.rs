@@ -21,7 +21,7 @@ use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
 use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
-use crate::net::ipv4::tcp_input::{cong_refresh, tcp_enter_cwr};
+use crate::net::ipv4::tcp_input::{cong_refresh, tcp_comp_sack_sent, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
 use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
 use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
@@ -287,6 +287,9 @@ fn write_header(
     }
     (IPV4_SPECIFIC.send_check)(skb, by, (sk.st.inet.saddr, sk.st.inet.daddr));
     if cb.tcp_flags & TCPHDR_ACK != 0 {
+        if sk.tp.comp_sack.is_some() {
+            tcp_comp_sack_sent(cx, sk.tp);
+        }
         tcp_event_ack_sent(sk);
     }
     sk.tp.stats.segs_out = sk.tp.stats.segs_out.wrapping_add(1);

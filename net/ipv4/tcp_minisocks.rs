@@ -413,7 +413,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     if let Some(ca) = options.congestion
         && let Ok(ca) = crate::net::ipv4::tcp_cong::tcp_set_congestion_control(&cx.t.net, ca)
     {
-        tp.ca_ops = ca;
+        (tp.ca_ops, tp.ca_setsockopt) = (ca, true);
     }
     let (seq, ack) = (req.rcv_isn + 1, req.snt_isn + 1);
     tp.state = TcpState::SynRecv;
@@ -476,7 +476,7 @@ impl Options {
             thin_lto: tp.thin_lto,
             locked: (tp.rcvbuf_locked, tp.sndbuf_locked),
             recvmsg_inq: tp.recvmsg_inq,
-            congestion: Some(tp.ca_ops.name()),
+            congestion: tp.ca_setsockopt.then(|| tp.ca_ops.name()),
             syn_retries: tp.syn_retries,
             quick: tp.ack.pingpong,
         }

@@ -68,6 +68,7 @@ fn set_congestion(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, name: &str) -> Result<(
     let ops = tcp_set_congestion_control(&cx.t.net, name)?;
     let now = cx.now();
     let tp = &mut *sk.tp;
+    tp.ca_setsockopt = true;
     if tp.ca_ops.name() != ops.name() {
         tp.ca_ops = ops;
         if !matches!(tp.state, TcpState::Close | TcpState::Listen) {

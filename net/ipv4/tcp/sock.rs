@@ -232,6 +232,8 @@ pub struct TcpSock {
     pub notsent_lowat: u32,
     /// As the program set it; zero: the machine's.
     pub notsent_lowat_option: u32,
+    /// The program has chosen the algorithm, for connections that it accepts too (`icsk_ca_setsockopt`).
+    pub ca_setsockopt: bool,
     /// `TCP_THIN_LINEAR_TIMEOUTS`.
     pub thin_lto: bool,
     /// `TCP_SAVE_SYN`: connections keep their SYN's headers; with 2, the link layer's too.

@@ -16,6 +16,7 @@ use super::{QdiscOps, Refused};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::Skb;
+use crate::net::core::sock::SkPacing;
 use flow::{Flow, Packet, Place};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -128,20 +129,21 @@ impl Fq {
     ///
     /// linux: net/sched/sch_fq.c:fq_classify
     fn fq_classify(&mut self, skb: &Skb, time: Ktime, now: Ktime) -> Option<usize> {
+        let sk = skb.owner.sock();
+        if let Some(sk) = sk.filter(|sk| sk.pacing_status() != SkPacing::Fq) {
+            // From here on it says when its packets are to leave.
+            sk.set_pacing_fq();
+        }
         if skb.priority & 15 == TC_PRIO_CONTROL || self.fq_fastpath_check(skb, time, now) {
             self.stats.fastpath += 1;
             return None;
         }
-        let sk = skb.owner.sock();
         let key = match sk {
             Some(sk) => sk.cookie << 1,
             None => u64::from(skb.hash & ORPHAN_MASK) << 1 | 1,
         };
         if let Some(at) = self.by_key.get(&key) {
             return Some(*at);
-        }
-        if let Some(sk) = sk {
-            sk.set_pacing_fq();
         }
         Some(self.new_flow(key, now))
     }

@@ -97,7 +97,9 @@ fn lines_come_at_a_pace() {
                 stream.read_exact(&mut got).unwrap();
                 assert_is_pattern(&got);
                 let told = ask("ss -tin");
-                assert!(told.contains(" bbr ") && told.contains(" pacing_rate "), "{told}");
+                for part in [" bbr ", " bbr:(bw:", " pacing_rate "] {
+                    assert!(told.contains(part), "{part}: {told}");
+                }
             },
         );
         let Some(output) = output else { return };

@@ -8,6 +8,7 @@
 pub mod hotplug;
 
 use crate::kernel::context::{BhCx, HardirqCx};
+use crate::kernel::hrtimer::HrtimerCpuBase;
 use crate::kernel::irq::{Irq, NR_IRQS, handle_irq};
 use crate::kernel::locking::cpu_cell::{CpuCell, CpuHeld, Left};
 use crate::kernel::machine::Machine;
@@ -56,6 +57,7 @@ pub struct CpuLocal {
     pub(crate) softirq: SoftirqState,
     pub(crate) threads: Vec<SmpHotplugThread>,
     pub(crate) timers: TimerBase,
+    pub(crate) hrtimers: HrtimerCpuBase,
     pub(crate) softnet: SoftnetData,
     pub(crate) pool: SkbPool,
     pub(crate) mib: Box<NetMib>,
@@ -102,6 +104,7 @@ impl CpuLocal {
             softirq: SoftirqState::default(),
             threads: Vec::new(),
             timers: TimerBase::new(now),
+            hrtimers: HrtimerCpuBase::default(),
             softnet: SoftnetData::new(),
             pool,
             mib: Box::default(),
@@ -125,7 +128,7 @@ const GIVE_WAY: Duration = Duration::from_micros(60);
 /// When a CPU wants to be run again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Next {
-    /// The wheel's next tick.
+    /// The wheel's next tick, or the next timer of nanoseconds.
     pub deadline: Option<Ktime>,
     /// Something is pending now: interrupts, softirqs, or ksoftirqd's share.
     pub pending: bool,
@@ -314,16 +317,23 @@ impl<'m> Stay<'m> {
     /// The timer interrupt, when the wheel's tick has come: at `now`, or at present. One that comes
     /// while what was raised runs is in the time told to the one who idles, and so not late.
     fn tick(&mut self, now: Option<Ktime>) {
-        if let Some(at) = self.held.timers.next_expiry()
-            && at <= now.unwrap_or_else(|| self.m.platform.ktime_get())
-        {
-            self.timer_interrupt();
+        let next = earlier(self.held.timers.next_expiry(), self.held.hrtimers.next_event());
+        if let Some(at) = next {
+            let now = now.unwrap_or_else(|| self.m.platform.ktime_get());
+            if at <= now {
+                self.timer_interrupt(now);
+            }
         }
     }
 
     #[cold]
-    fn timer_interrupt(&mut self) {
-        self.held.softirq.pending |= 1 << Softirq::Timer as u32;
+    fn timer_interrupt(&mut self, now: Ktime) {
+        if self.held.timers.next_expiry().is_some_and(|at| at <= now) {
+            self.held.softirq.pending |= 1 << Softirq::Timer as u32;
+        }
+        if self.held.hrtimers.due(now) {
+            self.held.softirq.pending |= 1 << Softirq::Hrtimer as u32;
+        }
         let span = self.m.tracer.span();
         self.irq_exit(span);
     }
@@ -353,7 +363,9 @@ impl<'m> Stay<'m> {
     #[inline]
     pub(crate) fn leave(self) {
         let (m, cpu) = (self.m, self.held.id);
-        if self.leave_with(|local| local.timers.sooner() | local.softirq.ksoftirqd_woken) {
+        if self.leave_with(|local| {
+            local.timers.sooner() | local.hrtimers.sooner() | local.softirq.ksoftirqd_woken
+        }) {
             m.platform.wake_cpu(cpu);
         }
     }
@@ -461,11 +473,20 @@ impl Wakeups {
     }
 }
 
+/// The earlier of two times, if there is one.
+#[inline]
+fn earlier(one: Option<Ktime>, other: Option<Ktime>) -> Option<Ktime> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 impl Next {
     /// After a run before which `before` packets had been received.
     fn of(local: &mut CpuLocal, before: u64) -> Self {
         Self {
-            deadline: local.timers.tell(),
+            deadline: earlier(local.timers.tell(), local.hrtimers.tell()),
             pending: local.softirq.runnable() != 0,
             ksoftirqd: local.softirq.ksoftirqd_woken,
             received: local.softnet.processed.wrapping_sub(before),

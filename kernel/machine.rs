@@ -6,6 +6,7 @@
 use crate::kernel::context::{HardirqCx, TaskCx};
 use crate::kernel::cpu::hotplug::{CpuNotifier, Hotplug};
 use crate::kernel::cpu::{Cpu, CpuId, CpuLocal};
+use crate::kernel::hrtimer::hrtimer_run_softirq;
 use crate::kernel::initcall::{EARLY, FS, Initcall, ModuleInit, SUBSYS};
 use crate::kernel::irq::{Irq, IrqDesc, IrqHandler, IrqLine, NR_IRQS};
 use crate::kernel::locking::{SpinLock, cpu_cell::CpuCell, lockdep::class};
@@ -165,6 +166,7 @@ impl Builder {
     pub fn boot(self, platform: Box<dyn Platform>) -> Result<Arc<Machine>, Errno> {
         let mut m = Machine::unbooted(&self, platform);
         open_softirq(&mut m, Softirq::Timer, run_timer_softirq);
+        open_softirq(&mut m, Softirq::Hrtimer, hrtimer_run_softirq);
         for call in EARLY.iter().chain(SUBSYS).chain(FS).chain(&self.initcalls) {
             call(&mut m);
         }
@@ -327,9 +329,10 @@ impl Machine {
         self.for_each_cpu(|local| local.softirq.runs)
     }
 
-    /// Timers filed in the CPUs' wheels.
+    /// Timers filed on the CPUs: in their wheels, and those of nanoseconds.
     pub fn timers(&self) -> usize {
-        self.for_each_cpu(|local| local.timers.len()).into_iter().sum()
+        let each = |local: &mut CpuLocal| local.timers.len() + local.hrtimers.len();
+        self.for_each_cpu(each).into_iter().sum()
     }
 
     /// Per CPU: names of its threads.

@@ -5,6 +5,7 @@
 
 pub mod context;
 pub mod cpu;
+pub mod hrtimer;
 pub mod initcall;
 pub mod irq;
 pub mod locking;

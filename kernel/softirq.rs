@@ -37,7 +37,7 @@ pub enum Softirq {
     Tasklet,
     /// Scheduler balancing (unused here).
     Sched,
-    /// High-resolution timers (unused here).
+    /// Expired timers of nanoseconds.
     Hrtimer,
     /// RCU callbacks (unused here).
     Rcu,

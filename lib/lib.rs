@@ -11,3 +11,4 @@ pub mod random;
 pub mod ring;
 pub mod siphash;
 pub mod toeplitz;
+pub mod win_minmax;

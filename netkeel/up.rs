@@ -29,6 +29,7 @@ use stack::kernel::cpu::CpuId;
 use stack::net::core::dev::{NetDevice, dev_open, netif_set_xps_queue};
 use stack::net::ipv4::devinet::{inet_insert_ifa, update_devconf};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
+use stack::net::sched::dev_set_qdisc;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -109,6 +110,11 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=32))]
     pub queues: u8,
+
+    /// The queueing discipline of the TAP's queues: `fq` sends each flow at its pace
+    #[arg(long, value_name = "NAME",
+          value_parser = clap::builder::PossibleValuesParser::new(stack::net::sched::QDISCS))]
+    pub qdisc: Option<String>,
 
     /// Microseconds that a waiting service looks for packets before it sleeps, at most; 0: none. Some 50
     /// help where the peer answers from another processor within that time
@@ -301,6 +307,9 @@ impl Up {
         let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
         let dev = runtime.add_tap_queues(taps, spec)?;
         let mut cx = runtime.task("up");
+        if let Some(qdisc) = &plan.qdisc {
+            dev_set_qdisc(&mut cx, &dev, qdisc).map_err(refused("the queueing discipline"))?;
+        }
         for (queue, cpus) in plan.xps() {
             netif_set_xps_queue(&mut cx, &dev, cpus, queue)
                 .map_err(refused("spreading what is sent over the queues"))?;

@@ -1,11 +1,12 @@
-//! Links between machines: a plain wire, or one with delay, loss, reordering, duplication and
-//! corruption by the world's seed.
+//! Links between machines: a plain wire, or one with a bandwidth and a queue before it, with delay, loss,
+//! reordering, duplication and corruption by the world's seed.
 
 use drivers::net::wire_port::{FrameBatch, FrameMeta, WirePort};
 use hw::wire::{Carrier, Outside, Wire, WireEnd};
 use rand::{Rng, RngExt};
 use stack::kernel::time::Ktime;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,83 @@ pub struct Impairment {
     pub reorder: f64,
     /// One bit turned.
     pub corrupt: f64,
+    /// How fast it is, each way; `None`: as fast as one likes.
+    pub bottleneck: Option<Bottleneck>,
+}
+
+/// A bandwidth, and the queue of those that wait for it. What weather does to a frame it does behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bottleneck {
+    /// Octets a second.
+    pub rate: NonZeroU64,
+    /// Octets of the queue, with what is being sent; a frame that would make it longer is lost. One that finds
+    /// nothing there is taken, however long it is.
+    pub queue: u32,
+    /// A frame of an ECN-capable transport that finds so many octets is marked; `None`: none is.
+    pub mark: Option<u32>,
+}
+
+/// What a bottleneck did one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BottleneckStats {
+    /// Octets that it sent.
+    pub octets: u64,
+    /// Frames lost to a full queue.
+    pub dropped: u64,
+    /// Frames marked.
+    pub marked: u64,
+    /// The most octets that the queue held, with the frame that came last.
+    pub longest: u32,
+}
+
+/// One way through a bottleneck.
+#[derive(Debug, Default)]
+struct Queue {
+    /// When all that was taken has been sent.
+    free_at: Ktime,
+    stats: BottleneckStats,
+}
+
+impl Queue {
+    /// Takes a frame: when its last octet is sent; `None`: the queue is full. Marks it if it is due.
+    fn take(&mut self, frame: &mut [u8], now: Ktime, spec: &Bottleneck) -> Option<Ktime> {
+        let waits = self.free_at.since(now).as_nanos();
+        let held = (waits * u128::from(spec.rate.get())).div_ceil(1_000_000_000) as u64;
+        let after = held + frame.len() as u64;
+        if held != 0 && after > u64::from(spec.queue) {
+            self.stats.dropped += 1;
+            return None;
+        }
+        if spec.mark.is_some_and(|most| held >= u64::from(most)) && mark_ce(frame) {
+            self.stats.marked += 1;
+        }
+        self.stats.longest = self.stats.longest.max(after as u32);
+        self.stats.octets += frame.len() as u64;
+        let takes = (frame.len() as u64 * 1_000_000_000).div_ceil(spec.rate.get());
+        self.free_at = self.free_at.max(now) + Duration::from_nanos(takes);
+        Some(self.free_at)
+    }
+}
+
+/// Marks an IPv4 packet of an ECN-capable transport (RFC 3168 section 5); false for anything else.
+fn mark_ce(frame: &mut [u8]) -> bool {
+    const TYPE: usize = 12;
+    const TOS: usize = 15;
+    const CHECK: usize = 24;
+    if frame.get(TYPE..TYPE + 2) != Some(&[8, 0]) || frame.len() < CHECK + 2 {
+        return false;
+    }
+    let ecn = frame[TOS] & 3;
+    if ecn == 0 || ecn == 3 {
+        return ecn == 3;
+    }
+    // RFC 1624: the sum without the old bits and with the new.
+    let before = !u32::from(u16::from_be_bytes([frame[CHECK], frame[CHECK + 1]])) & 0xffff;
+    let sum = before + u32::from(3 - ecn);
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[CHECK..CHECK + 2].copy_from_slice(&sum.to_be_bytes());
+    frame[TOS] |= 3;
+    true
 }
 
 /// How two ends are joined.
@@ -47,6 +125,8 @@ pub(crate) struct WeatherLink {
     on_the_way: BTreeMap<(Ktime, u64), (usize, Vec<u8>, FrameMeta)>,
     sent: u64,
     batch: FrameBatch,
+    /// By the side that frames come from.
+    queues: [Queue; 2],
 }
 
 /// The two ends of a new link, and its weather if it has any.
@@ -65,6 +145,7 @@ pub(crate) fn join(spec: LinkSpec) -> ([Arc<WireEnd>; 2], Option<WeatherLink>) {
                 on_the_way: BTreeMap::new(),
                 sent: 0,
                 batch: FrameBatch::new(),
+                queues: Default::default(),
             };
             ([Arc::new(a), Arc::new(b)], Some(link))
         }
@@ -99,6 +180,14 @@ impl WeatherLink {
 
     fn send(&mut self, side: usize, frame: &[u8], meta: FrameMeta, now: Ktime, rng: &mut impl Rng) {
         let spec = self.spec;
+        let mut frame = frame.to_vec();
+        let mut sent_at = now;
+        if let Some(bottleneck) = &spec.bottleneck {
+            match self.queues[side].take(&mut frame, now, bottleneck) {
+                Some(at) => sent_at = at,
+                None => return,
+            }
+        }
         let mut chance = |probability: f64| probability > 0.0 && rng.random_bool(probability);
         if chance(spec.loss) {
             return;
@@ -107,7 +196,7 @@ impl WeatherLink {
         let late = chance(spec.reorder);
         let corrupt = chance(spec.corrupt);
         for _ in 0..copies {
-            let mut bytes = frame.to_vec();
+            let mut bytes = frame.clone();
             let mut meta = meta;
             if corrupt && !bytes.is_empty() {
                 let bit = rng.random_range(0..bytes.len() * 8);
@@ -119,7 +208,7 @@ impl WeatherLink {
             let jitter = if jitter == 0 { 0 } else { rng.random_range(0..=jitter) };
             let hold =
                 if late { spec.delay.max(Duration::from_millis(1)) * 3 } else { Duration::ZERO };
-            let at = now + spec.delay + Duration::from_nanos(jitter) + hold;
+            let at = sent_at + spec.delay + Duration::from_nanos(jitter) + hold;
             self.sent += 1;
             self.on_the_way.insert((at, self.sent), (1 - side, bytes, meta));
         }
@@ -140,6 +229,11 @@ impl WeatherLink {
         self.spec = weather;
     }
 
+    /// What the bottleneck did to what came from a side, since this was last asked.
+    pub(crate) fn take_bottleneck_stats(&mut self, side: usize) -> BottleneckStats {
+        std::mem::take(&mut self.queues[side].stats)
+    }
+
     /// Sets the carrier at both ends.
     pub(crate) fn set_carrier(&self, up: bool) {
         for end in &self.ends {
@@ -151,4 +245,87 @@ impl WeatherLink {
 /// An end as devices take it.
 pub(crate) fn port(end: &Arc<WireEnd>) -> Arc<dyn WirePort> {
     Arc::clone(end) as Arc<dyn WirePort>
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: usize = 1000;
+
+    fn bottleneck(queue: u32, mark: Option<u32>) -> Bottleneck {
+        // A frame takes a millisecond.
+        Bottleneck { rate: NonZeroU64::new(1_000_000).expect("not 0"), queue, mark }
+    }
+
+    fn take(queue: &mut Queue, at_us: u64, spec: &Bottleneck) -> Option<u64> {
+        let sent = queue.take(&mut [0; FRAME], Ktime(at_us * 1000), spec);
+        sent.map(|at| at.as_nanos() / 1000)
+    }
+
+    #[test]
+    fn frames_are_sent_one_after_the_other() {
+        let (mut queue, spec) = (Queue::default(), bottleneck(10_000, None));
+        let times = [0, 0, 500, 2_500, 10_000].map(|at| take(&mut queue, at, &spec));
+        assert_eq!(times, [1_000, 2_000, 3_000, 4_000, 11_000].map(Some));
+        assert_eq!(queue.stats.octets, 5 * FRAME as u64);
+    }
+
+    #[test]
+    fn a_full_queue_loses_what_comes_last_and_an_empty_one_nothing() {
+        let (mut queue, spec) = (Queue::default(), bottleneck(3_500, None));
+        let times = [0, 0, 0, 0, 499, 500].map(|at| take(&mut queue, at, &spec));
+        assert_eq!(times, [Some(1_000), Some(2_000), Some(3_000), None, None, Some(4_000)]);
+        assert_eq!((queue.stats.dropped, queue.stats.longest), (2, 3_500));
+        // However short the queue, a link that is idle takes a frame.
+        let (mut queue, spec) = (Queue::default(), bottleneck(10, None));
+        let times = [0, 0, 1_000].map(|at| take(&mut queue, at, &spec));
+        assert_eq!(times, [Some(1_000), None, Some(2_000)]);
+    }
+
+    #[test]
+    fn who_understands_it_is_marked_beyond_the_threshold() {
+        let (mut queue, spec) = (Queue::default(), bottleneck(100_000, Some(2_000)));
+        let mut marked = Vec::new();
+        for ecn in [2, 2, 2, 1, 0, 3] {
+            let mut frame = [0; FRAME];
+            frame[12..14].copy_from_slice(&[8, 0]);
+            frame[14..34].copy_from_slice(&[
+                0x45,
+                0xb8 | ecn,
+                3,
+                0xda,
+                0x12,
+                0x34,
+                0x40,
+                0,
+                64,
+                6,
+                0,
+                0,
+                192,
+                0,
+                2,
+                1,
+                192,
+                0,
+                2,
+                2,
+            ]);
+            let sum = klib::checksum::csum_fold(klib::checksum::csum_partial(&frame[14..34], 0));
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+            assert!(queue.take(&mut frame, Ktime::ZERO, &spec).is_some());
+            let sum = klib::checksum::csum_fold(klib::checksum::csum_partial(&frame[14..34], 0));
+            assert_eq!(sum, 0, "the header's sum is right");
+            assert_eq!(frame[15] >> 2, 0xb8 >> 2);
+            marked.push(frame[15] & 3);
+        }
+        assert_eq!(marked, [2, 2, 3, 3, 0, 3]);
+        // ARP has no such bits.
+        let mut frame = [0; FRAME];
+        frame[12..14].copy_from_slice(&[8, 6]);
+        frame[15] = 2;
+        assert!(queue.take(&mut frame, Ktime::ZERO, &spec).is_some());
+        assert_eq!((frame[15], queue.stats.marked), (2, 3));
+    }
 }

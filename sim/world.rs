@@ -3,7 +3,7 @@
 
 use crate::clock::{Costs, SimPlatform, VirtualClock};
 use crate::digest::{Diary, Digest};
-use crate::link::{Impairment, LinkSpec, WeatherLink, join, port};
+use crate::link::{BottleneckStats, Impairment, LinkSpec, WeatherLink, join, port};
 use crate::task::{Flag, Task};
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
 use drivers::net::loopback::loopback_net_init;
@@ -230,6 +230,15 @@ impl World {
         for link in &mut self.links {
             link.set_weather(weather);
         }
+    }
+
+    /// What the bottleneck of the first link that has weather did to what came from its first (0) or second (1)
+    /// end, since this was last asked.
+    ///
+    /// # Panics
+    /// When no link has weather, or there is no such end.
+    pub fn take_bottleneck_stats(&mut self, side: usize) -> BottleneckStats {
+        self.links.first_mut().expect("a link with weather").take_bottleneck_stats(side)
     }
 
     /// Adds a device model with a clock: `advance(now)` gives the time at which it wants the next

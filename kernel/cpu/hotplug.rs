@@ -182,11 +182,17 @@ pub fn register_cpu_notifier(m: &mut Machine, dead: CpuNotifier) {
 fn migrate_timers(m: &Machine, from: CpuId) {
     let mut timers = TimerBase::new(m.platform.ktime_get());
     let mut stay = m.enter(from);
-    stay.local(|local| std::mem::swap(&mut local.timers, &mut timers));
+    let mut hrtimers = stay.local(|local| {
+        std::mem::swap(&mut local.timers, &mut timers);
+        local.hrtimers.take_all()
+    });
     stay.leave();
-    if !timers.is_empty() {
+    if !timers.is_empty() || !hrtimers.is_empty() {
         let mut stay = m.enter(m.cpu_beside(from));
-        stay.local(|local| local.timers.migrate_timers(&mut timers));
+        stay.local(|local| {
+            local.timers.migrate_timers(&mut timers);
+            local.hrtimers.migrate_hrtimers(&mut hrtimers);
+        });
         stay.leave();
     }
 }

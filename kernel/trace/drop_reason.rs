@@ -76,6 +76,9 @@ drop_reasons! {
     NeighQueueFull "NEIGH_QUEUEFULL" "Too many packets wait for the neighbour's answer (unres_qlen_bytes).";
     NeighDead "NEIGH_DEAD" "The neighbour entry was removed.";
     QdiscDrop "QDISC_DROP" "The queueing discipline refused it.";
+    FqBandLimit "FQ_BAND_LIMIT" "The discipline fq holds too many packets of its priority.";
+    FqFlowLimit "FQ_FLOW_LIMIT" "The discipline fq holds too many packets of its flow.";
+    FqHorizonLimit "FQ_HORIZON_LIMIT" "The discipline fq is to hold it for too long.";
     QdiscReset "QDISC_RESET" "The queue was emptied as the device went down.";
     CpuBacklog "CPU_BACKLOG" "The CPU's backlog is full (netdev_max_backlog).";
     UnhandledProto "UNHANDLED_PROTO" "No packet handler for the ethertype.";

@@ -44,6 +44,7 @@ points! {
     }
     "include/linux/netdevice.h" { napi_schedule }
     "net/core/flow_dissector.c" { netdev_pick_tx }
+    "net/sched/sch_fq.c" { fq_enqueue }
     "net/core/skbuff.c" { skb_clone consume_skb kfree_skb }
     "net/core/sock.c" {
         sock_queue_rcv_skb sock_def_readable lock_sock release_sock __release_sock

@@ -18,7 +18,9 @@ use crate::net::ipv4::tcp::{
     IcskPending, SeqNr, SockTimer, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpOptionsReceived, TcpSk,
     TcpState, TimerKind, tcp_set_state,
 };
+use crate::net::ipv4::tcp_input::tcp_stop_comp_sack;
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_synack;
+use crate::net::ipv4::tcp_output::{tcp_pacing_delay, tcp_stop_pacing};
 use crate::net::socket::{Socket, Wait};
 use std::collections::VecDeque;
 use std::fmt;
@@ -478,6 +480,8 @@ pub(crate) fn sk_stop_timer(sk: &mut TcpSk<'_>, kind: TimerKind) {
 pub(crate) fn inet_csk_clear_xmit_timers(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     sk.tp.pending = IcskPending::None;
     sk.tp.ack.pending = Default::default();
+    tcp_stop_pacing(cx, sk.tp);
+    tcp_stop_comp_sack(cx, sk.tp);
     for timer in &mut sk.tp.timers {
         timer.deadline = Ktime::ZERO;
         if let Some((cpu, handle, _)) = timer.filed.take()
@@ -500,6 +504,19 @@ pub(crate) fn inet_csk_reset_xmit_timer(
     let at = cx.now() + Duration::from_micros(micros.min(u64::from(TCP_RTO_MAX)));
     sk.tp.pending = what;
     sk_reset_timer(cx, sk, TimerKind::Write, at);
+}
+
+/// The same, longer by what the pace holds the next segment back for.
+///
+/// linux: include/net/tcp.h:tcp_reset_xmit_timer
+pub(crate) fn tcp_reset_xmit_timer(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    what: IcskPending,
+    micros: u64,
+) {
+    let delay = tcp_pacing_delay(sk.tp, cx.now());
+    inet_csk_reset_xmit_timer(cx, sk, what, micros.saturating_add(delay));
 }
 
 /// Stops the write timer.

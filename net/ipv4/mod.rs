@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod route;
 pub mod syncookies;
 pub mod tcp;
+pub mod tcp_bbr;
 pub mod tcp_cong;
 pub mod tcp_cubic;
 pub mod tcp_diag;

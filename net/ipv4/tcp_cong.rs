@@ -16,7 +16,9 @@ pub use registry::{
     tcp_set_congestion_control, tcp_set_default_congestion_control,
 };
 
+use crate::kernel::hrtimer::Hrtimer;
 use crate::kernel::time::Ktime;
+use bitflags::bitflags;
 use std::fmt;
 use uapi::tcp::TcpCaState;
 
@@ -60,18 +62,32 @@ pub struct TcpCong {
     pub mss_cache: u32,
     /// The smoothed round trip: eight times its microseconds.
     pub srtt_us: u32,
-    /// Segments sent and not acknowledged.
-    pub packets_out: u32,
-    /// Of them, those thought to be on their way.
+    /// The least round trip of the last minutes, in microseconds; `u32::MAX`: none was measured.
+    pub min_rtt: u32,
+    /// Segments sent and not acknowledged that are thought to be on their way.
     pub in_flight: u32,
     /// Segments that arrived, since the connection began.
     pub delivered: u32,
+    /// When the last one did.
+    pub delivered_mstamp: Ktime,
+    /// Segments taken for lost in all.
+    pub lost: u32,
+    /// Delivered by then, nothing limits but the program; zero: it does not.
+    pub app_limited: u32,
     /// The first sequence number not acknowledged.
     pub snd_una: u32,
     /// The next sequence number to send.
     pub snd_nxt: u32,
+    /// What HyStart has found since it was last asked.
+    pub hystart: Hystart,
+    /// The state that the sender is in.
+    pub ca_state: TcpCaState,
     /// When data was last sent.
     pub lsndtime: Ktime,
+    /// Octets a second at which segments are to leave, at the most `SO_MAX_PACING_RATE`.
+    pub pacing_rate: u64,
+    /// What a connection keeps whose segments leave at a pace; `None`: no segment did yet.
+    pub pacing: Option<Box<TcpPacing>>,
     /// The time of this call.
     pub now: Ktime,
 }
@@ -91,14 +107,55 @@ impl Default for TcpCong {
             cwnd_usage_seq: 0,
             mss_cache: uapi::tcp::TCP_MSS_DEFAULT.into(),
             srtt_us: 0,
-            packets_out: 0,
+            min_rtt: u32::MAX,
             in_flight: 0,
             delivered: 0,
+            delivered_mstamp: Ktime::ZERO,
+            lost: 0,
+            app_limited: u32::MAX,
             snd_una: 0,
             snd_nxt: 0,
+            hystart: Hystart::empty(),
+            ca_state: TcpCaState::Open,
             lsndtime: Ktime::ZERO,
+            pacing_rate: u64::MAX,
+            pacing: None,
             now: Ktime::ZERO,
         }
+    }
+}
+
+bitflags! {
+    /// What told slow start that the way is full.
+    ///
+    /// linux: net/ipv4/tcp_cubic.c:HYSTART_ACK_TRAIN
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Hystart: u8 {
+        /// Acknowledgements that follow each other closely for as long as half a round trip.
+        const ACK_TRAIN = 1;
+        /// Round trips that become longer.
+        const DELAY = 2;
+    }
+}
+
+/// What a connection keeps whose segments leave at a pace.
+///
+/// linux: include/linux/tcp.h:tcp_sock
+#[derive(Clone, Debug, Default)]
+pub struct TcpPacing {
+    /// When the next segment may leave.
+    pub tcp_wstamp: Ktime,
+    /// The timer for that: on which CPU, and which entry there.
+    pub(crate) pacing_timer: Option<(u8, Hrtimer)>,
+}
+
+impl TcpCong {
+    /// When the next segment may leave: now, unless the pace says later.
+    ///
+    /// linux: include/linux/tcp.h:tcp_sock (`tcp_wstamp_ns`)
+    #[inline]
+    pub fn tcp_wstamp(&self, now: Ktime) -> Ktime {
+        self.pacing.as_ref().map_or(now, |pacing| pacing.tcp_wstamp.max(now))
     }
 }
 
@@ -204,9 +261,17 @@ pub trait TcpCongestionOps: Send + fmt::Debug {
     /// An acknowledgement has come, before the window is grown.
     fn pkts_acked(&mut self, _tp: &mut TcpCong, _sample: &AckSample) {}
 
-    /// Sets window and pace itself, in place of `cong_avoid` and of the reductions of recovery. False:
-    /// it does not, and nothing was changed.
-    fn cong_control(&mut self, _tp: &mut TcpCong, _rs: &RateSample) -> bool {
+    /// It sets window and pace itself, by [`TcpCongestionOps::cong_control`], in place of `cong_avoid` and of the
+    /// reductions of recovery.
+    fn has_cong_control(&self) -> bool {
+        false
+    }
+
+    /// Sets window and pace after an acknowledgement.
+    fn cong_control(&mut self, _tp: &mut TcpCong, _rs: &RateSample) {}
+
+    /// Its segments are to leave at `pacing_rate`.
+    fn needs_pacing(&self) -> bool {
         false
     }
 

@@ -3,17 +3,18 @@
 //!
 //! linux: net/ipv4/tcp_cubic.c. RFC 9438. Key type: [`Bictcp`]. Contexts: under the socket's lock. Time
 //! is counted in jiffies of a millisecond, windows in segments, both in integers.
-//! Slow start is RFC 5681's: what ends it early (HyStart) would see each acknowledgement in
-//! `pkts_acked`, begin its rounds in `cong_avoid` and set the threshold.
+//! Slow start ends before something is lost where acknowledgements tell that the way is full: HyStart, of
+//! the paper by Ha and Rhee (not RFC 9406's HyStart++).
 //! Delayed acknowledgements need no estimate: growth counts the segments that are acknowledged.
 //! DIVERGES: the cube root is exact; Linux's, by a table and one step of Newton's, is up to a
 //! hundredth off.
 
 use crate::kernel::time::{HZ, TICK_NSEC};
 use crate::net::ipv4::tcp_cong::{
-    AckSample, TcpCa, TcpCaEvent, TcpCong, TcpCongestionOps, tcp_cong_avoid_ai, tcp_in_slow_start,
-    tcp_is_cwnd_limited, tcp_slow_start,
+    AckSample, Hystart, TcpCa, TcpCaEvent, TcpCong, TcpCongestionOps, tcp_cong_avoid_ai,
+    tcp_in_slow_start, tcp_is_cwnd_limited, tcp_slow_start,
 };
+use crate::net::ipv4::tcp_output::GSO_MAX_SIZE;
 use uapi::tcp::TcpCaState;
 
 /// What fractions of windows are counted in.
@@ -30,6 +31,15 @@ const CUBE_FACTOR: u64 = (1 << (10 + 3 * BICTCP_HZ)) / CUBE_RTT_SCALE;
 /// Eight times the acknowledged windows in which Reno with this BETA would grow by one segment: RFC
 /// 9438's alpha of 3 × (1 - BETA) / (1 + BETA), inverted.
 const BETA_SCALE: u64 = 8 * (BICTCP_BETA_SCALE + BETA) / 3 / (BICTCP_BETA_SCALE - BETA);
+
+/// HyStart waits for a window of so many segments.
+const HYSTART_LOW_WINDOW: u32 = 16;
+/// Acknowledgements no farther apart than this follow each other closely, in microseconds.
+const HYSTART_ACK_DELTA_US: u32 = 2_000;
+/// So many round trips tell how long one is.
+const HYSTART_MIN_SAMPLES: u8 = 8;
+/// So much longer than the least it must be at least, and need be at most, in microseconds.
+const HYSTART_DELAY_THRESH: (u32, u32) = (4_000, 16_000);
 
 /// Registers under this.
 ///
@@ -62,6 +72,18 @@ pub struct Bictcp {
     ack_cnt: u32,
     /// The window that Reno would have.
     tcp_cwnd: u32,
+    /// HyStart's round: it has its answer.
+    found: bool,
+    /// Round trips seen in it.
+    sample_cnt: u8,
+    /// The microsecond at which it began.
+    round_start: u32,
+    /// The sequence number that ends it.
+    end_seq: u32,
+    /// The microsecond of the last acknowledgement that closely followed another.
+    last_ack: u32,
+    /// The least round trip in it.
+    curr_rtt: u32,
 }
 
 /// The integer part of a cube root.
@@ -75,10 +97,84 @@ fn cubic_root(a: u64) -> u32 {
     }) as u32
 }
 
+/// linux: net/ipv4/tcp_cubic.c:bictcp_clock_us
+fn bictcp_clock_us(tp: &TcpCong) -> u32 {
+    (tp.now.as_nanos() / 1000) as u32
+}
+
+/// What a packet of many segments may be held up by on its way to the wire, in microseconds: four of the
+/// longest at the pace, a millisecond at the most.
+///
+/// linux: net/ipv4/tcp_cubic.c:hystart_ack_delay
+fn hystart_ack_delay(tp: &TcpCong) -> u32 {
+    (u64::from(GSO_MAX_SIZE) * 4 * 1_000_000).checked_div(tp.pacing_rate).unwrap_or(0).min(1000)
+        as u32
+}
+
 impl Bictcp {
     /// linux: net/ipv4/tcp_cubic.c:bictcp_reset
     fn bictcp_reset(&mut self) {
-        *self = Self::default();
+        let Self { sample_cnt, round_start, end_seq, last_ack, curr_rtt, .. } = *self;
+        *self = Self { sample_cnt, round_start, end_seq, last_ack, curr_rtt, ..Self::default() };
+    }
+
+    /// A round trip of slow start begins.
+    ///
+    /// linux: net/ipv4/tcp_cubic.c:bictcp_hystart_reset
+    fn bictcp_hystart_reset(&mut self, tp: &TcpCong) {
+        let now = bictcp_clock_us(tp);
+        (self.round_start, self.last_ack, self.end_seq) = (now, now, tp.snd_nxt);
+        (self.curr_rtt, self.sample_cnt) = (u32::MAX, 0);
+    }
+
+    /// Looks whether the way is full.
+    ///
+    /// linux: net/ipv4/tcp_cubic.c:hystart_update
+    fn hystart_update(&mut self, tp: &mut TcpCong, delay: u32) {
+        if (tp.snd_una.wrapping_sub(self.end_seq) as i32) > 0 {
+            self.bictcp_hystart_reset(tp);
+        }
+        if tp.snd_cwnd < HYSTART_LOW_WINDOW {
+            return;
+        }
+        if self.ack_train(tp) {
+            tp.hystart |= Hystart::ACK_TRAIN;
+        }
+        if self.longer_delay(delay) {
+            tp.hystart |= Hystart::DELAY;
+        }
+        if !tp.hystart.is_empty() {
+            self.found = true;
+            tp.snd_ssthresh = tp.snd_cwnd;
+        }
+    }
+
+    /// The acknowledgements of this round trip have followed each other for so long that the way has no room
+    /// between them.
+    fn ack_train(&mut self, tp: &TcpCong) -> bool {
+        let now = bictcp_clock_us(tp);
+        if now.wrapping_sub(self.last_ack) > HYSTART_ACK_DELTA_US {
+            return false;
+        }
+        self.last_ack = now;
+        let mut threshold = self.delay_min.saturating_add(hystart_ack_delay(tp));
+        // Segments that leave at a pace come back spread over half a round trip anyway.
+        if tp.pacing.is_none() {
+            threshold >>= 1;
+        }
+        now.wrapping_sub(self.round_start) > threshold
+    }
+
+    /// The least of this round trip's delays is longer than the least of all.
+    fn longer_delay(&mut self, delay: u32) -> bool {
+        self.curr_rtt = self.curr_rtt.min(delay);
+        if self.sample_cnt < HYSTART_MIN_SAMPLES {
+            self.sample_cnt += 1;
+            return false;
+        }
+        let (least, most) = HYSTART_DELAY_THRESH;
+        let threshold = (self.delay_min >> 3).clamp(least, most);
+        self.curr_rtt > self.delay_min.saturating_add(threshold)
     }
 
     /// An epoch begins: where the function is flat, and when.
@@ -164,8 +260,9 @@ impl TcpCongestionOps for Bictcp {
     }
 
     /// linux: net/ipv4/tcp_cubic.c:cubictcp_init
-    fn init(&mut self, _tp: &mut TcpCong) {
+    fn init(&mut self, tp: &mut TcpCong) {
         self.bictcp_reset();
+        self.bictcp_hystart_reset(tp);
     }
 
     /// linux: net/ipv4/tcp_cubic.c:cubictcp_recalc_ssthresh
@@ -227,6 +324,9 @@ impl TcpCongestionOps for Bictcp {
         let delay = rtt_us.max(1);
         if self.delay_min == 0 || self.delay_min > delay {
             self.delay_min = delay;
+        }
+        if !self.found && tcp_in_slow_start(tp) {
+            self.hystart_update(tp, delay);
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::net::ipv4::tcp::{IcskPending, TcpSk, TcpSock, TcpState, TimerKind, tc
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use uapi::inet_diag::TcpBbrInfo;
 use uapi::tcp::TcpInfo;
+use zerocopy::FromBytes;
 
 /// Which timer of a socket runs, by the numbers of `idiag_timer`.
 ///
@@ -69,6 +71,8 @@ pub struct InetDiagSock {
     pub mem: MemInfo,
     /// The name of its congestion control.
     pub cong: &'static str,
+    /// What BBR takes the way for, where it is at work (`INET_DIAG_BBRINFO`).
+    pub bbr: Option<TcpBbrInfo>,
     /// What `TCP_INFO` tells.
     pub info: TcpInfo,
 }
@@ -116,6 +120,7 @@ fn inet_sk_diag_fill(sk: &Arc<Sock>, now: Ktime) -> Option<InetDiagMsg> {
             shutdown: sk.st.shutdown,
             mem,
             cong: sk.tp.ca_ops.name(),
+            bbr: TcpBbrInfo::read_from_bytes(&sk.tp.ca_ops.get_info(&sk.tp.cong)).ok(),
             info: tcp_get_info(&sk, now),
         }),
     })

@@ -413,7 +413,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     if let Some(ca) = options.congestion
         && let Ok(ca) = crate::net::ipv4::tcp_cong::tcp_set_congestion_control(&cx.t.net, ca)
     {
-        tp.ca_ops = ca;
+        (tp.ca_ops, tp.ca_setsockopt) = (ca, true);
     }
     let (seq, ack) = (req.rcv_isn + 1, req.snt_isn + 1);
     tp.state = TcpState::SynRecv;
@@ -422,7 +422,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     (tp.write_seq, tp.pushed_seq) = (ack, ack);
     tp.snd_wl1 = seq - 1;
     (tp.rto, tp.ack) = (TCP_TIMEOUT_INIT, IcskAck { lrcvtime: now, ..IcskAck::default() });
-    tp.lsndtime = now;
+    tp.cong.lsndtime = now;
     tp.rx_opt = req.opt;
     tp.rx_opt.user_mss = options.user_mss;
     {
@@ -452,8 +452,8 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
 struct Options {
     user_mss: u16,
     nonagle: crate::net::ipv4::tcp::Nonagle,
-    keepalive: (u32, u32, u8),
-    linger2: i32,
+    keepalive: (u16, u16, u8),
+    linger2: i16,
     user_timeout: u32,
     notsent_lowat: (u32, u32),
     thin_lto: bool,
@@ -476,7 +476,7 @@ impl Options {
             thin_lto: tp.thin_lto,
             locked: (tp.rcvbuf_locked, tp.sndbuf_locked),
             recvmsg_inq: tp.recvmsg_inq,
-            congestion: Some(tp.ca_ops.name()),
+            congestion: tp.ca_setsockopt.then(|| tp.ca_ops.name()),
             syn_retries: tp.syn_retries,
             quick: tp.ack.pingpong,
         }

@@ -18,13 +18,13 @@ use crate::net::ipv4::tcp_recovery::tcp_skb_sent_after;
 pub(crate) fn tcp_rate_skb_sent(tp: &mut TcpSock, skb: &mut SkBuff, now: Ktime) {
     if tp.packets_out == 0 {
         // What arrives from here on was sent from here on.
-        (tp.first_tx_mstamp, tp.delivered_mstamp) = (now, now);
+        (tp.first_tx_mstamp, tp.cong.delivered_mstamp) = (now, now);
     }
     skb.tcp_tx = TcpSkbTx {
         first_tx_us: micros(now, tp.first_tx_mstamp),
-        delivered_us: micros(now, tp.delivered_mstamp),
+        delivered_us: micros(now, tp.cong.delivered_mstamp),
         delivered: tp.delivered,
-        ce_and_app: tp.delivered_ce << 1 | u32::from(tp.app_limited != 0),
+        ce_and_app: tp.delivered_ce << 1 | u32::from(tp.cong.app_limited != 0),
     };
 }
 
@@ -71,11 +71,11 @@ pub(crate) fn tcp_rate_gen(
     now: Ktime,
     rs: &mut RateSample,
 ) {
-    if tp.app_limited != 0 && (tp.app_limited.wrapping_sub(tp.delivered) as i32) < 0 {
-        tp.app_limited = 0;
+    if tp.cong.app_limited != 0 && (tp.cong.app_limited.wrapping_sub(tp.delivered) as i32) < 0 {
+        tp.cong.app_limited = 0;
     }
     if delivered != 0 {
-        tp.delivered_mstamp = now;
+        tp.cong.delivered_mstamp = now;
     }
     (rs.acked_sacked, rs.losses) = (delivered, lost);
     // After the peer took back what it had reported, nothing is known of when things arrived.
@@ -114,7 +114,7 @@ pub(crate) fn tcp_rate_check_app_limited(sk: &mut TcpSk<'_>) {
         && tp.tcp_packets_in_flight() < tp.cong.snd_cwnd
         && tp.lost_out <= tp.retrans_out
     {
-        tp.app_limited = tp.delivered.wrapping_add(tp.tcp_packets_in_flight()).max(1);
+        tp.cong.app_limited = tp.delivered.wrapping_add(tp.tcp_packets_in_flight()).max(1);
     }
 }
 

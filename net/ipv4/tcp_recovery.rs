@@ -195,7 +195,7 @@ fn tcp_rack_reo_wnd(cx: &BhCx<'_>, tp: &TcpSock) -> u64 {
         }
     }
     let steps = u64::from(tp.rtt_min.0 >> 2) * u64::from(tp.rack.reo_wnd_steps);
-    steps.min(u64::from(tp.srtt_us >> 3))
+    steps.min(u64::from(tp.cong.srtt_us >> 3))
 }
 
 /// Microseconds until a segment counts as lost that left `at`; none when it does already.
@@ -315,14 +315,16 @@ pub(crate) fn tcp_rack_advance(
 ///
 /// linux: net/ipv4/tcp_recovery.c:tcp_rack_reo_timeout
 pub(crate) fn tcp_rack_reo_timeout(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
-    let (in_flight, lost) = (sk.tp.tcp_packets_in_flight(), sk.tp.lost);
+    let (in_flight, lost) = (sk.tp.tcp_packets_in_flight(), sk.tp.cong.lost);
     let timeout = tcp_rack_detect_loss(cx, sk.tp);
     debug_assert!(timeout == 0 || sk.tp.packets_out != 0);
     if in_flight != sk.tp.tcp_packets_in_flight() {
         if sk.tp.ca_state != CaState::Recovery {
             tcp_enter_recovery(cx, sk);
-            let lost = sk.tp.lost.wrapping_sub(lost);
-            tcp_cwnd_reduction(sk.tp, 1, lost, AckFlags::empty());
+            if !sk.tp.ca_ops.has_cong_control() {
+                let lost = sk.tp.cong.lost.wrapping_sub(lost);
+                tcp_cwnd_reduction(sk.tp, 1, lost, AckFlags::empty());
+            }
         }
         tcp_xmit_retransmit_queue(cx, sk);
     }

@@ -9,18 +9,20 @@ use crate::kernel::time::Ktime;
 use crate::kernel::timer::TimerTarget;
 use crate::net::core::sock::{SOCK_MIN_SNDBUF, Sock};
 use crate::net::ipv4::inet_connection_sock::{
-    inet_csk_reset_keepalive_timer, inet_csk_reset_xmit_timer, sk_file_timer,
+    inet_csk_reset_keepalive_timer, inet_csk_reset_xmit_timer, sk_file_timer, tcp_reset_xmit_timer,
 };
 use crate::net::ipv4::tcp::{
     AckPending, CaState, Deferred, IcskPending, SeqNr, TCP_ATO_MIN, TCP_RTO_MAX, TCP_TIMEOUT_INIT,
     TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, TimerKind, tcp_done,
 };
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
-use crate::net::ipv4::tcp_input::{__tcp_set_rto, tcp_enter_loss};
+use crate::net::ipv4::tcp_input::{
+    __tcp_set_rto, tcp_compressed_ack_kick, tcp_enter_loss, tcp_sack_compress_send_ack,
+};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
-    Burst, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset, tcp_send_loss_probe,
-    tcp_send_probe0, tcp_write_queue_purge, tcp_write_wakeup,
+    Burst, tcp_pace_kick, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset,
+    tcp_send_loss_probe, tcp_send_probe0, tcp_write_queue_purge, tcp_write_wakeup,
 };
 use crate::net::ipv4::tcp_recovery::tcp_rack_reo_timeout;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ const TCP_THIN_LINEAR_RETRIES: u8 = 6;
 impl TimerTarget for Sock {
     fn expire(self: Arc<Self>, cx: &mut BhCx<'_>, token: u64) {
         let kind = match token {
+            TimerKind::PACING => return tcp_pace_kick(cx, &self),
+            TimerKind::COMPRESSED_ACK => return tcp_compressed_ack_kick(cx, &self),
             0 => TimerKind::Write,
             1 => TimerKind::Delack,
             _ => TimerKind::Keepalive,
@@ -308,7 +312,7 @@ fn tcp_orphan_retries(cx: &BhCx<'_>, tp: &TcpSock, alive: bool) -> u8 {
 ///
 /// linux: net/ipv4/tcp_timer.c:tcp_out_of_resources
 pub(crate) fn tcp_out_of_resources(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, reset: bool) -> bool {
-    let silent = cx.now().us_since(sk.tp.lsndtime);
+    let silent = cx.now().us_since(sk.tp.cong.lsndtime);
     let mut shift = u32::from(silent > 2 * u64::from(TCP_RTO_MAX) || !reset);
     shift += u32::from(sk.tp.sk_err_soft.is_some());
     if !tcp_check_oom(cx, sk, shift) {
@@ -392,7 +396,7 @@ pub(crate) fn tcp_check_probe_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if sk.tp.packets_out == 0 && sk.tp.pending == IcskPending::None {
         let base = u64::from(sk.tp.rto.max(200_000));
         let when = tcp_clamp_probe0_to_user_timeout(cx, sk, base);
-        inet_csk_reset_xmit_timer(cx, sk, IcskPending::Probe0, when);
+        tcp_reset_xmit_timer(cx, sk, IcskPending::Probe0, when);
     }
 }
 
@@ -435,9 +439,11 @@ fn tcp_probe_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_timer.c:tcp_delack_timer_handler
 pub(crate) fn tcp_delack_timer_handler(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
-    if matches!(sk.tp.state, TcpState::Close | TcpState::Listen)
-        || !sk.tp.ack.pending.contains(AckPending::TIMER)
-    {
+    let closed = matches!(sk.tp.state, TcpState::Close | TcpState::Listen);
+    if closed || tcp_sack_compress_send_ack(cx, sk) {
+        return;
+    }
+    if !sk.tp.ack.pending.contains(AckPending::TIMER) {
         return;
     }
     let timer = &mut sk.tp.timers[TimerKind::Delack as usize];
@@ -572,7 +578,7 @@ pub(crate) fn tcp_ld_rto_revert(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seq: SeqN
     let Some(first) = sk.tp.rtx_queue.front() else { return };
     let sent = first.tstamp();
     sk.tp.backoff -= 1;
-    let base = if sk.tp.srtt_us != 0 { __tcp_set_rto(sk.tp) } else { TCP_TIMEOUT_INIT };
+    let base = if sk.tp.cong.srtt_us != 0 { __tcp_set_rto(sk.tp) } else { TCP_TIMEOUT_INIT };
     sk.tp.rto = (u64::from(base) << sk.tp.backoff).min(TCP_RTO_MAX.into()) as u32;
     let passed = cx.now().us_since(sent);
     match u64::from(sk.tp.rto).checked_sub(passed).filter(|left| *left != 0) {

@@ -8,15 +8,22 @@
 
 pub mod dql;
 pub mod pfifo_fast;
+pub mod sch_fq;
 pub mod sch_generic;
 pub mod sch_mq;
 
-pub use sch_generic::attach_default_qdiscs;
+pub use sch_generic::{QDISCS, attach_default_qdiscs, dev_set_qdisc, qdisc_lookup_ops};
 
 use crate::kernel::context::BhCx;
+use crate::kernel::cpu::CpuId;
+use crate::kernel::hrtimer::Hrtimer;
 use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::kernel::time::Ktime;
+use crate::kernel::timer::TimerTarget;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::dev::{DevId, NetDevice, NetTables, NetdevQueue, tx::NetXmit};
+use crate::net::core::dev::{
+    DevId, NetDevice, NetTables, NetdevQueue, tx::__netif_schedule, tx::NetXmit,
+};
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -29,9 +36,21 @@ pub trait QdiscOps: Send {
     /// Name (`pfifo_fast`).
     fn id(&self) -> &'static str;
     /// Takes a packet, or gives it back to be dropped.
-    fn enqueue(&mut self, skb: Skb) -> Result<(), Skb>;
+    fn enqueue(&mut self, skb: Skb, now: Ktime) -> Result<(), Refused>;
     /// The next packet to send.
-    fn dequeue(&mut self) -> Option<Skb>;
+    fn dequeue(&mut self, now: Ktime) -> Option<Skb>;
+    /// When there will be one, if all that it holds waits for its time.
+    fn next_time(&self) -> Option<Ktime> {
+        None
+    }
+    /// While it is empty, packets may pass by it.
+    ///
+    /// linux: include/net/sch_generic.h:TCQ_F_CAN_BYPASS
+    fn can_bypass(&self) -> bool {
+        true
+    }
+    /// Gives up all that it holds, and begins anew.
+    fn reset(&mut self) -> Vec<Skb>;
     /// Packets it holds.
     fn len(&self) -> usize;
     /// It holds none.
@@ -40,9 +59,20 @@ pub trait QdiscOps: Send {
     }
 }
 
+/// A packet that a discipline did not take, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// The packet.
+    pub skb: Skb,
+    /// Why.
+    pub reason: DropReason,
+}
+
 const RUNNING: u32 = 1;
 const MISSED: u32 = 2;
 const SCHED: u32 = 4;
+/// No packet passes by it.
+const NO_BYPASS: u32 = 8;
 
 /// A queueing discipline on a device's queue.
 ///
@@ -62,6 +92,8 @@ struct Inner {
     ops: Box<dyn QdiscOps>,
     /// The packet the driver gave back.
     gso_skb: Option<Skb>,
+    /// The timer for what waits for its time, and the CPU it is on.
+    watchdog: Option<(CpuId, Hrtimer)>,
 }
 
 /// What `tc qdisc show dev …` names as a device's root.
@@ -139,9 +171,9 @@ impl Qdisc {
     fn make(ops: Box<dyn QdiscOps>, queueless: bool) -> Arc<Self> {
         Arc::new(Self {
             queueless,
-            state: AtomicU32::new(0),
+            state: AtomicU32::new(if ops.can_bypass() { 0 } else { NO_BYPASS }),
             qlen: AtomicU32::new(0),
-            inner: SpinLock::new(Inner { ops, gso_skb: None }),
+            inner: SpinLock::new(Inner { ops, gso_skb: None, watchdog: None }),
             attached: OnceLock::new(),
             requeues: AtomicU64::new(0),
             drops: AtomicU64::new(0),
@@ -208,26 +240,81 @@ impl Qdisc {
         self.state.load(Ordering::Relaxed) & RUNNING == 0
     }
 
+    /// It is empty, and packets may pass by it then.
+    #[inline]
+    pub(crate) fn can_bypass(&self) -> bool {
+        self.qlen() == 0 && self.state.load(Ordering::Relaxed) & NO_BYPASS == 0
+    }
+
     /// Queues a packet, or drops it when the discipline refuses.
-    pub(crate) fn enqueue(&self, cx: &mut BhCx<'_>, skb: Skb) -> NetXmit {
-        crate::walk!(cx, skb, pfifo_fast_enqueue);
+    pub(crate) fn enqueue(&self, cx: &mut BhCx<'_>, mut skb: Skb) -> NetXmit {
+        if self.state.load(Ordering::Relaxed) & NO_BYPASS == 0 {
+            crate::walk!(cx, skb, pfifo_fast_enqueue);
+        } else {
+            crate::walk!(cx, skb, fq_enqueue);
+            if skb.owner.is_none() {
+                // By what it is sorted.
+                skb.skb_get_hash(cx);
+            }
+        }
+        let now = cx.now();
         let refused = {
             let mut inner = self.inner.lock();
-            let refused = inner.ops.enqueue(skb).err();
+            let refused = inner.ops.enqueue(skb, now).err();
             self.publish_len(&inner);
             refused
         };
-        let Some(skb) = refused else { return NetXmit::Success };
+        let Some(Refused { skb, reason }) = refused else { return NetXmit::Success };
         self.drops.fetch_add(1, Ordering::Relaxed);
-        kfree_skb(cx, skb, DropReason::QdiscDrop);
+        kfree_skb(cx, skb, reason);
         NetXmit::Drop
     }
 
-    fn dequeue(&self) -> Option<Skb> {
+    /// The next packet; the timer is set where all wait for their time.
+    fn dequeue(self: &Arc<Self>, cx: &mut BhCx<'_>) -> Option<Skb> {
+        let now = cx.now();
         let mut inner = self.inner.lock();
-        let skb = inner.gso_skb.take().or_else(|| inner.ops.dequeue());
+        let skb = inner.gso_skb.take().or_else(|| inner.ops.dequeue(now));
         self.publish_len(&inner);
+        if skb.is_none()
+            && let Some(at) = inner.ops.next_time()
+        {
+            self.qdisc_watchdog_schedule(cx, &mut inner, at);
+        }
         skb
+    }
+
+    /// Runs the qdisc again at `at`.
+    ///
+    /// linux: net/sched/sch_api.c:qdisc_watchdog_schedule_range_ns
+    fn qdisc_watchdog_schedule(self: &Arc<Self>, cx: &mut BhCx<'_>, inner: &mut Inner, at: Ktime) {
+        if let Some((cpu, timer)) = inner.watchdog {
+            if timer.expires() == at {
+                return;
+            }
+            if cpu == cx.cpu.id {
+                cx.cpu.hrtimers.hrtimer_try_to_cancel(timer);
+            }
+        }
+        let timer = cx.cpu.hrtimers.hrtimer_start(at, Arc::clone(self) as Arc<dyn TimerTarget>, 0);
+        inner.watchdog = Some((cx.cpu.id, timer));
+    }
+
+    /// Another discipline from now on; what the present one holds is dropped.
+    ///
+    /// linux: net/sched/sch_api.c:qdisc_graft
+    pub(crate) fn graft(&self, cx: &mut BhCx<'_>, ops: Box<dyn QdiscOps>) {
+        let bypass = ops.can_bypass();
+        let mut old = std::mem::replace(&mut self.inner.lock().ops, ops);
+        if bypass {
+            self.state.fetch_and(!NO_BYPASS, Ordering::AcqRel);
+        } else {
+            self.state.fetch_or(NO_BYPASS, Ordering::AcqRel);
+        }
+        self.publish_len(&self.inner.lock());
+        for skb in old.reset() {
+            kfree_skb(cx, skb, DropReason::QdiscReset);
+        }
     }
 
     fn requeue(&self, skb: Skb) {
@@ -247,7 +334,18 @@ impl Qdisc {
     ///
     /// linux: net/sched/sch_generic.c:qdisc_reset
     pub(crate) fn reset(&self, cx: &mut BhCx<'_>) {
-        while let Some(skb) = self.dequeue() {
+        let (back, held, watchdog) = {
+            let mut inner = self.inner.lock();
+            let all = (inner.gso_skb.take(), inner.ops.reset(), inner.watchdog.take());
+            self.publish_len(&inner);
+            all
+        };
+        if let Some((cpu, timer)) = watchdog
+            && cpu == cx.cpu.id
+        {
+            cx.cpu.hrtimers.hrtimer_try_to_cancel(timer);
+        }
+        for skb in back.into_iter().chain(held) {
             kfree_skb(cx, skb, DropReason::QdiscReset);
         }
     }
@@ -259,6 +357,16 @@ impl Qdisc {
 
     pub(crate) fn clear_scheduled(&self) {
         self.state.fetch_and(!SCHED, Ordering::AcqRel);
+    }
+}
+
+impl TimerTarget for Qdisc {
+    /// The time of what waits has come.
+    ///
+    /// linux: net/sched/sch_api.c:qdisc_watchdog
+    fn expire(self: Arc<Self>, cx: &mut BhCx<'_>, _: u64) {
+        self.inner.lock().watchdog = None;
+        __netif_schedule(cx, &self);
     }
 }
 
@@ -299,7 +407,7 @@ impl Drop for Qdisc {
     fn drop(&mut self) {
         // Only a machine that goes away whole leaves packets here.
         let inner = self.inner.get_mut();
-        while let Some(skb) = inner.gso_skb.take().or_else(|| inner.ops.dequeue()) {
+        for skb in inner.gso_skb.take().into_iter().chain(inner.ops.reset()) {
             skb.forget_at_exit();
         }
     }

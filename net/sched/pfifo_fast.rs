@@ -2,7 +2,9 @@
 //!
 //! linux: net/sched/sch_generic.c (`pfifo_fast_ops`).
 
-use super::QdiscOps;
+use super::{QdiscOps, Refused};
+use crate::kernel::time::Ktime;
+use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::Skb;
 use std::collections::VecDeque;
 
@@ -32,9 +34,9 @@ impl QdiscOps for PfifoFast {
         "pfifo_fast"
     }
 
-    fn enqueue(&mut self, skb: Skb) -> Result<(), Skb> {
+    fn enqueue(&mut self, skb: Skb, _now: Ktime) -> Result<(), Refused> {
         if self.len >= self.limit {
-            return Err(skb);
+            return Err(Refused { skb, reason: DropReason::QdiscDrop });
         }
         let band = PRIO2BAND[(skb.priority & 15) as usize];
         self.bands[usize::from(band)].push_back(skb);
@@ -42,7 +44,7 @@ impl QdiscOps for PfifoFast {
         Ok(())
     }
 
-    fn dequeue(&mut self) -> Option<Skb> {
+    fn dequeue(&mut self, _now: Ktime) -> Option<Skb> {
         let skb = self.bands.iter_mut().find_map(VecDeque::pop_front)?;
         self.len -= 1;
         Some(skb)
@@ -50,5 +52,10 @@ impl QdiscOps for PfifoFast {
 
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn reset(&mut self) -> Vec<Skb> {
+        self.len = 0;
+        self.bands.iter_mut().flat_map(|band| band.drain(..)).collect()
     }
 }

@@ -3,14 +3,16 @@
 //! linux: net/sched/sch_generic.c. Context: BH, with [`Running`].
 
 use super::pfifo_fast::PfifoFast;
+use super::sch_fq::Fq;
 use super::sch_mq::Mq;
-use super::{Qdisc, RootQdisc, Running};
-use crate::kernel::context::BhCx;
+use super::{Qdisc, QdiscOps, RootQdisc, Running};
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::device::DeviceSpec;
 use crate::net::core::dev::tx::{__netif_schedule, dev_hard_start_xmit};
 use crate::net::core::dev::{NetDevice, NetdevQueue};
 use crate::net::core::skbuff::{Skb, SkbList};
 use std::sync::Arc;
+use uapi::errno::Errno;
 
 /// Packets one run may send before it yields to NET_TX_SOFTIRQ.
 ///
@@ -34,6 +36,39 @@ pub fn attach_default_qdiscs(spec: &DeviceSpec) -> (Vec<Arc<Qdisc>>, RootQdisc) 
         several => RootQdisc::Mq(Mq::new(several.to_vec())),
     };
     (queues, root)
+}
+
+/// The names of the disciplines that a device's queues can have.
+pub const QDISCS: [&str; 2] = ["pfifo_fast", "fq"];
+
+/// The name of a discipline, if there is one.
+///
+/// linux: net/sched/sch_api.c:qdisc_lookup_ops
+pub fn qdisc_lookup_ops(name: &str) -> Option<&'static str> {
+    QDISCS.into_iter().find(|known| *known == name)
+}
+
+/// Gives each queue of a device this discipline; what its present ones hold is dropped. Context: task.
+///
+/// # Errors
+/// ENOENT: there is none of that name; EOPNOTSUPP: the device has no queues.
+///
+/// linux: net/sched/sch_api.c:tc_modify_qdisc
+pub fn dev_set_qdisc(cx: &mut TaskCx, dev: &NetDevice, name: &str) -> Result<(), Errno> {
+    let name = qdisc_lookup_ops(name).ok_or(Errno::ENOENT)?;
+    if dev.tx_queue_len == 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    cx.local_bh_disable(|bh| {
+        for queue in &dev.tx_queues {
+            let ops: Box<dyn QdiscOps> = match name {
+                "fq" => Box::new(Fq::new()),
+                _ => Box::new(PfifoFast::new(dev.tx_queue_len)),
+            };
+            queue.qdisc().graft(bh, ops);
+        }
+    });
+    Ok(())
 }
 
 /// Runs a qdisc, unless somebody else does.
@@ -116,9 +151,9 @@ fn qdisc_restart(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>) -> bool {
 /// The next packet, if the driver has room: the one it gave back first.
 ///
 /// linux: net/sched/sch_generic.c:dequeue_skb
-fn dequeue_skb(cx: &mut BhCx<'_>, qdisc: &Qdisc, txq: &NetdevQueue) -> Option<Skb> {
+fn dequeue_skb(cx: &mut BhCx<'_>, qdisc: &Arc<Qdisc>, txq: &NetdevQueue) -> Option<Skb> {
     walk!(cx, dequeue_skb);
-    if txq.stopped() { None } else { qdisc.dequeue() }
+    if txq.stopped() { None } else { qdisc.dequeue(cx) }
 }
 
 /// Gives packets to the driver; a full driver gives one back, which goes first next time, and leaves

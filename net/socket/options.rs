@@ -12,6 +12,7 @@ use crate::net::core::stream::sk_stream_write_space;
 use crate::net::ipv4::inet_hashtables::{BindAttrs, CmsgFlags};
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
+use crate::net::ipv4::tcp_input::tcp_cap_pacing_rate;
 use crate::net::ipv4::tcp_timer::tcp_set_keepalive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use uapi::ip::IPPROTO_TCP;
 use uapi::socket::{
     AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_COOKIE, SO_DOMAIN,
     SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK,
-    SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
-    SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE,
-    SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE, SOL_IP, SOL_SOCKET,
+    SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL,
+    SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL,
+    SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE,
+    SOL_IP, SOL_SOCKET,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -81,6 +83,10 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         _ => (),
     }
     let val = int(value)?;
+    if name == SO_MAX_PACING_RATE {
+        set_max_pacing_rate(cx, sk, (val, value));
+        return Ok(());
+    }
     let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
     // Linux reads a negative size as a huge one.
     let within = |max: u32, least: u32| ((val as u32).min(max) * 2).max(least);
@@ -118,6 +124,33 @@ fn set_rcvbuf(sk: &Arc<Sock>, bytes: u32) {
     state.opts.rcvbuf = bytes;
     if let Some(tp) = &mut state.tcp {
         tp.rcvbuf_locked = true;
+    }
+}
+
+/// A rate of 4 octets, of which all ones stand for none, or of 8.
+///
+/// linux: net/core/sock.c:sk_setsockopt (SO_MAX_PACING_RATE)
+fn set_max_pacing_rate(cx: &mut TaskCx, sk: &Arc<Sock>, (val, value): (i32, &[u8])) {
+    let short = if val == -1 { u64::MAX } else { u64::from(val as u32) };
+    let long = value.get(..8).and_then(|bytes| bytes.try_into().ok());
+    let rate = long.map_or(short, u64::from_ne_bytes);
+    if rate != u64::MAX {
+        sk.need_pacing();
+    }
+    sk.set_max_pacing_rate(rate);
+    cx.local_bh_disable(|_| {
+        if let Some(mut sk) = TcpSk::of(sk, &mut sk.state()) {
+            tcp_cap_pacing_rate(&mut sk);
+        }
+    });
+}
+
+/// The same, as wide as there is room for.
+fn max_pacing_rate(sk: &Sock, room: usize) -> Vec<u8> {
+    let rate = sk.max_pacing_rate();
+    match room {
+        0..8 => u32::try_from(rate).unwrap_or(u32::MAX).to_ne_bytes().to_vec(),
+        _ => rate.to_ne_bytes().to_vec(),
     }
 }
 
@@ -339,6 +372,7 @@ fn sock_getsockopt(
         }
         SO_RCVTIMEO => return Ok(timeval_bytes(opts.rcvtimeo)),
         SO_SNDTIMEO => return Ok(timeval_bytes(opts.sndtimeo)),
+        SO_MAX_PACING_RATE => return Ok(max_pacing_rate(sk, room)),
         SO_COOKIE => return Ok(sk.cookie.to_ne_bytes().to_vec()),
         SO_BINDTODEVICE => {
             let index = crate::net::core::dev::DevId(opts.bound_dev_if);

@@ -154,7 +154,7 @@ impl SsArgs {
             below += &details::memory(skmem);
         }
         if let Some(info) = &socket.tcp_info {
-            below += &details::tcp_info(info, socket.cong.as_deref(), self.options);
+            below += &details::tcp_info(info, (socket.cong.as_deref(), socket.bbr), self.options);
         }
         match below.is_empty() {
             true => behind,

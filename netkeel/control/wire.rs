@@ -5,7 +5,7 @@
 
 mod socket;
 
-pub use socket::{SkMem, Socket, TcpInfo, Timer};
+pub use socket::{Bbr, SkMem, Socket, TcpInfo, Timer};
 
 use super::VERSION;
 use serde::de::DeserializeOwned;

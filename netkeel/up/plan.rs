@@ -22,6 +22,7 @@ pub(super) struct Plan {
     pub(super) cpus: u8,
     pub(super) queues: u8,
     pub(super) busy_poll: Duration,
+    pub(super) qdisc: Option<String>,
 }
 
 fn usage(text: String) -> UpError {
@@ -36,8 +37,8 @@ impl Plan {
         let (tap, pcap, control) = (args.tap.clone(), args.pcap.clone(), args.control.clone());
         let (cpus, queues) = (args.cpus.max(1), args.queues.max(1));
         let busy_poll = Duration::from_micros(args.busy_poll.into());
-        let echo = args.echo;
-        Ok(Self { tap, addr, gw, echo, walk, pcap, control, cpus, queues, busy_poll })
+        let (echo, qdisc) = (args.echo, args.qdisc.clone());
+        Ok(Self { tap, addr, gw, echo, walk, pcap, control, cpus, queues, busy_poll, qdisc })
     }
 
     /// The CPUs whose packets leave by each queue, when there are several: each CPU has one, and where

@@ -33,6 +33,7 @@ pub mod if_packet;
 pub mod if_tun;
 pub mod igmp;
 pub mod in_;
+pub mod inet_diag;
 pub mod ip;
 pub mod neighbour;
 pub mod netfilter;

@@ -7,7 +7,7 @@ use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::{synchronize_net, update_tables};
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
-use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs};
+use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs, dev_set_qdisc};
 use bitflags::bitflags;
 use std::fmt;
 use std::sync::Arc;
@@ -388,7 +388,7 @@ fn unpack(addr: u64) -> [u8; 6] {
 ///
 /// linux: net/core/dev.c:register_netdevice
 pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<NetDevice>, Errno> {
-    update_tables(cx, |t| {
+    let dev = update_tables(cx, |t| {
         let devs = &mut t.net.devs;
         if devs.is_empty() {
             devs.push(None);
@@ -410,7 +410,12 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
         devs.push(Some(Arc::clone(&dev)));
         t.net.in_devs.resize(devs.len(), None);
         Ok(dev)
-    })
+    })?;
+    let qdisc = cx.machine().tables().net.sysctl.default_qdisc;
+    if dev.tx_queue_len != 0 && dev.tx_queues[0].qdisc.id() != qdisc {
+        dev_set_qdisc(cx, &dev, qdisc)?;
+    }
+    Ok(dev)
 }
 
 /// Takes a device down and out of the tables; on return no CPU refers to it by the tables.

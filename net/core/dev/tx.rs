@@ -248,7 +248,7 @@ fn __dev_xmit_skb(
 ) -> Lost {
     walk!(cx, list, __dev_xmit_skb);
     let qdisc = &txq.qdisc;
-    if qdisc.qlen() == 0
+    if qdisc.can_bypass()
         && (sch_generic::runs(cx, qdisc) || qdisc.idle() && sch_generic::begin(cx, qdisc))
     {
         if sch_generic::sch_direct_xmit(cx, list, qdisc, (dev, txq)) {

@@ -370,15 +370,21 @@ pub fn skb_cow_head(cx: &mut BhCx<'_>, skb: &mut Skb, headroom: usize) -> bool {
 }
 
 impl SkBuff {
-    /// When it was received; zero: unknown.
+    /// When it was received, or is to leave; zero: unknown.
     #[inline]
     pub fn tstamp(&self) -> Ktime {
         if self.stamped { self.tstamp } else { Ktime(0) }
     }
 
-    /// Notes when it was received.
+    /// Notes when it was received, or is to leave.
     pub fn set_tstamp(&mut self, at: Ktime) {
         (self.stamped, self.tstamp) = (true, at);
+    }
+
+    /// Its time says nothing any more.
+    #[inline]
+    pub(crate) fn clear_tstamp(&mut self) {
+        self.stamped = false;
     }
 
     /// For a station that the packet passes, if it is watched: the packet itself.

@@ -98,7 +98,7 @@ impl SkbPool {
 
     /// A packet with room for `size` bytes.
     #[inline(always)]
-    pub(super) fn alloc(&mut self, size: usize) -> Option<Skb> {
+    pub(crate) fn alloc(&mut self, size: usize) -> Option<Skb> {
         let (list, room) = if size <= SKB_SMALL_DATA_SIZE {
             (&mut self.store.ready[0], SKB_SMALL_DATA_SIZE)
         } else if size <= SKB_DATA_SIZE {
@@ -145,7 +145,7 @@ impl SkbPool {
 
     /// Takes a packet's memory home. What else it had was given back before.
     #[inline(always)]
-    pub(super) fn free(&mut self, skb: Skb) {
+    pub(crate) fn free(&mut self, skb: Skb) {
         debug_assert!(!skb.has_more_than_bytes(), "the end of a packet gives its parts back");
         self.live -= 1;
         let mut memory = skb.into_memory();

@@ -2,13 +2,15 @@
 //!
 //! linux: net/core/sock.c (`sk_clone_lock`). Context: BH.
 
-use super::{Proto, Sock, SockFlow, SockLocked, SockOpts, SockState};
+use super::{Proto, SkPacing, Sock, SockFlow, SockLocked, SockOpts, SockState};
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinLock;
 use crate::net::ipv4::inet_hashtables::{InetSock, InetTuple};
 use crate::net::ipv4::tcp::TcpSock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 /// What a connection has from its listener.
 #[derive(Clone, Debug)]
@@ -17,13 +19,15 @@ pub(crate) struct ChildOf {
     opts: SockOpts,
     inet: InetSock,
     sndbuf: usize,
+    pacing: (SkPacing, u64),
 }
 
 impl ChildOf {
     /// Of this listener, under its lock.
     pub(crate) fn of(sk: &Sock, state: &SockState) -> Self {
         let (opts, inet) = (state.opts.clone(), state.inet.clone());
-        Self { prot: sk.sk_prot, opts, inet, sndbuf: sk.sndbuf() }
+        let pacing = (sk.pacing_status(), sk.max_pacing_rate());
+        Self { prot: sk.sk_prot, opts, inet, sndbuf: sk.sndbuf(), pacing }
     }
 }
 
@@ -65,7 +69,9 @@ impl Sock {
             throttled: AtomicBool::new(false),
             num: AtomicU16::new(tuple.lport),
             corked: AtomicBool::new(false),
+            pacing_status: AtomicU8::new(from.pacing.0 as u8),
             inet_id: AtomicU32::new(inet_id),
+            max_pacing_rate: AtomicU64::new(from.pacing.1),
             flow: SockFlow::default(),
         })
     }

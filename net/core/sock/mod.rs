@@ -11,6 +11,7 @@ mod flow;
 mod guard;
 mod meminfo;
 mod owner;
+mod pacing;
 mod queue;
 mod stamp;
 mod state;
@@ -21,6 +22,7 @@ pub use flow::{MIN_NAPI_ID, SockFlow};
 pub use guard::SockGuard;
 pub use meminfo::MemInfo;
 use owner::{Backlog, Owner};
+pub use pacing::SkPacing;
 pub use queue::SkBuffHead;
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
@@ -41,7 +43,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::task::Poll;
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -123,8 +127,12 @@ pub struct Sock {
     num: AtomicU16,
     /// A datagram is corked, or the next one will be.
     corked: AtomicBool,
+    /// Who holds its packets back to its pace ([`SkPacing`]).
+    pacing_status: AtomicU8,
     /// The next IP ID of a connected socket.
     inet_id: AtomicU32,
+    /// `SO_MAX_PACING_RATE` in octets a second; `u64::MAX`: none.
+    max_pacing_rate: AtomicU64,
     /// Where its packets come from.
     flow: SockFlow,
 }
@@ -301,7 +309,9 @@ impl Sock {
             throttled: AtomicBool::new(false),
             num: AtomicU16::new(0),
             corked: AtomicBool::new(false),
+            pacing_status: AtomicU8::new(SkPacing::None as u8),
             inet_id: AtomicU32::new(inet_id),
+            max_pacing_rate: AtomicU64::new(u64::MAX),
             flow: SockFlow::default(),
         })
     }

@@ -23,6 +23,12 @@ impl SkbOwner {
         }
     }
 
+    /// Who.
+    #[inline]
+    pub(crate) fn sock(&self) -> Option<&Arc<Sock>> {
+        self.0.as_ref()
+    }
+
     /// Nobody.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::net::ipv4::tcp_cong::{
     tcp_get_allowed_congestion_control, tcp_get_available_congestion_control,
     tcp_set_allowed_congestion_control, tcp_set_default_congestion_control,
 };
+use crate::net::sched::{QDISCS, qdisc_lookup_ops};
 use std::time::Duration;
 use tcp::tcp_table;
 use uapi::errno::Errno;
@@ -192,6 +193,9 @@ impl Knob<'_> {
 /// A setting that is no number in the snapshot: it makes a table.
 const RPS_SOCK_FLOW_ENTRIES: &str = "net.core.rps_sock_flow_entries";
 
+/// One that is a name.
+const DEFAULT_QDISC: &str = "net.core.default_qdisc";
+
 /// Those that are about what is registered.
 const TCP_CONGESTION_CONTROL: &str = "net.ipv4.tcp_congestion_control";
 const TCP_AVAILABLE: &str = "net.ipv4.tcp_available_congestion_control";
@@ -208,6 +212,7 @@ pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
     let entries = m.net().rps_sock_flow_table.entries();
     all.push((RPS_SOCK_FLOW_ENTRIES.to_owned(), entries.to_string()));
     all.extend([
+        (DEFAULT_QDISC.to_owned(), t.net.sysctl.default_qdisc.to_owned()),
         (TCP_CONGESTION_CONTROL.to_owned(), t.net.sysctl.tcp.congestion_control.to_owned()),
         (TCP_AVAILABLE.to_owned(), tcp_get_available_congestion_control(&t.net)),
         (TCP_ALLOWED.to_owned(), tcp_get_allowed_congestion_control(&t.net)),
@@ -229,6 +234,9 @@ pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
 pub fn sysctl_expects(m: &Machine, name: &str) -> Option<String> {
     if name == RPS_SOCK_FLOW_ENTRIES {
         return Some(format!("0 to {RPS_FLOWS_MAX}"));
+    }
+    if name == DEFAULT_QDISC {
+        return Some(format!("one of {}", QDISCS.join(" ")));
     }
     if [TCP_CONGESTION_CONTROL, TCP_ALLOWED].contains(&name) {
         let known = tcp_get_available_congestion_control(&m.tables().net);
@@ -262,6 +270,11 @@ pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errn
         TCP_CONGESTION_CONTROL => return tcp_set_default_congestion_control(cx, value.trim()),
         TCP_ALLOWED => return tcp_set_allowed_congestion_control(cx, value),
         TCP_AVAILABLE => return Err(Errno::EACCES),
+        DEFAULT_QDISC => {
+            let qdisc = qdisc_lookup_ops(value.trim()).ok_or(Errno::ENOENT)?;
+            update_sysctls(cx, |sysctl| sysctl.default_qdisc = qdisc);
+            return Ok(());
+        }
         _ => {}
     }
     let mut result = Err(Errno::ENOENT);

@@ -5,7 +5,7 @@
 
 use super::{
     IcskAck, SeqNr, TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN, TcpOptionsReceived, TcpSk, TcpState,
-    UrgData,
+    TcpStats, UrgData,
 };
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::time::Ktime;
@@ -303,7 +303,7 @@ fn as_new(sk: &mut TcpSk<'_>) {
     tp.write_seq = if seq == SeqNr(0) { SeqNr(1) } else { seq };
     (tp.copied_seq, tp.rcv_wup) = (tp.rcv_nxt, tp.rcv_nxt);
     (tp.urg_data, tp.done) = (UrgData::None, false);
-    (tp.srtt_us, tp.mdev_us, tp.rttvar_us, tp.mdev_max_us) = (0, TCP_TIMEOUT_INIT, 0, 0);
+    (tp.cong.srtt_us, tp.mdev_us, tp.rttvar_us, tp.mdev_max_us) = (0, TCP_TIMEOUT_INIT, 0, 0);
     (tp.rcv_rtt_last_tsecr, tp.rcv_rtt_est) = (0, Default::default());
     (tp.backoff, tp.probes_out, tp.retransmits, tp.rto) = (0, 0, 0, TCP_TIMEOUT_INIT);
     (tp.probes_tstamp, tp.retrans_stamp) = (Ktime::ZERO, Ktime::ZERO);
@@ -315,9 +315,10 @@ fn as_new(sk: &mut TcpSk<'_>) {
     (tp.ack, tp.window_clamp) = (IcskAck::default(), 0);
     tp.rx_opt = TcpOptionsReceived { user_mss: tp.rx_opt.user_mss, ..Default::default() };
     (tp.dst, tp.pmtu, tp.sk_err_soft) = (None, 0, None);
-    (tp.bytes_received, tp.delivered, tp.lost) = (0, 0, 0);
+    (tp.bytes_received, tp.delivered, tp.cong.lost) = (0, 0, 0);
     (tp.recv_sack_cache, tp.duplicate_sack) = Default::default();
-    *tp.stats = Default::default();
+    tp.cong.app_limited = u32::MAX;
+    *tp.stats = TcpStats::new();
 }
 
 /// The machine is about to end: so do the connections that go on without a descriptor, and requests. Nobody is told.

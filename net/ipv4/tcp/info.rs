@@ -14,8 +14,8 @@ use uapi::tcp::{TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo};
 pub fn tcp_get_info(sk: &TcpSk<'_>, now: Ktime) -> TcpInfo {
     let tp = &*sk.tp;
     let mut info = TcpInfo { tcpi_state: tp.state as u8, ..TcpInfo::default() };
-    info.tcpi_pacing_rate = tp.pacing_rate;
-    info.tcpi_max_pacing_rate = u64::MAX;
+    info.tcpi_pacing_rate = tp.cong.pacing_rate;
+    info.tcpi_max_pacing_rate = sk.sk.max_pacing_rate();
     info.tcpi_reordering = tp.reordering;
     info.tcpi_snd_cwnd = tp.cong.snd_cwnd;
     if let Some(listener) = tp.listener.as_ref().filter(|_| tp.state == TcpState::Listen) {
@@ -24,6 +24,7 @@ pub fn tcp_get_info(sk: &TcpSk<'_>, now: Ktime) -> TcpInfo {
         return info;
     }
     let since = |at: Ktime| (now - at).as_millis().min(u128::from(u32::MAX)) as u32;
+    info.tcpi_flags = u8::from(tp.stats.rate_app_limited);
     info.tcpi_ca_state = tp.ca_state as u8;
     info.tcpi_retransmits = tp.retransmits;
     info.tcpi_probes = tp.probes_out;
@@ -47,12 +48,12 @@ pub fn tcp_get_info(sk: &TcpSk<'_>, now: Ktime) -> TcpInfo {
     info.tcpi_sacked = tp.sacked_out;
     info.tcpi_lost = tp.lost_out;
     info.tcpi_retrans = tp.retrans_out;
-    info.tcpi_last_data_sent = since(tp.lsndtime);
+    info.tcpi_last_data_sent = since(tp.cong.lsndtime);
     info.tcpi_last_data_recv = since(tp.ack.lrcvtime);
     info.tcpi_last_ack_recv = since(tp.rcv_tstamp);
     info.tcpi_pmtu = tp.pmtu_cookie;
     info.tcpi_rcv_ssthresh = tp.rcv_ssthresh;
-    info.tcpi_rtt = tp.srtt_us >> 3;
+    info.tcpi_rtt = tp.cong.srtt_us >> 3;
     info.tcpi_rttvar = tp.mdev_us >> 2;
     info.tcpi_snd_ssthresh = tp.cong.snd_ssthresh;
     info.tcpi_advmss = tp.advmss;

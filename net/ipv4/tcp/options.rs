@@ -11,7 +11,7 @@ use crate::net::core::sock::{SOCK_MIN_RCVBUF, Sock};
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_keepalive_timer;
 use crate::net::ipv4::tcp::recvmsg::tcp_cleanup_rbuf;
 use crate::net::ipv4::tcp_cong::{TCP_CA_NAME_MAX, tcp_set_congestion_control};
-use crate::net::ipv4::tcp_input::{cong_refresh, tcp_set_window_clamp};
+use crate::net::ipv4::tcp_input::{cong_refresh, tcp_ca_starts, tcp_set_window_clamp};
 use crate::net::ipv4::tcp_output::tcp_push_pending_frames;
 use crate::net::ipv4::tcp_timer::{keepalive_time_elapsed, keepalive_time_when};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const MAX_TCP_KEEPIDLE: i32 = 32_767;
 /// Probes at the most, and SYNs.
 const MAX_TCP_COUNT: i32 = 127;
 /// Seconds in FIN_WAIT2 at the most.
-const TCP_FIN_TIMEOUT_MAX: i32 = 120;
+const TCP_FIN_TIMEOUT_MAX: i16 = 120;
 
 /// Sets an option.
 ///
@@ -68,11 +68,13 @@ fn set_congestion(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, name: &str) -> Result<(
     let ops = tcp_set_congestion_control(&cx.t.net, name)?;
     let now = cx.now();
     let tp = &mut *sk.tp;
+    tp.ca_setsockopt = true;
     if tp.ca_ops.name() != ops.name() {
         tp.ca_ops = ops;
         if !matches!(tp.state, TcpState::Close | TcpState::Listen) {
             cong_refresh(tp, now);
             tp.ca_ops.init(&mut tp.cong);
+            tcp_ca_starts(sk);
         }
     }
     Ok(())
@@ -91,16 +93,13 @@ fn set_one(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, name: i32, val: i32) -> Result
         }
         TCP_KEEPIDLE => set_keepidle(cx, sk, val)?,
         TCP_KEEPINTVL => {
-            sk.tp.keepalive_intvl = within(val, 1..=MAX_TCP_KEEPIDLE)? as u32;
+            sk.tp.keepalive_intvl = within(val, 1..=MAX_TCP_KEEPIDLE)? as u16;
         }
         TCP_KEEPCNT => sk.tp.keepalive_probes = within(val, 1..=MAX_TCP_COUNT)? as u8,
         TCP_SYNCNT => sk.tp.syn_retries = within(val, 1..=MAX_TCP_COUNT)? as u8,
         TCP_LINGER2 => {
-            sk.tp.linger2 = match val {
-                ..0 => -1,
-                too_long if too_long > TCP_FIN_TIMEOUT_MAX => TCP_FIN_TIMEOUT_MAX,
-                seconds => seconds,
-            };
+            // Negative: none.
+            sk.tp.linger2 = val.clamp(-1, TCP_FIN_TIMEOUT_MAX.into()) as i16;
         }
         TCP_DEFER_ACCEPT => sk.tp.defer_accept = secs_to_retrans(val),
         TCP_WINDOW_CLAMP => set_window_clamp(sk, val)?,
@@ -160,7 +159,7 @@ fn set_cork(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, on: bool) {
 
 /// linux: net/ipv4/tcp.c:tcp_sock_set_keepidle_locked
 fn set_keepidle(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, val: i32) -> Result<(), Errno> {
-    sk.tp.keepalive_time = within(val, 1..=MAX_TCP_KEEPIDLE)? as u32;
+    sk.tp.keepalive_time = within(val, 1..=MAX_TCP_KEEPIDLE)? as u16;
     if sk.st.opts.keepalive && !matches!(sk.tp.state, TcpState::Close | TcpState::Listen) {
         let elapsed = keepalive_time_elapsed(cx.now(), sk.tp);
         let left = keepalive_time_when(cx, sk.tp).saturating_sub(elapsed);
@@ -269,8 +268,8 @@ pub(crate) fn tcp_getsockopt(
     let mut locked = sk.state();
     let sk = TcpSk::of(sk, &mut locked).ok_or(Errno::EOPNOTSUPP)?;
     let tp = &*sk.tp;
-    let seconds = |own: u32, common: Duration| {
-        if own != 0 { own as i32 } else { common.as_secs() as i32 }
+    let seconds = |own: u16, common: Duration| {
+        if own != 0 { own.into() } else { common.as_secs() as i32 }
     };
     let count = |own: u8, common: u8| i32::from(if own != 0 { own } else { common });
     let value = match name {
@@ -290,7 +289,7 @@ pub(crate) fn tcp_getsockopt(
         TCP_SYNCNT => count(tp.syn_retries, sysctl.syn_retries),
         TCP_LINGER2 => match tp.linger2 {
             0 => sysctl.fin_timeout.as_secs() as i32,
-            own => own,
+            own => own.into(),
         },
         TCP_DEFER_ACCEPT => retrans_to_secs(tp.defer_accept),
         TCP_WINDOW_CLAMP => tp.window_clamp as i32,

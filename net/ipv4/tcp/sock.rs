@@ -12,6 +12,7 @@ use crate::net::core::skbuff::Skb;
 use crate::net::ipv4::inet_connection_sock::Listener;
 use crate::net::ipv4::inet_hashtables::InetBindNode;
 use crate::net::ipv4::tcp_cong::{TcpCong, TcpCongestionOps};
+use crate::net::ipv4::tcp_input::CompSack;
 use crate::net::ipv4::tcp_recovery::{TcpRack, TsortedSentQueue};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -127,16 +128,10 @@ pub struct TcpSock {
     pub delivered: u32,
     /// Of those, the ones that arrived marked.
     pub delivered_ce: u32,
-    /// When the last one was.
-    pub delivered_mstamp: Ktime,
     /// The peer took back what it had reported (`is_sack_reneg`), until that is recovered from.
     pub is_sack_reneg: bool,
     /// The start of the present rate sample.
     pub first_tx_mstamp: Ktime,
-    /// Segments taken for lost in all.
-    pub lost: u32,
-    /// Delivered by then, nothing limits but the program; zero: it does not.
-    pub app_limited: u32,
     /// The window and what moves it.
     pub cong: TcpCong,
     /// The algorithm.
@@ -151,8 +146,6 @@ pub struct TcpSock {
     pub duplicate_sack: SackBlock,
 
     // The round trip.
-    /// Eight times the mean, in microseconds.
-    pub srtt_us: u32,
     /// Four times the mean deviation.
     pub mdev_us: u32,
     /// The greatest deviation in this round trip.
@@ -181,8 +174,6 @@ pub struct TcpSock {
     pub synack_sent: Ktime,
     /// When a segment came last that acknowledged.
     pub rcv_tstamp: Ktime,
-    /// When data left last.
-    pub lsndtime: Ktime,
     /// When the last needless segment was answered.
     pub last_oow_ack_time: Ktime,
 
@@ -191,6 +182,8 @@ pub struct TcpSock {
     pub urg_data: UrgData,
     /// Where it lies.
     pub urg_seq: SeqNr,
+    /// Acknowledgements that are held back; `None`: none ever was, nor came anything out of order.
+    pub comp_sack: Option<Box<CompSack>>,
     /// Octets received in order.
     pub bytes_received: u64,
     /// Auto-tuning.
@@ -216,9 +209,9 @@ pub struct TcpSock {
 
     // Options of the program.
     /// `TCP_KEEPIDLE` in seconds; zero: the machine's.
-    pub keepalive_time: u32,
+    pub keepalive_time: u16,
     /// `TCP_KEEPINTVL`.
-    pub keepalive_intvl: u32,
+    pub keepalive_intvl: u16,
     /// `TCP_KEEPCNT`.
     pub keepalive_probes: u8,
     /// `TCP_SYNCNT`; zero: the machine's.
@@ -232,13 +225,15 @@ pub struct TcpSock {
     /// `SO_SNDBUF` was.
     pub sndbuf_locked: bool,
     /// `TCP_LINGER2` in seconds; zero: the machine's; negative: none.
-    pub linger2: i32,
+    pub linger2: i16,
     /// `TCP_USER_TIMEOUT` in milliseconds; zero: none.
     pub user_timeout: u32,
     /// `TCP_NOTSENT_LOWAT`, or the machine's.
     pub notsent_lowat: u32,
     /// As the program set it; zero: the machine's.
     pub notsent_lowat_option: u32,
+    /// The program has chosen the algorithm, for connections that it accepts too (`icsk_ca_setsockopt`).
+    pub ca_setsockopt: bool,
     /// `TCP_THIN_LINEAR_TIMEOUTS`.
     pub thin_lto: bool,
     /// `TCP_SAVE_SYN`: connections keep their SYN's headers; with 2, the link layer's too.
@@ -249,8 +244,6 @@ pub struct TcpSock {
     pub connect: ConnectState,
     /// Their FIN is here (`SOCK_DONE`).
     pub done: bool,
-    /// `SO_MAX_PACING_RATE`, and what is measured, in octets a second.
-    pub pacing_rate: u64,
     /// `accept`, while it listens.
     pub listener: Option<Arc<Listener>>,
     /// Its place among bound sockets.
@@ -308,6 +301,13 @@ pub struct TcpStats {
     pub rate_app_limited: bool,
 }
 
+impl TcpStats {
+    /// Of a new connection: until something is measured, the pace counts as the program's own.
+    pub(crate) fn new() -> Self {
+        Self { rate_app_limited: true, ..Self::default() }
+    }
+}
+
 impl TcpSock {
     /// A closed socket's.
     ///
@@ -319,14 +319,13 @@ impl TcpSock {
             min_snd_mss: 48,
             advmss: u32::from(TCP_MSS_DEFAULT),
             reordering,
-            app_limited: u32::MAX,
             ca_ops,
             mdev_us: TCP_TIMEOUT_INIT,
             rtt_min: (u32::MAX, Ktime::ZERO),
             rto: TCP_TIMEOUT_INIT,
             scaling_ratio: TCP_DEFAULT_SCALING_RATIO,
             notsent_lowat: u32::MAX,
-            pacing_rate: u64::MAX,
+            stats: Box::new(TcpStats::new()),
             ..Self::default()
         }
     }

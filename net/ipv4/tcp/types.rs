@@ -309,6 +309,13 @@ pub enum TimerKind {
     Keepalive,
 }
 
+impl TimerKind {
+    /// The token of the timer for the pace, which is one of nanoseconds.
+    pub(crate) const PACING: u64 = 3;
+    /// That of acknowledgements that are held back, likewise.
+    pub(crate) const COMPRESSED_ACK: u64 = 4;
+}
+
 /// How a program's `connect` stands.
 ///
 /// linux: include/uapi/linux/net.h:socket_state

@@ -5,6 +5,7 @@ use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
 use crate::net::core::dev::NetTables;
+use crate::net::ipv4::tcp_bbr::TCP_BBR;
 use crate::net::ipv4::tcp_cubic::CUBICTCP;
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -32,7 +33,7 @@ const TCP_RENO: TcpCa =
 
 /// Registers what the stack itself has, at boot.
 pub fn tcp_cong_init(m: &mut Machine) {
-    for ca in [TCP_RENO, CUBICTCP] {
+    for ca in [TCP_RENO, CUBICTCP, TCP_BBR] {
         tcp_register_congestion_control(m, ca).expect("names of our own, each once");
     }
 }

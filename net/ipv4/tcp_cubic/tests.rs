@@ -11,13 +11,16 @@ struct Path {
     tp: TcpCong,
     ca: Bictcp,
     rtt: Duration,
+    /// Acknowledgements come within so many parts of the round trip.
+    spread: u32,
 }
 
 impl Path {
     fn new(cwnd: u32, rtt_ms: u64) -> Self {
         let now = Ktime::from_secs(1000);
         let tp = TcpCong { snd_cwnd: cwnd, is_cwnd_limited: true, now, ..TcpCong::default() };
-        let mut path = Self { tp, ca: Bictcp::default(), rtt: Duration::from_millis(rtt_ms) };
+        let mut path =
+            Self { tp, ca: Bictcp::default(), rtt: Duration::from_millis(rtt_ms), spread: 1 };
         path.ca.init(&mut path.tp);
         path
     }
@@ -29,7 +32,10 @@ impl Path {
         while done < window {
             let acked = (window - done).min(each);
             done += acked;
-            self.tp.now = begin + self.rtt * done / window;
+            self.tp.now = begin + (self.rtt - self.rtt / self.spread * (window - done) / window);
+            // Sequence numbers count segments here.
+            self.tp.snd_una = self.tp.snd_una.wrapping_add(acked);
+            self.tp.snd_nxt = self.tp.snd_una.wrapping_add(self.tp.snd_cwnd);
             let rtt_us = Some(self.rtt.as_micros() as u32);
             let sample = AckSample { pkts_acked: acked, rtt_us, in_flight: window };
             self.ca.pkts_acked(&mut self.tp, &sample);
@@ -168,8 +174,11 @@ fn fast_convergence_leaves_room() {
 #[test]
 fn slow_start_doubles_and_leaves_at_the_threshold() {
     let mut path = Path::new(10, 50);
+    // So little fills the way that HyStart has nothing to say.
+    path.spread = 10;
     assert_eq!(path.windows(&[1, 2, 3, 4], 2), [20, 40, 80, 160]);
     path.tp.snd_ssthresh = 170;
+    path.spread = 1;
     path.round(1);
     // Without a loss to go by, 5 % a round trip at least.
     assert!((170..=180).contains(&path.tp.snd_cwnd), "{}", path.tp.snd_cwnd);
@@ -272,6 +281,81 @@ fn a_path_of_200_segments_is_kept_full() {
     assert!((160..200).contains(&average), "{average} segments, {losses} losses");
     assert!((10..60).contains(&losses), "{losses} losses");
     assert!(path.tp.snd_ssthresh < TCP_INFINITE_SSTHRESH);
+}
+
+/// Slow start in which `each` acknowledgement comes a while after the one before; the window at its end, and
+/// what ended it.
+fn slow_start(rtts: impl Fn(u32) -> Duration, gap_us: u64) -> Option<(u32, Hystart)> {
+    let mut path = Path::new(10, 100);
+    let mut begin = path.tp.now;
+    for round in 0..8 {
+        let (rtt, window) = (rtts(round), path.tp.snd_cwnd);
+        for n in 0..window {
+            path.tp.now = begin + rtt + Duration::from_micros(gap_us) * n;
+            path.tp.snd_una += 1;
+            path.tp.snd_nxt = path.tp.snd_una + path.tp.snd_cwnd;
+            let rtt_us = Some(rtt.as_micros() as u32);
+            let sample = AckSample { pkts_acked: 1, rtt_us, in_flight: window };
+            path.ca.pkts_acked(&mut path.tp, &sample);
+            if !path.tp.hystart.is_empty() {
+                assert_eq!(path.tp.snd_ssthresh, path.tp.snd_cwnd);
+                assert!(path.ca.found);
+                return Some((path.tp.snd_cwnd, path.tp.hystart));
+            }
+            path.ca.cong_avoid(&mut path.tp, 0, 1);
+        }
+        begin = path.tp.now.max(begin + rtt);
+    }
+    None
+}
+
+/// A round trip of 100 ms. An acknowledgement a millisecond: after 50 ms of them the way has no room between.
+#[test]
+fn a_train_of_acknowledgements_ends_slow_start() {
+    let steady = |_| Duration::from_millis(100);
+    // The pace is unknown here, so that the threshold is just half of the round trip: 10, 20, 40 segments pass. Of
+    // the next 80 the eighth begins the round, for what was in flight then had grown by as many; the 51st behind it
+    // is too late.
+    assert_eq!(slow_start(steady, 1_000), Some((138, Hystart::ACK_TRAIN)));
+    // Closer ones take longer to add up, ones that are too far apart are no train, few neither.
+    assert_eq!(slow_start(steady, 250), Some((552, Hystart::ACK_TRAIN)));
+    assert_eq!(slow_start(steady, 2_001), None);
+    assert_eq!(slow_start(steady, 10), None);
+}
+
+/// The queue makes round trips longer: an eighth of the least, 4 ms at least and 16 at most, with eight to go by.
+#[test]
+fn longer_round_trips_end_slow_start() {
+    let grows = |base: u64, by: u64| {
+        move |round| Duration::from_micros(base + if round < 3 { 0 } else { by })
+    };
+    // In round 3 the window is 80 and the eighth acknowledgement begins it; the ninth from there on tells.
+    assert_eq!(slow_start(grows(100_000, 12_501), 0), Some((95, Hystart::DELAY)));
+    assert_eq!(slow_start(grows(100_000, 12_499), 0), None);
+    assert_eq!(slow_start(grows(10_000, 4_001), 0), Some((95, Hystart::DELAY)));
+    assert_eq!(slow_start(grows(10_000, 4_000), 0), None);
+    assert_eq!(slow_start(grows(400_000, 16_001), 0), Some((95, Hystart::DELAY)));
+    assert_eq!(slow_start(grows(400_000, 15_999), 0), None);
+}
+
+#[test]
+fn small_windows_and_later_slow_starts_are_looked_at_as_linux_does() {
+    // Below 16 segments nothing is looked at.
+    let mut path = Path::new(10, 100);
+    path.tp.snd_cwnd_clamp = 15;
+    path.windows(&[20], 1);
+    assert_eq!((path.tp.snd_cwnd, path.tp.hystart), (15, Hystart::empty()));
+    // What was found is found once, until a time-out.
+    let mut path = Path::new(60, 100);
+    path.windows(&[3], 1);
+    assert!(path.ca.found && !std::mem::take(&mut path.tp.hystart).is_empty());
+    path.tp.snd_ssthresh = TCP_INFINITE_SSTHRESH;
+    path.windows(&[3], 1);
+    assert!(path.tp.hystart.is_empty());
+    path.ca.set_state(&mut path.tp, TcpCaState::Loss);
+    assert!(!path.ca.found);
+    path.windows(&[3], 1);
+    assert!(!path.tp.hystart.is_empty());
 }
 
 proptest! {

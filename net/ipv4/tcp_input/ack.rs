@@ -14,13 +14,11 @@ use super::{AckFlags, Segment, cong_refresh, tcp_send_challenge_ack};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
-use crate::net::ipv4::inet_connection_sock::{
-    inet_csk_clear_xmit_timer, inet_csk_reset_xmit_timer,
-};
+use crate::net::ipv4::inet_connection_sock::{inet_csk_clear_xmit_timer, tcp_reset_xmit_timer};
 use crate::net::ipv4::tcp::{
     CaState, Chrono, IcskPending, Sacked, SeqNr, TCP_RTO_MAX, TcpSk, TcpSock, tcp_clock_ms,
 };
-use crate::net::ipv4::tcp_cong::AckSample;
+use crate::net::ipv4::tcp_cong::{AckSample, Hystart, RateSample};
 use crate::net::ipv4::tcp_output::{
     cb, tcp_schedule_loss_probe, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount,
     tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb,
@@ -119,8 +117,7 @@ pub(crate) fn tcp_ack(
     mut flag: AckFlags,
 ) -> Acked {
     walk!(cx, tcp_ack);
-    let prior_una = sk.tp.snd_una;
-    let (ack, now) = (seg.cb.ack_seq, cx.now());
+    let (prior_una, ack, now) = (sk.tp.snd_una, seg.cb.ack_seq, cx.now());
     let mut sacks = SackState { now, ..SackState::default() };
     if ack.before(prior_una) {
         return old_ack(cx, sk, seg, flag);
@@ -133,7 +130,8 @@ pub(crate) fn tcp_ack(
         sk.tp.retransmits = 0;
     }
     let prior_fack = tcp_highest_sack_seq(sk.tp);
-    let before = (sk.tp.packets_out, sk.tp.delivered, sk.tp.lost, sk.tp.tcp_packets_in_flight());
+    let in_flight = sk.tp.tcp_packets_in_flight();
+    let (out, before) = (sk.tp.packets_out, (sk.tp.delivered, sk.tp.cong.lost, in_flight));
     if flag.contains(AckFlags::UPDATE_TS_RECENT) {
         sk.tp.replace_ts_recent(seg.cb.seq, now);
     }
@@ -150,7 +148,7 @@ pub(crate) fn tcp_ack(
     sk.tp.sk_err_soft = None;
     sk.tp.probes_out = 0;
     sk.tp.rcv_tstamp = now;
-    if before.0 == 0 {
+    if out == 0 {
         nothing_out(cx, sk, (ack, prior_una, flag), &sacks);
         return Acked::Good;
     }
@@ -169,11 +167,7 @@ pub(crate) fn tcp_ack(
     if flag.intersects(AckFlags::FORWARD_PROGRESS) {
         confirm_neighbour(sk.tp.dst.as_ref(), now);
     }
-    let (delivered, lost) =
-        (sk.tp.delivered.wrapping_sub(before.1), sk.tp.lost.wrapping_sub(before.2));
-    sacks.rate.prior_in_flight = before.3;
-    tcp_rate_gen(sk.tp, (delivered, lost), now, &mut sacks.rate);
-    tcp_cong_control(cx, sk, ack, (delivered, lost, flag));
+    control(cx, sk, (ack, flag), before, &mut sacks);
     tcp_xmit_recovery(cx, sk, verdict.rexmit);
     Acked::Good
 }
@@ -192,6 +186,22 @@ fn nothing_out(
     }
     tcp_ack_probe(cx, sk);
     tcp_process_tlp_ack(cx, sk, ack, flag);
+}
+
+/// The rate at which what is acknowledged arrived, and what follows for the window. `before`: segments delivered, lost
+/// and under way by then.
+fn control(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    acked: (SeqNr, AckFlags),
+    before: (u32, u32, u32),
+    sacks: &mut SackState,
+) {
+    let delivered = sk.tp.delivered.wrapping_sub(before.0);
+    let lost = sk.tp.cong.lost.wrapping_sub(before.1);
+    sacks.rate.prior_in_flight = before.2;
+    tcp_rate_gen(sk.tp, (delivered, lost), cx.now(), &mut sacks.rate);
+    tcp_cong_control(cx, sk, acked, &sacks.rate);
 }
 
 /// The write timer, after something was acknowledged: for a probe of the tail, else for retransmission.
@@ -279,7 +289,7 @@ fn tcp_ack_probe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     } else {
         let when = tcp_probe0_when(sk.tp, TCP_RTO_MAX);
         let when = tcp_clamp_probe0_to_user_timeout(cx, sk, when);
-        inet_csk_reset_xmit_timer(cx, sk, IcskPending::Probe0, when);
+        tcp_reset_xmit_timer(cx, sk, IcskPending::Probe0, when);
     }
 }
 
@@ -288,6 +298,10 @@ fn tcp_ack_probe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 struct Cleaned {
     flag: AckFlags,
     acked: u32,
+    /// A packet was acknowledged in part.
+    partly: bool,
+    /// Something had been reported before.
+    prior_sacked: bool,
     first: Option<Ktime>,
     last: Option<Ktime>,
     reord: Option<SeqNr>,
@@ -303,7 +317,7 @@ fn tcp_clean_rtx_queue(
     sacks: &mut SackState,
 ) -> AckFlags {
     let (now, in_flight) = (cx.now(), sk.tp.tcp_packets_in_flight());
-    let mut cleaned = Cleaned::default();
+    let mut cleaned = Cleaned { prior_sacked: sk.tp.sacked_out != 0, ..Cleaned::default() };
     take_acked(cx, sk, &mut cleaned, sacks);
     let mut flag = flag | cleaned.flag;
     if sk.tp.rtx_queue.is_empty() {
@@ -322,12 +336,18 @@ fn tcp_clean_rtx_queue(
     if !flag.contains(AckFlags::RETRANS_DATA_ACKED) {
         samples.seq = cleaned.first.map(since);
         samples.ca = cleaned.last.map(since);
+        if samples.ca.is_some() && tcp_ack_maybe_delayed(sk.tp, (flag, prior_una), &cleaned, sacks)
+        {
+            flag |= AckFlags::ACK_MAYBE_DELAYED;
+        }
     }
     if let Some(first) = sacks.first_sackt {
         samples.sack = Some(since(first));
         samples.ca = sacks.last_sackt.map(since);
     }
-    let rtt_updated = tcp_ack_update_rtt(cx, sk, flag, samples);
+    sacks.rate.is_ack_delayed = flag.contains(AckFlags::ACK_MAYBE_DELAYED);
+    let rtt_updated = tcp_ack_update_rtt(cx, sk, flag, &mut samples);
+    sacks.rate.rtt_us = samples.ca.map(|us| u32::try_from(us).unwrap_or(u32::MAX));
     if flag.intersects(AckFlags::ACKED) {
         flag |= AckFlags::SET_XMIT_TIMER;
         if !sk.tp.rx_opt.sack_ok {
@@ -349,14 +369,43 @@ fn tcp_clean_rtx_queue(
         flag |= AckFlags::SET_XMIT_TIMER;
     }
     cong_refresh(sk.tp, now);
-    let sample = AckSample {
-        pkts_acked: cleaned.acked,
-        rtt_us: samples.ca.map(|us| u32::try_from(us).unwrap_or(u32::MAX)),
-        in_flight,
-    };
+    let sample = AckSample { pkts_acked: cleaned.acked, rtt_us: sacks.rate.rtt_us, in_flight };
     let tp = &mut *sk.tp;
     tp.ca_ops.pkts_acked(&mut tp.cong, &sample);
+    if !tp.cong.hystart.is_empty() {
+        count_hystart(cx, tp);
+    }
     flag
+}
+
+/// Slow start has found the way full.
+#[cold]
+fn count_hystart(cx: &mut BhCx<'_>, tp: &mut TcpSock) {
+    let found = std::mem::take(&mut tp.cong.hystart);
+    let counters = [
+        (Hystart::ACK_TRAIN, LinuxMib::TCPHystartTrainDetect, LinuxMib::TCPHystartTrainCwnd),
+        (Hystart::DELAY, LinuxMib::TCPHystartDelayDetect, LinuxMib::TCPHystartDelayCwnd),
+    ];
+    for (_, times, cwnd) in counters.into_iter().filter(|(what, ..)| found.contains(*what)) {
+        cx.count(times);
+        cx.cpu.mib.add(cwnd.into(), tp.cong.snd_cwnd.into());
+    }
+}
+
+/// It acknowledges one segment that was not full, and nothing else arrived since that left: the peer may have
+/// waited for another.
+fn tcp_ack_maybe_delayed(
+    tp: &TcpSock,
+    (flag, prior_una): (AckFlags, SeqNr),
+    cleaned: &Cleaned,
+    sacks: &SackState,
+) -> bool {
+    cleaned.acked == 1
+        && !cleaned.partly
+        && !cleaned.prior_sacked
+        && tp.snd_una - prior_una < tp.mss_cache
+        && sacks.rate.prior_delivered.wrapping_add(1) == tp.delivered.wrapping_add(sacks.delivered)
+        && !flag.intersects(AckFlags::CA_ALERT | AckFlags::SYN_ACKED)
 }
 
 fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sacks: &mut SackState) {
@@ -377,6 +426,7 @@ fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sack
             &mut sacks.rate,
         );
         if !whole {
+            cleaned.partly = true;
             sk.tp.rtx_queue.push_front(skb);
             break;
         }
@@ -460,11 +510,17 @@ fn tcp_skb_spurious_retrans(tp: &TcpSock, sacked: Sacked, sent: Ktime) -> bool {
 fn tcp_cong_control(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    ack: SeqNr,
-    (delivered, lost, flag): (u32, u32, AckFlags),
+    (ack, flag): (SeqNr, AckFlags),
+    rs: &RateSample,
 ) {
     let now = cx.now();
     cong_refresh(sk.tp, now);
+    if sk.tp.ca_ops.has_cong_control() {
+        let tp = &mut *sk.tp;
+        tp.ca_ops.cong_control(&mut tp.cong, rs);
+        return tcp_cap_pacing_rate(sk);
+    }
+    let (delivered, lost) = (rs.acked_sacked, rs.losses);
     if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
         super::recovery::tcp_cwnd_reduction(sk.tp, delivered, lost, flag);
     } else if tcp_may_raise_cwnd(cx, sk.tp, flag) {
@@ -472,7 +528,7 @@ fn tcp_cong_control(
         tp.ca_ops.cong_avoid(&mut tp.cong, ack.0, delivered);
         tp.cong.snd_cwnd_stamp = now;
     }
-    tcp_update_pacing_rate(cx, sk.tp);
+    tcp_update_pacing_rate(cx, sk);
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_may_raise_cwnd
@@ -485,12 +541,19 @@ fn tcp_may_raise_cwnd(cx: &BhCx<'_>, tp: &TcpSock, flag: AckFlags) -> bool {
 /// The pace that the window makes.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_update_pacing_rate
-pub(super) fn tcp_update_pacing_rate(cx: &BhCx<'_>, tp: &mut TcpSock) {
+pub(super) fn tcp_update_pacing_rate(cx: &BhCx<'_>, sk: &mut TcpSk<'_>) {
     let sysctl = &cx.t.net.sysctl.tcp;
-    let cong = &tp.cong;
+    let (tp, cong) = (&*sk.tp, &sk.tp.cong);
     let slow_start = cong.snd_cwnd < cong.snd_ssthresh / 2;
     let percent = if slow_start { sysctl.pacing_ss_ratio } else { sysctl.pacing_ca_ratio };
     let window = u64::from(tp.mss_cache) * u64::from(cong.snd_cwnd.max(tp.packets_out));
     let rate = window.saturating_mul(80_000).saturating_mul(percent.into());
-    tp.pacing_rate = if tp.srtt_us != 0 { rate / u64::from(tp.srtt_us) } else { rate };
+    sk.tp.cong.pacing_rate = if cong.srtt_us != 0 { rate / u64::from(cong.srtt_us) } else { rate };
+    tcp_cap_pacing_rate(sk);
+}
+
+/// No pace is above what the program allows (`SO_MAX_PACING_RATE`).
+#[inline]
+pub(crate) fn tcp_cap_pacing_rate(sk: &mut TcpSk<'_>) {
+    sk.tp.cong.pacing_rate = sk.tp.cong.pacing_rate.min(sk.sk.max_pacing_rate());
 }

@@ -4,6 +4,7 @@
 //! 3.10.7.4, RFC 2018, RFC 2883. What waits out of order lies in a tree, by distance from the connection's
 //! start: whatever pieces a peer sends, each costs the logarithm of those that are there (CVE-2018-5390).
 
+use super::comp_sack::{TCP_SACK_BLOCKS_EXPECTED, tcp_sack_compress_send_ack};
 use super::window::{tcp_event_data_recv, tcp_grow_window};
 use super::{Segment, tcp_enter_quickack_mode, tcp_fin};
 use crate::kernel::context::BhCx;
@@ -314,7 +315,7 @@ fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
         forget_early(cx, sk, next_at);
     }
     if sk.tp.rx_opt.sack_ok {
-        tcp_sack_new_ofo_skb(sk.tp, own.seq, own.end_seq);
+        tcp_sack_new_ofo_skb(cx, sk, own.seq, own.end_seq);
     }
     tcp_grow_window(cx, sk, &skb);
     sk.st.rmem_alloc += size;
@@ -335,10 +336,17 @@ fn forget_early(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: u64) {
 /// What waits is reported by blocks, the latest first.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_sack_new_ofo_skb
-fn tcp_sack_new_ofo_skb(tp: &mut TcpSock, start: SeqNr, end: SeqNr) {
-    let mut count = usize::from(tp.rx_opt.num_sacks);
+fn tcp_sack_new_ofo_skb(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, start: SeqNr, end: SeqNr) {
+    let mut count = usize::from(sk.tp.rx_opt.num_sacks);
+    let blocks = &mut sk.tp.selective_acks;
+    let known = (0..count).find(|at| tcp_sack_extend(&mut blocks[*at], start, end));
+    if known.unwrap_or(count) >= TCP_SACK_BLOCKS_EXPECTED {
+        // What the last ones say is about to be pushed out.
+        tcp_sack_compress_send_ack(cx, sk);
+    }
+    let tp = &mut *sk.tp;
     let blocks = &mut tp.selective_acks;
-    if let Some(at) = (0..count).find(|at| tcp_sack_extend(&mut blocks[*at], start, end)) {
+    if let Some(at) = known {
         blocks[..=at].rotate_right(1);
         // It may touch another one now.
         let first = blocks[0];

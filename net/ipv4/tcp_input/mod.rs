@@ -5,11 +5,10 @@
 //! ESTABLISHED), `conn` (requests). Contexts: BH.
 //! DIVERGES: data that acknowledges what was acknowledged before is not predicted, so that what it acknowledges
 //! is looked at first (RFC 5961 section 5.2); Linux takes it when nothing else is unusual about it.
-//! DIVERGES: no SACKs are held back to be sent together (`tcp_comp_sack_nr`): each segment out of order is
-//! answered at once.
 
 mod ack;
 mod challenge;
+mod comp_sack;
 mod conn;
 mod data;
 mod parse;
@@ -22,6 +21,10 @@ mod urg;
 mod window;
 
 pub(crate) use challenge::{ChallengeAcks, tcp_send_challenge_ack};
+pub use comp_sack::CompSack;
+pub(crate) use comp_sack::{
+    tcp_comp_sack_sent, tcp_compressed_ack_kick, tcp_sack_compress_send_ack, tcp_stop_comp_sack,
+};
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
 pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
 pub(crate) use recovery::{
@@ -30,7 +33,7 @@ pub(crate) use recovery::{
 };
 pub(crate) use rtt::{__tcp_set_rto, tcp_rearm_rto, tcp_rto_delta_us};
 pub(crate) use sack::rtx_position;
-pub(crate) use state::tcp_rcv_state_process;
+pub(crate) use state::{tcp_ca_starts, tcp_rcv_state_process};
 pub(crate) use window::{
     tcp_enter_quickack_mode, tcp_initialize_rcv_mss, tcp_rcv_space_adjust, tcp_set_window_clamp,
 };
@@ -49,6 +52,7 @@ use crate::net::ipv4::tcp_output::{
     __tcp_select_window, cb, tcp_check_space, tcp_push_pending_frames, tcp_send_ack,
     tcp_send_delayed_ack, tcp_write_queue_purge,
 };
+pub(crate) use ack::tcp_cap_pacing_rate;
 use ack::{Acked, tcp_ack, tcp_may_update_window};
 use bitflags::bitflags;
 use data::{inet_csk_schedule_ack, tcp_data_ready, tcp_data_step, tcp_dsack_set, tcp_queue_rcv};
@@ -99,6 +103,8 @@ bitflags! {
         const DSACK_TLP = 1 << 14;
         /// The copy of something was lost, too.
         const LOST_RETRANS = 1 << 15;
+        /// It was probably held back.
+        const ACK_MAYBE_DELAYED = 1 << 16;
         const ACKED = Self::DATA_ACKED.bits() | Self::SYN_ACKED.bits();
         const NOT_DUP = Self::DATA.bits() | Self::WIN_UPDATE.bits() | Self::ACKED.bits();
         const CA_ALERT = Self::DATA_SACKED.bits() | Self::DSACKING_ACK.bits();
@@ -136,13 +142,12 @@ impl Segment {
 /// What congestion control sees is made current.
 #[inline]
 pub(crate) fn cong_refresh(tp: &mut TcpSock, now: Ktime) {
-    tp.cong.packets_out = tp.packets_out;
     tp.cong.in_flight = tp.tcp_packets_in_flight();
     tp.cong.delivered = tp.delivered;
-    tp.cong.srtt_us = tp.srtt_us;
+    tp.cong.min_rtt = tp.rtt_min.0;
     tp.cong.snd_una = tp.snd_una.0;
     tp.cong.snd_nxt = tp.snd_nxt.0;
-    tp.cong.lsndtime = tp.lsndtime;
+    tp.cong.ca_state = tp.ca_state;
     tp.cong.now = now;
 }
 
@@ -267,11 +272,15 @@ fn __tcp_ack_snd_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, early: bool) {
         let starved = unread < sk.st.opts.rcvlowat as u32;
         now = starved || __tcp_select_window(cx, sk) >= sk.tp.rcv_wnd;
     }
-    // RFC 5681 section 4.2: what comes out of order is answered at once.
-    if now || (early && !sk.tp.out_of_order_queue.is_empty()) {
+    if now {
+        return tcp_send_ack(cx, sk);
+    }
+    if !early || sk.tp.out_of_order_queue.is_empty() {
+        return tcp_send_delayed_ack(cx, sk);
+    }
+    // RFC 5681 section 4.2: what comes out of order is answered at once, until there is much of it.
+    if !comp_sack::tcp_compress_ack(cx, sk) {
         tcp_send_ack(cx, sk);
-    } else {
-        tcp_send_delayed_ack(cx, sk);
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn tcp_mark_skb_lost(tp: &mut TcpSock, at: usize) {
     } else {
         sacked |= Sacked::LOST;
         tp.lost_out += segs;
-        tp.lost = tp.lost.wrapping_add(segs);
+        tp.cong.lost = tp.cong.lost.wrapping_add(segs);
     }
     cb_mut(skb).sacked = sacked;
     if own.seq.before(tp.retransmit_hint) {
@@ -305,7 +305,7 @@ fn tcp_check_sack_reneging(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, flag: &mut Ack
     if !flag.contains(AckFlags::SACK_RENEGING | AckFlags::SND_UNA_ADVANCED) {
         return false;
     }
-    let delay = u64::from(sk.tp.srtt_us >> 4).max(10_000);
+    let delay = u64::from(sk.tp.cong.srtt_us >> 4).max(10_000);
     inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, delay);
     flag.remove(AckFlags::SET_XMIT_TIMER);
     true
@@ -366,6 +366,9 @@ pub(crate) fn tcp_cwnd_reduction(tp: &mut TcpSock, delivered: u32, lost: u32, fl
 
 /// linux: net/ipv4/tcp_input.c:tcp_end_cwnd_reduction
 pub(super) fn tcp_end_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if sk.tp.ca_ops.has_cong_control() {
+        return;
+    }
     let now = cx.now();
     let tp = &mut *sk.tp;
     if tp.cong.snd_ssthresh < TCP_INFINITE_SSTHRESH

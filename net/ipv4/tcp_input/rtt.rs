@@ -5,9 +5,7 @@
 use super::AckFlags;
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
-use crate::net::ipv4::inet_connection_sock::{
-    inet_csk_clear_xmit_timer, inet_csk_reset_xmit_timer,
-};
+use crate::net::ipv4::inet_connection_sock::{inet_csk_clear_xmit_timer, tcp_reset_xmit_timer};
 use crate::net::ipv4::tcp::{IcskPending, TCP_RTO_MAX, TcpSk, TcpSkbCb, TcpSock, tcp_clock_ms};
 
 /// What an acknowledgement says of the round trip, in microseconds.
@@ -27,7 +25,7 @@ pub(super) struct RttSamples {
 /// linux: net/ipv4/tcp_input.c:tcp_rtt_estimator
 pub(crate) fn tcp_rtt_estimator(tp: &mut TcpSock, measured_us: u64, rto_min_us: u32) {
     let measured = measured_us.min(u64::from(TCP_RTO_MAX)) as i64;
-    let (mut srtt, mut mdev) = (i64::from(tp.srtt_us), i64::from(tp.mdev_us));
+    let (mut srtt, mut mdev) = (i64::from(tp.cong.srtt_us), i64::from(tp.mdev_us));
     if srtt == 0 {
         srtt = measured << 3;
         mdev = measured << 1;
@@ -53,7 +51,7 @@ pub(crate) fn tcp_rtt_estimator(tp: &mut TcpSock, measured_us: u64, rto_min_us: 
             tp.mdev_max_us = rto_min_us;
         }
     }
-    tp.srtt_us = (srtt as u32).max(1);
+    tp.cong.srtt_us = (srtt as u32).max(1);
     tp.mdev_us = mdev as u32;
 }
 
@@ -61,7 +59,7 @@ pub(crate) fn tcp_rtt_estimator(tp: &mut TcpSock, measured_us: u64, rto_min_us: 
 ///
 /// linux: include/net/tcp.h:__tcp_set_rto
 pub(crate) fn __tcp_set_rto(tp: &TcpSock) -> u32 {
-    (tp.srtt_us >> 3).saturating_add(tp.rttvar_us).min(TCP_RTO_MAX)
+    (tp.cong.srtt_us >> 3).saturating_add(tp.rttvar_us).min(TCP_RTO_MAX)
 }
 
 /// The least round trip of the last `tcp_min_rtt_wlen` seconds.
@@ -93,7 +91,7 @@ pub(super) fn tcp_ack_update_rtt(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
     flag: AckFlags,
-    mut samples: RttSamples,
+    samples: &mut RttSamples,
 ) -> bool {
     let now = cx.now();
     let mut seq = samples.seq.or(samples.sack);
@@ -103,7 +101,9 @@ pub(super) fn tcp_ack_update_rtt(
         samples.ca = seq;
     }
     let Some(seq) = seq else { return false };
-    if let Some(ca) = samples.ca {
+    // An acknowledgement that was held back says nothing of the least there is.
+    let held_back = flag.contains(AckFlags::ACK_MAYBE_DELAYED);
+    if let Some(ca) = samples.ca.filter(|ca| !held_back || *ca <= sk.tp.rtt_min.0.into()) {
         tcp_update_rtt_min(cx, sk.tp, ca);
     }
     tcp_rtt_estimator(sk.tp, seq, cx.t.net.sysctl.tcp.rto_min_us);
@@ -124,7 +124,7 @@ pub(crate) fn tcp_rearm_rto(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if matches!(sk.tp.pending, IcskPending::ReoTimeout | IcskPending::LossProbe) {
         rto = tcp_rto_delta_us(sk.tp, cx.now()).unwrap_or(1);
     }
-    inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, rto);
+    tcp_reset_xmit_timer(cx, sk, IcskPending::Retrans, rto);
 }
 
 /// Microseconds until the oldest segment out is to go again; `None` when it should have, or there is none.

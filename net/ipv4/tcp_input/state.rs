@@ -3,7 +3,7 @@
 //! linux: net/ipv4/tcp_input.c (`tcp_rcv_state_process`, `tcp_rcv_synsent_state_process`); RFC 9293 section
 //! 3.10.7.
 
-use super::ack::{Acked, tcp_ack, tcp_update_pacing_rate};
+use super::ack::{Acked, tcp_ack, tcp_cap_pacing_rate, tcp_update_pacing_rate};
 use super::data::{inet_csk_schedule_ack, tcp_data_step};
 use super::rtt::tcp_rtt_estimator;
 use super::urg::tcp_urg;
@@ -161,9 +161,11 @@ fn established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) {
     if tp.rx_opt.tstamp_ok {
         tp.advmss -= 12;
     }
-    tcp_update_pacing_rate(cx, tp);
-    tp.lsndtime = now;
+    tp.cong.lsndtime = now;
     tcp_initialize_rcv_mss(tp);
+    if !tp.ca_ops.has_cong_control() {
+        tcp_update_pacing_rate(cx, sk);
+    }
     if sk.st.shutdown & SEND_SHUTDOWN != 0 {
         tcp_shutdown(cx, sk);
     }
@@ -173,7 +175,7 @@ fn established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_synack_rtt_meas
 fn tcp_synack_rtt_meas(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, now: Ktime) {
-    if sk.tp.srtt_us != 0 || sk.tp.synack_sent == Ktime::ZERO {
+    if sk.tp.cong.srtt_us != 0 || sk.tp.synack_sent == Ktime::ZERO {
         return;
     }
     let rtt = now.us_since(sk.tp.synack_sent);
@@ -194,7 +196,16 @@ pub(crate) fn tcp_init_transfer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     tp.cong.snd_cwnd_stamp = now;
     cong_refresh(tp, now);
     tp.ca_ops.init(&mut tp.cong);
+    tcp_ca_starts(sk);
     tcp_init_buffer_space(cx, sk);
+}
+
+/// An algorithm has begun to work: whether segments leave at its pace.
+pub(crate) fn tcp_ca_starts(sk: &mut TcpSk<'_>) {
+    if sk.tp.ca_ops.needs_pacing() {
+        sk.sk.need_pacing();
+    }
+    tcp_cap_pacing_rate(sk);
 }
 
 /// In FIN_WAIT1: our FIN may be acknowledged.
@@ -388,7 +399,7 @@ fn tcp_finish_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     tcp_set_state(cx, sk, TcpState::Established);
     sk.tp.ack.lrcvtime = now;
     tcp_init_transfer(cx, sk);
-    sk.tp.lsndtime = now;
+    sk.tp.cong.lsndtime = now;
     if sk.st.opts.keepalive {
         let after = keepalive_time_when(cx, sk.tp);
         inet_csk_reset_keepalive_timer(cx, sk, after);

@@ -2,7 +2,6 @@
 //!
 //! linux: net/ipv4/tcp_input.c (`tcp_may_undo`); RFC 3522 (Eifel), RFC 3708 (DSACK). Context: BH.
 
-use super::ack::tcp_update_pacing_rate;
 use super::cong_refresh;
 use super::recovery::{tcp_any_retrans_done, tcp_set_ca_state, tcp_try_to_open};
 use super::sack::tcp_check_sack_reordering;
@@ -56,7 +55,6 @@ fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) 
     tp.undo_marker = None;
     // Losses are looked for anew.
     tp.rack.advanced = true;
-    tcp_update_pacing_rate(cx, tp);
 }
 
 /// All that was out is acknowledged; true when the state is kept until something beyond is, too.

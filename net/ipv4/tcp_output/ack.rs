@@ -10,7 +10,7 @@ use super::{
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
-use crate::net::ipv4::inet_connection_sock::{inet_csk_reset_xmit_timer, sk_reset_timer};
+use crate::net::ipv4::inet_connection_sock::{sk_reset_timer, tcp_reset_xmit_timer};
 use crate::net::ipv4::tcp::{
     AckPending, IcskPending, TCP_ATO_MIN, TCP_DELACK_MAX, TCP_RTO_MAX, TcpSk, TcpState, TimerKind,
 };
@@ -49,8 +49,8 @@ pub(crate) fn tcp_send_delayed_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if ato > TCP_ATO_MIN {
         let back_and_forth = sk.tp.in_pingpong_mode() || ack.pending.contains(AckPending::PUSHED);
         let mut most = if back_and_forth { TCP_DELACK_MAX } else { 500_000 };
-        if sk.tp.srtt_us != 0 {
-            most = most.min((sk.tp.srtt_us >> 3).max(TCP_ATO_MIN));
+        if sk.tp.cong.srtt_us != 0 {
+            most = most.min((sk.tp.cong.srtt_us >> 3).max(TCP_ATO_MIN));
         }
         ato = ato.min(most);
     }
@@ -159,5 +159,5 @@ pub(crate) fn tcp_send_probe0(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         500_000
     };
     let timeout = tcp_clamp_probe0_to_user_timeout(cx, sk, timeout);
-    inet_csk_reset_xmit_timer(cx, sk, IcskPending::Probe0, timeout);
+    tcp_reset_xmit_timer(cx, sk, IcskPending::Probe0, timeout);
 }

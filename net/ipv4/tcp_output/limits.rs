@@ -6,6 +6,7 @@
 use super::{Push, cb, tcp_skb_pcount};
 use crate::kernel::context::BhCx;
 use crate::net::core::skbuff::SkBuff;
+use crate::net::core::sock::SkPacing;
 use crate::net::ipv4::tcp::{CaState, Nonagle, TcpSk, TcpSock};
 use std::time::Duration;
 use uapi::tcp::TCPHDR_FIN;
@@ -65,9 +66,13 @@ pub(super) fn tcp_nagle_check(tp: &TcpSock, nonagle: Nonagle) -> bool {
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_small_queue_check
 pub(super) fn tcp_small_queue_check(cx: &BhCx<'_>, sk: &TcpSk<'_>, skb: &SkBuff) -> bool {
-    let rate = usize::try_from(sk.tp.pacing_rate >> 10).unwrap_or(usize::MAX);
+    let rate = usize::try_from(sk.tp.cong.pacing_rate >> 10).unwrap_or(usize::MAX);
     let limit = rate.max(2 * skb.truesize as usize + 2 * 1024);
-    let limit = limit.min(cx.t.net.sysctl.tcp.limit_output_bytes as usize);
+    let limit = match sk.sk.pacing_status() {
+        SkPacing::None => limit.min(cx.t.net.sysctl.tcp.limit_output_bytes as usize),
+        // The pace bounds it.
+        _ => limit,
+    };
     if sk.sk.wmem_alloc() <= limit {
         return false;
     }
@@ -89,7 +94,7 @@ pub(crate) const GSO_MAX_SIZE: u32 = 65_536 - 320;
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_tso_segs
 pub(super) fn tcp_tso_segs(cx: &BhCx<'_>, tp: &TcpSock, mss: u32) -> u32 {
-    let mut bytes = tp.pacing_rate >> 10;
+    let mut bytes = tp.cong.pacing_rate >> 10;
     let shift = tp.rtt_min.0 >> 9;
     if shift < 32 {
         bytes = bytes.saturating_add(u64::from(GSO_MAX_SIZE) >> shift);
@@ -133,7 +138,7 @@ pub(super) fn tcp_tso_should_defer(
     (segs, last): (u32, bool),
 ) -> Option<Limit> {
     let now = cx.now();
-    if tp.ca_state >= CaState::Recovery || now - tp.lsndtime > Duration::from_millis(1) {
+    if tp.ca_state >= CaState::Recovery || now - tp.cong.lsndtime > Duration::from_millis(1) {
         return None;
     }
     let in_flight = tp.tcp_packets_in_flight();
@@ -154,7 +159,7 @@ pub(super) fn tcp_tso_should_defer(
     }
     let head = tp.rtx_queue.front()?;
     // The next acknowledgement comes too late.
-    if now.us_since(head.tstamp()) < u64::from(tp.srtt_us >> 4) {
+    if now.us_since(head.tstamp()) < u64::from(tp.cong.srtt_us >> 4) {
         return None;
     }
     if cong_win < send_win {

@@ -9,6 +9,7 @@ mod connect;
 mod fragment;
 mod limits;
 mod options;
+mod pacing;
 mod probe;
 mod retransmit;
 mod transmit;
@@ -21,6 +22,7 @@ pub(crate) use fragment::{
     tcp_skb_mss, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head, too_many_pieces,
 };
 pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options};
+pub(crate) use pacing::{tcp_pace_kick, tcp_pacing_delay, tcp_stop_pacing};
 pub(crate) use probe::{tcp_schedule_loss_probe, tcp_send_loss_probe};
 pub(crate) use retransmit::{
     tcp_fragment_at, tcp_retransmit_skb, tcp_simple_retransmit, tcp_xmit_retransmit_queue,
@@ -36,6 +38,7 @@ use limits::{
     Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check,
     tcp_snd_wnd_test, tcp_tso_segs,
 };
+use pacing::{tcp_pace, tcp_pacing_check};
 use retransmit::__tcp_retransmit_skb;
 
 use crate::kernel::context::BhCx;
@@ -81,7 +84,7 @@ pub(crate) fn tcp_write_xmit(
     let mut burst = Burst::new(cx);
     let max_segs = tcp_tso_segs(cx, sk.tp, mss);
     let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
-    while let Some(mut skb) = sk.tp.write_queue.pop_front() {
+    while let Some(mut skb) = paced(cx, sk) {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);
         let quota = tcp_cwnd_test(sk.tp, &skb).max(u32::from(push == Push::Probe));
         let last = sk.tp.write_queue.is_empty();
@@ -140,6 +143,11 @@ pub(crate) fn tcp_write_xmit(
     sk.tp.packets_out == 0 && !sk.tp.write_queue.is_empty()
 }
 
+/// The first packet of the send queue, unless the pace holds it back.
+fn paced(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Option<Skb> {
+    if tcp_pacing_check(cx, sk) { None } else { sk.tp.write_queue.pop_front() }
+}
+
 /// What the time with something to send is spent on.
 fn chrono_limits(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, rwnd_limited: bool) {
     use crate::net::ipv4::tcp::Chrono;
@@ -195,7 +203,8 @@ fn tcp_cwnd_validate(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, limited: bool) {
     }
     tp.cong.snd_cwnd_used = tp.cong.snd_cwnd_used.max(tp.packets_out);
     let idle = now.us_since(tp.cong.snd_cwnd_stamp) >= u64::from(tp.rto);
-    if cx.t.net.sysctl.tcp.slow_start_after_idle && idle {
+    let restarts = cx.t.net.sysctl.tcp.slow_start_after_idle && !tp.ca_ops.has_cong_control();
+    if restarts && idle {
         tcp_cwnd_application_limited(tp, now);
     }
     if tp.write_queue.is_empty() && tp.nospace && tp.state.may_send() {
@@ -225,9 +234,12 @@ fn tcp_cwnd_application_limited(tp: &mut TcpSock, now: crate::kernel::time::Ktim
 pub(crate) fn tcp_slow_start_after_idle_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let now = cx.now();
     let tp = &mut *sk.tp;
-    let idle = now.us_since(tp.lsndtime);
+    let idle = now.us_since(tp.cong.lsndtime);
     let on = cx.t.net.sysctl.tcp.slow_start_after_idle && tp.packets_out == 0;
-    if !on || tp.lsndtime == crate::kernel::time::Ktime::ZERO || idle <= u64::from(tp.rto) {
+    if !on || tp.cong.lsndtime == crate::kernel::time::Ktime::ZERO || idle <= u64::from(tp.rto) {
+        return;
+    }
+    if tp.ca_ops.has_cong_control() {
         return;
     }
     let restart = crate::net::ipv4::tcp::TCP_INIT_CWND.min(tp.cong.snd_cwnd);

@@ -9,7 +9,7 @@ use super::{
     tcp_snd_wnd_test, tcp_write_xmit,
 };
 use crate::kernel::context::BhCx;
-use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
+use crate::net::ipv4::inet_connection_sock::tcp_reset_xmit_timer;
 use crate::net::ipv4::tcp::{
     CaState, IcskPending, Nonagle, TCP_TIMEOUT_INIT, TCP_TIMEOUT_MIN_US, TcpSk,
 };
@@ -35,14 +35,14 @@ pub(crate) fn tcp_schedule_loss_probe(
         return false;
     }
     let mut timeout = u64::from(TCP_TIMEOUT_INIT);
-    if tp.srtt_us != 0 {
+    if tp.cong.srtt_us != 0 {
         // One alone may have its acknowledgement delayed.
         let more = if tp.packets_out == 1 { sysctl.rto_min_us.into() } else { TCP_TIMEOUT_MIN_US };
-        timeout = u64::from(tp.srtt_us >> 2) + more;
+        timeout = u64::from(tp.cong.srtt_us >> 2) + more;
     }
     let rto = if advancing { Some(u64::from(tp.rto)) } else { tcp_rto_delta_us(tp, cx.now()) };
     let timeout = rto.map_or(timeout, |rto| timeout.min(rto));
-    inet_csk_reset_xmit_timer(cx, sk, IcskPending::LossProbe, timeout);
+    tcp_reset_xmit_timer(cx, sk, IcskPending::LossProbe, timeout);
     true
 }
 

@@ -5,15 +5,15 @@
 //! for it); the limit on what those queues hold does the same for most.
 
 use super::{
-    Burst, cb, cb_mut, count_retrans, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
-    tcp_skb_pcount, tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head, tcp_tso_segs,
-    too_many_pieces,
+    Burst, cb, cb_mut, count_retrans, tcp_current_mss, tcp_fragment, tcp_pacing_check,
+    tcp_set_skb_tso_segs, tcp_skb_pcount, tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head,
+    tcp_tso_segs, too_many_pieces,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::Skb;
 use crate::net::core::stream::sk_mem_uncharge;
-use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
+use crate::net::ipv4::inet_connection_sock::tcp_reset_xmit_timer;
 use crate::net::ipv4::ip_output::__sk_dst_check;
 use crate::net::ipv4::tcp::{CaState, IcskPending, Sacked, TcpSk};
 use crate::net::ipv4::tcp_input::{
@@ -275,7 +275,9 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let (mut hole, mut rearm) = (false, false);
     let max_segs = tcp_tso_segs(cx, sk.tp, sk.tp.mss_cache);
     let mut at = tcp_skip_hint(sk.tp);
-    while let Some(skb) = sk.tp.rtx_queue.get(at) {
+    while !tcp_pacing_check(cx, sk)
+        && let Some(skb) = sk.tp.rtx_queue.get(at)
+    {
         let own = cb(skb);
         if !hole {
             sk.tp.retransmit_hint = own.seq;
@@ -317,7 +319,7 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     burst.finish(cx, sk);
     if rearm {
         let rto = sk.tp.rto.into();
-        inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, rto);
+        tcp_reset_xmit_timer(cx, sk, IcskPending::Retrans, rto);
     }
 }
 

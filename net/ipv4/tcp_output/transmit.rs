@@ -10,6 +10,7 @@ use super::options::{
     tcp_synack_options_of,
 };
 use super::window::tcp_select_window;
+use super::{cb, tcp_pace};
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
@@ -17,11 +18,12 @@ use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::skbuff::{
     Cb, FragCut, Gso, GsoType, SkBuff, Skb, SkbList, alloc_skb, kfree_skb,
 };
+use crate::net::core::sock::SkPacing;
 use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
 use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
-use crate::net::ipv4::tcp_input::{cong_refresh, tcp_enter_cwr};
+use crate::net::ipv4::tcp_input::{cong_refresh, tcp_comp_sack_sent, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
 use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
 use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
@@ -128,13 +130,15 @@ pub(crate) fn tcp_transmit_skb(
     }
     write_header(cx, sk, &mut skb, &own, options);
     burst.push(skb);
-    from.set_tstamp(now);
-    tcp_update_skb_after_send(sk.tp, (own.seq, own.end_seq), now);
-    tcp_rate_skb_sent(sk.tp, from, now);
+    let at = sk.tp.cong.tcp_wstamp(now);
+    from.set_tstamp(at);
+    tcp_update_skb_after_send(sk.tp, (own.seq, own.end_seq), at);
+    tcp_rate_skb_sent(sk.tp, from, at);
     if from.data_len != 0 {
         sk.tp.stats.data_segs_out += u32::from(from.gso.segs.max(1));
         sk.tp.stats.bytes_sent += u64::from(from.data_len);
         tcp_event_data_sent(cx, sk);
+        tcp_pace(sk, from.data_len, at);
     }
     Ok(())
 }
@@ -232,8 +236,14 @@ fn write_header(
     });
     // What is cut below gets its checksums there.
     let by = if offload || skb.gso.size != 0 { CsumBy::Device } else { CsumBy::Software };
+    if sk.sk.pacing_status() == SkPacing::Fq {
+        skb.set_tstamp(sk.tp.cong.tcp_wstamp(cx.now()));
+    }
     (IPV4_SPECIFIC.send_check)(skb, by, (sk.st.inet.saddr, sk.st.inet.daddr));
     if cb.tcp_flags & TCPHDR_ACK != 0 {
+        if sk.tp.comp_sack.is_some() {
+            tcp_comp_sack_sent(cx, sk.tp);
+        }
         tcp_event_ack_sent(sk);
     }
     let segs = u32::from(skb.gso.segs.max(1));
@@ -289,7 +299,7 @@ fn tcp_event_data_sent(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         let tp = &mut *sk.tp;
         tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::TxStart);
     }
-    sk.tp.lsndtime = now;
+    sk.tp.cong.lsndtime = now;
     if now.us_since(sk.tp.ack.lrcvtime) < u64::from(sk.tp.ack.ato) {
         sk.tp.ack.pingpong = sk.tp.ack.pingpong.saturating_add(1);
     }

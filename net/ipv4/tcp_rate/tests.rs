@@ -16,7 +16,7 @@ struct Pace {
 impl Pace {
     fn new() -> Self {
         let mut tp = TcpSock::new(Box::new(TcpReno), 3);
-        tp.app_limited = 0;
+        tp.cong.app_limited = 0;
         tp.rtt_min = (10_000, Ktime::ZERO);
         Self { tp, sent: Vec::new() }
     }
@@ -76,7 +76,7 @@ fn a_program_with_little_to_send_lowers_no_rate() {
     pace.deliver(0, 10, us(21_000));
     let rate = tcp_compute_delivery_rate(&pace.tp);
     assert_eq!(rate, 10 * 536 * 50);
-    pace.tp.app_limited = pace.tp.delivered + 1;
+    pace.tp.cong.app_limited = pace.tp.delivered + 1;
     pace.send(us(30_000));
     let rs = pace.deliver(10, 11, us(50_000));
     assert!(rs.is_app_limited && rs.delivered == Some(1));

@@ -29,7 +29,7 @@ impl Flight {
         tp.snd_una = SeqNr(0_u32.wrapping_sub(5 * MSS));
         tp.snd_nxt = tp.snd_una;
         tp.rtt_min = (RTT as u32, Ktime::ZERO);
-        tp.srtt_us = RTT as u32 * 8;
+        tp.cong.srtt_us = RTT as u32 * 8;
         Self { tp, pool }
     }
 

@@ -1,6 +1,6 @@
 //! What is told of a socket behind its columns, in the words of `ss`: `-o`, `-e`, `-m`, `-i`.
 
-use crate::control::wire::{SkMem, Socket, TcpInfo, Timer};
+use crate::control::wire::{Bbr, SkMem, Socket, TcpInfo, Timer};
 use std::fmt::Write;
 use uapi::tcp::{
     TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN, TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE,
@@ -59,7 +59,11 @@ fn milliseconds(text: &mut String, name: &str, us: u32) {
 }
 
 /// What `TCP_INFO` tells; `options`: also what was agreed on.
-pub(super) fn tcp_info(info: &TcpInfo, cong: Option<&str>, options: bool) -> String {
+pub(super) fn tcp_info(
+    info: &TcpInfo,
+    (cong, bbr): (Option<&str>, Option<Bbr>),
+    options: bool,
+) -> String {
     let mut text = String::new();
     let agreed = [
         (TCPI_OPT_TIMESTAMPS, " ts"),
@@ -77,7 +81,7 @@ pub(super) fn tcp_info(info: &TcpInfo, cong: Option<&str>, options: bool) -> Str
         let _ = write!(text, " wscale:{},{}", info.wscale & 0xf, info.wscale >> 4);
     }
     way(&mut text, info);
-    sent(&mut text, info);
+    sent(&mut text, info, bbr);
     trouble(&mut text, info);
     received(&mut text, info);
     text
@@ -107,7 +111,7 @@ fn way(text: &mut String, info: &TcpInfo) {
 }
 
 /// What was sent and came, and how fast.
-fn sent(text: &mut String, info: &TcpInfo) {
+fn sent(text: &mut String, info: &TcpInfo, bbr: Option<Bbr>) {
     counts(
         text,
         &[
@@ -121,6 +125,9 @@ fn sent(text: &mut String, info: &TcpInfo) {
             ("data_segs_in", info.data_segs_in.into()),
         ],
     );
+    if let Some(bbr) = bbr {
+        way_of_bbr(text, bbr);
+    }
     if info.rtt != 0 {
         let a_round_trip = u128::from(info.snd_cwnd) * u128::from(info.snd_mss) * 8;
         let bps = a_round_trip * 1_000_000 / u128::from(info.rtt);
@@ -135,6 +142,10 @@ fn sent(text: &mut String, info: &TcpInfo) {
     ];
     counts(text, &ago.map(|(name, ms)| (name, ms.into())));
     rate(text, "pacing_rate", info.pacing_rate);
+    let paced = ![0, u64::MAX].contains(&info.pacing_rate);
+    if paced && ![0, u64::MAX].contains(&info.max_pacing_rate) {
+        let _ = write!(text, "/{}bps", u128::from(info.max_pacing_rate) * 8);
+    }
     rate(text, "delivery_rate", info.delivery_rate);
     counts(
         text,
@@ -143,6 +154,18 @@ fn sent(text: &mut String, info: &TcpInfo) {
     if info.flags & 1 != 0 {
         *text += " app_limited";
     }
+}
+
+/// What BBR takes the way for.
+fn way_of_bbr(text: &mut String, bbr: Bbr) {
+    let _ = write!(text, " bbr:(bw:{}bps", u128::from(bbr.bw) * 8);
+    let _ = write!(text, ",mrtt:{}", general(f64::from(bbr.min_rtt) / 1000.0));
+    for (name, gain) in [("pacing_gain", bbr.pacing_gain), ("cwnd_gain", bbr.cwnd_gain)] {
+        if gain != 0 {
+            let _ = write!(text, ",{name}:{}", general(f64::from(gain) / 256.0));
+        }
+    }
+    *text += ")";
 }
 
 /// What sending was held up by, and what was lost.
@@ -246,11 +269,39 @@ mod tests {
         }
     }
 
+    /// As iproute2 says it of a connection of Linux's.
+    #[test]
+    fn what_bbr_knows_is_told() {
+        let info = TcpInfo {
+            rtt: 4_624,
+            rttvar: 9_195,
+            snd_mss: 47_616,
+            snd_cwnd: 15,
+            data_segs_out: 5,
+            pacing_rate: 1_000_000,
+            max_pacing_rate: 1_000_000,
+            delivery_rate: 3_662_769_230,
+            delivered: 6,
+            flags: 1,
+            snd_ssthresh: 0x7fff_ffff,
+            min_rtt: 13,
+            reordering: 3,
+            ..TcpInfo::default()
+        };
+        let bbr = Bbr { bw: 3_662_769_012, min_rtt: 13, pacing_gain: 739, cwnd_gain: 739 };
+        assert_eq!(
+            tcp_info(&info, (Some("bbr"), Some(bbr)), false),
+            " bbr rtt:4.624/9.195 mss:47616 cwnd:15 data_segs_out:5 bbr:(bw:29302152096bps,mrtt:0.013,\
+             pacing_gain:2.88672,cwnd_gain:2.88672) send 1235709342bps pacing_rate 8000000bps/8000000bps \
+             delivery_rate 29302153840bps delivered:6 app_limited minrtt:0.013"
+        );
+    }
+
     #[test]
     fn what_is_nothing_is_not_told() {
         let listener =
             TcpInfo { snd_cwnd: 10, reordering: 3, snd_ssthresh: 0, ..TcpInfo::default() };
-        assert_eq!(tcp_info(&listener, Some("cubic"), true), " cubic cwnd:10");
+        assert_eq!(tcp_info(&listener, (Some("cubic"), None), true), " cubic cwnd:10");
         let info = TcpInfo {
             options: TCPI_OPT_TIMESTAMPS | TCPI_OPT_WSCALE,
             wscale: 0x7a,
@@ -270,7 +321,7 @@ mod tests {
             ..TcpInfo::default()
         };
         assert_eq!(
-            tcp_info(&info, Some("reno"), true),
+            tcp_info(&info, (Some("reno"), None), true),
             " ts reno wscale:10,7 rto:204 rtt:0.048/0.027 mss:1448 cwnd:10 send 2413333333bps busy:8ms \
              rwnd_limited:4ms(50.0%) retrans:1/3"
         );

@@ -72,6 +72,7 @@ fn datagram(sk: &Sock) -> Socket {
         timer: None,
         skmem: Some(skmem(&mem)),
         cong: None,
+        bbr: None,
         tcp_info: None,
     }
 }
@@ -93,6 +94,7 @@ fn stream(msg: &InetDiagMsg, info: bool) -> Socket {
         timer: timer(msg),
         skmem: sock.map(|sock| skmem(&sock.mem)),
         cong: told.map(|sock| sock.cong.to_owned()),
+        bbr: told.and_then(|sock| sock.bbr).map(Into::into),
         tcp_info: told.map(|sock| sock.info.into()),
     }
 }

@@ -28,6 +28,9 @@ pub struct Socket {
     /// The name of the congestion control; of TCP, when it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cong: Option<String>,
+    /// What BBR takes the way for; where it is at work, when it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bbr: Option<Bbr>,
     /// What `TCP_INFO` tells; of TCP, when it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_info: Option<TcpInfo>,
@@ -45,6 +48,30 @@ pub struct SkMem {
     pub w: usize,
     pub bl: usize,
     pub d: u32,
+}
+
+/// What `ss -i` shows of BBR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bbr {
+    /// Octets a second.
+    pub bw: u64,
+    /// The least round trip in microseconds; `u32::MAX`: none was measured.
+    pub min_rtt: u32,
+    /// The pace, in 1/256 of the bandwidth.
+    pub pacing_gain: u32,
+    /// The window, in 1/256 of what the way holds.
+    pub cwnd_gain: u32,
+}
+
+impl From<uapi::inet_diag::TcpBbrInfo> for Bbr {
+    fn from(info: uapi::inet_diag::TcpBbrInfo) -> Self {
+        Self {
+            bw: info.bw(),
+            min_rtt: info.bbr_min_rtt,
+            pacing_gain: info.bbr_pacing_gain,
+            cwnd_gain: info.bbr_cwnd_gain,
+        }
+    }
 }
 
 /// A timer that runs, as `ss -o` shows it.

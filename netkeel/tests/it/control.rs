@@ -267,7 +267,7 @@ fn mistakes_are_told_with_the_way_out() {
             (
                 "sysctl net.ipv4.tcp_congestion_control=none",
                 1,
-                "net.ipv4.tcp_congestion_control can't be \"none\": write one of reno cubic",
+                "net.ipv4.tcp_congestion_control can't be \"none\": write one of reno cubic bbr",
             ),
             (
                 "sysctl net.ipv4.tcp_available_congestion_control=reno",

@@ -1,6 +1,7 @@
 //! The small services on TCP, judged by the host's kernel and its own programs.
 
-use crate::up::{HANG, US, counter, tool, with_up};
+use crate::control::ask;
+use crate::up::{HANG, US, counter, tool, with_up, with_up_of};
 use host::testing::{Need, need};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -81,6 +82,30 @@ fn chargen_sends_lines_until_it_is_left() {
         stream.read_to_end(&mut got).unwrap();
         assert_is_pattern(&got);
     });
+}
+
+/// BBR on the system's clock: at a pace that TCP keeps itself, and at one that the device's discipline keeps.
+#[test]
+fn lines_come_at_a_pace() {
+    for qdisc in ["pfifo_fast", "fq"] {
+        let output = with_up_of(
+            |args| args.qdisc = Some(qdisc.to_owned()),
+            |_, _| {
+                assert!(ask("link").contains(&format!("qdisc {qdisc} ")), "{}", ask("link"));
+                ask("sysctl net.ipv4.tcp_congestion_control=bbr");
+                let mut stream = stream_to(19);
+                let mut got = vec![0; 4 << 20];
+                stream.read_exact(&mut got).unwrap();
+                assert_is_pattern(&got);
+                let told = ask("ss -tin");
+                for part in [" bbr ", " bbr:(bw:", " pacing_rate "] {
+                    assert!(told.contains(part), "{part}: {told}");
+                }
+            },
+        );
+        let Some(output) = output else { return };
+        assert_eq!(counter(&output, "TCPTimeouts"), 0, "{output}");
+    }
 }
 
 #[test]

@@ -127,11 +127,22 @@ impl Up {
 
 /// A fresh namespace in which `netkeel up` runs with all services, joined; then its output.
 pub fn with_up(f: impl FnOnce(&NetNs, &Up) + Send) -> Option<String> {
+    with_up_of(|_| (), f)
+}
+
+/// The same with more arguments.
+pub fn with_up_of(
+    more: impl FnOnce(&mut UpArgs) + Send,
+    f: impl FnOnce(&NetNs, &Up) + Send,
+) -> Option<String> {
     if !(need(Need::Root) && need(Need::DevNetTun) && need(Need::Tool("ip"))) {
         return None;
     }
     Some(in_fresh_netns(|ns| {
-        let up = Up::start(args(|args| args.echo = true));
+        let up = Up::start(args(|args| {
+            args.echo = true;
+            more(args);
+        }));
         up.join(ns);
         f(ns, &up);
         up.stop().unwrap()

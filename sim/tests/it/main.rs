@@ -10,6 +10,7 @@ mod batches;
 mod calls;
 mod drops;
 mod files;
+mod fq;
 mod golden;
 mod gro;
 mod hotplug;

@@ -268,19 +268,19 @@ fn congestion_control_is_chosen_among_what_is_registered() {
     let write = |lone: &mut Lone, name: &str, value: &str| {
         sysctl_write(&mut lone.cx, &format!("net.ipv4.tcp_{name}congestion_control"), value)
     };
-    assert_eq!(read(&lone), ["cubic", "reno cubic", "reno cubic"]);
+    assert_eq!(read(&lone), ["cubic", "reno cubic bbr", "reno cubic bbr"]);
     assert_eq!(write(&mut lone, "allowed_", "reno"), Ok(()));
-    assert_eq!(read(&lone), ["cubic", "reno cubic", "reno"]);
+    assert_eq!(read(&lone), ["cubic", "reno cubic bbr", "reno"]);
     assert_eq!(write(&mut lone, "", "none"), Err(Errno::ENOENT));
     assert_eq!(write(&mut lone, "allowed_", "reno none"), Err(Errno::ENOENT));
     assert_eq!(write(&mut lone, "available_", "reno"), Err(Errno::EACCES));
-    assert_eq!(read(&lone), ["cubic", "reno cubic", "reno"], "what is refused changes nothing");
+    assert_eq!(read(&lone), ["cubic", "reno cubic bbr", "reno"], "what is refused changes nothing");
     assert_eq!(write(&mut lone, "", "reno\n"), Ok(()));
     assert_eq!(tcp_assign_congestion_control(&lone.machine.tables().net).name(), "reno");
     // The default may be chosen by everybody.
     assert_eq!(write(&mut lone, "allowed_", ""), Ok(()));
     assert_eq!(write(&mut lone, "", "cubic"), Ok(()));
-    assert_eq!(read(&lone), ["cubic", "reno cubic", "cubic"]);
+    assert_eq!(read(&lone), ["cubic", "reno cubic bbr", "cubic"]);
     assert_eq!(tcp_assign_congestion_control(&lone.machine.tables().net).name(), "cubic");
     let _ = lone.end();
 }

@@ -227,7 +227,15 @@ impl Abuse {
             TCP_NOTSENT_LOWAT,
             TCP_INFO,
         ];
-        let general = [SO_KEEPALIVE, SO_OOBINLINE, SO_RCVBUF, SO_SNDBUF, SO_RCVLOWAT, SO_PEEK_OFF];
+        let general = [
+            SO_KEEPALIVE,
+            SO_OOBINLINE,
+            SO_RCVBUF,
+            SO_SNDBUF,
+            SO_RCVLOWAT,
+            SO_PEEK_OFF,
+            SO_MAX_PACING_RATE,
+        ];
         let value: i32 = self.pick(&[0, 1, 2, 5, 90, 536, 2048, 5_000, 100_000, -1]);
         let (level, name) = match self.below(3) {
             0..=1 => (SOL_TCP, self.pick(&own)),
@@ -235,6 +243,10 @@ impl Abuse {
         };
         let _any = sys_setsockopt(&mut self.cx, fd, level, name, &value.to_ne_bytes());
         drop(sys_getsockopt(&mut self.cx, fd, level, name));
+        if self.rarely(4) {
+            let name = self.pick(&[&b"bbr"[..], b"cubic", b"reno"]);
+            let _any = sys_setsockopt(&mut self.cx, fd, SOL_TCP, TCP_CONGESTION, name);
+        }
         if self.rarely(4) {
             let seconds = self.pick(&[0_i32, 0, 1, 100]);
             let linger = [1_i32.to_ne_bytes(), seconds.to_ne_bytes()].concat();
@@ -492,7 +504,7 @@ pub fn parse(frame: &[u8]) -> Option<Flow> {
 
 #[test]
 fn a_hostile_peer_and_a_careless_program() {
-    let default = if cfg!(debug_assertions) { 150 } else { 1000 };
+    let default = if cfg!(debug_assertions) { 200 } else { 1000 };
     let (mut states, mut counts) = (0, std::collections::BTreeMap::new());
     for seed in 0..seeds(default) {
         let mut abuse = Abuse::new(seed);

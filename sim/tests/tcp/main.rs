@@ -7,6 +7,7 @@
 mod attacks;
 mod hostile;
 mod many;
+mod rates;
 mod sack;
 mod time;
 mod transfer;

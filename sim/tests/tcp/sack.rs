@@ -1,12 +1,16 @@
 //! What SACK blocks mean to a sender, segment by segment.
 
-use crate::hostile::{Abuse, Flow, LOCAL, Segment};
+use crate::hostile::{Abuse, Flow, LOCAL, PEER, Segment};
+
 use crate::util::{check, info, listener};
+use drivers::net::wire_port::{FrameBatch, FrameMeta};
 use stack::fs::sys_write;
-use stack::net::socket::sys_accept4;
+use stack::net::core::snmp::Mib;
+use stack::net::core::sysctl::update_sysctls;
+use stack::net::socket::{sys_accept4, sys_setsockopt};
 use std::time::Duration;
-use uapi::snmp::LinuxMib;
-use uapi::socket::SOCK_NONBLOCK;
+use uapi::snmp::{LinuxMib, TcpMib};
+use uapi::socket::{SOCK_NONBLOCK, SOL_TCP};
 use uapi::tcp::*;
 
 const MSS: u32 = 1460;
@@ -75,13 +79,89 @@ impl Sender {
         check(&self.abuse.machine);
     }
 
+    /// The peer sends segments of 100 octets at once, at so many segments from the next in order.
+    fn send(&mut self, places: &[u32]) {
+        let mut batch = FrameBatch::new();
+        for place in places {
+            let segment = Segment {
+                ports: (80, 9001),
+                seq: self.seq + 100 * place,
+                ack: self.first,
+                flags: TCPHDR_ACK,
+                window: 65_535,
+                len: 100,
+                ..Segment::default()
+            };
+            batch.push(&segment.frame(PEER, &[7; 100]), FrameMeta::default());
+        }
+        self.abuse.port.transmit(&mut batch);
+    }
+
+    /// The same; how many answers there are.
+    fn early(&mut self, places: &[u32]) -> i128 {
+        let before = self.count(TcpMib::OutSegs);
+        self.send(places);
+        self.abuse.world.settle();
+        check(&self.abuse.machine);
+        self.count(TcpMib::OutSegs) - before
+    }
+
     fn info(&mut self) -> TcpInfo {
         info(&mut self.abuse.cx, self.fd)
     }
 
-    fn count(&self, mib: LinuxMib) -> i128 {
+    fn count(&self, mib: impl Into<Mib>) -> i128 {
         self.abuse.machine.mib().get(mib).into()
     }
+}
+
+/// What comes out of order in a rush is reported now and then: three at once, then one for all that come within a
+/// twentieth of a round trip, which here is no time at all.
+#[test]
+fn selective_acknowledgements_are_held_back_in_a_rush() {
+    let mut sender = Sender::with(0);
+    // The first ones of a connection would all go at once.
+    let off = 0_i32.to_ne_bytes();
+    let fd = sender.fd;
+    sys_setsockopt(&mut sender.abuse.cx, fd, SOL_TCP, TCP_QUICKACK, &off).expect("a switch");
+    // In one block: three at once, one for the seven others.
+    assert_eq!(sender.early(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 4);
+    assert_eq!(sender.count(LinuxMib::TCPAckCompressed), 6);
+    let before = sender.count(TcpMib::OutSegs);
+    sender.abuse.world.run_for(Duration::from_secs(1));
+    assert_eq!(sender.count(TcpMib::OutSegs), before, "and no more");
+    assert_eq!(sender.early(&[11, 12, 13]), 1);
+    // A block beyond two is not to push out what nobody was told of: that is reported first. As in Linux this
+    // answers the segment, too, so that its own block is told of with the next one.
+    assert_eq!(sender.early(&[15, 17, 19]), 2);
+    // What fills the hole is answered at once, for all that was held back.
+    assert_eq!(sender.early(&[20, 0]), 1);
+    assert_eq!(sender.count(LinuxMib::TCPAckCompressed), 9);
+    // Switched off, each has its answer.
+    update_sysctls(&mut sender.abuse.cx, |sysctl| sysctl.tcp.comp_sack_nr = 0);
+    assert_eq!(sender.early(&[22, 23, 24, 25, 26]), 5);
+    let _seen = sender.abuse.end();
+}
+
+#[test]
+fn what_is_held_back_ends_with_the_connection() {
+    let mut sender = Sender::with(0);
+    let off = 0_i32.to_ne_bytes();
+    let fd = sender.fd;
+    sys_setsockopt(&mut sender.abuse.cx, fd, SOL_TCP, TCP_QUICKACK, &off).expect("a switch");
+    let before = sender.count(TcpMib::OutSegs);
+    // The reset comes in the same rush: nothing is sent any more.
+    sender.send(&[1, 2, 3, 4, 5, 6]);
+    sender.abuse.send(Segment {
+        ports: (80, 9001),
+        seq: sender.seq,
+        flags: TCPHDR_RST,
+        ..Segment::default()
+    });
+    sender.abuse.world.run_for(Duration::from_secs(1));
+    assert_eq!(sender.count(TcpMib::OutSegs) - before, 3, "three at once");
+    assert_eq!(sender.count(LinuxMib::TCPAckCompressed), 0);
+    let _seen = sender.abuse.end();
 }
 
 #[test]

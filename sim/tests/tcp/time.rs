@@ -25,6 +25,7 @@ const WIRE: Impairment = Impairment {
     duplicate: 0.0,
     reorder: 0.0,
     corrupt: 0.0,
+    bottleneck: None,
 };
 
 /// The same when nothing arrives.

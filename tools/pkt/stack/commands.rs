@@ -3,6 +3,7 @@
 
 use ::stack::kernel::context::TaskCx;
 use ::stack::net::core::sysctl::names::sysctl_write;
+use ::stack::net::sched::{QDISCS, dev_set_qdisc};
 use uapi::errno::Errno;
 
 /// What `defaults.sh` of any folder means: the settings of our own, whose lines say where Linux begins
@@ -11,7 +12,7 @@ const DEFAULTS: &str = include_str!("../scripts/defaults.sh");
 const SAME: &str = "# as Linux begins";
 
 /// Programs that arrange the host around a machine, or look at it.
-const NOTHING: &[&str] = &["ip", "tc", "nstat", "ethtool", "true", "sleep", "sync"];
+const NOTHING: &[&str] = &["ip", "nstat", "ethtool", "true", "sleep", "sync"];
 
 /// Runs the lines of a command.
 pub(super) fn run(cx: &mut TaskCx, command: &str) -> Result<(), String> {
@@ -65,15 +66,33 @@ fn one(cx: &mut TaskCx, program: &str, args: &[String]) -> Result<(), String> {
             let name = path.strip_prefix("/proc/sys/").ok_or_else(|| no_setting(arg))?;
             set(cx, name, value)
         }),
+        "tc" => tc(cx, args),
         // A machine's settings go with it.
         _ if program.starts_with("/tmp/sysctl_restore_") => Ok(()),
         _ if NOTHING.contains(&name) => Ok(()),
         _ => Err(format!(
-            "the command `{program}` means nothing to the stack: sysctl, defaults.sh and \
+            "the command `{program}` means nothing to the stack: sysctl, tc, defaults.sh and \
              set_sysctls.py do, {} are passed by; run the script with --backend kernel",
             NOTHING.join(", ")
         )),
     }
+}
+
+/// `tc qdisc replace dev DEV root NAME`: the machine has one device, whatever its name. Anything else of the host's
+/// queues is nothing to it.
+fn tc(cx: &mut TaskCx, args: &[String]) -> Result<(), String> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let ["qdisc", "replace" | "add" | "change", "dev", _, "root", name, ..] = args.as_slice()
+    else {
+        return Ok(());
+    };
+    let t = cx.machine().tables();
+    for dev in t.net.devs.iter().flatten().filter(|dev| dev.tx_queue_len != 0) {
+        dev_set_qdisc(cx, dev, name).map_err(|_| {
+            format!("tc: the stack has no discipline {name}: {}", QDISCS.join(", "))
+        })?;
+    }
+    Ok(())
 }
 
 fn no_setting(arg: &str) -> String {

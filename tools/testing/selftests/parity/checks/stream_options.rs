@@ -7,9 +7,9 @@ use crate::probe::{LO, int};
 use uapi::in_::{IP_MTU, IP_MTU_DISCOVER, IP_RECVERR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL};
 use uapi::socket::{
     SHUT_WR, SO_ACCEPTCONN, SO_BROADCAST, SO_DOMAIN, SO_DONTROUTE, SO_ERROR, SO_KEEPALIVE,
-    SO_LINGER, SO_MARK, SO_NO_CHECK, SO_OOBINLINE, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
-    SO_RCVLOWAT, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDLOWAT, SO_TIMESTAMP, SO_TYPE, SOL_IP,
-    SOL_SOCKET, SOL_TCP, SOL_UDP,
+    SO_LINGER, SO_MARK, SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PRIORITY, SO_PROTOCOL,
+    SO_RCVBUF, SO_RCVLOWAT, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDLOWAT, SO_TIMESTAMP,
+    SO_TYPE, SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP,
 };
 use uapi::tcp::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT,
@@ -51,6 +51,7 @@ checks! {
     stream_keepalive
     stream_buffers_are_doubled_and_bounded
     stream_switches_of_sockets
+    stream_the_greatest_pace
     stream_values_of_the_type_of_service
     stream_values_of_the_time_to_live
     stream_the_path_mtu
@@ -463,6 +464,25 @@ fn stream_switches_of_sockets(p: &mut Probe<'_>) {
         for value in [1, 0, 2, -1] {
             let _ = p.set(&format!("option {name} to {value}"), fd, (SOL_SOCKET, name), value);
             p.get("read back", fd, (SOL_SOCKET, name));
+        }
+    }
+}
+
+/// A rate of 4 octets, all ones for none, or of 8; read as wide as there is room for.
+fn stream_the_greatest_pace(p: &mut Probe<'_>) {
+    let fd = tcp(p);
+    let option = (SOL_SOCKET, SO_MAX_PACING_RATE);
+    let read = |p: &mut Probe<'_>| {
+        for room in [0, 3, 4, 7, 8, 9] {
+            p.get_bytes(&format!("{room} octets"), fd, option, room);
+        }
+    };
+    read(p);
+    for rate in [1_000_000_u64, 0, u64::from(u32::MAX), 0x1_2345_6789, u64::MAX] {
+        for len in [3, 4, 7, 8] {
+            let _ =
+                p.set_bytes(&format!("{rate} as {len}"), fd, option, &rate.to_ne_bytes()[..len]);
+            read(p);
         }
     }
 }

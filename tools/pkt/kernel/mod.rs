@@ -16,6 +16,7 @@ use crate::parse::script::Us;
 use calls::Caller;
 use device::Device;
 use host::netns::in_own_netns;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -94,6 +95,23 @@ fn congestion_control(command: &str) -> Result<(), String> {
     ))
 }
 
+/// A command in a script's folder. It has none of this process's descriptors: a socket that another
+/// script closes meanwhile would not be closed before the command ends.
+fn shell(command: &str, dir: &Path) -> Command {
+    let mut shell = Command::new("bash");
+    shell.arg("-c").arg(command).current_dir(dir).stdin(Stdio::null());
+    // The parent's number, which `${PPID}` means, is that of this process.
+    shell.env("PACKETDRILL_PID", std::process::id().to_string());
+    let close_all = || {
+        // SAFETY: no pointers. Linux before 5.11 refuses, and leaves them open.
+        unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call, takes no lock and no memory.
+    unsafe { shell.pre_exec(close_all) };
+    shell
+}
+
 impl Backend for Kernel {
     fn name(&self) -> &'static str {
         "kernel"
@@ -133,15 +151,35 @@ impl Backend for Kernel {
     }
 
     fn command(&mut self, command: &str, dir: &Path) -> Result<(), String> {
-        let mut shell = Command::new("bash");
-        shell.arg("-c").arg(command).current_dir(dir).stdin(Stdio::null());
-        shell.env("PACKETDRILL_PID", std::process::id().to_string());
-        // The parent's number, which `${PPID}` means, is that of this process.
-        let output = shell.output().map_err(|error| format!("bash: {error}; install it"))?;
+        let output =
+            shell(command, dir).output().map_err(|error| format!("bash: {error}; install it"))?;
         if output.status.success() {
             return congestion_control(command);
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(format!("{command}: {}: {}", output.status, said.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_holds_no_descriptor_of_others() {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors, which nobody else knows of.
+        assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), 0) }, 0);
+        let mut child = shell("exec sleep 60", Path::new("/")).spawn().expect("bash");
+        // SAFETY: the descriptor is this test's, and is not used again.
+        unsafe { libc::close(ends[1]) };
+        let mut poll = libc::pollfd { fd: ends[0], events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor, alive during the call.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, 10_000) };
+        child.kill().expect("it sleeps still");
+        child.wait().expect("it has ended");
+        // SAFETY: as above.
+        unsafe { libc::close(ends[0]) };
+        assert_eq!((ready, poll.revents), (1, libc::POLLHUP), "the pipe's other end is open still");
     }
 }

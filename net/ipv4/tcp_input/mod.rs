@@ -99,9 +99,12 @@ bitflags! {
         const DSACK_TLP = 1 << 14;
         /// The copy of something was lost, too.
         const LOST_RETRANS = 1 << 15;
+        /// It tells of a mark.
+        const ECE = 1 << 16;
         const ACKED = Self::DATA_ACKED.bits() | Self::SYN_ACKED.bits();
         const NOT_DUP = Self::DATA.bits() | Self::WIN_UPDATE.bits() | Self::ACKED.bits();
-        const CA_ALERT = Self::DATA_SACKED.bits() | Self::DSACKING_ACK.bits();
+        const CA_ALERT =
+            Self::DATA_SACKED.bits() | Self::ECE.bits() | Self::DSACKING_ACK.bits();
         const FORWARD_PROGRESS = Self::ACKED.bits() | Self::DATA_SACKED.bits();
     }
 }

@@ -123,6 +123,8 @@ pub struct RequestSock {
     pub mss: u16,
     /// What was agreed on; `ts_recent` is theirs.
     pub opt: TcpOptionsReceived,
+    /// They asked for ECN and have it.
+    pub ecn_ok: bool,
     /// Added to the clock of timestamps.
     pub ts_off: u32,
     /// The window we offer first.

@@ -18,7 +18,7 @@ use klib::checksum::{csum_fold, csum_tcpudp_nofold, ip_fast_csum};
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
 use uapi::if_ether::ETH_P_IP;
-use uapi::ip::IpHdr;
+use uapi::ip::{INET_ECN_ECT_0, INET_ECN_ECT_1, INET_ECN_MASK, INET_ECN_NOT_ECT, IpHdr};
 use uapi::snmp::IpMib;
 pub(crate) use way::IpWay;
 
@@ -65,6 +65,7 @@ fn ip_rcv_runs(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
 #[inline(never)]
 fn ip_rcv_hooked(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
     list.each_alone(cx, |cx, skb| {
+        count_ecn(cx, IpWay::of_skb(&skb), 1);
         let mut alone = cx.skb_list_of(skb);
         alone.look_again();
         let devs = |_: &SkbList| (Some(dev), None);
@@ -74,6 +75,18 @@ fn ip_rcv_hooked(cx: &mut BhCx<'_>, list: &mut SkbList, dev: DevId) {
         }
         cx.free_skb_list(alone);
     });
+}
+
+/// So many packets came that say this of ECN.
+#[inline(always)]
+fn count_ecn(cx: &mut BhCx<'_>, way: IpWay, packets: usize) {
+    let mib = match way.tos() & INET_ECN_MASK {
+        INET_ECN_NOT_ECT => IpMib::InNoECTPkts,
+        INET_ECN_ECT_1 => IpMib::InECT1Pkts,
+        INET_ECN_ECT_0 => IpMib::InECT0Pkts,
+        _ => IpMib::InCEPkts,
+    };
+    cx.cpu.mib.add(mib.into(), packets as u64);
 }
 
 /// What [`ip_rcv`] sees of its packets.
@@ -123,6 +136,7 @@ fn key_and_dst(skb: &SkBuff) -> ([u64; 2], Option<*const Dst>) {
 #[inline(always)]
 fn ip_rcv_alike(cx: &mut BhCx<'_>, list: &mut SkbList, way: IpWay) {
     list.way = way;
+    count_ecn(cx, way, list.len());
     nf_pass(cx, NfInetHook::PreRouting, list);
     ip_rcv_finish(cx, list);
 }

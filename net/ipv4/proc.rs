@@ -1,7 +1,7 @@
 //! What `/proc/net/snmp`, `/proc/net/netstat` and `/proc/net/sockstat` show.
 //!
 //! linux: net/ipv4/proc.c. Contexts: task, on no CPU: the counters of each are added up.
-//! DIVERGES: no `UdpLite:` line; `OutTransmits` and the counters of ECN stay at zero, as do those of
+//! DIVERGES: no `UdpLite:` line; `OutTransmits` stays at zero, as do the counters of
 //! features that are not built. Whoever reads by the header line, as tools do, misses nothing.
 
 use crate::kernel::machine::Machine;

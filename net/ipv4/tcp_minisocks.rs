@@ -19,6 +19,7 @@ use crate::net::ipv4::tcp::{
     tcp_set_state,
 };
 use crate::net::ipv4::tcp_cong::tcp_assign_congestion_control;
+use crate::net::ipv4::tcp_ecn::EcnFlags;
 use crate::net::ipv4::tcp_input::{
     __tcp_oow_rate_limited, Segment, seconds, tcp_initialize_rcv_mss,
 };
@@ -440,6 +441,9 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     tp.rx_opt.mss_clamp = req.mss;
     tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss;
     tp.tcp_header_len = if req.opt.tstamp_ok { 32 } else { 20 };
+    if req.ecn_ok {
+        tp.ecn_flags = EcnFlags::OK;
+    }
     tp.tsoffset = req.ts_off;
     tp.saved_syn = req.saved_syn.clone();
     (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);

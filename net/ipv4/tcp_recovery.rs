@@ -320,7 +320,7 @@ pub(crate) fn tcp_rack_reo_timeout(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     debug_assert!(timeout == 0 || sk.tp.packets_out != 0);
     if in_flight != sk.tp.tcp_packets_in_flight() {
         if sk.tp.ca_state != CaState::Recovery {
-            tcp_enter_recovery(cx, sk);
+            tcp_enter_recovery(cx, sk, AckFlags::empty());
             if !sk.tp.ca_ops.has_cong_control() {
                 let lost = sk.tp.cong.lost.wrapping_sub(lost);
                 tcp_cwnd_reduction(sk.tp, 1, lost, AckFlags::empty());

@@ -62,6 +62,8 @@ pub struct TcpSysctls {
     pub fack: bool,
     /// `tcp_ecn`: 0 none, 1 asked for and granted, 2 granted.
     pub ecn: u8,
+    /// `tcp_ecn_fallback`: a SYN that goes again does not ask for it.
+    pub ecn_fallback: bool,
     /// `tcp_moderate_rcvbuf`: receive buffers grow with what the program takes.
     pub moderate_rcvbuf: bool,
     /// `tcp_adv_win_scale`: without effect, as in Linux since 6.6.
@@ -162,6 +164,7 @@ impl Default for TcpSysctls {
             dsack: true,
             fack: false,
             ecn: 2,
+            ecn_fallback: true,
             moderate_rcvbuf: true,
             adv_win_scale: 1,
             app_win: 31,

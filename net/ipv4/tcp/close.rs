@@ -315,7 +315,8 @@ fn as_new(sk: &mut TcpSk<'_>) {
     (tp.ack, tp.window_clamp) = (IcskAck::default(), 0);
     tp.rx_opt = TcpOptionsReceived { user_mss: tp.rx_opt.user_mss, ..Default::default() };
     (tp.dst, tp.pmtu, tp.sk_err_soft) = (None, 0, None);
-    (tp.bytes_received, tp.delivered, tp.cong.lost) = (0, 0, 0);
+    (tp.bytes_received, tp.delivered, tp.delivered_ce, tp.cong.lost) = (0, 0, 0, 0);
+    tp.ecn_flags = Default::default();
     (tp.recv_sack_cache, tp.duplicate_sack) = Default::default();
     tp.cong.app_limited = u32::MAX;
     *tp.stats = TcpStats::new();

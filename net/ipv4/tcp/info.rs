@@ -4,9 +4,12 @@
 
 use super::{TcpSk, TcpState};
 use crate::kernel::time::Ktime;
+use crate::net::ipv4::tcp_ecn::EcnFlags;
 use crate::net::ipv4::tcp_rate::tcp_compute_delivery_rate;
 use std::sync::atomic::Ordering;
-use uapi::tcp::{TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo};
+use uapi::tcp::{
+    TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN, TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo,
+};
 
 /// Everything that `TCP_INFO` has.
 ///
@@ -39,6 +42,12 @@ pub fn tcp_get_info(sk: &TcpSk<'_>, now: Ktime) -> TcpInfo {
     if opt.wscale_ok {
         info.tcpi_options |= TCPI_OPT_WSCALE;
         info.set_wscale(opt.snd_wscale, opt.rcv_wscale);
+    }
+    if tp.ecn_flags.contains(EcnFlags::OK) {
+        info.tcpi_options |= TCPI_OPT_ECN;
+    }
+    if tp.ecn_flags.contains(EcnFlags::SEEN) {
+        info.tcpi_options |= TCPI_OPT_ECN_SEEN;
     }
     info.tcpi_rto = tp.rto;
     info.tcpi_ato = tp.ack.ato;

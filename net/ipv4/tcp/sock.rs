@@ -12,6 +12,7 @@ use crate::net::core::skbuff::Skb;
 use crate::net::ipv4::inet_connection_sock::Listener;
 use crate::net::ipv4::inet_hashtables::InetBindNode;
 use crate::net::ipv4::tcp_cong::{TcpCong, TcpCongestionOps};
+use crate::net::ipv4::tcp_ecn::EcnFlags;
 use crate::net::ipv4::tcp_input::CompSack;
 use crate::net::ipv4::tcp_recovery::{TcpRack, TsortedSentQueue};
 use std::collections::{BTreeMap, VecDeque};
@@ -72,6 +73,8 @@ pub struct TcpSock {
     pub ack: IcskAck,
     /// When small segments wait.
     pub nonagle: Nonagle,
+    /// Marks of routers.
+    pub ecn_flags: EcnFlags,
     /// What the owner is left to do.
     pub deferred: Deferred,
 

@@ -19,6 +19,7 @@ use crate::net::ipv4::tcp::{
     CaState, Chrono, IcskPending, Sacked, SeqNr, TCP_RTO_MAX, TcpSk, TcpSock, tcp_clock_ms,
 };
 use crate::net::ipv4::tcp_cong::{AckSample, Hystart, RateSample};
+use crate::net::ipv4::tcp_ecn::{tcp_ecn_accept_cwr, tcp_ecn_rcv_ecn_echo};
 use crate::net::ipv4::tcp_output::{
     cb, tcp_schedule_loss_probe, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount,
     tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb,
@@ -104,6 +105,9 @@ fn unpredicted(
         tcp_sacktag_write_queue(cx, sk, &seg.opts, (seg.cb.ack_seq, prior_una), sacks);
         flag |= sacks.flag;
     }
+    if tcp_ecn_rcv_ecn_echo(sk.tp, &seg.th) {
+        flag |= AckFlags::ECE;
+    }
     flag
 }
 
@@ -144,6 +148,7 @@ pub(crate) fn tcp_ack(
     } else {
         flag |= unpredicted(cx, sk, seg, (prior_una, &mut sacks));
     }
+    tcp_ecn_accept_cwr(sk.tp, seg);
     // Something arrived: what the way reported before is past.
     sk.tp.sk_err_soft = None;
     sk.tp.probes_out = 0;
@@ -155,7 +160,7 @@ pub(crate) fn tcp_ack(
     flag |= tcp_clean_rtx_queue(cx, sk, (flag, prior_una, prior_fack), &mut sacks);
     tcp_rack_update_reo_wnd(cx, sk.tp, &sacks.rate);
     tcp_process_tlp_ack(cx, sk, ack, flag);
-    sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
+    tcp_count_delivered(sk.tp, sacks.delivered, flag);
     let mut verdict = Verdict::new(flag, prior_una);
     if tcp_ack_is_dubious(sk.tp, flag) {
         tcp_fastretrans_alert(cx, sk, &mut verdict);
@@ -182,7 +187,7 @@ fn nothing_out(
     if flag.contains(AckFlags::DSACKING_ACK) {
         let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
         tcp_fastretrans_alert(cx, sk, &mut verdict);
-        sk.tp.delivered = sk.tp.delivered.wrapping_add(sacks.delivered);
+        tcp_count_delivered(sk.tp, sacks.delivered, flag);
     }
     tcp_ack_probe(cx, sk);
     tcp_process_tlp_ack(cx, sk, ack, flag);
@@ -290,6 +295,16 @@ fn tcp_ack_probe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         let when = tcp_probe0_when(sk.tp, TCP_RTO_MAX);
         let when = tcp_clamp_probe0_to_user_timeout(cx, sk, when);
         tcp_reset_xmit_timer(cx, sk, IcskPending::Probe0, when);
+    }
+}
+
+/// So much more has arrived; what an acknowledgement with ECE tells of was marked.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_count_delivered
+pub(super) fn tcp_count_delivered(tp: &mut TcpSock, delivered: u32, flag: AckFlags) {
+    tp.delivered = tp.delivered.wrapping_add(delivered);
+    if flag.contains(AckFlags::ECE) {
+        tp.delivered_ce = tp.delivered_ce.wrapping_add(delivered);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::net::ipv4::syncookies::{
     cookie_v4_init_sequence,
 };
 use crate::net::ipv4::tcp::{SeqNr, TcpOptionsReceived, TcpState, tcp_clock_ms};
+use crate::net::ipv4::tcp_ecn::tcp_ecn_create_request;
 use crate::net::ipv4::tcp_ipv4::{tcp_v4_send_reset, tcp_v4_send_synack};
 use crate::net::ipv4::tcp_minisocks::{tcp_child_process, tcp_v4_syn_recv_sock};
 use crate::net::ipv4::tcp_output::{
@@ -254,6 +255,7 @@ fn tcp_conn_request(
         snt_isn,
         mss,
         opt,
+        ecn_ok: tcp_ecn_create_request(cx, seg) && (opt.tstamp_ok || !cookie),
         ts_off,
         rcv_wnd: window.rcv_wnd,
         window_clamp: window.window_clamp,
@@ -281,7 +283,7 @@ impl RequestSock {
             let options = CookieOptions {
                 snd_wscale: self.opt.wscale_ok.then_some(self.opt.snd_wscale),
                 sack_ok: self.opt.sack_ok,
-                ecn_ok: false,
+                ecn_ok: self.ecn_ok,
             };
             cookie_init_timestamp(&options, ms)
         } else {
@@ -395,6 +397,7 @@ fn cookie_request(
         snt_isn: cookie,
         mss,
         opt,
+        ecn_ok: options.ecn_ok,
         ts_off,
         rcv_wnd: window.rcv_wnd,
         window_clamp: window.window_clamp,

@@ -18,6 +18,7 @@ use crate::net::ipv4::tcp::{
     AckPending, MAX_SKB_FRAGS, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock,
     tcp_stream_is_readable,
 };
+use crate::net::ipv4::tcp_ecn::tcp_ecn_check_ce;
 use crate::net::ipv4::tcp_output::{cb, cb_mut, tcp_adjust_rcv_ssthresh};
 use uapi::snmp::LinuxMib;
 use uapi::tcp::TCPHDR_FIN;
@@ -276,6 +277,7 @@ fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// linux: net/ipv4/tcp_input.c:tcp_data_queue_ofo
 fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
     let size = skb.truesize as usize;
+    tcp_ecn_check_ce(cx, sk.tp, cb(&skb).ip_dsfield);
     if !tcp_try_rmem_schedule(cx, sk, size) {
         cx.count(LinuxMib::TCPOFODrop);
         sk.st.sk_data_ready(cx);

@@ -105,9 +105,12 @@ bitflags! {
         const LOST_RETRANS = 1 << 15;
         /// It was probably held back.
         const ACK_MAYBE_DELAYED = 1 << 16;
+        /// It tells of a mark.
+        const ECE = 1 << 17;
         const ACKED = Self::DATA_ACKED.bits() | Self::SYN_ACKED.bits();
         const NOT_DUP = Self::DATA.bits() | Self::WIN_UPDATE.bits() | Self::ACKED.bits();
-        const CA_ALERT = Self::DATA_SACKED.bits() | Self::DSACKING_ACK.bits();
+        const CA_ALERT =
+            Self::DATA_SACKED.bits() | Self::ECE.bits() | Self::DSACKING_ACK.bits();
         const FORWARD_PROGRESS = Self::ACKED.bits() | Self::DATA_SACKED.bits();
     }
 }

@@ -3,6 +3,7 @@
 //! linux: net/ipv4/tcp_input.c (`tcp_fastretrans_alert`, `tcp_enter_loss`); RFC 5681, RFC 6582 (NewReno), RFC
 //! 6937 (the reduction), RFC 5682 (time-outs for nothing). With SACK, losses are found by time: `tcp_recovery`.
 
+use super::ack::tcp_count_delivered;
 use super::sack::rtx_position;
 use super::undo::{
     tcp_try_undo_dsack, tcp_try_undo_loss, tcp_try_undo_partial, tcp_try_undo_recovery,
@@ -15,6 +16,7 @@ use crate::net::ipv4::tcp::{
     CaState, IcskPending, Nonagle, SackBlock, Sacked, SeqNr, TcpSk, TcpSock, TcpState,
 };
 use crate::net::ipv4::tcp_cong::{TCP_INFINITE_SSTHRESH, TcpCaEvent};
+use crate::net::ipv4::tcp_ecn::tcp_ecn_queue_cwr;
 use crate::net::ipv4::tcp_output::{
     __tcp_push_pending_frames, cb, cb_mut, tcp_current_mss, tcp_fragment_at, tcp_skb_pcount,
     tcp_xmit_retransmit_queue,
@@ -137,14 +139,14 @@ fn tcp_newreno_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, advanced: bool) 
 /// Without SACK, a duplicate says that some segment arrived: never more than are out.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_add_reno_sack
-fn tcp_add_reno_sack(cx: &mut BhCx<'_>, tp: &mut TcpSock, dupacks: u32) {
-    if dupacks == 0 {
+fn tcp_add_reno_sack(cx: &mut BhCx<'_>, tp: &mut TcpSock, verdict: &Verdict) {
+    if verdict.dupacks == 0 {
         return;
     }
     let before = tp.sacked_out;
-    tp.sacked_out += dupacks;
-    tcp_check_reno_reordering(cx, tp, dupacks);
-    tp.delivered = tp.delivered.wrapping_add(tp.sacked_out.saturating_sub(before));
+    tp.sacked_out += verdict.dupacks;
+    tcp_check_reno_reordering(cx, tp, verdict.dupacks);
+    tcp_count_delivered(tp, tp.sacked_out.saturating_sub(before), verdict.flag);
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_check_reno_reordering
@@ -185,6 +187,10 @@ pub(super) fn tcp_fastretrans_alert(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdi
     if sk.tp.packets_out == 0 {
         sk.tp.sacked_out = 0;
     }
+    if verdict.flag.contains(AckFlags::ECE) {
+        // Whatever else it was, that was no mistake: it is not taken back.
+        sk.tp.prior_ssthresh = 0;
+    }
     if tcp_check_sack_reneging(cx, sk, &mut verdict.flag) {
         return;
     }
@@ -221,17 +227,17 @@ fn begins_to_recover(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdic
         if verdict.advanced() {
             sk.tp.sacked_out = 0;
         }
-        tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+        tcp_add_reno_sack(cx, sk.tp, verdict);
     }
     if sk.tp.ca_state <= CaState::Disorder {
         tcp_try_undo_dsack(cx, sk);
     }
     tcp_identify_packet_loss(cx, sk, verdict);
     if !tcp_time_to_recover(sk.tp) {
-        tcp_try_to_open(cx, sk);
+        tcp_try_to_open(cx, sk, verdict.flag);
         return false;
     }
-    tcp_enter_recovery(cx, sk);
+    tcp_enter_recovery(cx, sk, verdict.flag);
     true
 }
 
@@ -239,13 +245,13 @@ fn begins_to_recover(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdic
 fn goes_on_recovering(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) -> bool {
     if !verdict.advanced() {
         if !sk.tp.rx_opt.sack_ok {
-            tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+            tcp_add_reno_sack(cx, sk.tp, verdict);
         }
     } else if tcp_try_undo_partial(cx, sk, verdict.prior_una) {
         return false;
     }
     if tcp_try_undo_dsack(cx, sk) {
-        tcp_try_to_open(cx, sk);
+        tcp_try_to_open(cx, sk, verdict.flag);
     }
     tcp_identify_packet_loss(cx, sk, verdict);
     if sk.tp.ca_state != CaState::Recovery {
@@ -253,7 +259,7 @@ fn goes_on_recovering(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdi
         if !tcp_time_to_recover(sk.tp) {
             return false;
         }
-        tcp_enter_recovery(cx, sk);
+        tcp_enter_recovery(cx, sk, verdict.flag);
     }
     true
 }
@@ -337,6 +343,7 @@ pub(super) fn tcp_init_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     (tp.prr_delivered, tp.prr_out) = (0, 0);
     cong_refresh(tp, now);
     tp.cong.snd_ssthresh = tp.ca_ops.ssthresh(&tp.cong);
+    tcp_ecn_queue_cwr(tp);
 }
 
 /// So many segments may be out while the window is reduced.
@@ -381,7 +388,7 @@ pub(super) fn tcp_end_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::CompleteCwr);
 }
 
-/// A queue of this machine is full: the window is reduced as if the network had said so.
+/// A router has marked a packet, or a queue of this machine is full: the window is reduced.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_enter_cwr
 pub(crate) fn tcp_enter_cwr(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
@@ -394,9 +401,12 @@ pub(crate) fn tcp_enter_cwr(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_try_to_open
-pub(super) fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(super) fn tcp_try_to_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, flag: AckFlags) {
     if !tcp_any_retrans_done(sk.tp) {
         sk.tp.retrans_stamp = Ktime::ZERO;
+    }
+    if flag.contains(AckFlags::ECE) {
+        tcp_enter_cwr(cx, sk);
     }
     if sk.tp.ca_state != CaState::Cwr {
         tcp_try_keep_open(cx, sk);
@@ -413,10 +423,10 @@ pub(super) fn tcp_try_keep_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
 }
 
-/// Fast recovery begins.
+/// Fast recovery begins, for an acknowledgement that brought `flag`.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_enter_recovery
-pub(crate) fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(crate) fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, flag: AckFlags) {
     let sack = sk.tp.rx_opt.sack_ok;
     cx.count(if sack { LinuxMib::TCPSackRecovery } else { LinuxMib::TCPRenoRecovery });
     if sk.tp.undo_marker.is_none() && sk.tp.retrans_out == 0 {
@@ -425,7 +435,9 @@ pub(crate) fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     sk.tp.prior_ssthresh = 0;
     tcp_init_undo(sk.tp);
     if !matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
-        sk.tp.prior_ssthresh = tcp_current_ssthresh(sk.tp);
+        if !flag.contains(AckFlags::ECE) {
+            sk.tp.prior_ssthresh = tcp_current_ssthresh(sk.tp);
+        }
         tcp_init_cwnd_reduction(cx, sk);
     }
     tcp_set_ca_state(cx, sk, CaState::Recovery);
@@ -448,7 +460,7 @@ fn tcp_process_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict
     }
     if !sk.tp.rx_opt.sack_ok {
         if sk.tp.snd_nxt.after(sk.tp.high_seq) && verdict.dupacks != 0 {
-            tcp_add_reno_sack(cx, sk.tp, verdict.dupacks);
+            tcp_add_reno_sack(cx, sk.tp, verdict);
         } else if verdict.advanced() {
             sk.tp.sacked_out = 0;
         }
@@ -531,6 +543,7 @@ pub(crate) fn tcp_enter_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     tcp_set_ca_state(cx, sk, CaState::Loss);
     sk.tp.high_seq = sk.tp.snd_nxt;
     sk.tp.tlp_high_seq = None;
+    tcp_ecn_queue_cwr(sk.tp);
     // RFC 5682 section 3.1, step 1: not where a recovery was under way that has not been retried yet.
     let fresh = state < CaState::Recovery || sk.tp.retransmits != 0;
     sk.tp.frto = cx.t.net.sysctl.tcp.frto != 0 && fresh;

@@ -25,6 +25,7 @@ use crate::net::ipv4::tcp::{
     TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, TimerKind, tcp_clock_ms, tcp_done, tcp_set_state,
     tcp_shutdown,
 };
+use crate::net::ipv4::tcp_ecn::{tcp_ecn_rcv_syn, tcp_ecn_rcv_synack};
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_reset;
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{tcp_send_ack, tcp_send_synack, tcp_sync_mss};
@@ -329,6 +330,7 @@ fn tcp_rcv_synsent_state_process(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Se
     tp.snd_wnd = th.window.get().into();
     tp.snd_wl1 = seg.cb.seq;
     tp.max_window = tp.snd_wnd;
+    tcp_ecn_rcv_syn(tp, th);
     let mtu = tp.pmtu_cookie;
     tcp_sync_mss(sk, mtu);
     tcp_initialize_rcv_mss(sk.tp);
@@ -369,6 +371,7 @@ fn tcp_try_undo_spurious_syn(tp: &mut TcpSock) {
 /// A SYN-ACK: the connection stands.
 fn syn_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     let now = cx.now();
+    tcp_ecn_rcv_synack(sk.tp, &seg.th);
     sk.tp.snd_wl1 = seg.cb.seq;
     tcp_try_undo_spurious_syn(sk.tp);
     tcp_ack(cx, sk, seg, AckFlags::SLOWPATH);

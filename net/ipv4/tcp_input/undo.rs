@@ -2,12 +2,13 @@
 //!
 //! linux: net/ipv4/tcp_input.c (`tcp_may_undo`); RFC 3522 (Eifel), RFC 3708 (DSACK). Context: BH.
 
-use super::cong_refresh;
 use super::recovery::{tcp_any_retrans_done, tcp_set_ca_state, tcp_try_to_open};
 use super::sack::tcp_check_sack_reordering;
+use super::{AckFlags, cong_refresh};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::tcp::{CaState, Sacked, SeqNr, TcpSk, TcpSock, TcpState};
+use crate::net::ipv4::tcp_ecn::tcp_ecn_withdraw_cwr;
 use crate::net::ipv4::tcp_output::cb_mut;
 use uapi::snmp::LinuxMib;
 /// The reduction was needless: every retransmission was reported as received twice, or the acknowledgement
@@ -49,7 +50,10 @@ fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) 
     if tp.prior_ssthresh != 0 {
         cong_refresh(tp, now);
         tp.cong.snd_cwnd = tp.ca_ops.undo_cwnd(&tp.cong);
-        tp.cong.snd_ssthresh = tp.cong.snd_ssthresh.max(tp.prior_ssthresh);
+        if tp.prior_ssthresh > tp.cong.snd_ssthresh {
+            tp.cong.snd_ssthresh = tp.prior_ssthresh;
+            tcp_ecn_withdraw_cwr(tp);
+        }
     }
     tp.cong.snd_cwnd_stamp = now;
     tp.undo_marker = None;
@@ -142,6 +146,6 @@ pub(super) fn tcp_try_undo_partial(
     }
     tcp_undo_cwnd_reduction(cx, sk, true);
     cx.count(LinuxMib::TCPPartialUndo);
-    tcp_try_to_open(cx, sk);
+    tcp_try_to_open(cx, sk, AckFlags::empty());
     false
 }

@@ -10,6 +10,7 @@ use crate::net::core::stream::tcp_under_memory_pressure;
 use crate::net::ipv4::tcp::{
     AckPending, TCP_ATO_MIN, TCP_INIT_CWND, TCP_MAX_QUICKACKS, TCP_MIN_MSS, TcpSk, TcpSock,
 };
+use crate::net::ipv4::tcp_ecn::tcp_ecn_check_ce;
 use crate::net::ipv4::tcp_output::{
     cb, tcp_adjust_rcv_ssthresh, tcp_full_space, tcp_sndbuf_expand, tcp_space,
 };
@@ -133,6 +134,7 @@ pub(super) fn tcp_event_data_recv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &S
         }
     }
     tp.ack.lrcvtime = now;
+    tcp_ecn_check_ce(cx, tp, cb(skb).ip_dsfield);
     if skb.len() >= 128 {
         tcp_grow_window(cx, sk, skb);
     }

@@ -15,9 +15,9 @@ use crate::net::ipv4::tcp::{SeqNr, TcpSk, tcp_clock_ms};
 use crate::net::ipv4::tcp_output::{TcpOutOptions, tcp_synack_options};
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_TCP, IpHdr};
+use uapi::ip::{INET_DSCP_MASK, INET_ECN_MASK, IP_DF, IPPROTO_TCP, IpHdr};
 use uapi::snmp::{LinuxMib, TcpMib};
-use uapi::tcp::{TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHdr};
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_ECE, TCPHDR_RST, TCPHDR_SYN, TcpHdr};
 
 /// A segment that no socket sends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,7 +125,7 @@ pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&Tcp
     if let Some(sk) = sk {
         reply.flow.mark = sk.st.opts.mark;
         reply.flow.oif = sk.st.opts.bound_dev_if;
-        reply.tos = sk.st.inet.tos;
+        reply.tos = sk.st.inet.tos & !INET_ECN_MASK;
     }
     cx.count(TcpMib::OutRsts);
     answer(cx, &reply, None);
@@ -143,7 +143,7 @@ pub(crate) fn tcp_v4_timewait_ack(cx: &mut BhCx<'_>, tw: &InetTimewaitSock, skb:
         ack: state.rcv_nxt,
         flags: TCPHDR_ACK,
         window: u16::try_from(state.rcv_wnd >> tw.rcv_wscale).unwrap_or(u16::MAX),
-        tos: tw.tos,
+        tos: tw.tos & !INET_ECN_MASK,
         flow: Flow4 { mark: tw.mark, oif: tw.tuple.dev, ..reply.flow },
         ..reply
     };
@@ -222,7 +222,7 @@ pub(crate) fn tcp_v4_send_synack(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, ts_r
         dport: req.tuple.rport,
         seq: req.snt_isn,
         ack: req.rcv_isn + 1,
-        flags: TCPHDR_SYN | TCPHDR_ACK,
+        flags: TCPHDR_SYN | TCPHDR_ACK | if req.ecn_ok { TCPHDR_ECE } else { 0 },
         // A SYN's window is never scaled.
         window: req.rcv_wnd.min(0xffff) as u16,
     };

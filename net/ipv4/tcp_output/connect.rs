@@ -16,6 +16,7 @@ use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
 use crate::net::ipv4::tcp::{
     IcskPending, Nonagle, SeqNr, TCP_TIMEOUT_INIT, TcpSk, TcpSkbCb, TcpSock,
 };
+use crate::net::ipv4::tcp_ecn::{tcp_ecn_send_syn, tcp_ecn_send_synack};
 use crate::net::ipv4::tcp_input::tcp_initialize_rcv_mss;
 use uapi::errno::Errno;
 use uapi::snmp::{LinuxMib, TcpMib};
@@ -83,7 +84,8 @@ pub(crate) fn tcp_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), E
     walk!(cx, tcp_connect);
     tcp_connect_init(cx, sk);
     let seq = sk.tp.write_seq;
-    let mut skb = tcp_init_nondata_skb(cx, seq, TCPHDR_SYN).ok_or(Errno::ENOBUFS)?;
+    let flags = TCPHDR_SYN | tcp_ecn_send_syn(cx, sk);
+    let mut skb = tcp_init_nondata_skb(cx, seq, flags).ok_or(Errno::ENOBUFS)?;
     watch_segment(cx, sk, &mut skb);
     charge(cx, sk, &skb);
     sk.tp.retrans_stamp = cx.now();
@@ -115,6 +117,7 @@ pub(crate) fn tcp_send_synack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let Some(mut skb) = sk.tp.rtx_queue.pop_front() else { return };
     if cb(&skb).tcp_flags & TCPHDR_SYN != 0 {
         cb_mut(&mut skb).tcp_flags |= TCPHDR_ACK;
+        tcp_ecn_send_synack(sk.tp, cb_mut(&mut skb));
         let mut burst = Burst::new(cx);
         let _sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, u32::MAX));
         burst.finish(cx, sk);

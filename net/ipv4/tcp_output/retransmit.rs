@@ -16,6 +16,7 @@ use crate::net::core::stream::sk_mem_uncharge;
 use crate::net::ipv4::inet_connection_sock::tcp_reset_xmit_timer;
 use crate::net::ipv4::ip_output::__sk_dst_check;
 use crate::net::ipv4::tcp::{CaState, IcskPending, Sacked, TcpSk};
+use crate::net::ipv4::tcp_ecn::tcp_ecn_clear_syn;
 use crate::net::ipv4::tcp_input::{
     tcp_current_ssthresh, tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
 };
@@ -67,6 +68,7 @@ pub(crate) fn __tcp_retransmit_skb(
     with_segment(sk, at, |sk, skb| {
         segs = tcp_skb_pcount(skb);
         let data = skb.data_len;
+        tcp_ecn_clear_syn(cx, cb_mut(skb));
         sent = tcp_transmit_skb(cx, sk, skb, (burst, mss)).map_err(|_| Errno::ENOBUFS);
         cb_mut(skb).sacked |= Sacked::EVER_RETRANS;
         if cb(skb).tcp_flags & TCPHDR_SYN != 0 {

@@ -23,11 +23,12 @@ use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
 use crate::net::ipv4::ip_output::LL_RESERVED;
 use crate::net::ipv4::tcp::{AckPending, SeqNr, TCP_ATO_MIN, TcpSk, TcpSkbCb, TimerKind};
 use crate::net::ipv4::tcp_cong::TcpCaEvent;
+use crate::net::ipv4::tcp_ecn::{ecn_of, inet_ecn_xmit, tcp_ecn_send};
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_comp_sack_sent, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
 use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
 use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
-use uapi::ip::{IPPROTO_TCP, IpHdr};
+use uapi::ip::{INET_ECN_MASK, INET_ECN_NOT_ECT, IPPROTO_TCP, IpHdr};
 use uapi::snmp::TcpMib;
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
 use zerocopy::IntoBytes;
@@ -117,6 +118,12 @@ pub(crate) fn tcp_transmit_skb(
     let Cb::Tcp(mut own) = from.cb else { return Err(NoMemory) };
     let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
     let options = options_of(cx, sk, &own, now);
+    let ecn = ecn_of(sk.tp, &own, from.data_len);
+    if sk.st.inet.tos & INET_ECN_MASK != ecn {
+        // What was gathered so far goes as it was meant.
+        burst.send(cx, sk);
+        inet_ecn_xmit(sk, ecn);
+    }
     let options = options.write(&mut bytes);
     let mut skb = open_head(cx, options.len()).ok_or(NoMemory)?;
     FragCut::default().take(from, from.data_len, &mut skb);
@@ -158,6 +165,7 @@ pub(super) fn transmit_bare(
 ) -> Result<(), NoMemory> {
     let cb = TcpSkbCb { seq, end_seq: seq, tcp_flags: flags, ..TcpSkbCb::NONE };
     let (mut bytes, now) = ([0; MAX_TCP_OPTION_SPACE], cx.now());
+    inet_ecn_xmit(sk, INET_ECN_NOT_ECT);
     let options = options_of(cx, sk, &cb, now);
     let mut skb = open_head(cx, options.len()).ok_or(NoMemory)?;
     skb.cb = Cb::Tcp(cb);
@@ -221,7 +229,7 @@ fn write_header(
         seq: cb.seq.0.into(),
         ack_seq: sk.tp.rcv_nxt.0.into(),
         doff_res: (((size_of::<TcpHdr>() + options.len()) / 4) << 4) as u8,
-        flags: cb.tcp_flags | urg,
+        flags: cb.tcp_flags | urg | tcp_ecn_send(sk.tp, cb, skb.data_len),
         window: window.into(),
         check: 0.into(),
         urg_ptr: urg_ptr.into(),

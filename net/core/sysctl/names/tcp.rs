@@ -22,6 +22,7 @@ pub(super) fn tcp_table(s: &mut TcpSysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.tcp_dsack", Flag(&mut s.dsack)),
         ("net.ipv4.tcp_early_retrans", U8(&mut s.early_retrans, 0, 4)),
         ("net.ipv4.tcp_ecn", U8(&mut s.ecn, 0, 2)),
+        ("net.ipv4.tcp_ecn_fallback", Flag(&mut s.ecn_fallback)),
         ("net.ipv4.tcp_fack", Flag(&mut s.fack)),
         ("net.ipv4.tcp_fastopen", U32(&mut s.fastopen, 0, MOST)),
         ("net.ipv4.tcp_fastopen_key", Key(&mut s.fastopen_key)),

@@ -9,8 +9,8 @@ use super::options::{
     MAX_TCP_OPTION_SPACE, TcpOutOptions, tcp_established_options, tcp_syn_options,
     tcp_synack_options_of,
 };
+use super::tcp_pace;
 use super::window::tcp_select_window;
-use super::{cb, tcp_pace};
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};

@@ -66,6 +66,7 @@ fn a_mark_is_told_of_until_the_sender_has_heard() {
         th: header(TCPHDR_ACK),
         cb: TcpSkbCb { end_seq: SeqNr(110), ..own },
         opts: crate::net::ipv4::tcp_input::TcpOptions::NONE,
+        segs: 0,
     };
     tcp_ecn_accept_cwr(&mut tp, &seg);
     assert_eq!(tcp_ecn_send(&mut tp, &own, 0), TCPHDR_ECE);

@@ -39,6 +39,7 @@ use uapi::sockios::{
 
 mod stream;
 
+pub(in crate::net::ipv4) use stream::tcp_sendmsg_fastopen;
 use stream::{inet_accept, inet_listen, inet_stream_connect, tcp_v4_init_sock};
 
 /// Starts IPv4: registers its transport protocols and packet types.

@@ -172,7 +172,7 @@ pub(super) fn tcp_data_ready(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_queue_rcv
 #[inline]
-pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+pub(crate) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
     walk!(cx, skb, tcp_queue_rcv);
     let end = cb(&skb).end_seq;
     tcp_rcv_nxt_update(sk.tp, end);

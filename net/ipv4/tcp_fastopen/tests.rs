@@ -1,0 +1,1 @@
+//! Cookies, options, the table of servers.

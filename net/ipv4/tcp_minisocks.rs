@@ -273,7 +273,7 @@ pub(crate) fn tcp_check_req(
         kfree_skb(cx, skb, DropReason::TcpFlags);
         return None;
     }
-    match tcp_v4_syn_recv_sock(cx, req, Made::ByRequest) {
+    match tcp_v4_syn_recv_sock(cx, req, Made::Handshake) {
         Some(child) => Some((child, skb)),
         None => {
             listen_overflow(cx, req, &skb);
@@ -344,11 +344,11 @@ fn listen_overflow(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, skb: &SkBuff) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Made<'a> {
     /// The end of a handshake, in place of its request.
-    ByRequest,
+    Handshake,
     /// The same, and the request is a cookie.
-    ByCookie,
+    Cookie,
     /// A SYN, by fast open: its answer has the option.
-    BySyn { syn: &'a SkBuff, seg: &'a Segment, cookie: Option<TcpFastopenCookie> },
+    Syn { syn: &'a SkBuff, seg: &'a Segment, cookie: Option<TcpFastopenCookie> },
 }
 
 /// Makes the socket of a connection whose handshake has ended, or need not end for data to flow, and puts it where the listener's program takes it. `None`: the listener can't take it, or somebody else did.
@@ -384,7 +384,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     let attrs = BindAttrs { rcv_saddr: req.tuple.laddr, ..BindAttrs::of(sk.st, BindKind::Bound) };
     sk.tp.bind = Some(net.hashinfo.bhash.inherit(req.tuple.lport, attrs));
     let tuple = InetTuple::of(sk.st);
-    let hashed = matches!(made, Made::ByRequest);
+    let hashed = matches!(made, Made::Handshake);
     let entered = if hashed {
         net.hashinfo.ehash.replace_request(&tuple, req, &child)
     } else {
@@ -399,7 +399,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     if hashed {
         reqsk_removed(cx, req);
     }
-    if let Made::BySyn { syn, seg, cookie } = made {
+    if let Made::Syn { syn, seg, cookie } = made {
         tcp_fastopen_init_child(cx, &mut sk, req, (syn, seg));
         let by = (sk.st.inet.tos, sk.tp.rx_opt.user_mss);
         tcp_v4_send_synack_by(cx, req, by, cookie);

@@ -260,10 +260,11 @@ fn begin_fastopen(
                 }
                 connected
             });
-            connected
-                .ok_or(Errno::EOPNOTSUPP)
-                .flatten()
-                .and_then(|()| if waits { Ok(Begun::Now) } else { Err(Errno::EINPROGRESS) })
+            connected.ok_or(Errno::EOPNOTSUPP).flatten().and(if waits {
+                Ok(Begun::Now)
+            } else {
+                Err(Errno::EINPROGRESS)
+            })
         }
         begun => begun,
     };

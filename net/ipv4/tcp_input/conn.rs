@@ -290,7 +290,7 @@ fn answer(
     let fast = tcp_try_fastopen(cx, &asked.terms.queue.fastopenq, (asked.tuple, seg), wanted);
     let cookie = fast.cookie;
     if fast.child {
-        let made = Made::BySyn { syn: asked.syn, seg, cookie };
+        let made = Made::Syn { syn: asked.syn, seg, cookie };
         if tcp_v4_syn_recv_sock(cx, req, made).is_some() {
             req.listener.state().sk_data_ready(cx);
             return Ok(());
@@ -355,7 +355,7 @@ fn cookie_ack(
         && let Some(req) = cookie_request(cx, sk, seg, (tuple, terms))
     {
         cx.count(LinuxMib::SyncookiesRecv);
-        match tcp_v4_syn_recv_sock(cx, &req, Made::ByCookie) {
+        match tcp_v4_syn_recv_sock(cx, &req, Made::Cookie) {
             Some(child) => return tcp_child_process(cx, &req, &child, skb),
             None => {
                 cx.count(LinuxMib::ListenDrops);

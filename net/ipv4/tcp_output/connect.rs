@@ -149,9 +149,7 @@ fn tcp_send_syn_data(
     let space = mss.saturating_sub(MAX_TCP_OPTION_SPACE as u32);
     let seq = cb(syn).seq;
     let data = tcp_init_nondata_skb(cx, seq, cb(syn).tcp_flags);
-    let Some(mut data) = data.and_then(|data| fill(cx, data, (req, space as usize))) else {
-        return None;
-    };
+    let mut data = data.and_then(|data| fill(cx, data, (req, space as usize)))?;
     watch_segment(cx, sk, &mut data);
     charge(cx, sk, &data);
     let before = sk.tp.write_seq;

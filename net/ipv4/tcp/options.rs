@@ -11,7 +11,9 @@ use crate::net::core::sock::{SOCK_MIN_RCVBUF, Sock};
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_keepalive_timer;
 use crate::net::ipv4::tcp::recvmsg::tcp_cleanup_rbuf;
 use crate::net::ipv4::tcp_cong::{TCP_CA_NAME_MAX, tcp_set_congestion_control};
-use crate::net::ipv4::tcp_fastopen::{FastopenKeys, TFO_CLIENT_ENABLE, Tfo, tcp_fastopen_keys};
+use crate::net::ipv4::tcp_fastopen::{
+    FastopenKeys, FastopenQueue, TFO_CLIENT_ENABLE, Tfo, tcp_fastopen_keys,
+};
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_set_window_clamp};
 use crate::net::ipv4::tcp_output::tcp_push_pending_frames;
 use crate::net::ipv4::tcp_timer::{keepalive_time_elapsed, keepalive_time_when};
@@ -298,6 +300,11 @@ fn saved_syn(tp: &mut TcpSock, room: usize) -> Result<Vec<u8>, Errno> {
     Ok(tp.saved_syn.take().map(|syn| syn.0.into_vec()).unwrap_or_default())
 }
 
+/// What a socket has of fast open as a listener.
+fn fastopen_queue(tp: &TcpSock) -> Option<&FastopenQueue> {
+    tp.fastopen.as_ref()?.queue.as_deref()
+}
+
 /// Reads an option.
 ///
 /// # Errors
@@ -349,16 +356,14 @@ pub(crate) fn tcp_getsockopt(
         TCP_THIN_DUPACK => 0,
         TCP_SAVE_SYN => tp.save_syn.into(),
         TCP_FASTOPEN => {
-            let queue = tp.fastopen.as_ref().and_then(|tfo| tfo.queue.as_ref());
-            queue.map_or(0, |queue| queue.max_qlen.load(Ordering::Relaxed) as i32)
+            fastopen_queue(tp).map_or(0, |queue| queue.max_qlen.load(Ordering::Relaxed) as i32)
         }
         TCP_FASTOPEN_CONNECT => tp.tfo(Tfo::CONNECT).into(),
         TCP_FASTOPEN_NO_COOKIE => tp.tfo(Tfo::NO_COOKIE).into(),
         TCP_FASTOPEN_KEY => {
-            let queue = tp.fastopen.as_ref().and_then(|tfo| tfo.queue.as_ref());
             let common = || tcp_fastopen_keys(sysctl, sk.sk.net.tcp.fastopen.key);
-            let keys = queue.and_then(|queue| queue.keys()).unwrap_or_else(common);
-            return Ok(keys.to_bytes());
+            let own = fastopen_queue(tp).and_then(|queue| queue.keys());
+            return Ok(own.unwrap_or_else(common).to_bytes());
         }
         TCP_SAVED_SYN => return saved_syn(sk.tp, room),
         TCP_TIMESTAMP => tcp_clock_ms(now).wrapping_add(tp.tsoffset) as i32,

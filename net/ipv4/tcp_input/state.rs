@@ -31,11 +31,12 @@ use crate::net::ipv4::tcp_fastopen::{
 };
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_reset;
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
-use crate::net::ipv4::tcp_output::{tcp_send_ack, tcp_send_synack, tcp_sync_mss};
+use crate::net::ipv4::tcp_output::{cb, tcp_send_ack, tcp_send_synack, tcp_sync_mss};
 use crate::net::ipv4::tcp_timer::keepalive_time_when;
 use std::time::Duration;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
 use uapi::snmp::LinuxMib;
+use uapi::tcp::TCPHDR_SYN;
 
 /// What is to become of a segment.
 enum Done {
@@ -120,7 +121,12 @@ fn end(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: Skb, done: Done) {
 /// RFC 9293 section 3.10.7.4, step 5: what the acknowledgement means to the state.
 fn ack_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     let fast = sk.tp.fastopen_rsk().is_some();
-    if sk.tp.state == TcpState::SynRecv && !fast && seg.cb.ack_seq.before(sk.tp.snd_nxt) {
+    let syn_end = match sk.tp.rtx_queue.front().map(|skb| cb(skb)) {
+        // Both sides opened at once; data of fast open may be behind it.
+        Some(own) if own.tcp_flags & TCPHDR_SYN != 0 => own.end_seq,
+        _ => sk.tp.snd_una,
+    };
+    if sk.tp.state == TcpState::SynRecv && seg.cb.ack_seq.before(syn_end) {
         // Our SYN it must acknowledge: anything else is of another connection.
         return Done::Reset(DropReason::TcpInvalidAckSequence);
     }

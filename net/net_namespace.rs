@@ -10,6 +10,7 @@ use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
 use crate::net::ipv4::syncookies::SyncookieSecret;
 use crate::net::ipv4::tcp::tcp_sk_exit;
+use crate::net::ipv4::tcp_fastopen::FastopenNet;
 use crate::net::ipv4::tcp_input::ChallengeAcks;
 use crate::net::ipv4::udp::UdpTable;
 use klib::random::Csprng;
@@ -57,6 +58,8 @@ pub struct TcpNet {
     pub(crate) port_key: SipKey,
     /// Keys cookies.
     pub(crate) cookie_secret: SyncookieSecret,
+    /// Cookies of fast open.
+    pub(crate) fastopen: FastopenNet,
     /// Challenge acknowledgements of this second.
     pub(crate) challenges: ChallengeAcks,
 }
@@ -72,10 +75,11 @@ impl Net {
         let (udp_key, icmp_key) = (key(), key());
         let idents = (0..IP_IDENTS).map(|_| AtomicU32::new(secrets.next_u32())).collect();
         let tcp_seed = std::array::from_fn(|_| secrets.next_u32() as u8);
+        let fastopen_key = SipKey([secrets.next_u64(), secrets.next_u64()]);
         Self {
             arp_tbl: NeighTable::new(),
             udp_table: UdpTable::new(udp_key),
-            tcp: TcpNet::new(tcp_seed),
+            tcp: TcpNet::new(tcp_seed, fastopen_key),
             rps_sock_flow_table: SockFlowTable::default(),
             icmp: IcmpLimits::new(icmp_key),
             flow_key,
@@ -87,7 +91,7 @@ impl Net {
 }
 
 impl TcpNet {
-    fn new(seed: [u8; 32]) -> Self {
+    fn new(seed: [u8; 32], fastopen_key: SipKey) -> Self {
         let mut secrets = Csprng::from_seed(seed);
         let mut number = || secrets.next_u64();
         let mut key = || SipKey([number(), number()]);
@@ -100,6 +104,7 @@ impl TcpNet {
             ts_key: keys[3],
             port_key: keys[4],
             cookie_secret: SyncookieSecret([keys[5], keys[6]]),
+            fastopen: FastopenNet::new(fastopen_key),
             challenges: ChallengeAcks::default(),
         }
     }
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn counters_that_show_outside_hold_no_part_of_a_key() {
         let seed = [7; 32];
-        let (net, mut keys) = (TcpNet::new(seed), Csprng::from_seed(seed));
+        let (net, mut keys) = (TcpNet::new(seed, SipKey([0; 2])), Csprng::from_seed(seed));
         let of_keys: Vec<u32> = (0..28).map(|_| keys.next_u32()).collect();
         assert!(of_keys.contains(&(net.seq_key.0[0] as u32)), "these are the keys");
         for n in 0..256 {

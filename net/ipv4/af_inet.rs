@@ -40,6 +40,7 @@ use uapi::sockios::{
 
 mod stream;
 
+pub(in crate::net::ipv4) use stream::tcp_sendmsg_fastopen;
 use stream::{inet_accept, inet_listen, inet_stream_connect, tcp_v4_init_sock};
 
 /// Starts IPv4: registers its transport protocols and packet types.
@@ -160,6 +161,8 @@ pub enum Peer {
     No,
     /// The other's.
     Yes,
+    /// The other's, of a connection that was accepted just now: it may be over already.
+    Accepted,
 }
 
 /// Datagram sockets.
@@ -347,11 +350,11 @@ fn inet_getname(sk: &Sock, peer: Peer) -> Result<SockaddrIn, Errno> {
     let inet = &state.inet;
     // A stream's peer is told while there is a connection, or one begins.
     let unconnected = state.tcp.as_ref().is_some_and(|tp| {
-        tp.state == TcpState::Close || (tp.state == TcpState::SynSent && peer == Peer::Yes)
+        matches!(tp.state, TcpState::Close | TcpState::SynSent) && peer == Peer::Yes
     });
     match peer {
-        Peer::Yes if inet.dport == 0 || unconnected => Err(Errno::ENOTCONN),
-        Peer::Yes => Ok(SockaddrIn::new(inet.daddr, inet.dport)),
+        Peer::Yes | Peer::Accepted if inet.dport == 0 || unconnected => Err(Errno::ENOTCONN),
+        Peer::Yes | Peer::Accepted => Ok(SockaddrIn::new(inet.daddr, inet.dport)),
         Peer::No => {
             let addr = if inet.rcv_saddr != 0 { inet.rcv_saddr } else { inet.saddr };
             Ok(SockaddrIn::new(addr, inet.sport))

@@ -18,6 +18,9 @@ use crate::net::ipv4::tcp::{
     IcskPending, SeqNr, SockTimer, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpOptionsReceived, TcpSk,
     TcpState, TimerKind, tcp_set_state,
 };
+use crate::net::ipv4::tcp_fastopen::{
+    FastopenQueue, TFO_SERVER_ENABLE, TFO_SERVER_WO_SOCKOPT1, reqsk_fastopen_remove,
+};
 use crate::net::ipv4::tcp_input::tcp_stop_comp_sack;
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_synack;
 use crate::net::ipv4::tcp_output::{tcp_pacing_delay, tcp_stop_pacing};
@@ -49,6 +52,8 @@ pub struct Listener {
     closed: AtomicBool,
     /// When a SYN last found the queue of requests full, in seconds: cookies are taken for a while after.
     pub last_overflow: AtomicU32,
+    /// Connections by fast open.
+    pub(crate) fastopenq: Arc<FastopenQueue>,
     accept_queue: SpinLock<VecDeque<Arc<Sock>>, class::Accept>,
 }
 
@@ -160,6 +165,8 @@ pub(crate) struct ReqState {
     pub acked: bool,
     /// Their last timestamp.
     pub ts_recent: u32,
+    /// Octets of their SYN that were taken.
+    pub syn_data: u32,
     /// When its timer expires.
     pub deadline: Ktime,
     filed: Option<(u8, TimerHandle)>,
@@ -226,7 +233,14 @@ pub(crate) fn inet_csk_listen_start(
     if !sk.sk.net.tcp.hashinfo.bhash.may_listen(node, attrs) {
         return Err(Errno::EADDRINUSE);
     }
-    let listener = Listener::default();
+    let fastopenq = sk.tp.fastopenq();
+    let without = TFO_SERVER_ENABLE | TFO_SERVER_WO_SOCKOPT1;
+    if cx.t.net.sysctl.tcp.fastopen & without == without
+        && fastopenq.max_qlen.load(Ordering::Relaxed) == 0
+    {
+        fastopenq.max_qlen.store(backlog, Ordering::Relaxed);
+    }
+    let listener = Listener { fastopenq, ..Listener::default() };
     listener.max_ack_backlog.store(backlog, Ordering::Relaxed);
     sk.tp.listener = Some(Arc::new(listener));
     tcp_set_state(cx, sk, TcpState::Listen);
@@ -393,11 +407,10 @@ impl TimerTarget for RequestSock {
         reqsk_arm(cx, &self, &mut state, at);
         if resend {
             state.num_retrans = state.num_retrans.saturating_add(1);
-            let ts_recent = state.ts_recent;
             drop(state);
             cx.count(LinuxMib::TCPSynRetrans);
             cx.count(uapi::snmp::TcpMib::RetransSegs);
-            tcp_v4_send_synack(cx, &self, ts_recent);
+            tcp_v4_send_synack(cx, &self, None);
         }
     }
 }
@@ -545,6 +558,7 @@ pub(crate) fn inet_csk_reset_keepalive_timer(
 ///
 /// linux: net/ipv4/inet_connection_sock.c:inet_csk_destroy_sock
 pub(crate) fn inet_csk_destroy_sock(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    reqsk_fastopen_remove(sk, None);
     crate::net::ipv4::tcp_ipv4::tcp_v4_destroy_sock(cx, sk);
     inet_put_port(sk);
     if std::mem::take(&mut sk.tp.orphan) {

@@ -23,6 +23,7 @@ pub mod tcp_cong;
 pub mod tcp_cubic;
 pub mod tcp_diag;
 pub mod tcp_ecn;
+pub mod tcp_fastopen;
 pub mod tcp_input;
 pub mod tcp_ipv4;
 pub mod tcp_minisocks;

@@ -9,7 +9,8 @@ mod reply;
 
 pub(crate) use err::{tcp_v4_err, tcp_v4_mtu_reduced};
 pub(crate) use reply::{
-    tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_send_synack, tcp_v4_timewait_ack,
+    tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_send_synack, tcp_v4_send_synack_by,
+    tcp_v4_timewait_ack,
 };
 
 use crate::kernel::context::{BhCx, TaskCx};
@@ -26,6 +27,9 @@ use crate::net::ipv4::ip_output::ip_queue_xmit;
 use crate::net::ipv4::protocol::{ports, same_ports};
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_flow};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, TcpSkbCb, TcpState, tcp_set_state};
+use crate::net::ipv4::tcp_fastopen::{
+    FastopenReq, Tfo, tcp_fastopen_active_disable_ofo_check, tcp_fastopen_defer_connect,
+};
 use crate::net::ipv4::tcp_input::{
     Segment, tcp_rcv_established, tcp_rcv_listen, tcp_rcv_state_process,
 };
@@ -338,15 +342,30 @@ pub(crate) fn flow_of(sk: &TcpSk<'_>) -> Flow4 {
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_connect
 pub(crate) fn tcp_v4_connect(cx: &mut TaskCx, sk: &Arc<Sock>, to: SockaddrIn) -> Result<(), Errno> {
+    tcp_v4_connect_with(cx, sk, to, None)
+}
+
+/// The same, with data for the SYN (`MSG_FASTOPEN`).
+pub(crate) fn tcp_v4_connect_with(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    to: SockaddrIn,
+    req: Option<&mut FastopenReq<'_>>,
+) -> Result<(), Errno> {
     walk!(cx, tcp_v4_connect);
     cx.local_bh_disable(|bh| {
         let mut locked = sk.state();
         let mut sk = TcpSk::of(sk, &mut locked).ok_or(Errno::EOPNOTSUPP)?;
-        begin_to_connect(bh, &mut sk, to)
+        begin_to_connect(bh, &mut sk, to, req)
     })
 }
 
-fn begin_to_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, to: SockaddrIn) -> Result<(), Errno> {
+fn begin_to_connect(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    to: SockaddrIn,
+    req: Option<&mut FastopenReq<'_>>,
+) -> Result<(), Errno> {
     let flow = Flow4 { daddr: to.addr, ..flow_of(sk) };
     let dst = ip_route_output_flow(cx, &flow).inspect_err(|error| {
         if *error == Errno::ENETUNREACH {
@@ -397,18 +416,27 @@ fn begin_to_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, to: SockaddrIn) -> Re
         } else {
             0
         };
-        tcp_connect(cx, sk)
+        if tcp_fastopen_defer_connect(cx, sk) {
+            return Ok(());
+        }
+        let mut asks = FastopenReq::default();
+        let connects = sk.tp.tfo(Tfo::CONNECT);
+        tcp_connect(cx, sk, req.or(connects.then_some(&mut asks)))
     });
     if connected.is_err() {
-        // The port is kept if it was bound.
-        tcp_set_state(cx, sk, TcpState::Close);
-        if !sk.st.inet.addr_bound {
-            (sk.st.inet.saddr, sk.st.inet.rcv_saddr) = (0, 0);
-        }
-        sk.tp.dst = None;
-        sk.st.inet.dport = 0;
+        connect_failed(cx, sk);
     }
     connected
+}
+
+/// Nothing left: the socket is as before. The port is kept if it was bound.
+pub(crate) fn connect_failed(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    tcp_set_state(cx, sk, TcpState::Close);
+    if !sk.st.inet.addr_bound {
+        (sk.st.inet.saddr, sk.st.inet.rcv_saddr) = (0, 0);
+    }
+    sk.tp.dst = None;
+    sk.st.inet.dport = 0;
 }
 
 /// A socket's end: timers, queues, memory.
@@ -416,6 +444,7 @@ fn begin_to_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, to: SockaddrIn) -> Re
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock
 pub(crate) fn tcp_v4_destroy_sock(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     inet_csk_clear_xmit_timers(cx, sk);
+    tcp_fastopen_active_disable_ofo_check(cx, sk);
     tcp_purge_queues(cx, sk);
     sk.tp.dst = None;
     debug_assert_eq!(sk.tp.forward_alloc, 0, "what its queues held is given back");

@@ -15,16 +15,18 @@ use crate::net::ipv4::inet_hashtables::{BindAttrs, BindKind, EhashEntry, InetTup
 use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill, inet_twsk_schedule};
 use crate::net::ipv4::route::ip_route_output_flow;
 use crate::net::ipv4::tcp::{
-    IcskAck, SeqNr, TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, tcp_done,
-    tcp_set_state,
+    IcskAck, SavedSyn, SeqNr, TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState,
+    tcp_done, tcp_set_state,
 };
 use crate::net::ipv4::tcp_cong::tcp_assign_congestion_control;
 use crate::net::ipv4::tcp_ecn::EcnFlags;
+use crate::net::ipv4::tcp_fastopen::{TcpFastopenCookie, tcp_fastopen_init_child};
 use crate::net::ipv4::tcp_input::{
     __tcp_oow_rate_limited, Segment, seconds, tcp_initialize_rcv_mss,
 };
 use crate::net::ipv4::tcp_ipv4::{
     flow_of, tcp_v4_do_rcv, tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_send_synack,
+    tcp_v4_send_synack_by,
 };
 use crate::net::ipv4::tcp_output::{ipv4_default_advmss, tcp_mss_clamp, tcp_sync_mss};
 use std::sync::Arc;
@@ -233,7 +235,7 @@ pub(crate) fn tcp_check_req(
     if own.seq == req.rcv_isn && th.syn() && !th.ack() && !th.rst() && !paws {
         // Their SYN again: the answer was lost, or is on its way.
         if !reqsk_limited(cx, req) {
-            tcp_v4_send_synack(cx, req, ts_recent);
+            tcp_v4_send_synack(cx, req, None);
             cx.count(TcpMib::RetransSegs);
             cx.count(LinuxMib::TCPSynRetrans);
             reqsk_postpone(cx, req);
@@ -271,7 +273,7 @@ pub(crate) fn tcp_check_req(
         kfree_skb(cx, skb, DropReason::TcpFlags);
         return None;
     }
-    match tcp_v4_syn_recv_sock(cx, req, true) {
+    match tcp_v4_syn_recv_sock(cx, req, Made::Handshake) {
         Some(child) => Some((child, skb)),
         None => {
             listen_overflow(cx, req, &skb);
@@ -338,14 +340,24 @@ fn listen_overflow(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, skb: &SkBuff) {
     }
 }
 
-/// Makes the socket of a connection whose handshake has ended, in the place of its request (`hashed`), and
-/// puts it where the listener's program takes it. `None`: the listener can't take it, or somebody else did.
+/// What makes a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Made<'a> {
+    /// The end of a handshake, in place of its request.
+    Handshake,
+    /// The same, and the request is a cookie.
+    Cookie,
+    /// A SYN, by fast open: its answer has the option.
+    Syn { syn: &'a SkBuff, seg: &'a Segment, cookie: Option<TcpFastopenCookie> },
+}
+
+/// Makes the socket of a connection whose handshake has ended, or need not end for data to flow, and puts it where the listener's program takes it. `None`: the listener can't take it, or somebody else did.
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_syn_recv_sock
 pub(crate) fn tcp_v4_syn_recv_sock(
     cx: &mut BhCx<'_>,
     req: &Arc<RequestSock>,
-    hashed: bool,
+    made: Made<'_>,
 ) -> Option<Arc<Sock>> {
     walk!(cx, tcp_v4_syn_recv_sock);
     if req.queue.acceptq_is_full() {
@@ -372,6 +384,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     let attrs = BindAttrs { rcv_saddr: req.tuple.laddr, ..BindAttrs::of(sk.st, BindKind::Bound) };
     sk.tp.bind = Some(net.hashinfo.bhash.inherit(req.tuple.lport, attrs));
     let tuple = InetTuple::of(sk.st);
+    let hashed = matches!(made, Made::Handshake);
     let entered = if hashed {
         net.hashinfo.ehash.replace_request(&tuple, req, &child)
     } else {
@@ -385,6 +398,12 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     sk.tp.hashed = true;
     if hashed {
         reqsk_removed(cx, req);
+    }
+    if let Made::Syn { syn, seg, cookie } = made {
+        tcp_fastopen_init_child(cx, &mut sk, req, (syn, seg));
+        let by = (sk.st.inet.tos, sk.tp.rx_opt.user_mss);
+        tcp_v4_send_synack_by(cx, req, by, cookie);
+        sk.tp.synack_sent = cx.now();
     }
     if !req.queue.reqsk_queue_add(&child) {
         // The listener was closed a moment ago.
@@ -445,7 +464,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
         tp.ecn_flags = EcnFlags::OK;
     }
     tp.tsoffset = req.ts_off;
-    tp.saved_syn = req.saved_syn.clone();
+    tp.saved_syn = req.saved_syn.clone().map(|headers| Box::new(SavedSyn(headers)));
     (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
     tp.max_window = 0;
     Some(Sock::child(cx, inherited, &req.tuple, Box::new(tp)))

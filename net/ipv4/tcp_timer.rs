@@ -16,6 +16,9 @@ use crate::net::ipv4::tcp::{
     TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState, TimerKind, tcp_done,
 };
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
+use crate::net::ipv4::tcp_fastopen::{
+    tcp_fastopen_active_detect_blackhole, tcp_fastopen_synack_timer,
+};
 use crate::net::ipv4::tcp_input::{
     __tcp_set_rto, tcp_compressed_ack_kick, tcp_enter_loss, tcp_sack_compress_send_ack,
 };
@@ -124,6 +127,9 @@ pub(crate) fn tcp_write_timer_handler(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// linux: net/ipv4/tcp_timer.c:tcp_retransmit_timer
 fn tcp_retransmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     walk!(cx, tcp_retransmit_timer);
+    if let Some(req) = sk.tp.fastopen_rsk().cloned() {
+        return tcp_fastopen_synack_timer(cx, sk, &req);
+    }
     if sk.tp.packets_out == 0 || sk.tp.rtx_queue.is_empty() {
         return;
     }
@@ -291,6 +297,7 @@ fn tcp_write_timeout(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
     if !expired {
         expired = retransmits_timed_out(cx, sk, retry_until.into(), sk.tp.user_timeout);
     }
+    tcp_fastopen_active_detect_blackhole(cx, sk, expired);
     if expired {
         tcp_write_err(cx, sk);
     }
@@ -340,7 +347,7 @@ pub(crate) fn tcp_check_oom(cx: &BhCx<'_>, sk: &TcpSk<'_>, shift: u32) -> bool {
 /// The connection ends because nobody answers.
 ///
 /// linux: net/ipv4/tcp_timer.c:tcp_write_err
-fn tcp_write_err(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(crate) fn tcp_write_err(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let error = sk.tp.sk_err_soft.unwrap_or(Errno::ETIMEDOUT);
     sk.st.sk_error_report(cx, Some(error));
     tcp_write_queue_purge(cx, sk);

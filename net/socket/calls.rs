@@ -162,7 +162,7 @@ pub fn sys_accept4(
         });
         let socket = ready!(accepted)?;
         let nonblock = if flags & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
-        let peer = (socket.ops.getname)(&socket.sk, Peer::Yes).ok();
+        let peer = (socket.ops.getname)(&socket.sk, Peer::Accepted).ok();
         let file = File::new(FileKind::Socket(socket), &SOCKET_FILE_OPS, nonblock);
         let fd = fd_install(cx, file, flags & SOCK_CLOEXEC != 0);
         Poll::Ready(fd.map(|fd| (fd, peer)))

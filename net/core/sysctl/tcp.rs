@@ -132,6 +132,9 @@ pub struct TcpSysctls {
     pub fastopen: u32,
     /// `tcp_fastopen_key`: of listeners, if one was set.
     pub fastopen_key: Option<[u32; 4]>,
+    /// `tcp_fastopen_blackhole_timeout_sec`: how long clients do without it when the way did not bear it, the first
+    /// time; 0: they go on.
+    pub fastopen_blackhole_timeout: Duration,
     /// `tcp_congestion_control`: the name of what a new connection uses; one that is registered.
     pub congestion_control: &'static str,
 }
@@ -198,6 +201,7 @@ impl Default for TcpSysctls {
             min_tso_segs: 2,
             fastopen: 1,
             fastopen_key: None,
+            fastopen_blackhole_timeout: Duration::ZERO,
             congestion_control: "cubic",
         };
         sysctls.init_mem(32 << 20);

@@ -13,7 +13,10 @@ use crate::net::ipv4::tcp::{
     tcp_disconnect_owned, tcp_shutdown,
 };
 use crate::net::ipv4::tcp_cong::tcp_assign_congestion_control;
-use crate::net::socket::{Socket, Wait};
+use crate::net::ipv4::tcp_fastopen::{FastopenReq, TFO_CLIENT_ENABLE, Tfo};
+use crate::net::ipv4::tcp_ipv4::{connect_failed, tcp_v4_connect_with};
+use crate::net::ipv4::tcp_output::tcp_connect;
+use crate::net::socket::{MsgSend, Socket, Wait};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
@@ -61,15 +64,35 @@ pub(super) fn inet_stream_connect(
         match begin_connect(cx, sk, name, wait)? {
             Begun::Over => return Poll::Ready(Ok(())),
             Begun::Now => (),
-            Begun::Already => wait.progress = 1,
+            Begun::Already | Begun::Deferred => wait.progress = 1,
         }
     }
     let pending = if wait.progress == 0 { Errno::EINPROGRESS } else { Errno::EALREADY };
+    if sk.state().tcp.as_deref().is_some_and(|tp| tp.tfo(Tfo::DEFER_CONNECT)) {
+        // The SYN leaves with the first data.
+        return Poll::Ready(Ok(()));
+    }
+    inet_wait_for_connect(cx, sk, wait, (0, pending))
+}
+
+/// Waits until a connection stands or has failed; `pending`: what is told when the call may not wait.
+///
+/// # Errors
+/// As [`inet_stream_connect`].
+///
+/// linux: net/ipv4/af_inet.c:inet_wait_for_connect
+pub(in crate::net::ipv4) fn inet_wait_for_connect(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    wait: &mut Wait,
+    (flags, pending): (i32, Errno),
+) -> Poll<Result<(), Errno>> {
     let opening = |tp: &TcpSock| matches!(tp.state, TcpState::SynSent | TcpState::SynRecv);
     if sk.state().tcp.as_deref().is_some_and(opening) {
-        let waited: Poll<Result<(), Errno>> = wait.for_event(cx, sk, POLLOUT as u32, 0, |state| {
-            !state.tcp.as_deref().is_some_and(opening)
-        });
+        let waited: Poll<Result<(), Errno>> =
+            wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
+                !state.tcp.as_deref().is_some_and(opening)
+            });
         let Err(error) = ready!(waited) else { return Poll::Ready(Ok(())) };
         return Poll::Ready(Err(if error == Errno::EAGAIN { pending } else { error }));
     }
@@ -95,6 +118,8 @@ enum Begun {
     Now,
     /// It had begun before.
     Already,
+    /// It had, and the SYN waits for data.
+    Deferred,
 }
 
 fn begin_connect(
@@ -112,31 +137,139 @@ fn begin_connect(
         }
         return Ok(Begun::Over);
     }
+    let begun = connect_step(cx, sk, (wait, 0), |cx, sk| {
+        (sk.sk_prot.connect)(cx, sk, SockaddrIn::from_bytes(name)?)
+    })?;
+    if matches!(begun, Begun::Deferred) { Err(Errno::EISCONN) } else { Ok(begun) }
+}
+
+/// Begins a connection by `begin`, if there is none.
+///
+/// # Errors
+/// EISCONN; EINVAL for one that was given up; EINPROGRESS and EALREADY where the call may not wait; those of `begin`.
+fn connect_step(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    (wait, flags): (&Wait, i32),
+    begin: impl FnOnce(&mut TaskCx, &Arc<Sock>) -> Result<(), Errno>,
+) -> Result<Begun, Errno> {
     let mut guard = sk.lock_sock(cx);
-    let (connect, state) = {
+    let (connect, state, deferred) = {
         let state = guard.state();
         let tp = state.tcp.as_deref().ok_or(Errno::EOPNOTSUPP)?;
-        (tp.connect, tp.state)
+        (tp.connect, tp.state, tp.tfo(Tfo::DEFER_CONNECT))
     };
     match connect {
+        ConnectState::Connecting if deferred => Ok(Begun::Deferred),
         ConnectState::Disconnecting => Err(Errno::EINVAL),
         ConnectState::Connected => Err(Errno::EISCONN),
         ConnectState::Connecting => {
             let opening = matches!(state, TcpState::SynSent | TcpState::SynRecv);
-            if opening && !wait.may_wait(0) { Err(Errno::EALREADY) } else { Ok(Begun::Already) }
+            if opening && !wait.may_wait(flags) { Err(Errno::EALREADY) } else { Ok(Begun::Already) }
         }
         ConnectState::Unconnected if state != TcpState::Close => Err(Errno::EISCONN),
         ConnectState::Unconnected => {
-            let to = SockaddrIn::from_bytes(name)?;
             let (sk, cx) = guard.parts();
-            (sk.sk_prot.connect)(cx, sk, to)?;
-            if let Some(tp) = &mut guard.state().tcp {
+            begin(cx, sk)?;
+            let deferred = {
+                let mut state = guard.state();
+                let tp = state.tcp.as_deref_mut().ok_or(Errno::EOPNOTSUPP)?;
                 tp.connect = ConnectState::Connecting;
+                tp.tfo(Tfo::DEFER_CONNECT)
+            };
+            if deferred {
+                return Ok(Begun::Over);
             }
             // Still under the lock: an answer that is here already waits until it is given back.
-            if wait.may_wait(0) { Ok(Begun::Now) } else { Err(Errno::EINPROGRESS) }
+            if wait.may_wait(flags) { Ok(Begun::Now) } else { Err(Errno::EINPROGRESS) }
         }
     }
+}
+
+/// Connects for a message that is to be sent, whose first octets go with the SYN where that may be; waits until the
+/// connection stands. How many went is counted in `wait`.
+///
+/// # Errors
+/// EOPNOTSUPP where the machine does not do it, and to disconnect; EALREADY while another call does; those of
+/// [`inet_stream_connect`].
+///
+/// linux: net/ipv4/tcp.c:tcp_sendmsg_fastopen
+pub(in crate::net::ipv4) fn tcp_sendmsg_fastopen(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    (msg, flags): (&MsgSend<'_>, i32),
+    wait: &mut Wait,
+) -> Poll<Result<(), Errno>> {
+    let mut pending = Errno::EINPROGRESS;
+    let mut ended = Ok(());
+    if !wait.slept() {
+        match begin_fastopen(cx, sk, (msg, flags), wait) {
+            Ok(Begun::Already) => pending = Errno::EALREADY,
+            Ok(_) => (),
+            Err(error) => ended = Err(error),
+        }
+    }
+    if ended.is_ok() {
+        ended = ready!(inet_wait_for_connect(cx, sk, wait, (flags, pending)));
+    }
+    if let Some(tp) = &mut sk.state().tcp {
+        tp.tfo_clear(Tfo::REQ | Tfo::WRITE_PENDING);
+    }
+    Poll::Ready(ended)
+}
+
+fn begin_fastopen(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    (msg, flags): (&MsgSend<'_>, i32),
+    wait: &mut Wait,
+) -> Result<Begun, Errno> {
+    let name = msg.name.unwrap_or(&[]);
+    let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
+    let on = cx.machine().tables().net.sysctl.tcp.fastopen & TFO_CLIENT_ENABLE != 0;
+    if !on || family == Some(AF_UNSPEC as u16) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if sk.state().tcp.as_deref().is_some_and(|tp| tp.tfo(Tfo::REQ)) {
+        return Err(Errno::EALREADY);
+    }
+    let all: usize = msg.iov.iter().map(|part| part.len()).sum();
+    let mut req = FastopenReq { iov: msg.iov, copied: 0 };
+    let waits = wait.may_wait(flags);
+    let note = |tp: &mut TcpSock, copied: usize| {
+        tp.tfo_clear(Tfo::DEFER_CONNECT);
+        if waits {
+            let more = if copied < all { Tfo::WRITE_PENDING } else { Tfo::empty() };
+            tp.tfo_mut().flags |= Tfo::REQ | more;
+        }
+    };
+    let begun = connect_step(cx, sk, (wait, flags), |cx, sk| {
+        tcp_v4_connect_with(cx, sk, SockaddrIn::from_bytes(name)?, Some(&mut req))?;
+        if let Some(tp) = &mut sk.state().tcp {
+            note(tp, req.copied);
+        }
+        Ok(())
+    });
+    let begun = match begun {
+        Ok(Begun::Deferred) => {
+            let connected = sk.lock_sock(cx).in_bh(|cx, sk| {
+                let connected = tcp_connect(cx, sk, Some(&mut req));
+                note(sk.tp, req.copied);
+                if connected.is_err() {
+                    connect_failed(cx, sk);
+                }
+                connected
+            });
+            connected.ok_or(Errno::EOPNOTSUPP).flatten().and(if waits {
+                Ok(Begun::Now)
+            } else {
+                Err(Errno::EINPROGRESS)
+            })
+        }
+        begun => begun,
+    };
+    wait.progress = req.copied;
+    begun
 }
 
 /// Lets peers connect, or changes how many may wait.

@@ -21,6 +21,7 @@ use crate::net::ipv4::inet_hashtables::{EhashEntry, inet_put_port, inet_unhash};
 use crate::net::ipv4::inet_timewait_sock::inet_twsk_deschedule_put;
 use crate::net::ipv4::tcp::{CaState, TCP_INIT_CWND};
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
+use crate::net::ipv4::tcp_fastopen::{Tfo, reqsk_fastopen_remove};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
     cb, tcp_send_active_reset, tcp_send_fin, tcp_write_queue_purge,
@@ -66,6 +67,8 @@ pub(crate) fn tcp_done(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     tcp_set_state(cx, sk, TcpState::Close);
     inet_csk_clear_xmit_timers(cx, sk);
+    reqsk_fastopen_remove(sk, None);
+    sk.tp.tfo_clear(Tfo::WRITE_PENDING | Tfo::DEFER_CONNECT);
     sk.st.shutdown = RCV_SHUTDOWN | SEND_SHUTDOWN;
     if sk.tp.orphan {
         inet_csk_destroy_sock(cx, sk);
@@ -292,6 +295,7 @@ pub(super) fn __tcp_disconnect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         (inet.saddr, inet.rcv_saddr) = (0, 0);
     }
     sk.st.shutdown = 0;
+    reqsk_fastopen_remove(sk, None);
     as_new(sk);
     sk.st.sk_error_report(cx, None);
 }
@@ -320,6 +324,7 @@ fn as_new(sk: &mut TcpSk<'_>) {
     (tp.recv_sack_cache, tp.duplicate_sack) = Default::default();
     tp.cong.app_limited = u32::MAX;
     *tp.stats = TcpStats::new();
+    tp.tfo_forget();
 }
 
 /// The machine is about to end: so do the connections that go on without a descriptor, and requests. Nobody is told.

@@ -5,10 +5,12 @@
 use super::{TcpSk, TcpState};
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::tcp_ecn::EcnFlags;
+use crate::net::ipv4::tcp_fastopen::Tfo;
 use crate::net::ipv4::tcp_rate::tcp_compute_delivery_rate;
 use std::sync::atomic::Ordering;
 use uapi::tcp::{
-    TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN, TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo,
+    TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN, TCPI_OPT_SACK, TCPI_OPT_SYN_DATA, TCPI_OPT_TFO_CHILD,
+    TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo,
 };
 
 /// Everything that `TCP_INFO` has.
@@ -42,6 +44,15 @@ pub fn tcp_get_info(sk: &TcpSk<'_>, now: Ktime) -> TcpInfo {
     if opt.wscale_ok {
         info.tcpi_options |= TCPI_OPT_WSCALE;
         info.set_wscale(opt.snd_wscale, opt.rcv_wscale);
+    }
+    if let Some(tfo) = &tp.fastopen {
+        if tfo.flags.contains(Tfo::SYN_DATA_ACKED) {
+            info.tcpi_options |= TCPI_OPT_SYN_DATA;
+        }
+        if tfo.flags.contains(Tfo::CHILD) {
+            info.tcpi_options |= TCPI_OPT_TFO_CHILD;
+        }
+        info.tcpi_flags |= (tfo.client_fail as u8) << 1;
     }
     if tp.ecn_flags.contains(EcnFlags::OK) {
         info.tcpi_options |= TCPI_OPT_ECN;

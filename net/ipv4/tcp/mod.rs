@@ -34,7 +34,7 @@ pub(crate) use options::{tcp_getsockopt, tcp_setsockopt};
 pub(crate) use poll::{tcp_ioctl, tcp_poll, tcp_stream_is_readable};
 pub use proc::tcp4_seq_show;
 pub(crate) use recvmsg::tcp_recvmsg;
-pub(crate) use sendmsg::{MAX_SKB_FRAGS, tcp_sendmsg};
+pub(crate) use sendmsg::{MAX_SKB_FRAGS, copy_from_iov, tcp_sendmsg};
 pub use seq::SeqNr;
 pub use sk::*;
 pub use sock::*;

@@ -11,17 +11,22 @@ use crate::net::core::sock::{SOCK_MIN_RCVBUF, Sock};
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_keepalive_timer;
 use crate::net::ipv4::tcp::recvmsg::tcp_cleanup_rbuf;
 use crate::net::ipv4::tcp_cong::{TCP_CA_NAME_MAX, tcp_set_congestion_control};
+use crate::net::ipv4::tcp_fastopen::{
+    FastopenKeys, FastopenQueue, TFO_CLIENT_ENABLE, Tfo, tcp_fastopen_keys,
+};
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_ca_starts, tcp_set_window_clamp};
 use crate::net::ipv4::tcp_output::tcp_push_pending_frames;
 use crate::net::ipv4::tcp_timer::{keepalive_time_elapsed, keepalive_time_when};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::tcp::{
-    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT,
-    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    TCP_QUICKACK, TCP_SAVE_SYN, TCP_SAVED_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
-    TCP_THIN_LINEAR_TIMEOUTS, TCP_TIMESTAMP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT,
+    TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE,
+    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_QUICKACK,
+    TCP_SAVE_SYN, TCP_SAVED_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS,
+    TCP_TIMESTAMP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use zerocopy::IntoBytes;
 
@@ -56,6 +61,11 @@ pub(crate) fn tcp_setsockopt(
         let name = value[..end.min(TCP_CA_NAME_MAX - 1)].to_vec();
         let name = String::from_utf8(name).map_err(|_| Errno::ENOENT)?;
         return guard.in_bh(|cx, sk| set_congestion(cx, sk, &name)).ok_or(Errno::EOPNOTSUPP)?;
+    }
+    if name == TCP_FASTOPEN_KEY {
+        let keys = FastopenKeys::from_bytes(value).ok_or(Errno::EINVAL)?;
+        let set = guard.in_bh(|_, sk| sk.tp.fastopenq().set_keys(keys));
+        return set.ok_or(Errno::EOPNOTSUPP);
     }
     let bytes: [u8; 4] =
         value.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or(Errno::EINVAL)?;
@@ -123,10 +133,49 @@ fn set_one(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, name: i32, val: i32) -> Result
         // It has had no effect since Linux 4.19.
         TCP_THIN_DUPACK => drop(within(val, 0..=1)?),
         TCP_SAVE_SYN => sk.tp.save_syn = within(val, 0..=2)? as u8,
+        TCP_FASTOPEN | TCP_FASTOPEN_CONNECT | TCP_FASTOPEN_NO_COOKIE => {
+            return set_fastopen(cx, sk, name, val);
+        }
         // Only for who takes a connection over (`TCP_REPAIR`).
         TCP_TIMESTAMP => return Err(Errno::EPERM),
         _ => return Err(Errno::ENOPROTOOPT),
     }
+    Ok(())
+}
+
+/// Options of fast open, for sockets that have no connection.
+fn set_fastopen(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, name: i32, val: i32) -> Result<(), Errno> {
+    let (sysctl, state) = (&cx.t.net.sysctl, sk.tp.state);
+    let idle = matches!(state, TcpState::Close | TcpState::Listen);
+    let flag = match name {
+        TCP_FASTOPEN => {
+            let most = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
+            if !idle {
+                return Err(Errno::EINVAL);
+            }
+            let queue = sk.tp.fastopenq();
+            queue.max_qlen.store(most.min(sysctl.somaxconn), Ordering::Relaxed);
+            return Ok(());
+        }
+        TCP_FASTOPEN_CONNECT => {
+            within(val, 0..=1)?;
+            if sysctl.tcp.fastopen & TFO_CLIENT_ENABLE == 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if state != TcpState::Close {
+                return Err(Errno::EINVAL);
+            }
+            Tfo::CONNECT
+        }
+        _ => {
+            within(val, 0..=1)?;
+            if !idle {
+                return Err(Errno::EINVAL);
+            }
+            Tfo::NO_COOKIE
+        }
+    };
+    sk.tp.tfo_mut().flags.set(flag, val != 0);
     Ok(())
 }
 
@@ -244,10 +293,15 @@ fn retrans_to_secs(tries: u8) -> i32 {
 /// # Errors
 /// EINVAL if they are longer than the room there is.
 fn saved_syn(tp: &mut TcpSock, room: usize) -> Result<Vec<u8>, Errno> {
-    if tp.saved_syn.as_ref().is_some_and(|syn| syn.len() > room) {
+    if tp.saved_syn.as_ref().is_some_and(|syn| syn.0.len() > room) {
         return Err(Errno::EINVAL);
     }
-    Ok(tp.saved_syn.take().map(Vec::from).unwrap_or_default())
+    Ok(tp.saved_syn.take().map(|syn| syn.0.into_vec()).unwrap_or_default())
+}
+
+/// What a socket has of fast open as a listener.
+fn fastopen_queue(tp: &TcpSock) -> Option<&FastopenQueue> {
+    tp.fastopen.as_ref()?.queue.as_deref()
 }
 
 /// Reads an option.
@@ -300,6 +354,16 @@ pub(crate) fn tcp_getsockopt(
         TCP_THIN_LINEAR_TIMEOUTS => tp.thin_lto.into(),
         TCP_THIN_DUPACK => 0,
         TCP_SAVE_SYN => tp.save_syn.into(),
+        TCP_FASTOPEN => {
+            fastopen_queue(tp).map_or(0, |queue| queue.max_qlen.load(Ordering::Relaxed) as i32)
+        }
+        TCP_FASTOPEN_CONNECT => tp.tfo(Tfo::CONNECT).into(),
+        TCP_FASTOPEN_NO_COOKIE => tp.tfo(Tfo::NO_COOKIE).into(),
+        TCP_FASTOPEN_KEY => {
+            let common = || tcp_fastopen_keys(sysctl, sk.sk.net.tcp.fastopen.key);
+            let own = fastopen_queue(tp).and_then(|queue| queue.keys());
+            return Ok(own.unwrap_or_else(common).to_bytes());
+        }
         TCP_SAVED_SYN => return saved_syn(sk.tp, room),
         TCP_TIMESTAMP => tcp_clock_ms(now).wrapping_add(tp.tsoffset) as i32,
         TCP_INFO => return Ok(tcp_get_info(&sk, now).as_bytes().to_vec()),

@@ -6,6 +6,7 @@ use super::{TcpSk, TcpSock, TcpState, UrgData};
 use crate::kernel::context::TaskCx;
 use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockState};
 use crate::net::core::stream::sk_stream_is_writeable;
+use crate::net::ipv4::tcp_fastopen::Tfo;
 use crate::net::socket::put_user;
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -48,7 +49,12 @@ pub(crate) fn tcp_poll(sk: &Arc<Sock>) -> u32 {
     if shutdown & RCV_SHUTDOWN != 0 {
         mask |= POLLIN | POLLRDNORM | POLLRDHUP;
     }
-    if !matches!(state, TcpState::SynSent | TcpState::SynRecv) {
+    if sk.tp.tfo(Tfo::DEFER_CONNECT) {
+        // What is written makes the SYN leave.
+        mask |= POLLOUT | POLLWRNORM;
+    }
+    let opening = matches!(state, TcpState::SynSent | TcpState::SynRecv);
+    if !opening || sk.tp.tcp_passive_fastopen() {
         let urgent = sk.tp.urg_data != UrgData::None;
         let at_mark = urgent && sk.tp.urg_seq == sk.tp.copied_seq && !sk.st.opts.urginline;
         let target = sk.st.opts.rcvlowat.saturating_add(i32::from(at_mark));

@@ -13,6 +13,7 @@ use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
 use crate::net::ipv4::tcp_diag::{InetDiagTimer, queues_of, timer_of, until};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A line is as long, without its end.
@@ -77,8 +78,11 @@ fn get_tcp4_sock(sk: &Arc<Sock>, now: Ktime) -> Option<String> {
     };
     let quick = u32::from(tp.ack.quick) << 1 | u32::from(tp.in_pingpong_mode());
     let ssthresh = match tp.state {
-        // Connections by fast open that may wait: there is no fast open.
-        TcpState::Listen => 0,
+        // Connections by fast open that may wait.
+        TcpState::Listen => tp
+            .listener
+            .as_ref()
+            .map_or(0, |listener| listener.fastopenq.max_qlen.load(Ordering::Relaxed).into()),
         _ if tp.cong.snd_ssthresh >= TCP_INFINITE_SSTHRESH => -1,
         _ => i64::from(tp.cong.snd_ssthresh),
     };

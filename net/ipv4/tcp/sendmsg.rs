@@ -3,14 +3,16 @@
 //! linux: net/ipv4/tcp.c (`tcp_sendmsg`), net/core/stream.c. Context: task, which owns the socket; the
 //! queue is filled in BH sections of bounded length, so that others get the CPU and the socket's lock between.
 
-use super::{Chrono, Nonagle, TcpSk, TcpState};
+use super::{Chrono, Nonagle, TcpSk, TcpSock, TcpState};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::stream::{
     MemKind, sk_forced_mem_charge, sk_mem_charge, sk_stream_memory_free,
 };
+use crate::net::ipv4::af_inet::tcp_sendmsg_fastopen;
 use crate::net::ipv4::tcp::TcpSkbCb;
+use crate::net::ipv4::tcp_fastopen::Tfo;
 use crate::net::ipv4::tcp_output::{
     __tcp_push_pending_frames, GSO_MAX_SIZE, SEGMENT_OVERHEAD, cb, cb_mut, tcp_current_mss,
     tcp_push_one, tcp_slow_start_after_idle_check, watch_segment,
@@ -19,7 +21,7 @@ use crate::net::ipv4::tcp_rate::tcp_rate_check_app_limited;
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::poll::POLLOUT;
 use uapi::snmp::LinuxMib;
@@ -56,7 +58,7 @@ enum Turn {
 ///
 /// # Errors
 /// EPIPE for a connection that is over or was shut down, or not begun; EAGAIN without room when the call may
-/// not wait, or its time is up; EINTR; EOPNOTSUPP for `MSG_FASTOPEN`; EINVAL for control data that is none;
+/// not wait, or its time is up; EINTR; those of connecting with `MSG_FASTOPEN`; EINVAL for control data that is none;
 /// the socket's pending error.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg
@@ -89,8 +91,17 @@ fn send_one(
     (msg, flags): (&MsgSend<'_>, i32),
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
-    if flags & MSG_FASTOPEN != 0 {
-        return Poll::Ready(Err(Errno::EOPNOTSUPP));
+    if fastopens(sk, flags, wait) {
+        match ready!(tcp_sendmsg_fastopen(cx, sk, (msg, flags), wait)) {
+            Ok(()) => (),
+            Err(Errno::EINPROGRESS) if wait.progress != 0 => {
+                return Poll::Ready(Ok(std::mem::take(&mut wait.progress)));
+            }
+            Err(error) => {
+                wait.progress = 0;
+                return Poll::Ready(Err(error));
+            }
+        }
     }
     if !msg.control.is_empty() {
         sock_cmsg_send(msg.control)?;
@@ -120,7 +131,7 @@ fn send_one(
                     return over || !matches!(tp.state, TcpState::SynSent | TcpState::SynRecv);
                 }
                 tp.nospace = true;
-                over || !tp.state.may_send()
+                over || !may_write(tp)
                     || (tp.wmem_queued < sk.sndbuf()
                         && tp.write_seq - tp.snd_nxt < tp.notsent_lowat)
             });
@@ -134,6 +145,17 @@ fn send_one(
     match std::mem::take(&mut wait.progress) {
         0 => Poll::Ready(Err(failed)),
         written => Poll::Ready(Ok(written)),
+    }
+}
+
+/// The call connects, or has begun to.
+fn fastopens(sk: &Sock, flags: i32, wait: &Wait) -> bool {
+    let state = sk.state();
+    let Some(tp) = state.tcp.as_deref() else { return false };
+    if wait.slept() {
+        tp.tfo(Tfo::REQ)
+    } else {
+        flags & MSG_FASTOPEN != 0 || tp.tfo(Tfo::DEFER_CONNECT)
     }
 }
 
@@ -159,12 +181,17 @@ fn sk_stream_error(sk: &mut TcpSk<'_>) -> Turn {
     }
 }
 
+/// Data can be written: the connection stands, or came by fast open.
+fn may_write(tp: &TcpSock) -> bool {
+    tp.state.may_send() || tp.tcp_passive_fastopen()
+}
+
 /// Why nothing can be written.
 fn may_not_send(sk: &mut TcpSk<'_>) -> Option<Turn> {
     if sk.st.dead {
         return Some(Turn::Fails(Errno::EIO));
     }
-    if !sk.tp.state.may_send() {
+    if !may_write(sk.tp) {
         return Some(match sk.st.sock_error() {
             Err(error) => Turn::Fails(error),
             Ok(()) if matches!(sk.tp.state, TcpState::SynSent | TcpState::SynRecv) => {
@@ -352,7 +379,7 @@ fn copy_to_tail(
 }
 
 /// Fills `to` with what the message has from an offset on.
-fn copy_from_iov(iov: &[IoSlice<'_>], mut from: usize, mut to: &mut [u8]) {
+pub(crate) fn copy_from_iov(iov: &[IoSlice<'_>], mut from: usize, mut to: &mut [u8]) {
     for part in iov {
         if from >= part.len() {
             from -= part.len();

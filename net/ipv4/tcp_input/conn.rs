@@ -21,8 +21,9 @@ use crate::net::ipv4::syncookies::{
 };
 use crate::net::ipv4::tcp::{SeqNr, TcpOptionsReceived, TcpState, tcp_clock_ms};
 use crate::net::ipv4::tcp_ecn::tcp_ecn_create_request;
+use crate::net::ipv4::tcp_fastopen::{Tfo, tcp_parse_fastopen_option, tcp_try_fastopen};
 use crate::net::ipv4::tcp_ipv4::{tcp_v4_send_reset, tcp_v4_send_synack};
-use crate::net::ipv4::tcp_minisocks::{tcp_child_process, tcp_v4_syn_recv_sock};
+use crate::net::ipv4::tcp_minisocks::{Made, tcp_child_process, tcp_v4_syn_recv_sock};
 use crate::net::ipv4::tcp_output::{
     InitialWindow, ipv4_default_advmss, tcp_mss_clamp, tcp_select_initial_window,
 };
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::ip::INET_DSCP_MASK;
 use uapi::snmp::LinuxMib;
-use uapi::tcp::TCP_MSS_DEFAULT;
+use uapi::tcp::{TCP_MSS_DEFAULT, TcpHdr};
 
 /// Seconds after an overflow in which cookies are still good.
 const COOKIE_VALID: u32 = 2 * 60;
@@ -47,6 +48,7 @@ struct Terms {
     tos: u8,
     oif: u16,
     save_syn: u8,
+    fastopen_no_cookie: bool,
 }
 
 /// A SYN, and whom it is for.
@@ -71,6 +73,7 @@ fn terms(sk: &Arc<Sock>) -> Option<Terms> {
         tos: state.inet.tos,
         oif: state.opts.bound_dev_if,
         save_syn: tp.save_syn,
+        fastopen_no_cookie: tp.tfo(Tfo::NO_COOKIE),
     })
 }
 
@@ -266,12 +269,38 @@ fn tcp_conn_request(
         as_cookie: cookie,
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     });
-    if cookie {
+    answer(cx, &req, seg, asked)
+}
+
+/// Answers a SYN: with a connection at once where fast open allows it, else with the request entered, or as a
+/// cookie.
+fn answer(
+    cx: &mut BhCx<'_>,
+    req: &Arc<RequestSock>,
+    seg: &Segment,
+    asked: &Asked<'_>,
+) -> Result<(), DropReason> {
+    if req.as_cookie {
         cx.count(LinuxMib::SyncookiesSent);
-    } else if !inet_csk_reqsk_queue_hash_add(cx, &req) {
+        tcp_v4_send_synack(cx, req, None);
+        return Ok(());
+    }
+    let options = asked.syn.data().get(size_of::<TcpHdr>()..seg.th.doff()).unwrap_or(&[]);
+    let wanted = (tcp_parse_fastopen_option(options), asked.terms.fastopen_no_cookie);
+    let fast = tcp_try_fastopen(cx, &asked.terms.queue.fastopenq, (asked.tuple, seg), wanted);
+    let cookie = fast.cookie;
+    if fast.child {
+        let made = Made::Syn { syn: asked.syn, seg, cookie };
+        if tcp_v4_syn_recv_sock(cx, req, made).is_some() {
+            req.listener.state().sk_data_ready(cx);
+            return Ok(());
+        }
+        cx.count(LinuxMib::TCPFastOpenPassiveFail);
+    }
+    if !inet_csk_reqsk_queue_hash_add(cx, req) {
         return Err(DropReason::TcpListenOverflow);
     }
-    tcp_v4_send_synack(cx, &req, opt.ts_recent);
+    tcp_v4_send_synack(cx, req, cookie);
     Ok(())
 }
 
@@ -326,7 +355,7 @@ fn cookie_ack(
         && let Some(req) = cookie_request(cx, sk, seg, (tuple, terms))
     {
         cx.count(LinuxMib::SyncookiesRecv);
-        match tcp_v4_syn_recv_sock(cx, &req, false) {
+        match tcp_v4_syn_recv_sock(cx, &req, Made::Cookie) {
             Some(child) => return tcp_child_process(cx, &req, &child, skb),
             None => {
                 cx.count(LinuxMib::ListenDrops);

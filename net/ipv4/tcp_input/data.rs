@@ -173,7 +173,7 @@ pub(super) fn tcp_data_ready(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_queue_rcv
 #[inline(always)]
-pub(super) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
+pub(crate) fn tcp_queue_rcv(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
     walk!(cx, skb, tcp_queue_rcv);
     let end = cb(&skb).end_seq;
     tcp_rcv_nxt_update(sk.tp, end);
@@ -246,6 +246,9 @@ fn skb_try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_ofo_queue
 fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    // What is told of is what came just now and was there; not where those that waited cover each other, which was
+    // told of when they came.
+    let mut dsack_high = sk.tp.rcv_nxt;
     while let Some(first) = sk.tp.out_of_order_queue.first_entry() {
         let own = *cb(first.get());
         if own.seq.after(sk.tp.rcv_nxt) {
@@ -254,8 +257,9 @@ fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         let skb = first.remove();
         let size = skb.truesize as usize;
         sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
-        if own.seq.before(sk.tp.rcv_nxt) {
-            let known = sk.tp.rcv_nxt.min(own.end_seq);
+        if own.seq.before(dsack_high) {
+            let known = dsack_high;
+            dsack_high = dsack_high.min(own.end_seq);
             tcp_dsack_extend(cx, sk, own.seq, known);
         }
         if !own.end_seq.after(sk.tp.rcv_nxt) {
@@ -295,6 +299,11 @@ fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
         if !own.end_seq.after(before_end) {
             cx.count(LinuxMib::TCPOFOMerge);
             tcp_dsack_set(cx, sk, own.seq, own.end_seq);
+            if sk.tp.rx_opt.sack_ok {
+                // RFC 2883 section 4: the block that holds it comes first among the others.
+                let (start, end) = (own.seq, own.end_seq);
+                tcp_sack_new_ofo_skb(cx, sk, start, end);
+            }
             sk_mem_uncharge(cx, sk, size);
             return kfree_skb(cx, skb, DropReason::TcpOfoMerge);
         }

@@ -26,6 +26,7 @@ pub(crate) use comp_sack::{
     tcp_comp_sack_sent, tcp_compressed_ack_kick, tcp_sack_compress_send_ack, tcp_stop_comp_sack,
 };
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
+pub(crate) use data::tcp_queue_rcv;
 pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
 pub(crate) use recovery::{
     tcp_current_ssthresh, tcp_cwnd_reduction, tcp_enter_cwr, tcp_enter_loss, tcp_enter_recovery,
@@ -33,7 +34,8 @@ pub(crate) use recovery::{
 };
 pub(crate) use rtt::{__tcp_set_rto, tcp_rearm_rto, tcp_rto_delta_us};
 pub(crate) use sack::rtx_position;
-pub(crate) use state::{tcp_ca_starts, tcp_rcv_state_process};
+pub(crate) use state::{tcp_ca_starts, tcp_init_transfer, tcp_rcv_state_process};
+pub(crate) use undo::tcp_try_undo_recovery;
 pub(crate) use window::{
     tcp_enter_quickack_mode, tcp_initialize_rcv_mss, tcp_rcv_space_adjust, tcp_set_window_clamp,
 };
@@ -47,6 +49,7 @@ use crate::net::ipv4::tcp::{
     AckPending, TCP_MAX_QUICKACKS, TCP_PAWS_WINDOW, TcpSk, TcpSkbCb, TcpSock, TcpState, UrgData,
     tcp_done,
 };
+use crate::net::ipv4::tcp_fastopen::tcp_fastopen_reset_out_of_order;
 use crate::net::ipv4::tcp_minisocks::tcp_time_wait;
 use crate::net::ipv4::tcp_output::{
     __tcp_select_window, cb, tcp_check_space, tcp_push_pending_frames, tcp_send_ack,
@@ -55,7 +58,7 @@ use crate::net::ipv4::tcp_output::{
 pub(crate) use ack::tcp_cap_pacing_rate;
 use ack::{Acked, tcp_ack, tcp_may_update_window};
 use bitflags::bitflags;
-use data::{inet_csk_schedule_ack, tcp_data_ready, tcp_data_step, tcp_dsack_set, tcp_queue_rcv};
+use data::{inet_csk_schedule_ack, tcp_data_ready, tcp_data_step, tcp_dsack_set};
 use rtt::tcp_rcv_rtt_measure_ts;
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -356,6 +359,7 @@ fn tcp_validate_incoming(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -
         if exact || tcp_reset_check(sk.tp, &seg.cb) {
             tcp_reset(cx, sk);
         } else {
+            tcp_fastopen_reset_out_of_order(cx, sk);
             tcp_send_challenge_ack(cx, sk);
         }
         return false;
@@ -440,7 +444,7 @@ fn tcp_send_dupack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) {
 /// The peer has ended the connection.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_reset
-fn tcp_reset(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(crate) fn tcp_reset(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     walk!(cx, tcp_reset);
     let error = match sk.tp.state {
         TcpState::SynSent => Errno::ECONNREFUSED,
@@ -459,7 +463,7 @@ fn tcp_reset(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// The peer has nothing more to send.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_fin
-fn tcp_fin(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+pub(crate) fn tcp_fin(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN};
     use uapi::poll::{POLLHUP, POLLIN, POLLRDHUP, POLLRDNORM};
     inet_csk_schedule_ack(sk.tp);

@@ -116,6 +116,10 @@ pub(super) fn tcp_ack_update_rtt(
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_rearm_rto
 pub(crate) fn tcp_rearm_rto(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    if sk.tp.fastopen_rsk().is_some() {
+        // It is the SYN-ACK's until that is acknowledged.
+        return;
+    }
     if sk.tp.packets_out == 0 {
         return inet_csk_clear_xmit_timer(sk);
     }

@@ -26,13 +26,17 @@ use crate::net::ipv4::tcp::{
     tcp_shutdown,
 };
 use crate::net::ipv4::tcp_ecn::{tcp_ecn_rcv_syn, tcp_ecn_rcv_synack};
+use crate::net::ipv4::tcp_fastopen::{
+    Tfo, tcp_fastopen_check_req, tcp_rcv_fastopen_synack, tcp_rcv_synrecv_state_fastopen,
+};
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_reset;
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
-use crate::net::ipv4::tcp_output::{tcp_send_ack, tcp_send_synack, tcp_sync_mss};
+use crate::net::ipv4::tcp_output::{cb, tcp_send_ack, tcp_send_synack, tcp_sync_mss};
 use crate::net::ipv4::tcp_timer::keepalive_time_when;
 use std::time::Duration;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
 use uapi::snmp::LinuxMib;
+use uapi::tcp::TCPHDR_SYN;
 
 /// What is to become of a segment.
 enum Done {
@@ -64,13 +68,18 @@ pub(crate) fn tcp_rcv_state_process(
     count_in(sk, seg);
     sk.tp.rx_opt.note_ts(seg.opts.ts, sk.tp.tsoffset);
     if sk.tp.state == TcpState::SynSent {
-        let done = tcp_rcv_synsent_state_process(cx, sk, seg);
+        let done = tcp_rcv_synsent_state_process(cx, sk, &skb, seg);
         if matches!(done, Done::Text) {
             tcp_urg(cx, sk, &skb, seg);
             consume_skb(cx, skb);
             return tcp_data_snd_check(cx, sk);
         }
         return end(cx, sk, skb, done);
+    }
+    if let Some(req) = sk.tp.fastopen_rsk().cloned()
+        && !tcp_fastopen_check_req(cx, sk, &req, seg)
+    {
+        return kfree_skb(cx, skb, DropReason::TcpFlags);
     }
     if !tcp_validate_incoming(cx, sk, seg) {
         return kfree_skb(cx, skb, DropReason::TcpInvalid);
@@ -111,7 +120,13 @@ fn end(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: Skb, done: Done) {
 
 /// RFC 9293 section 3.10.7.4, step 5: what the acknowledgement means to the state.
 fn ack_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
-    if sk.tp.state == TcpState::SynRecv && seg.cb.ack_seq.before(sk.tp.snd_nxt) {
+    let fast = sk.tp.fastopen_rsk().is_some();
+    let syn_end = match sk.tp.rtx_queue.front().map(|skb| cb(skb)) {
+        // Both sides opened at once; data of fast open may be behind it.
+        Some(own) if own.tcp_flags & TCPHDR_SYN != 0 => own.end_seq,
+        _ => sk.tp.snd_una,
+    };
+    if sk.tp.state == TcpState::SynRecv && seg.cb.ack_seq.before(syn_end) {
         // Our SYN it must acknowledge: anything else is of another connection.
         return Done::Reset(DropReason::TcpInvalidAckSequence);
     }
@@ -131,7 +146,12 @@ fn ack_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     }
     match sk.tp.state {
         TcpState::SynRecv => established(cx, sk, seg),
-        TcpState::FinWait1 => return fin_acked(cx, sk, seg),
+        TcpState::FinWait1 => {
+            if fast {
+                tcp_rcv_synrecv_state_fastopen(cx, sk);
+            }
+            return fin_acked(cx, sk, seg);
+        }
         TcpState::Closing if sk.tp.snd_una == sk.tp.write_seq => {
             tcp_time_wait(cx, sk, TcpState::TimeWait, Duration::ZERO);
             return Done::Consume;
@@ -150,9 +170,13 @@ fn established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) {
     let now = cx.now();
     sk.tp.delivered = sk.tp.delivered.wrapping_add(1);
     tcp_synack_rtt_meas(cx, sk, now);
-    sk.tp.retrans_stamp = Ktime::ZERO;
-    tcp_init_transfer(cx, sk);
-    sk.tp.copied_seq = sk.tp.rcv_nxt;
+    if sk.tp.fastopen_rsk().is_some() {
+        tcp_rcv_synrecv_state_fastopen(cx, sk);
+    } else {
+        sk.tp.retrans_stamp = Ktime::ZERO;
+        tcp_init_transfer(cx, sk);
+        sk.tp.copied_seq = sk.tp.rcv_nxt;
+    }
     tcp_set_state(cx, sk, TcpState::Established);
     sk.st.wake_up_all(cx, (POLLOUT | POLLWRNORM | POLLWRBAND) as u32);
     let tp = &mut *sk.tp;
@@ -277,7 +301,12 @@ fn text_allowed(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
 /// A segment for one who has sent a SYN (RFC 9293 section 3.10.7.3).
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_rcv_synsent_state_process
-fn tcp_rcv_synsent_state_process(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
+fn tcp_rcv_synsent_state_process(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    skb: &Skb,
+    seg: &Segment,
+) -> Done {
     let (th, now) = (&seg.th, cx.now());
     let saved = sk.tp.rx_opt;
     let undone = |sk: &mut TcpSk<'_>, done: Done| {
@@ -311,7 +340,7 @@ fn tcp_rcv_synsent_state_process(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Se
         if !th.syn() {
             return undone(sk, Done::Drop(DropReason::TcpFlags));
         }
-        return syn_acked(cx, sk, seg);
+        return syn_acked(cx, sk, skb, seg);
     }
     if th.rst() {
         return undone(sk, Done::Drop(DropReason::TcpReset));
@@ -369,7 +398,7 @@ fn tcp_try_undo_spurious_syn(tp: &mut TcpSock) {
 }
 
 /// A SYN-ACK: the connection stands.
-fn syn_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
+fn syn_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &Skb, seg: &Segment) -> Done {
     let now = cx.now();
     tcp_ecn_rcv_synack(sk.tp, &seg.th);
     sk.tp.snd_wl1 = seg.cb.seq;
@@ -382,8 +411,19 @@ fn syn_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
     tcp_sync_mss(sk, mtu);
     tcp_initialize_rcv_mss(sk.tp);
     tcp_finish_connect(cx, sk);
+    let failed =
+        sk.tp.tfo(Tfo::SYN_FASTOPEN | Tfo::SYN_DATA) && tcp_rcv_fastopen_synack(cx, sk, skb, seg);
     sk.st.wake_up_all(cx, (POLLOUT | POLLWRNORM | POLLWRBAND) as u32);
-    if sk.tp.defer_accept != 0 || sk.tp.in_pingpong_mode() || !sk.tp.write_queue.is_empty() {
+    if failed {
+        return Done::Text;
+    }
+    let pending = sk.tp.tfo(Tfo::WRITE_PENDING);
+    sk.tp.tfo_clear(Tfo::WRITE_PENDING);
+    if pending
+        || sk.tp.defer_accept != 0
+        || sk.tp.in_pingpong_mode()
+        || !sk.tp.write_queue.is_empty()
+    {
         // Data will take the acknowledgement along.
         inet_csk_schedule_ack(sk.tp);
         tcp_enter_quickack_mode(sk.tp, TCP_MAX_QUICKACKS);

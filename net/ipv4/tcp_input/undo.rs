@@ -64,7 +64,7 @@ fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) 
 /// All that was out is acknowledged; true when the state is kept until something beyond is, too.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_try_undo_recovery
-pub(super) fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+pub(crate) fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
     if tcp_may_undo(sk.tp) {
         let loss = sk.tp.ca_state == CaState::Loss;
         tcp_undo_cwnd_reduction(cx, sk, false);

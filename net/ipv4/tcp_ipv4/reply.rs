@@ -12,6 +12,7 @@ use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, tcp_clock_ms};
+use crate::net::ipv4::tcp_fastopen::TcpFastopenCookie;
 use crate::net::ipv4::tcp_output::{TcpOutOptions, tcp_synack_options};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -190,21 +191,36 @@ pub(crate) fn inet_csk_route_req(
     ip_route_output_flow(cx, &flow).map(|dst| (dst, flow))
 }
 
-/// Answers a SYN.
+/// Answers a SYN; `cookie`: for fast open.
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_send_synack, net/ipv4/tcp_output.c:tcp_make_synack
-pub(crate) fn tcp_v4_send_synack(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, ts_recent: u32) {
+pub(crate) fn tcp_v4_send_synack(
+    cx: &mut BhCx<'_>,
+    req: &Arc<RequestSock>,
+    cookie: Option<TcpFastopenCookie>,
+) {
+    let by = {
+        let locked = req.listener.state();
+        let user_mss = locked.tcp.as_ref().map_or(0, |tp| tp.rx_opt.user_mss);
+        (locked.inet.tos, user_mss)
+    };
+    tcp_v4_send_synack_by(cx, req, by, cookie);
+}
+
+/// The same, for a socket whose TOS and `TCP_MAXSEG` are known: the listener's lock is not taken.
+pub(crate) fn tcp_v4_send_synack_by(
+    cx: &mut BhCx<'_>,
+    req: &Arc<RequestSock>,
+    (tos, user_mss): (u8, u16),
+    cookie: Option<TcpFastopenCookie>,
+) {
     let now = cx.now();
-    {
+    let (ts_recent, syn_data) = {
         let mut state = req.state.lock();
         if state.snt_synack == Ktime::ZERO {
             state.snt_synack = now;
         }
-    }
-    let (tos, user_mss) = {
-        let locked = req.listener.state();
-        let user_mss = locked.tcp.as_ref().map_or(0, |tp| tp.rx_opt.user_mss);
-        (locked.inet.tos, user_mss)
+        (state.ts_recent, state.syn_data)
     };
     let Ok((dst, flow)) = inet_csk_route_req(cx, req, tos) else {
         return cx.count(uapi::snmp::IpMib::OutNoRoutes);
@@ -214,14 +230,15 @@ pub(crate) fn tcp_v4_send_synack(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, ts_r
         false => tos,
     };
     let own = req.synack_ts(now);
-    let options = tcp_synack_options(req, (dst.mtu, user_mss), (own, ts_recent));
+    let mut options = tcp_synack_options(req, (dst.mtu, user_mss), (own, ts_recent));
+    options.fastopen = cookie.filter(|cookie| options.len() + cookie.option_len() <= 40);
     let reply = Reply {
         flow,
         tos,
         sport: req.tuple.lport,
         dport: req.tuple.rport,
         seq: req.snt_isn,
-        ack: req.rcv_isn + 1,
+        ack: req.rcv_isn + 1 + syn_data,
         flags: TCPHDR_SYN | TCPHDR_ACK | if req.ecn_ok { TCPHDR_ECE } else { 0 },
         // A SYN's window is never scaled.
         window: req.rcv_wnd.min(0xffff) as u16,

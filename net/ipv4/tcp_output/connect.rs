@@ -2,25 +2,28 @@
 //!
 //! linux: net/ipv4/tcp_output.c (`tcp_connect`, `tcp_send_fin`, `tcp_send_active_reset`).
 
+use super::options::MAX_TCP_OPTION_SPACE;
 use super::transmit::transmit_bare;
 use super::{
     __tcp_push_pending_frames, Burst, SEGMENT_OVERHEAD, cb, cb_mut, ipv4_default_advmss, path_mtu,
     tcp_current_mss, tcp_full_space, tcp_mss_clamp, tcp_select_initial_window, tcp_sync_mss,
-    tcp_transmit_skb, tcp_write_queue_purge, watch_segment,
+    tcp_transmit_skb, tcp_wmem_free_skb, tcp_write_queue_purge, watch_segment,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
-use crate::net::core::skbuff::{Cb, Skb};
+use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
 use crate::net::core::stream::sk_forced_mem_charge;
 use crate::net::ipv4::inet_connection_sock::inet_csk_reset_xmit_timer;
 use crate::net::ipv4::tcp::{
-    IcskPending, Nonagle, SeqNr, TCP_TIMEOUT_INIT, TcpSk, TcpSkbCb, TcpSock,
+    IcskPending, Nonagle, SeqNr, TCP_TIMEOUT_INIT, TcpSk, TcpSkbCb, TcpSock, copy_from_iov,
 };
 use crate::net::ipv4::tcp_ecn::{tcp_ecn_send_syn, tcp_ecn_send_synack};
+use crate::net::ipv4::tcp_fastopen::{FastopenReq, Tfo, tcp_fastopen_cookie_check};
 use crate::net::ipv4::tcp_input::tcp_initialize_rcv_mss;
+use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::snmp::{LinuxMib, TcpMib};
-use uapi::tcp::{TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN};
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN};
 
 /// A segment of a queue that has no data.
 ///
@@ -74,13 +77,17 @@ fn tcp_connect_init(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     tp.retrans_stamp = Ktime::ZERO;
 }
 
-/// Sends the SYN.
+/// Sends the SYN; `req`: with the option of fast open and, where a cookie is known, with data.
 ///
 /// # Errors
 /// ENOBUFS without memory.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_connect
-pub(crate) fn tcp_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
+pub(crate) fn tcp_connect(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    req: Option<&mut FastopenReq<'_>>,
+) -> Result<(), Errno> {
     walk!(cx, tcp_connect);
     tcp_connect_init(cx, sk);
     let seq = sk.tp.write_seq;
@@ -92,9 +99,21 @@ pub(crate) fn tcp_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), E
     sk.tp.write_seq = cb(&skb).end_seq;
     sk.tp.packets_out += 1;
     let mut burst = Burst::new(cx);
-    // Without memory the timer sends it.
-    let _sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, u32::MAX));
+    let data = req.and_then(|req| tcp_send_syn_data(cx, sk, &mut skb, (req, &mut burst)));
+    if data.is_none() {
+        // Without memory the timer sends it.
+        let _sent = tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, u32::MAX));
+    }
+    // SYNs that go again don't have it.
+    if let Some(tfo) = &mut sk.tp.fastopen {
+        let cookie = tfo.cookie.take();
+        if let Some(cookie) = cookie {
+            tfo.flags |= Tfo::SYN_FASTOPEN;
+            tfo.flags.set(Tfo::SYN_FASTOPEN_EXP, cookie.exp);
+        }
+    }
     sk.tp.rtx_queue.push_back(skb);
+    sk.tp.rtx_queue.extend(data);
     sk.tp.snd_nxt = sk.tp.write_seq;
     sk.tp.pushed_seq = sk.tp.write_seq;
     burst.finish(cx, sk);
@@ -102,6 +121,79 @@ pub(crate) fn tcp_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), E
     let rto = sk.tp.rto.into();
     inet_csk_reset_xmit_timer(cx, sk, IcskPending::Retrans, rto);
     Ok(())
+}
+
+/// What the SYN of a fast open has: with a cookie, data, sent here as one packet with the SYN and kept as a segment
+/// of its own, so that the SYN can go again without; without one, the request for it, and the SYN is the caller's to
+/// send.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_send_syn_data
+fn tcp_send_syn_data(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    syn: &mut Skb,
+    (req, burst): (&mut FastopenReq<'_>, &mut Burst),
+) -> Option<Skb> {
+    sk.tp.rx_opt.mss_clamp = sk.tp.advmss as u16;
+    let known = tcp_fastopen_cookie_check(cx, sk);
+    sk.tp.tfo_mut().cookie = known.cookie;
+    if let Some(mss) = known.mss {
+        sk.tp.rx_opt.mss_clamp = tcp_mss_clamp(sk.tp.rx_opt.user_mss, mss.into()) as u16;
+    }
+    if !known.data {
+        return None;
+    }
+    let mtu = sk.tp.pmtu_cookie;
+    tcp_sync_mss(sk, mtu);
+    let mss = ipv4_default_advmss(mtu).min(sk.tp.rx_opt.mss_clamp.into());
+    let space = mss.saturating_sub(MAX_TCP_OPTION_SPACE as u32);
+    let seq = cb(syn).seq;
+    let data = tcp_init_nondata_skb(cx, seq, cb(syn).tcp_flags);
+    let mut data = data.and_then(|data| fill(cx, data, (req, space as usize)))?;
+    watch_segment(cx, sk, &mut data);
+    charge(cx, sk, &data);
+    let before = sk.tp.write_seq;
+    sk.tp.write_seq = cb(&data).end_seq;
+    sk.tp.packets_out += 1;
+    let sent = tcp_transmit_skb(cx, sk, &mut data, (burst, u32::MAX));
+    if sent.is_err() {
+        (req.copied, sk.tp.write_seq) = (0, before);
+        sk.tp.packets_out -= 1;
+        tcp_wmem_free_skb(cx, sk, data);
+        return None;
+    }
+    let own = cb_mut(&mut data);
+    own.seq += 1;
+    own.tcp_flags = TCPHDR_ACK | TCPHDR_PSH;
+    syn.set_tstamp(data.tstamp());
+    syn.tcp_tx = data.tcp_tx;
+    sk.tp.tfo_mut().flags |= Tfo::SYN_DATA;
+    cx.count(LinuxMib::TCPOrigDataSent);
+    Some(data)
+}
+
+/// Lets a SYN have the first octets of a message, up to `space`; `None`: there are none, or there is no memory.
+fn fill(
+    cx: &mut BhCx<'_>,
+    mut syn: Skb,
+    (req, space): (&mut FastopenReq<'_>, usize),
+) -> Option<Skb> {
+    let all: usize = req.iov.iter().map(|part| part.len()).sum();
+    let room = cx.cpu.pool.page_frag_refill().map_or(0, |frag| frag.room());
+    let len = space.min(all).min(room);
+    let frag = cx.cpu.pool.page_frag_refill().filter(|_| len != 0);
+    let Some(frag) = frag else {
+        cx.free_skb(syn);
+        return None;
+    };
+    let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
+    let size = frag.append(len, |to| copy_from_iov(req.iov, 0, to));
+    syn.frags.push(SkbFrag { page, offset, size });
+    (syn.len, syn.data_len) = (size, size);
+    syn.truesize += size;
+    cb_mut(&mut syn).end_seq += size;
+    req.copied = size as usize;
+    Some(syn)
 }
 
 fn charge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &Skb) {

@@ -25,7 +25,8 @@ pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_
 pub(crate) use pacing::{tcp_pace_kick, tcp_pacing_delay, tcp_stop_pacing};
 pub(crate) use probe::{tcp_schedule_loss_probe, tcp_send_loss_probe};
 pub(crate) use retransmit::{
-    tcp_fragment_at, tcp_retransmit_skb, tcp_simple_retransmit, tcp_xmit_retransmit_queue,
+    tcp_fragment_at, tcp_non_congestion_loss_retransmit, tcp_retransmit_skb, tcp_simple_retransmit,
+    tcp_xmit_retransmit_queue,
 };
 pub(crate) use transmit::{Burst, tcp_transmit_skb, watch_segment};
 pub(crate) use window::{

@@ -6,6 +6,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::inet_connection_sock::RequestSock;
 use crate::net::ipv4::tcp::{SackBlock, TcpSk, TcpSock};
+use crate::net::ipv4::tcp_fastopen::TcpFastopenCookie;
 use uapi::tcp::{
     TCPOLEN_MSS, TCPOLEN_SACK_PERM, TCPOLEN_TIMESTAMP, TCPOLEN_WINDOW, TCPOPT_MSS, TCPOPT_NOP,
     TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_TIMESTAMP, TCPOPT_WINDOW,
@@ -31,6 +32,8 @@ pub(crate) struct TcpOutOptions {
     pub sacks: [SackBlock; 4],
     /// How many of them.
     pub num_sacks: u8,
+    /// Fast open.
+    pub fastopen: Option<TcpFastopenCookie>,
 }
 
 impl TcpOutOptions {
@@ -50,6 +53,9 @@ impl TcpOutOptions {
         }
         if self.num_sacks != 0 {
             len += 4 + 8 * usize::from(self.num_sacks);
+        }
+        if let Some(cookie) = &self.fastopen {
+            len += cookie.option_len();
         }
         len
     }
@@ -91,6 +97,14 @@ impl TcpOutOptions {
                 word(block.end.0);
             }
         }
+        if let Some(cookie) = &self.fastopen {
+            let mut bytes = [0; 20];
+            let len = cookie.write(&mut bytes);
+            if let Some(place) = to.get_mut(at..at + len) {
+                place.copy_from_slice(&bytes[..len]);
+                at += len;
+            }
+        }
         &to[..at]
     }
 }
@@ -117,13 +131,17 @@ pub(super) fn tcp_syn_options(cx: &BhCx<'_>, sk: &TcpSk<'_>, now: Ktime) -> TcpO
     let mtu = sk.tp.dst.as_ref().map_or(1500, |dst| dst.mtu);
     let mss = tcp_mss_clamp(sk.tp.rx_opt.user_mss, ipv4_default_advmss(mtu));
     let stamped = sysctl.timestamps != 0;
-    TcpOutOptions {
+    let mut options = TcpOutOptions {
         mss: mss as u16,
         ts: stamped.then(|| (sk.tp.tcp_time_stamp(now), sk.tp.rx_opt.ts_recent)),
         wscale: sysctl.window_scaling.then_some(sk.tp.rx_opt.rcv_wscale),
         sack_perm: sysctl.sack,
         ..TcpOutOptions::default()
-    }
+    };
+    let cookie = sk.tp.fastopen.as_ref().and_then(|tfo| tfo.cookie);
+    options.fastopen =
+        cookie.filter(|cookie| options.len() + cookie.option_len() <= MAX_TCP_OPTION_SPACE);
+    options
 }
 
 /// The options of the answer to a SYN of one who has a socket already: both sides opened at once.

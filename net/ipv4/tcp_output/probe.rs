@@ -29,6 +29,7 @@ pub(crate) fn tcp_schedule_loss_probe(
     let tp = &*sk.tp;
     if !matches!(sysctl.early_retrans, 3 | 4)
         || tp.packets_out == 0
+        || tp.fastopen_rsk().is_some()
         || !tp.rx_opt.sack_ok
         || !matches!(tp.ca_state, CaState::Open | CaState::Cwr)
     {

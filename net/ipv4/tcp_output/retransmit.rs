@@ -337,9 +337,15 @@ pub(crate) fn tcp_simple_retransmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
             tcp_mark_skb_lost(sk.tp, at);
         }
     }
-    if sk.tp.lost_out == before {
-        return;
+    if sk.tp.lost_out != before {
+        tcp_non_congestion_loss_retransmit(cx, sk);
     }
+}
+
+/// What is lost goes again, and no congestion is to blame.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_non_congestion_loss_retransmit
+pub(crate) fn tcp_non_congestion_loss_retransmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if sk.tp.ca_state != CaState::Loss {
         sk.tp.high_seq = sk.tp.snd_nxt;
         sk.tp.cong.snd_ssthresh = tcp_current_ssthresh(sk.tp);

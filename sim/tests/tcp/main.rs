@@ -5,6 +5,7 @@
 //! step instead.
 
 mod attacks;
+mod fastopen;
 mod hostile;
 mod many;
 mod rates;

@@ -25,6 +25,10 @@ pub(super) fn tcp_table(s: &mut TcpSysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.tcp_ecn_fallback", Flag(&mut s.ecn_fallback)),
         ("net.ipv4.tcp_fack", Flag(&mut s.fack)),
         ("net.ipv4.tcp_fastopen", U32(&mut s.fastopen, 0, MOST)),
+        (
+            "net.ipv4.tcp_fastopen_blackhole_timeout_sec",
+            Time(&mut s.fastopen_blackhole_timeout, SECOND),
+        ),
         ("net.ipv4.tcp_fastopen_key", Key(&mut s.fastopen_key)),
         ("net.ipv4.tcp_fin_timeout", Time(&mut s.fin_timeout, SECOND)),
         ("net.ipv4.tcp_frto", U8(&mut s.frto, 0, u8::MAX)),

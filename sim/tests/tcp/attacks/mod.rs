@@ -1,6 +1,7 @@
 //! Attacks on TCP by name: the packets are sent, and the answer, the counters and the memory looked at.
 
 mod blind;
+mod fastopen;
 mod flood;
 mod hash;
 mod icmp;

@@ -366,7 +366,7 @@ fn tcp_clean_rtx_queue(
     if flag.intersects(AckFlags::ACKED) {
         flag |= AckFlags::SET_XMIT_TIMER;
         if !sk.tp.rx_opt.sack_ok {
-            sacks.delivered += tcp_remove_reno_sacks(sk.tp, cleaned.acked);
+            sacks.delivered += tcp_remove_reno_sacks(cx, sk.tp, cleaned.acked);
             // Without reports nobody knows which of them it was that arrived.
             if flag.contains(AckFlags::RETRANS_DATA_ACKED) {
                 flag.remove(AckFlags::ORIG_SACK_ACKED);

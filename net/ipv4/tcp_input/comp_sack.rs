@@ -67,7 +67,8 @@ pub(super) fn tcp_compress_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
         }
         // Both are eight times the round trip.
         let delay = Duration::from_nanos(u64::from(rtt) * (1000 / 8) / 20);
-        let at = cx.now() + delay.min(sysctl.comp_sack_delay);
+        // A timer that may be late by so much is, unless another one comes before.
+        let at = cx.now() + delay.min(sysctl.comp_sack_delay) + sysctl.comp_sack_slack;
         let target: Arc<dyn TimerTarget> = Arc::clone(sk.sk) as Arc<dyn TimerTarget>;
         let timer = cx.cpu.hrtimers.hrtimer_start(at, target, TimerKind::COMPRESSED_ACK);
         comp.timer = Some((cx.cpu.id.0, timer));

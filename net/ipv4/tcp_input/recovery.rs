@@ -145,17 +145,17 @@ fn tcp_add_reno_sack(cx: &mut BhCx<'_>, tp: &mut TcpSock, verdict: &Verdict) {
     }
     let before = tp.sacked_out;
     tp.sacked_out += verdict.dupacks;
-    tcp_check_reno_reordering(cx, tp, verdict.dupacks);
+    tcp_check_reno_reordering(cx, tp, 0);
     tcp_count_delivered(tp, tp.sacked_out.saturating_sub(before), verdict.flag);
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_check_reno_reordering
-fn tcp_check_reno_reordering(cx: &mut BhCx<'_>, tp: &mut TcpSock, dupacks: u32) {
+fn tcp_check_reno_reordering(cx: &mut BhCx<'_>, tp: &mut TcpSock, addend: u32) {
     let holes = tp.lost_out.max(1).min(tp.packets_out);
     if tp.sacked_out + holes > tp.packets_out {
         tp.sacked_out = tp.packets_out - holes;
         let most = cx.t.net.sysctl.tcp.max_reordering;
-        tp.reordering = (tp.packets_out + dupacks).min(most);
+        tp.reordering = (tp.packets_out + addend).min(most);
         tp.stats.reord_seen = tp.stats.reord_seen.wrapping_add(1);
         cx.count(LinuxMib::TCPRenoReorder);
     }
@@ -165,12 +165,13 @@ fn tcp_check_reno_reordering(cx: &mut BhCx<'_>, tp: &mut TcpSock, dupacks: u32) 
 /// delivered anew.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_remove_reno_sacks
-pub(super) fn tcp_remove_reno_sacks(tp: &mut TcpSock, acked: u32) -> u32 {
-    if acked == 0 {
-        return 0;
+pub(super) fn tcp_remove_reno_sacks(cx: &mut BhCx<'_>, tp: &mut TcpSock, acked: u32) -> u32 {
+    let mut delivered = 0;
+    if acked != 0 {
+        delivered = acked.saturating_sub(tp.sacked_out).max(1);
+        tp.sacked_out = tp.sacked_out.saturating_sub(acked - 1);
     }
-    let delivered = acked.saturating_sub(tp.sacked_out).max(1);
-    tp.sacked_out = tp.sacked_out.saturating_sub(acked - 1);
+    tcp_check_reno_reordering(cx, tp, acked);
     delivered
 }
 

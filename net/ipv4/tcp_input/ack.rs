@@ -176,6 +176,7 @@ pub(crate) fn tcp_ack(
     }
     let (delivered, lost) =
         (sk.tp.delivered.wrapping_sub(before.1), sk.tp.lost.wrapping_sub(before.2));
+    tcp_newly_delivered(cx, delivered, flag);
     sacks.rate.prior_in_flight = before.3;
     tcp_rate_gen(sk.tp, (delivered, lost), now, &mut sacks.rate);
     tcp_cong_control(cx, sk, ack, (delivered, lost, flag));
@@ -194,6 +195,7 @@ fn nothing_out(
         let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
         tcp_fastretrans_alert(cx, sk, &mut verdict);
         tcp_count_delivered(sk.tp, sacks.delivered, flag);
+        tcp_newly_delivered(cx, sacks.delivered, flag);
     }
     tcp_ack_probe(cx, sk);
     tcp_process_tlp_ack(cx, sk, ack, flag);
@@ -248,6 +250,7 @@ fn old_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment, mut flag: AckFl
         tcp_sacktag_write_queue(cx, sk, &seg.opts, (ack, prior_una), &mut sacks);
         flag |= sacks.flag;
         tcp_count_delivered(sk.tp, sacks.delivered, flag);
+        tcp_newly_delivered(cx, sacks.delivered, flag);
         let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
         tcp_fastretrans_alert(cx, sk, &mut verdict);
         tcp_xmit_recovery(cx, sk, verdict.rexmit);
@@ -296,6 +299,16 @@ pub(super) fn tcp_count_delivered(tp: &mut TcpSock, delivered: u32, flag: AckFla
     tp.delivered = tp.delivered.wrapping_add(delivered);
     if flag.contains(AckFlags::ECE) {
         tp.delivered_ce = tp.delivered_ce.wrapping_add(delivered);
+    }
+}
+
+/// The same for the machine's counters.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_newly_delivered
+fn tcp_newly_delivered(cx: &mut BhCx<'_>, delivered: u32, flag: AckFlags) {
+    cx.cpu.mib.add(LinuxMib::TCPDelivered.into(), delivered.into());
+    if flag.contains(AckFlags::ECE) {
+        cx.cpu.mib.add(LinuxMib::TCPDeliveredCE.into(), delivered.into());
     }
 }
 

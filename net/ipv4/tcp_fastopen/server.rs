@@ -19,7 +19,7 @@ use crate::net::ipv4::tcp_input::{
     __tcp_oow_rate_limited, Segment, tcp_enter_loss, tcp_fin, tcp_init_transfer, tcp_queue_rcv,
     tcp_rearm_rto, tcp_reset, tcp_try_undo_recovery,
 };
-use crate::net::ipv4::tcp_ipv4::tcp_v4_send_synack_by;
+use crate::net::ipv4::tcp_ipv4::{tcp_v4_send_reset, tcp_v4_send_synack_by};
 use crate::net::ipv4::tcp_output::tcp_send_ack;
 use crate::net::ipv4::tcp_timer::tcp_write_err;
 use klib::siphash::SipKey;
@@ -273,7 +273,7 @@ pub(crate) fn reqsk_fastopen_remove(sk: &mut TcpSk<'_>, reset: Option<Ktime>) {
 pub(crate) fn tcp_fastopen_check_req(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    req: &Arc<RequestSock>,
+    (skb, req): (&SkBuff, &Arc<RequestSock>),
     seg: &Segment,
 ) -> bool {
     let (th, own) = (&seg.th, seg.cb);
@@ -316,6 +316,11 @@ pub(crate) fn tcp_fastopen_check_req(
         cx.count(TcpMib::AttemptFails);
         reqsk_fastopen_remove(sk, Some(cx.now()));
         tcp_reset(cx, sk);
+        return false;
+    }
+    if th.syn() && own.seq != req.rcv_isn {
+        cx.count(TcpMib::AttemptFails);
+        tcp_v4_send_reset(cx, skb, Some(sk));
         return false;
     }
     th.ack()

@@ -188,6 +188,7 @@ fn nothing_out(
         let mut verdict = Verdict { dupacks: 0, ..Verdict::new(flag, prior_una) };
         tcp_fastretrans_alert(cx, sk, &mut verdict);
         tcp_count_delivered(sk.tp, sacks.delivered, flag);
+        tcp_newly_delivered(cx, sacks.delivered, flag);
     }
     tcp_ack_probe(cx, sk);
     tcp_process_tlp_ack(cx, sk, ack, flag);
@@ -204,6 +205,7 @@ fn control(
 ) {
     let delivered = sk.tp.delivered.wrapping_sub(before.0);
     let lost = sk.tp.cong.lost.wrapping_sub(before.1);
+    tcp_newly_delivered(cx, delivered, acked.1);
     sacks.rate.prior_in_flight = before.2;
     tcp_rate_gen(sk.tp, (delivered, lost), cx.now(), &mut sacks.rate);
     tcp_cong_control(cx, sk, acked, &sacks.rate);
@@ -305,6 +307,16 @@ pub(super) fn tcp_count_delivered(tp: &mut TcpSock, delivered: u32, flag: AckFla
     tp.delivered = tp.delivered.wrapping_add(delivered);
     if flag.contains(AckFlags::ECE) {
         tp.delivered_ce = tp.delivered_ce.wrapping_add(delivered);
+    }
+}
+
+/// The same for the machine's counters.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_newly_delivered
+fn tcp_newly_delivered(cx: &mut BhCx<'_>, delivered: u32, flag: AckFlags) {
+    cx.cpu.mib.add(LinuxMib::TCPDelivered.into(), delivered.into());
+    if flag.contains(AckFlags::ECE) {
+        cx.cpu.mib.add(LinuxMib::TCPDeliveredCE.into(), delivered.into());
     }
 }
 

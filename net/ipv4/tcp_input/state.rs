@@ -77,7 +77,7 @@ pub(crate) fn tcp_rcv_state_process(
         return end(cx, sk, skb, done);
     }
     if let Some(req) = sk.tp.fastopen_rsk().cloned()
-        && !tcp_fastopen_check_req(cx, sk, &req, seg)
+        && !tcp_fastopen_check_req(cx, sk, (&skb, &req), seg)
     {
         return kfree_skb(cx, skb, DropReason::TcpFlags);
     }

@@ -458,7 +458,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     }
     tp.rx_opt.ts_recent_stamp = seconds(now);
     tp.rx_opt.mss_clamp = req.mss;
-    tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss;
+    tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss.min(0xffff) as u16;
     tp.tcp_header_len = if req.opt.tstamp_ok { 32 } else { 20 };
     if req.ecn_ok {
         tp.ecn_flags = EcnFlags::OK;

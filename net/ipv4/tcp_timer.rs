@@ -24,7 +24,7 @@ use crate::net::ipv4::tcp_input::{
 };
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
-    Burst, tcp_pace_kick, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset,
+    Burst, tcp_mtu_probing, tcp_pace_kick, tcp_retransmit_skb, tcp_send_ack, tcp_send_active_reset,
     tcp_send_loss_probe, tcp_send_probe0, tcp_write_queue_purge, tcp_write_wakeup,
 };
 use crate::net::ipv4::tcp_recovery::tcp_rack_reo_timeout;
@@ -281,6 +281,7 @@ fn tcp_write_timeout(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
         expired = sk.tp.retransmits >= retry_until.saturating_add(linear);
     } else {
         if retransmits_timed_out(cx, sk, sysctl.retries1.into(), 0) {
+            tcp_mtu_probing(cx, sk);
             sk.tp.dst = None;
         }
         let mut tries = sysctl.retries2;

@@ -15,6 +15,7 @@ use crate::net::ipv4::tcp_cong::{TcpCong, TcpCongestionOps};
 use crate::net::ipv4::tcp_ecn::EcnFlags;
 use crate::net::ipv4::tcp_fastopen::TcpFastopen;
 use crate::net::ipv4::tcp_input::CompSack;
+use crate::net::ipv4::tcp_output::Mtup;
 use crate::net::ipv4::tcp_recovery::{TcpRack, TsortedSentQueue};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub struct TcpSock {
     /// The segment size in use, without options.
     pub mss_cache: u32,
     /// The least that the peer or the way can make us use (`tcp_min_snd_mss`).
-    pub min_snd_mss: u32,
+    pub min_snd_mss: u16,
     /// The segment size that we told the peer.
     pub advmss: u32,
     /// The window we have offered.
@@ -206,6 +207,8 @@ pub struct TcpSock {
     pub pmtu: u32,
     /// The MTU that `mss_cache` was made for.
     pub pmtu_cookie: u32,
+    /// The search for a better one; `None`: none is made.
+    pub(crate) mtup: Option<Box<Mtup>>,
     /// An error that the way reported and that may pass.
     pub sk_err_soft: Option<uapi::errno::Errno>,
     /// Added to the clock of timestamps.

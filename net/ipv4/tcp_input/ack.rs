@@ -21,8 +21,9 @@ use crate::net::ipv4::tcp::{
 use crate::net::ipv4::tcp_cong::{AckSample, Hystart, RateSample};
 use crate::net::ipv4::tcp_ecn::{tcp_ecn_accept_cwr, tcp_ecn_rcv_ecn_echo};
 use crate::net::ipv4::tcp_output::{
-    cb, tcp_schedule_loss_probe, tcp_set_skb_tso_segs, tcp_skb_mss, tcp_skb_pcount,
-    tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head, tcp_wmem_free_skb,
+    cb, tcp_mtup_probe_success, tcp_schedule_loss_probe, tcp_set_skb_tso_segs, tcp_skb_mss,
+    tcp_skb_pcount, tcp_slow_start_after_idle_check, tcp_sync_mss, tcp_trim_head,
+    tcp_wmem_free_skb,
 };
 use crate::net::ipv4::tcp_rate::{tcp_rate_gen, tcp_rate_skb_delivered};
 use crate::net::ipv4::tcp_recovery::{tcp_rack_advance, tcp_rack_update_reo_wnd};
@@ -377,6 +378,7 @@ fn tcp_clean_rtx_queue(
     sacks.rate.rtt_us = samples.ca.map(|us| u32::try_from(us).unwrap_or(u32::MAX));
     if flag.intersects(AckFlags::ACKED) {
         flag |= AckFlags::SET_XMIT_TIMER;
+        tcp_mtup_probe_success(cx, sk);
         if !sk.tp.rx_opt.sack_ok {
             sacks.delivered += tcp_remove_reno_sacks(cx, sk.tp, cleaned.acked);
             // Without reports nobody knows which of them it was that arrived.

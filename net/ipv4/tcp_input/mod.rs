@@ -30,7 +30,7 @@ pub(crate) use data::tcp_queue_rcv;
 pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
 pub(crate) use recovery::{
     tcp_current_ssthresh, tcp_cwnd_reduction, tcp_enter_cwr, tcp_enter_loss, tcp_enter_recovery,
-    tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
+    tcp_limit_reno_sacked, tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
 };
 pub(crate) use rtt::{__tcp_set_rto, tcp_rearm_rto, tcp_rto_delta_us};
 pub(crate) use sack::rtx_position;

@@ -18,8 +18,8 @@ use crate::net::ipv4::tcp::{
 use crate::net::ipv4::tcp_cong::{TCP_INFINITE_SSTHRESH, TcpCaEvent};
 use crate::net::ipv4::tcp_ecn::tcp_ecn_queue_cwr;
 use crate::net::ipv4::tcp_output::{
-    __tcp_push_pending_frames, cb, cb_mut, tcp_current_mss, tcp_fragment_at, tcp_skb_pcount,
-    tcp_xmit_retransmit_queue,
+    __tcp_push_pending_frames, cb, cb_mut, tcp_current_mss, tcp_fragment_at, tcp_mtup_probe_failed,
+    tcp_mtup_probing, tcp_simple_retransmit, tcp_skb_pcount, tcp_xmit_retransmit_queue,
 };
 use crate::net::ipv4::tcp_recovery::{tcp_rack_mark_lost, tcp_rack_skb_timeout};
 use uapi::snmp::LinuxMib;
@@ -149,11 +149,19 @@ fn tcp_add_reno_sack(cx: &mut BhCx<'_>, tp: &mut TcpSock, verdict: &Verdict) {
     tcp_count_delivered(tp, tp.sacked_out.saturating_sub(before), verdict.flag);
 }
 
+/// Without SACK, no more arrived than are neither lost nor the one that is missing; true when more were counted.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_limit_reno_sacked
+pub(crate) fn tcp_limit_reno_sacked(tp: &mut TcpSock) -> bool {
+    let most = tp.packets_out - tp.lost_out.max(1).min(tp.packets_out);
+    let over = tp.sacked_out > most;
+    tp.sacked_out = tp.sacked_out.min(most);
+    over
+}
+
 /// linux: net/ipv4/tcp_input.c:tcp_check_reno_reordering
 fn tcp_check_reno_reordering(cx: &mut BhCx<'_>, tp: &mut TcpSock, addend: u32) {
-    let holes = tp.lost_out.max(1).min(tp.packets_out);
-    if tp.sacked_out + holes > tp.packets_out {
-        tp.sacked_out = tp.packets_out - holes;
+    if tcp_limit_reno_sacked(tp) {
         let most = cx.t.net.sysctl.tcp.max_reordering;
         tp.reordering = (tp.packets_out + addend).min(most);
         tp.stats.reord_seen = tp.stats.reord_seen.wrapping_add(1);
@@ -236,6 +244,10 @@ fn begins_to_recover(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdic
     tcp_identify_packet_loss(cx, sk, verdict);
     if !tcp_time_to_recover(sk.tp) {
         tcp_try_to_open(cx, sk, verdict.flag);
+        return false;
+    }
+    if sk.tp.ca_state <= CaState::Disorder && tcp_mtup_probe_failed(cx, sk) {
+        tcp_simple_retransmit(cx, sk);
         return false;
     }
     tcp_enter_recovery(cx, sk, verdict.flag);
@@ -547,7 +559,7 @@ pub(crate) fn tcp_enter_loss(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     tcp_ecn_queue_cwr(sk.tp);
     // RFC 5682 section 3.1, step 1: not where a recovery was under way that has not been retried yet.
     let fresh = state < CaState::Recovery || sk.tp.retransmits != 0;
-    sk.tp.frto = cx.t.net.sysctl.tcp.frto != 0 && fresh;
+    sk.tp.frto = cx.t.net.sysctl.tcp.frto != 0 && fresh && !tcp_mtup_probing(sk.tp);
 }
 
 /// linux: net/ipv4/tcp_input.c:tcp_timeout_mark_lost

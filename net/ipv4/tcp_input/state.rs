@@ -31,7 +31,9 @@ use crate::net::ipv4::tcp_fastopen::{
 };
 use crate::net::ipv4::tcp_ipv4::tcp_v4_send_reset;
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
-use crate::net::ipv4::tcp_output::{cb, tcp_send_ack, tcp_send_synack, tcp_sync_mss};
+use crate::net::ipv4::tcp_output::{
+    cb, tcp_mtup_init, tcp_send_ack, tcp_send_synack, tcp_sync_mss,
+};
 use crate::net::ipv4::tcp_timer::keepalive_time_when;
 use std::time::Duration;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
@@ -213,6 +215,7 @@ fn tcp_synack_rtt_meas(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, now: Ktime) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_init_transfer
 pub(crate) fn tcp_init_transfer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    tcp_mtup_init(cx, sk);
     let now = cx.now();
     let tp = &mut *sk.tp;
     // RFC 5681 section 3.1: a SYN that had to go again leaves a window of one.
@@ -360,7 +363,8 @@ fn tcp_rcv_synsent_state_process(
     tp.snd_wl1 = seg.cb.seq;
     tp.max_window = tp.snd_wnd;
     tcp_ecn_rcv_syn(tp, th);
-    let mtu = tp.pmtu_cookie;
+    tcp_mtup_init(cx, sk);
+    let mtu = sk.tp.pmtu_cookie;
     tcp_sync_mss(sk, mtu);
     tcp_initialize_rcv_mss(sk.tp);
     tcp_send_synack(cx, sk);
@@ -407,6 +411,7 @@ fn syn_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &Skb, seg: &Segment) ->
     take_syn(sk, seg, now);
     // A SYN's window is never scaled.
     sk.tp.snd_wnd = seg.th.window.get().into();
+    tcp_mtup_init(cx, sk);
     let mtu = sk.tp.pmtu_cookie;
     tcp_sync_mss(sk, mtu);
     tcp_initialize_rcv_mss(sk.tp);

@@ -6,8 +6,8 @@ use super::options::MAX_TCP_OPTION_SPACE;
 use super::transmit::transmit_bare;
 use super::{
     __tcp_push_pending_frames, Burst, SEGMENT_OVERHEAD, cb, cb_mut, ipv4_default_advmss, path_mtu,
-    tcp_current_mss, tcp_full_space, tcp_mss_clamp, tcp_select_initial_window, tcp_sync_mss,
-    tcp_transmit_skb, tcp_wmem_free_skb, tcp_write_queue_purge, watch_segment,
+    tcp_current_mss, tcp_full_space, tcp_mss_clamp, tcp_mtup_init, tcp_select_initial_window,
+    tcp_sync_mss, tcp_transmit_skb, tcp_wmem_free_skb, tcp_write_queue_purge, watch_segment,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
@@ -47,7 +47,8 @@ fn tcp_connect_init(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         sk.tp.rx_opt.mss_clamp = sk.tp.rx_opt.user_mss;
     }
     sk.tp.max_window = 0;
-    sk.tp.min_snd_mss = sysctl.min_snd_mss;
+    sk.tp.min_snd_mss = sysctl.min_snd_mss.min(0xffff) as u16;
+    tcp_mtup_init(cx, sk);
     let mtu = path_mtu(sk.tp);
     tcp_sync_mss(sk, mtu);
     sk.tp.advmss = tcp_mss_clamp(sk.tp.rx_opt.user_mss, ipv4_default_advmss(mtu));

@@ -3,10 +3,11 @@
 //! linux: net/ipv4/tcp_output.c (`tcp_fragment`, `tcp_sync_mss`, `tcp_trim_head`).
 
 use super::options::established_header_len;
+use super::tcp_mtup_bound;
 use crate::kernel::context::BhCx;
 use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFrag};
 use crate::net::core::stream::{sk_forced_mem_charge, sk_mem_uncharge};
-use crate::net::ipv4::tcp::{TcpSk, TcpSkbCb, TcpSock};
+use crate::net::ipv4::tcp::{Sacked, TcpSk, TcpSkbCb, TcpSock};
 use uapi::snmp::LinuxMib;
 use uapi::tcp::{TCPHDR_FIN, TCPHDR_PSH};
 
@@ -48,6 +49,13 @@ pub(crate) fn tcp_skb_pcount(skb: &SkBuff) -> u32 {
 #[inline]
 pub(crate) fn tcp_skb_mss(skb: &SkBuff) -> u32 {
     u32::from(skb.gso.size).max(1)
+}
+
+/// Octets of the longest of a packet's segments.
+///
+/// linux: include/net/tcp.h:tcp_skb_seglen
+pub(super) fn tcp_skb_seglen(skb: &SkBuff) -> u32 {
+    if tcp_skb_pcount(skb) > 1 { tcp_skb_mss(skb) } else { skb.data_len }
 }
 
 /// Counts a packet's segments anew.
@@ -128,6 +136,21 @@ fn split_frags(skb: &mut Skb, rest: &mut Skb, len: u32) {
     (skb.len, skb.data_len) = (len, len);
 }
 
+/// Moves what follows a segment to its end. What is left of `next` is the handle.
+pub(super) fn tcp_skb_join(skb: &mut SkBuff, next: &mut SkBuff) {
+    let (moved, other) = (next.data_len, *cb(next));
+    skb.frags.append(&mut next.frags);
+    (skb.len, skb.data_len) = (skb.len + moved, skb.data_len + moved);
+    skb.truesize += moved;
+    (next.len, next.data_len) = (0, 0);
+    next.truesize -= moved;
+    let own = cb_mut(skb);
+    own.end_seq = other.end_seq;
+    own.tcp_flags |= other.tcp_flags;
+    own.sacked |= other.sacked & Sacked::EVER_RETRANS;
+    own.eor = other.eor;
+}
+
 /// Takes octets off a segment's front that were acknowledged.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_trim_head
@@ -158,11 +181,11 @@ pub(crate) fn tcp_trim_head(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb
 /// The segment size of packets of this length, without options.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_mtu_to_mss
-pub(crate) fn tcp_mtu_to_mss(tp: &TcpSock, mtu: u32, least: u32) -> u32 {
+pub(super) fn tcp_mtu_to_mss(tp: &TcpSock, mtu: u32) -> u32 {
     let mss = mtu.saturating_sub(40).min(u32::from(tp.rx_opt.mss_clamp));
     let options = u32::from(tp.tcp_header_len).saturating_sub(20);
     // Floored before the options are taken off, as CVE-2019-11479 asks.
-    mss.max(least).saturating_sub(options).max(8)
+    mss.max(tp.min_snd_mss.into()).saturating_sub(options).max(8)
 }
 
 /// The MTU of the way, as far as is known.
@@ -175,8 +198,9 @@ pub(crate) fn path_mtu(tp: &TcpSock) -> u32 {
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_sync_mss
 pub(crate) fn tcp_sync_mss(sk: &mut TcpSk<'_>, mtu: u32) -> u32 {
-    let mss = tcp_mtu_to_mss(sk.tp, mtu, sk.tp.min_snd_mss);
+    let mss = tcp_mtu_to_mss(sk.tp, mtu);
     let mss = tcp_bound_to_half_wnd(sk.tp, mss);
+    let mss = tcp_mtup_bound(sk.tp, mtu, mss);
     sk.tp.pmtu_cookie = mtu;
     sk.tp.mss_cache = mss;
     sk.tp.cong.mss_cache = mss;

@@ -1,13 +1,14 @@
 //! TCP out: what of the send queue may go now, and when.
 //!
 //! linux: net/ipv4/tcp_output.c; RFC 9293 section 3.8, RFC 5681. Parts: `transmit` (a segment's way to IP),
-//! `options`, `window` (ours), `limits` (what keeps a packet), `fragment` (sizes), `retransmit`, `probe` (of the tail), `connect` (SYN, FIN, RST), `ack`
+//! `options`, `window` (ours), `limits` (what keeps a packet), `fragment` (sizes), `mtu_probe` (of the way), `retransmit`, `probe` (of the tail), `connect` (SYN, FIN, RST), `ack`
 //! (acknowledgements and probes). Contexts: BH, under the socket's lock.
 
 mod ack;
 mod connect;
 mod fragment;
 mod limits;
+mod mtu_probe;
 mod options;
 mod pacing;
 mod probe;
@@ -20,6 +21,10 @@ pub(crate) use connect::{tcp_connect, tcp_send_active_reset, tcp_send_fin, tcp_s
 pub(crate) use fragment::{
     SEGMENT_OVERHEAD, cb, cb_mut, path_mtu, tcp_current_mss, tcp_fragment, tcp_set_skb_tso_segs,
     tcp_skb_mss, tcp_skb_pcount, tcp_sync_mss, tcp_trim_head, too_many_pieces,
+};
+pub(crate) use mtu_probe::{
+    Mtup, tcp_mtu_probing, tcp_mtup_init, tcp_mtup_probe_failed, tcp_mtup_probe_success,
+    tcp_mtup_probing,
 };
 pub(crate) use options::{TcpOutOptions, ipv4_default_advmss, tcp_mss_clamp, tcp_synack_options};
 pub(crate) use pacing::{tcp_pace_kick, tcp_pacing_delay, tcp_stop_pacing};
@@ -34,11 +39,13 @@ pub(crate) use window::{
     tcp_select_initial_window, tcp_space,
 };
 
+use fragment::{tcp_mtu_to_mss, tcp_skb_join, tcp_skb_seglen};
 pub(crate) use limits::GSO_MAX_SIZE;
 use limits::{
     Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check,
     tcp_snd_wnd_test, tcp_tso_segs,
 };
+use mtu_probe::{tcp_mtu_probe, tcp_mtup_bound, tcp_mtup_inconclusive};
 use pacing::{tcp_pace, tcp_pacing_check};
 use retransmit::__tcp_retransmit_skb;
 
@@ -83,8 +90,13 @@ pub(crate) fn tcp_write_xmit(
 ) -> bool {
     walk!(cx, tcp_write_xmit);
     let mut burst = Burst::new(cx);
+    let probed = if push == Push::All { tcp_mtu_probe(cx, sk, &mut burst) } else { Some(0) };
+    let Some(mut sent) = probed else {
+        burst.finish(cx, sk);
+        return false;
+    };
     let max_segs = tcp_tso_segs(cx, sk.tp, mss);
-    let (mut sent, mut cwnd_limited, mut rwnd_limited) = (0, false, false);
+    let (mut cwnd_limited, mut rwnd_limited) = (false, false);
     while let Some(mut skb) = paced(cx, sk) {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);
         let quota = tcp_cwnd_test(sk.tp, &skb).max(u32::from(push == Push::Probe));

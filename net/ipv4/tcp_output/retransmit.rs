@@ -5,20 +5,20 @@
 //! for it); the limit on what those queues hold does the same for most.
 
 use super::{
-    Burst, cb, cb_mut, count_retrans, tcp_current_mss, tcp_fragment, tcp_pacing_check,
-    tcp_set_skb_tso_segs, tcp_skb_pcount, tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head,
-    tcp_tso_segs, too_many_pieces,
+    Burst, cb, cb_mut, count_retrans, tcp_current_mss, tcp_fragment, tcp_mtup_inconclusive,
+    tcp_pacing_check, tcp_set_skb_tso_segs, tcp_skb_join, tcp_skb_pcount, tcp_skb_seglen,
+    tcp_small_queue_check, tcp_transmit_skb, tcp_trim_head, tcp_tso_segs, tcp_wmem_free_skb,
+    too_many_pieces,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::Skb;
-use crate::net::core::stream::sk_mem_uncharge;
 use crate::net::ipv4::inet_connection_sock::tcp_reset_xmit_timer;
 use crate::net::ipv4::ip_output::__sk_dst_check;
 use crate::net::ipv4::tcp::{CaState, IcskPending, Sacked, TcpSk};
 use crate::net::ipv4::tcp_ecn::tcp_ecn_clear_syn;
 use crate::net::ipv4::tcp_input::{
-    tcp_current_ssthresh, tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
+    tcp_current_ssthresh, tcp_limit_reno_sacked, tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,
 };
 use uapi::errno::Errno;
 use uapi::snmp::LinuxMib;
@@ -36,6 +36,7 @@ pub(crate) fn __tcp_retransmit_skb(
     (at, most): (usize, u32),
     burst: &mut Burst,
 ) -> Result<(), Errno> {
+    tcp_mtup_inconclusive(sk.tp);
     let Some(skb) = sk.tp.rtx_queue.get(at) else { return Err(Errno::EINVAL) };
     let (own, una) = (*cb(skb), sk.tp.snd_una);
     if own.seq.before(una) {
@@ -212,25 +213,10 @@ fn tcp_retrans_try_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize, ms
 fn tcp_collapse_retrans(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, at: usize) {
     adjust_pcount(sk, at + 1, 1);
     let Some(mut next) = sk.tp.rtx_queue.remove(at + 1) else { return };
-    let other = *cb(&next);
     if let Some(skb) = sk.tp.rtx_queue.get_mut(at) {
-        let moved = next.data_len;
-        skb.frags.append(&mut next.frags);
-        (skb.len, skb.data_len) = (skb.len + moved, skb.data_len + moved);
-        skb.truesize += moved;
-        (next.len, next.data_len) = (0, 0);
-        next.truesize -= moved;
-        let own = cb_mut(skb);
-        own.end_seq = other.end_seq;
-        own.tcp_flags |= other.tcp_flags;
-        own.sacked |= other.sacked & Sacked::EVER_RETRANS;
-        own.eor = other.eor;
+        tcp_skb_join(skb, &mut next);
     }
-    let size = next.truesize as usize;
-    sk.tp.wmem_queued = sk.tp.wmem_queued.saturating_sub(size);
-    sk_mem_uncharge(cx, sk, size);
-    walk!(cx, next, consume_skb);
-    cx.free_skb(next);
+    tcp_wmem_free_skb(cx, sk, next);
 }
 
 /// Sends a segment again and counts it as under way.
@@ -331,15 +317,18 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// linux: net/ipv4/tcp_input.c:tcp_simple_retransmit
 pub(crate) fn tcp_simple_retransmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let mss = tcp_current_mss(sk);
-    let before = sk.tp.lost_out;
     for at in 0..sk.tp.rtx_queue.len() {
-        if sk.tp.rtx_queue[at].data_len > mss {
+        if tcp_skb_seglen(&sk.tp.rtx_queue[at]) > mss {
             tcp_mark_skb_lost(sk.tp, at);
         }
     }
-    if sk.tp.lost_out != before {
-        tcp_non_congestion_loss_retransmit(cx, sk);
+    if sk.tp.lost_out == 0 {
+        return;
     }
+    if !sk.tp.rx_opt.sack_ok {
+        tcp_limit_reno_sacked(sk.tp);
+    }
+    tcp_non_congestion_loss_retransmit(cx, sk);
 }
 
 /// What is lost goes again, and no congestion is to blame.

@@ -87,17 +87,8 @@ pub struct TcpSysctls {
     /// `tcp_min_snd_mss`: the least segment size a peer or a path can make a sender use, options
     /// included.
     pub min_snd_mss: u32,
-    /// `tcp_mtu_probing`: TCP probes for the MTU of the way: 0 never, 1 when long packets seem to be swallowed, 2
-    /// always.
-    pub mtu_probing: u8,
-    /// `tcp_base_mss`: the segment size that the search begins with.
-    pub base_mss: u32,
-    /// `tcp_mtu_probe_floor`: the least segment size it comes down to.
-    pub mtu_probe_floor: u32,
-    /// `tcp_probe_threshold`: octets of the search range that are not worth a probe.
-    pub probe_threshold: u32,
-    /// `tcp_probe_interval`: seconds until the search begins anew.
-    pub probe_interval: u32,
+    /// Probing for the MTU of the way.
+    pub mtu: MtuProbing,
     /// `tcp_rfc1337`: a reset does not end a TIME-WAIT socket.
     pub rfc1337: bool,
     /// `tcp_stdurg`: the urgent pointer points at the last urgent octet, not behind it.
@@ -150,6 +141,34 @@ pub struct TcpSysctls {
     pub congestion_control: &'static str,
 }
 
+/// The settings of probing for the MTU of the way (RFC 4821); each field is its name without the prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MtuProbing {
+    /// `tcp_mtu_probing`: TCP probes for the MTU of the way: 0 never, 1 when long packets seem to be swallowed, 2
+    /// always.
+    pub mtu_probing: u8,
+    /// `tcp_base_mss`: the segment size that the search begins with.
+    pub base_mss: u32,
+    /// `tcp_mtu_probe_floor`: the least segment size it comes down to.
+    pub mtu_probe_floor: u32,
+    /// `tcp_probe_threshold`: octets of the search range that are not worth a probe.
+    pub probe_threshold: u32,
+    /// `tcp_probe_interval`: seconds until the search begins anew.
+    pub probe_interval: u32,
+}
+
+impl Default for MtuProbing {
+    fn default() -> Self {
+        Self {
+            mtu_probing: 0,
+            base_mss: 1024,
+            mtu_probe_floor: 48,
+            probe_threshold: 8,
+            probe_interval: 600,
+        }
+    }
+}
+
 impl Default for TcpSysctls {
     fn default() -> Self {
         let mut sysctls = Self {
@@ -190,11 +209,7 @@ impl Default for TcpSysctls {
             challenge_ack_limit: i32::MAX as u32,
             invalid_ratelimit: Duration::from_millis(500),
             min_snd_mss: 48,
-            mtu_probing: 0,
-            base_mss: 1024,
-            mtu_probe_floor: 48,
-            probe_threshold: 8,
-            probe_interval: 600,
+            mtu: MtuProbing::default(),
             rfc1337: false,
             stdurg: false,
             notsent_lowat: u32::MAX,

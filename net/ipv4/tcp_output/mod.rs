@@ -115,16 +115,8 @@ pub(crate) fn tcp_write_xmit(
         } else {
             mss
         };
-        if skb.data_len > limit {
-            match tcp_fragment(cx, sk, &mut skb, (limit, mss)) {
-                Some(rest) => sk.tp.write_queue.push_front(rest),
-                None => {
-                    sk.tp.write_queue.push_front(skb);
-                    break;
-                }
-            }
-        }
-        if tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
+        let cut = skb.data_len <= limit || cut_rest(cx, sk, &mut skb, (limit, mss));
+        if !cut || tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
             sk.tp.write_queue.push_front(skb);
             break;
         }
@@ -144,16 +136,32 @@ pub(crate) fn tcp_write_xmit(
     if sent != 0 || cwnd_limited {
         tcp_cwnd_validate(cx, sk, cwnd_limited || full);
     }
-    if sent != 0 {
-        if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
-            sk.tp.prr_out += sent;
-        }
-        if push != Push::Probe {
-            tcp_schedule_loss_probe(cx, sk, false);
-        }
-        return false;
+    if sent == 0 {
+        return sk.tp.packets_out == 0 && !sk.tp.write_queue.is_empty();
     }
-    sk.tp.packets_out == 0 && !sk.tp.write_queue.is_empty()
+    if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
+        sk.tp.prr_out += sent;
+    }
+    if push != Push::Probe {
+        tcp_schedule_loss_probe(cx, sk, false);
+    }
+    false
+}
+
+/// Cuts a packet behind `limit` octets, and leaves the rest to the send queue; false without memory.
+fn cut_rest(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    skb: &mut Skb,
+    (limit, mss): (u32, u32),
+) -> bool {
+    match tcp_fragment(cx, sk, skb, (limit, mss)) {
+        Some(rest) => {
+            sk.tp.write_queue.push_front(rest);
+            true
+        }
+        None => false,
+    }
 }
 
 /// The first packet of the send queue, unless the pace holds it back.

@@ -77,7 +77,7 @@ pub(super) fn tcp_mss_to_mtu(tp: &TcpSock, mss: u32) -> u32 {
 /// linux: net/ipv4/tcp_output.c:tcp_mtup_init
 pub(crate) fn tcp_mtup_init(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let sysctl = &cx.t.net.sysctl.tcp;
-    let (always, base) = (sysctl.mtu_probing > 1, sysctl.base_mss);
+    let (always, base) = (sysctl.mtu.mtu_probing > 1, sysctl.mtu.base_mss);
     sk.tp.mtup = always.then(|| Box::new(Mtup::new(sk.tp, base, cx.now())));
 }
 
@@ -118,7 +118,7 @@ fn try_probe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, burst: &mut Burst) -> Option
         return Some(0);
     }
     let mss = tcp_current_mss(sk);
-    let threshold = cx.t.net.sysctl.tcp.probe_threshold;
+    let threshold = cx.t.net.sysctl.tcp.mtu.probe_threshold;
     let Some(size) = sk.tp.mtup.as_deref().and_then(|mtup| mtup.next_size(sk.tp, threshold)) else {
         tcp_mtu_check_reprobe(cx, sk, mss);
         return Some(0);
@@ -235,7 +235,7 @@ fn cut(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb, (len, mss): (u32, u
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_mtu_check_reprobe
 fn tcp_mtu_check_reprobe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mss: u32) {
-    let interval = Duration::from_secs(cx.t.net.sysctl.tcp.probe_interval.into());
+    let interval = Duration::from_secs(cx.t.net.sysctl.tcp.mtu.probe_interval.into());
     let (now, fresh) = (cx.now(), Mtup::new(sk.tp, mss, cx.now()));
     if let Some(mtup) = sk.tp.mtup.as_deref_mut()
         && now - mtup.probe_timestamp >= interval
@@ -298,16 +298,16 @@ pub(super) fn tcp_mtup_inconclusive(tp: &mut TcpSock) {
 /// linux: net/ipv4/tcp_timer.c:tcp_mtu_probing
 pub(crate) fn tcp_mtu_probing(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     let sysctl = &cx.t.net.sysctl.tcp;
-    if sysctl.mtu_probing == 0 {
+    if sysctl.mtu.mtu_probing == 0 {
         return;
     }
     let tp = &mut *sk.tp;
     match tp.mtup.as_deref().map(|mtup| mtup.search_low) {
-        None => tp.mtup = Some(Box::new(Mtup::new(tp, sysctl.base_mss, cx.now()))),
+        None => tp.mtup = Some(Box::new(Mtup::new(tp, sysctl.mtu.base_mss, cx.now()))),
         Some(low) => {
-            let half = (tcp_mtu_to_mss(tp, low) >> 1).min(sysctl.base_mss);
+            let half = (tcp_mtu_to_mss(tp, low) >> 1).min(sysctl.mtu.base_mss);
             let low =
-                tcp_mss_to_mtu(tp, half.max(sysctl.mtu_probe_floor).max(tp.min_snd_mss.into()));
+                tcp_mss_to_mtu(tp, half.max(sysctl.mtu.mtu_probe_floor).max(tp.min_snd_mss.into()));
             if let Some(mtup) = tp.mtup.as_deref_mut() {
                 mtup.search_low = low;
             }

@@ -2,7 +2,7 @@
 
 use super::Knob::{self, Flag, I8, Key, Three, Time, U8, U32};
 use super::{MOST, MS, SECOND};
-use crate::net::core::sysctl::TcpSysctls;
+use crate::net::core::sysctl::{MtuProbing, TcpSysctls};
 use std::time::Duration;
 
 const NS: Duration = Duration::from_nanos(1);
@@ -12,12 +12,11 @@ const DAY: u32 = 24 * 60 * 60;
 
 /// linux: net/ipv4/sysctl_net_ipv4.c:ipv4_net_table
 pub(super) fn tcp_table(s: &mut TcpSysctls) -> Vec<(&'static str, Knob<'_>)> {
-    vec![
+    let mut table = vec![
         ("net.ipv4.tcp_abort_on_overflow", Flag(&mut s.abort_on_overflow)),
         ("net.ipv4.tcp_adv_win_scale", I8(&mut s.adv_win_scale, -31, 31)),
         ("net.ipv4.tcp_app_win", U8(&mut s.app_win, 0, 31)),
         ("net.ipv4.tcp_autocorking", Flag(&mut s.autocorking)),
-        ("net.ipv4.tcp_base_mss", U32(&mut s.base_mss, 0, MOST)),
         ("net.ipv4.tcp_challenge_ack_limit", U32(&mut s.challenge_ack_limit, 0, MOST)),
         ("net.ipv4.tcp_comp_sack_delay_ns", Time(&mut s.comp_sack_delay, NS)),
         ("net.ipv4.tcp_comp_sack_nr", U8(&mut s.comp_sack_nr, 0, u8::MAX)),
@@ -48,15 +47,11 @@ pub(super) fn tcp_table(s: &mut TcpSysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.tcp_min_snd_mss", U32(&mut s.min_snd_mss, 48, 65_535)),
         ("net.ipv4.tcp_min_tso_segs", U8(&mut s.min_tso_segs, 1, u8::MAX)),
         ("net.ipv4.tcp_moderate_rcvbuf", Flag(&mut s.moderate_rcvbuf)),
-        ("net.ipv4.tcp_mtu_probe_floor", U32(&mut s.mtu_probe_floor, 48, 65_535)),
-        ("net.ipv4.tcp_mtu_probing", U8(&mut s.mtu_probing, 0, u8::MAX)),
         ("net.ipv4.tcp_no_metrics_save", Flag(&mut s.no_metrics_save)),
         ("net.ipv4.tcp_notsent_lowat", U32(&mut s.notsent_lowat, 0, u32::MAX)),
         ("net.ipv4.tcp_orphan_retries", U8(&mut s.orphan_retries, 0, u8::MAX)),
         ("net.ipv4.tcp_pacing_ca_ratio", U32(&mut s.pacing_ca_ratio, 0, 1000)),
         ("net.ipv4.tcp_pacing_ss_ratio", U32(&mut s.pacing_ss_ratio, 0, 1000)),
-        ("net.ipv4.tcp_probe_interval", U32(&mut s.probe_interval, 0, u32::MAX / HZ)),
-        ("net.ipv4.tcp_probe_threshold", U32(&mut s.probe_threshold, 0, MOST)),
         ("net.ipv4.tcp_recovery", U8(&mut s.recovery, 0, u8::MAX)),
         ("net.ipv4.tcp_reflect_tos", Flag(&mut s.reflect_tos)),
         ("net.ipv4.tcp_reordering", U32(&mut s.reordering, 1, s.max_reordering)),
@@ -81,5 +76,17 @@ pub(super) fn tcp_table(s: &mut TcpSysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.tcp_tw_reuse", U8(&mut s.tw_reuse, 0, 2)),
         ("net.ipv4.tcp_window_scaling", Flag(&mut s.window_scaling)),
         ("net.ipv4.tcp_wmem", Three(&mut s.wmem, 1)),
+    ];
+    table.extend(mtu_probing_table(&mut s.mtu));
+    table
+}
+
+fn mtu_probing_table(s: &mut MtuProbing) -> [(&'static str, Knob<'_>); 5] {
+    [
+        ("net.ipv4.tcp_base_mss", U32(&mut s.base_mss, 0, MOST)),
+        ("net.ipv4.tcp_mtu_probe_floor", U32(&mut s.mtu_probe_floor, 48, 65_535)),
+        ("net.ipv4.tcp_mtu_probing", U8(&mut s.mtu_probing, 0, u8::MAX)),
+        ("net.ipv4.tcp_probe_interval", U32(&mut s.probe_interval, 0, u32::MAX / HZ)),
+        ("net.ipv4.tcp_probe_threshold", U32(&mut s.probe_threshold, 0, MOST)),
     ]
 }

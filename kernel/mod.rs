@@ -15,6 +15,8 @@ pub mod remote_queue;
 pub mod sched;
 pub mod smpboot;
 pub mod softirq;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod timer;
 #[macro_use]

@@ -129,31 +129,12 @@ impl fmt::Debug for SkBuffHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::context::TaskCx;
-    use crate::kernel::cpu::CpuId;
-    use crate::kernel::machine::{Machine, Platform};
-    use crate::kernel::sched::TaskStruct;
-    use crate::kernel::time::Ktime;
+    use crate::kernel::testing::with_bh;
     use crate::net::core::skbuff::{alloc_skb, consume_skb};
-
-    struct Still;
-
-    impl Platform for Still {
-        fn ktime_get(&self) -> Ktime {
-            Ktime(1)
-        }
-        fn ktime_get_real(&self) -> u64 {
-            1
-        }
-        fn wake_cpu(&self, _: CpuId) {}
-        fn relax(&self, _: u32) {}
-    }
 
     #[test]
     fn packets_come_out_in_their_order_however_they_are_looked_at() {
-        let machine = Machine::builder().boot(Box::new(Still)).expect("boots");
-        let mut cx = TaskCx::new(&machine, TaskStruct::new("test", CpuId(0)));
-        cx.local_bh_disable(|bh| {
+        with_bh(|bh| {
             let mut queue = SkBuffHead::default();
             assert!(queue.skb_dequeue().is_none() && queue.skb_peek().is_none());
             let mut put = |queue: &mut SkBuffHead, mark| {

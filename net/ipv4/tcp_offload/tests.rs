@@ -1,27 +1,10 @@
 //! GRO and GSO of TCP: what is merged is what was sent, and is cut into it again.
 
 use super::*;
-use crate::kernel::context::TaskCx;
-use crate::kernel::cpu::CpuId;
-use crate::kernel::machine::{Machine, Platform};
-use crate::kernel::sched::TaskStruct;
-use crate::kernel::time::Ktime;
+use crate::kernel::testing::with_bh;
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::gso::validate_xmit_skb_list;
 use crate::net::core::skbuff::{alloc_skb, skb_add_paged, skb_clone};
-
-struct Still;
-
-impl Platform for Still {
-    fn ktime_get(&self) -> Ktime {
-        Ktime(1)
-    }
-    fn ktime_get_real(&self) -> u64 {
-        1
-    }
-    fn wake_cpu(&self, _: CpuId) {}
-    fn relax(&self, _: u32) {}
-}
 
 const SADDR: u32 = 0xc000_0201;
 const DADDR: u32 = 0xc000_0202;
@@ -94,14 +77,6 @@ impl Seg {
         bytes[IHL + 16..IHL + 18].copy_from_slice(&check.to_be_bytes());
         bytes
     }
-}
-
-fn with_bh(test: impl FnOnce(&mut BhCx<'_>)) {
-    let machine = Machine::builder().boot(Box::new(Still)).expect("boots");
-    let mut cx = TaskCx::new(&machine, TaskStruct::new("test", CpuId(0)));
-    cx.local_bh_disable(test);
-    drop(cx);
-    assert_eq!(machine.live_skbs(), 0, "none leaks");
 }
 
 fn packet(bh: &mut BhCx<'_>, bytes: &[u8]) -> Skb {

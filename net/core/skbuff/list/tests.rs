@@ -1,11 +1,8 @@
 //! Lists: what stations turn away, what drivers give back, what is not alike.
 
 use super::SkbList;
-use crate::kernel::context::{BhCx, TaskCx};
-use crate::kernel::cpu::CpuId;
-use crate::kernel::machine::{Machine, Platform};
-use crate::kernel::sched::TaskStruct;
-use crate::kernel::time::Ktime;
+use crate::kernel::context::BhCx;
+use crate::kernel::testing::with_bh;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::DevId;
 use crate::net::core::dst::{Dst, dst_discard, dst_discard_out};
@@ -14,24 +11,9 @@ use crate::net::ipv4::route::Flow4;
 use std::sync::{Arc, OnceLock};
 use uapi::rtnetlink::RTN_UNREACHABLE;
 
-struct Still;
-
-impl Platform for Still {
-    fn ktime_get(&self) -> Ktime {
-        Ktime(1)
-    }
-    fn ktime_get_real(&self) -> u64 {
-        1
-    }
-    fn wake_cpu(&self, _: CpuId) {}
-    fn relax(&self, _: u32) {}
-}
-
 /// Runs `test` with a list of packets marked 0, 1, … and sees that none leaks.
 fn with_list(count: u32, test: impl FnOnce(&mut BhCx<'_>, &mut SkbList)) {
-    let machine = Machine::builder().boot(Box::new(Still)).expect("boots");
-    let mut cx = TaskCx::new(&machine, TaskStruct::new("test", CpuId(0)));
-    cx.local_bh_disable(|bh| {
+    with_bh(|bh| {
         let mut list = bh.skb_list();
         for mark in 0..count {
             let mut skb = alloc_skb(bh, 64).expect("fits");
@@ -42,8 +24,6 @@ fn with_list(count: u32, test: impl FnOnce(&mut BhCx<'_>, &mut SkbList)) {
         list.consume(bh);
         bh.free_skb_list(list);
     });
-    drop(cx);
-    assert_eq!(machine.live_skbs(), 0);
 }
 
 fn marks(list: &SkbList) -> Vec<u32> {

@@ -105,7 +105,7 @@ fn queue(sizes: &[u32], eor: Option<usize>) -> TcpSock {
     let mut tp = connection(20);
     for (n, size) in sizes.iter().enumerate() {
         let mut skb = pool.alloc_handle().expect("memory");
-        let page = Arc::clone(&pool.page_frag_refill().expect("memory").page);
+        let page = Arc::clone(pool.page_frag_refill().expect("memory").place().0);
         skb.frags.push(crate::net::core::skbuff::SkbFrag { page, offset: 0, size: *size });
         skb.cb = Cb::Tcp(TcpSkbCb { eor: eor == Some(n), ..TcpSkbCb::NONE });
         (skb.len, skb.data_len) = (*size, *size);

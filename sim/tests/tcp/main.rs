@@ -7,6 +7,7 @@
 mod attacks;
 mod hostile;
 mod many;
+mod mtu_probe;
 mod rates;
 mod sack;
 mod time;

@@ -38,7 +38,7 @@ pub(crate) use window::{
     tcp_select_initial_window, tcp_space,
 };
 
-use fragment::{tcp_mtu_to_mss, tcp_skb_join, tcp_skb_seglen};
+use fragment::{cut, tcp_mtu_to_mss, tcp_skb_join, tcp_skb_seglen};
 pub(crate) use limits::GSO_MAX_SIZE;
 use limits::{
     Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check,
@@ -114,16 +114,9 @@ pub(crate) fn tcp_write_xmit(
         } else {
             mss
         };
-        if skb.data_len > limit {
-            match tcp_fragment(cx, sk, &mut skb, (limit, mss)) {
-                Some(rest) => sk.tp.write_queue.push_front(rest),
-                None => {
-                    sk.tp.write_queue.push_front(skb);
-                    break;
-                }
-            }
-        }
-        if tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
+        if !cut(cx, sk, &mut skb, (limit, mss))
+            || tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err()
+        {
             sk.tp.write_queue.push_front(skb);
             break;
         }

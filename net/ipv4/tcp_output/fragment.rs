@@ -112,6 +112,23 @@ pub(crate) fn tcp_fragment(
     Some(rest)
 }
 
+/// Leaves what lies behind `len` octets of a packet at the head of the send queue; false without memory.
+pub(super) fn cut(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    skb: &mut Skb,
+    (len, mss): (u32, u32),
+) -> bool {
+    if skb.data_len <= len {
+        return true;
+    }
+    match tcp_fragment(cx, sk, skb, (len, mss)) {
+        Some(rest) => sk.tp.write_queue.push_front(rest),
+        None => return false,
+    }
+    true
+}
+
 /// Moves what lies behind `len` octets to `rest`.
 fn split_frags(skb: &mut Skb, rest: &mut Skb, len: u32) {
     let (mut left, mut at) = (len, 0);

@@ -39,7 +39,7 @@ pub(crate) use window::{
     tcp_select_initial_window, tcp_space,
 };
 
-use fragment::{tcp_mtu_to_mss, tcp_skb_join, tcp_skb_seglen};
+use fragment::{cut, tcp_mtu_to_mss, tcp_skb_join, tcp_skb_seglen};
 pub(crate) use limits::GSO_MAX_SIZE;
 use limits::{
     Limit, Turn, kept_by, tcp_cwnd_test, tcp_mss_split_point, tcp_small_queue_check,
@@ -115,8 +115,9 @@ pub(crate) fn tcp_write_xmit(
         } else {
             mss
         };
-        let cut = skb.data_len <= limit || cut_rest(cx, sk, &mut skb, (limit, mss));
-        if !cut || tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err() {
+        if !cut(cx, sk, &mut skb, (limit, mss))
+            || tcp_transmit_skb(cx, sk, &mut skb, (&mut burst, mss)).is_err()
+        {
             sk.tp.write_queue.push_front(skb);
             break;
         }
@@ -146,22 +147,6 @@ pub(crate) fn tcp_write_xmit(
         tcp_schedule_loss_probe(cx, sk, false);
     }
     false
-}
-
-/// Cuts a packet behind `limit` octets, and leaves the rest to the send queue; false without memory.
-fn cut_rest(
-    cx: &mut BhCx<'_>,
-    sk: &mut TcpSk<'_>,
-    skb: &mut Skb,
-    (limit, mss): (u32, u32),
-) -> bool {
-    match tcp_fragment(cx, sk, skb, (limit, mss)) {
-        Some(rest) => {
-            sk.tp.write_queue.push_front(rest);
-            true
-        }
-        None => false,
-    }
 }
 
 /// The first packet of the send queue, unless the pace holds it back.

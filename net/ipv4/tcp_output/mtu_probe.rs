@@ -5,8 +5,8 @@
 //! Invariant: one probe is out at the most. A connection that does not probe keeps nothing of all this.
 
 use super::{
-    Burst, cb, tcp_current_mss, tcp_event_new_data_sent, tcp_fragment, tcp_mtu_to_mss,
-    tcp_set_skb_tso_segs, tcp_skb_join, tcp_sync_mss, tcp_transmit_skb, tcp_wmem_free_skb,
+    Burst, cb, cut, tcp_current_mss, tcp_event_new_data_sent, tcp_mtu_to_mss, tcp_set_skb_tso_segs,
+    tcp_skb_join, tcp_sync_mss, tcp_transmit_skb, tcp_wmem_free_skb,
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
@@ -217,18 +217,6 @@ fn take(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, (size, mss): (u32, u32)) -> Optio
     }
     tcp_set_skb_tso_segs(&mut skb, size);
     Some(skb)
-}
-
-/// Leaves what lies behind `len` octets of a packet at the head of the send queue; false without memory.
-fn cut(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb, (len, mss): (u32, u32)) -> bool {
-    if skb.data_len <= len {
-        return true;
-    }
-    match tcp_fragment(cx, sk, skb, (len, mss)) {
-        Some(rest) => sk.tp.write_queue.push_front(rest),
-        None => return false,
-    }
-    true
 }
 
 /// The way may be a wider one by now: after `net.ipv4.tcp_probe_interval` the search begins anew.

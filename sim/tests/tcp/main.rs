@@ -8,6 +8,7 @@ mod attacks;
 mod fastopen;
 mod hostile;
 mod many;
+mod mtu_probe;
 mod rates;
 mod sack;
 mod time;

@@ -7,6 +7,6 @@ mod hash;
 mod icmp;
 mod memory;
 mod numbers;
-mod peer;
+pub mod peer;
 mod sacks;
 mod slow;

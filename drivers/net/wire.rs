@@ -20,7 +20,7 @@ use stack::net::core::dev::{
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
 };
 use stack::net::core::ethtool::{DrvInfo, EthtoolOps, LinkSettings};
-use stack::net::core::gso::gso_of;
+use stack::net::core::gso::{gso_of, skb_gso_headers};
 use stack::net::core::skbuff::{
     GsoType as SkbGsoType, IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb,
     netdev_alloc_frame, skb_add_paged,
@@ -242,8 +242,7 @@ pub(crate) fn vnet_of(skb: &SkBuff) -> Option<VnetMeta> {
             SkbGsoType::UdpL4 => GsoType::UdpL4,
         };
         meta.gso_size = skb.gso.size;
-        // Where the payload is in pages, just the headers are linear.
-        meta.hdr_len = skb.headlen() as u16;
+        meta.hdr_len = skb_gso_headers(skb).map_or(skb.headlen(), |(_, headers)| headers) as u16;
     }
     Some(meta)
 }

@@ -35,6 +35,36 @@ fn netif_needs_gso(skb: &SkBuff, features: NetdevFeatures) -> bool {
         })
 }
 
+/// Where a packet's transport header lies in its data, and where its payload does; `None` when they are not where
+/// they must be.
+///
+/// linux: net/core/gso.c:skb_gso_transport_seglen
+#[must_use]
+pub fn skb_gso_headers(skb: &SkBuff) -> Option<(usize, usize)> {
+    // The sum that is still to be filled in begins there, whoever made the packet.
+    let transport = usize::from(skb.csum_start).checked_sub(skb.headroom())?;
+    let own = match skb.gso.kind {
+        GsoType::Tcpv4 => {
+            let (th, _) = TcpHdr::ref_from_prefix(skb.data().get(transport..)?).ok()?;
+            Some(th.doff()).filter(|own| *own >= size_of::<TcpHdr>())?
+        }
+        GsoType::UdpL4 => size_of::<UdpHdr>(),
+    };
+    (transport + own <= skb.headlen()).then_some((transport, transport + own))
+}
+
+/// Octets of the longest IP packet that this one, whose data begins with the IP header, is or is cut into.
+///
+/// linux: net/core/gso.c:skb_gso_validate_network_len
+#[inline]
+#[must_use]
+pub fn skb_network_seglen(skb: &SkBuff) -> usize {
+    if skb.gso.size == 0 {
+        return skb.len();
+    }
+    skb_gso_headers(skb).map_or(skb.len(), |(_, headers)| headers + usize::from(skb.gso.size))
+}
+
 /// Cuts the packets of a list that the device can't cut; those that can't be cut here either are dropped.
 ///
 /// linux: net/core/dev.c:validate_xmit_skb_list
@@ -95,20 +125,12 @@ struct Cut<'a> {
 impl<'a> Cut<'a> {
     fn of(skb: &'a SkBuff) -> Option<Self> {
         let network = usize::try_from(skb.network_offset()).ok()?;
-        let transport = usize::try_from(skb.transport_offset()).ok()?;
-        let data = skb.data();
-        let (proto, own) = match skb.gso.kind {
-            GsoType::Tcpv4 => {
-                let (th, _) = TcpHdr::ref_from_prefix(data.get(transport..)?).ok()?;
-                (IPPROTO_TCP, Some(th.doff()).filter(|own| *own >= size_of::<TcpHdr>())?)
-            }
-            GsoType::UdpL4 => (IPPROTO_UDP, size_of::<UdpHdr>()),
+        let (transport, headers) = skb_gso_headers(skb).filter(|_| skb.gso.size != 0)?;
+        let proto = match skb.gso.kind {
+            GsoType::Tcpv4 => IPPROTO_TCP,
+            GsoType::UdpL4 => IPPROTO_UDP,
         };
-        let headers = transport + own;
-        if headers > skb.headlen() || skb.gso.size == 0 {
-            return None;
-        }
-        let header = data.get(network..transport)?;
+        let header = skb.data().get(network..transport)?;
         let (iph, options) = IpHdr::ref_from_prefix(header).ok()?;
         let id = iph.id.get();
         let fixed = IpHdr { tot_len: 0.into(), id: 0.into(), check: 0.into(), ..*iph };

@@ -5,6 +5,7 @@
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::dst_output;
+use crate::net::core::gso::skb_network_seglen;
 use crate::net::core::skbuff::{PktType, SkBuff, Skb, SkbList, kfree_skb, skb_cow_head};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::netfilter::{NF_HOOK, NfInetHook};
@@ -35,7 +36,7 @@ fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
         icmp_send(cx, &mut skb, IcmpCode::TimeExceeded(ICMP_EXC_TTL), 0);
         return kfree_skb(cx, skb, DropReason::TtlExpired);
     }
-    if skb.len() > mtu && skb.gso.size == 0 {
+    if skb_network_seglen(&skb) > mtu {
         if df {
             cx.count(IpMib::FragFails);
             icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_FRAG_NEEDED), mtu as u32);

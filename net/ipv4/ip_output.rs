@@ -10,6 +10,7 @@ use crate::net::core::dev::{netif_rx, tx::Lost};
 use crate::net::core::dst::{
     Dst, dst_discard_out, dst_output, skb_dst, skb_dst_set_noref, skb_rtable,
 };
+use crate::net::core::gso::skb_network_seglen;
 use crate::net::core::neighbour::{
     __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
@@ -263,7 +264,7 @@ fn loops_to_members(skb: &Skb) -> bool {
 fn ip_finish_output(cx: &mut BhCx<'_>, list: &mut SkbList, mtu: usize) -> Lost {
     walk!(cx, list, ip_finish_output);
     let dropped = list.pass(cx, |cx, skb| {
-        if skb.len() > mtu && skb.gso.size == 0 {
+        if skb_network_seglen(skb) > mtu {
             cx.count(IpMib::FragFails);
             return Err(DropReason::PktTooBig);
         }

@@ -85,6 +85,7 @@ fn packet(bh: &mut BhCx<'_>, bytes: &[u8]) -> Skb {
     skb.reset_network_header();
     skb.skb_put(bytes.len()).expect("room").copy_from_slice(bytes);
     skb.set_transport_header(IHL);
+    skb.csum_start = skb.transport_header;
     skb
 }
 
@@ -303,6 +304,7 @@ fn what_cannot_be_cut_is_dropped() {
             let mut skb = packet(bh, &bytes);
             skb.gso = Gso { size: 1000, segs: 3, kind: GsoType::Tcpv4 };
             skb.set_transport_header(transport);
+            skb.csum_start = skb.transport_header;
             let mut list = bh.skb_list_of(skb);
             validate_xmit_skb_list(bh, &mut list, NetdevFeatures::empty());
             assert!(list.is_empty());

@@ -16,6 +16,7 @@ use stack::net::net_namespace::cleanup_net;
 use stack::net::socket::{
     sys_accept4, sys_bind, sys_connect, sys_listen, sys_shutdown, sys_socket,
 };
+use std::net::Ipv4Addr;
 use std::task::Waker;
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -23,8 +24,13 @@ use uapi::socket::{AF_INET, SHUT_WR, SOCK_STREAM};
 
 /// A listener on the second machine.
 pub fn listener(cx: &mut TaskCx, port: u16, backlog: i32) -> i32 {
+    listener_at(cx, B, port, backlog)
+}
+
+/// A listener at an address.
+pub fn listener_at(cx: &mut TaskCx, at: Ipv4Addr, port: u16, backlog: i32) -> i32 {
     let fd = sys_socket(cx, AF_INET, SOCK_STREAM, 0).expect("a socket");
-    sys_bind(cx, fd, &addr(B, port)).expect("a free port");
+    sys_bind(cx, fd, &addr(at, port)).expect("a free port");
     sys_listen(cx, fd, backlog).expect("it listens");
     fd
 }

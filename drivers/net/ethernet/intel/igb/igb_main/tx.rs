@@ -16,6 +16,7 @@ use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::tx::__netif_schedule;
 use stack::net::core::dev::{NetDevice, NetdevQueue};
+use stack::net::core::gso::skb_gso_headers;
 use stack::net::core::skbuff::{
     GsoType, IpSummed, SkBuff, Skb, consume_skb, kfree_skb, skb_cow_head,
 };
@@ -182,9 +183,9 @@ fn igb_tso(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<TxOffload, ()> {
     if !skb_cow_head(cx, skb, 0) {
         return Err(());
     }
-    let (mss, network) = (u64::from(skb.gso.size), usize::try_from(skb.network_offset()));
-    let (network, transport) =
-        (network.map_err(drop)?, usize::try_from(skb.transport_offset()).map_err(drop)?);
+    let mss = u64::from(skb.gso.size);
+    let network = usize::try_from(skb.network_offset()).map_err(drop)?;
+    let (transport, headers) = skb_gso_headers(skb).ok_or(())?;
     let (front, rest) =
         skb.data_mut().and_then(|data| data.split_at_mut_checked(transport)).ok_or(())?;
     let (iph, _) = IpHdr::mut_from_prefix(front.get_mut(network..).ok_or(())?).map_err(drop)?;
@@ -193,12 +194,8 @@ fn igb_tso(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<TxOffload, ()> {
     iph.check.set(0);
     let pseudo = csum_tcpudp_nofold(iph.saddr.get(), iph.daddr.get(), 0, IPPROTO_TCP, 0);
     th.check.set(!csum_fold(pseudo));
-    let own = th.doff();
-    let headers = transport + own;
-    if headers > skb.headlen() {
-        return Err(());
-    }
-    let segmentation = mss << E1000_ADVTXD_MSS_SHIFT | (own as u64) << E1000_ADVTXD_L4LEN_SHIFT;
+    let own = (headers - transport) as u64;
+    let segmentation = mss << E1000_ADVTXD_MSS_SHIFT | own << E1000_ADVTXD_L4LEN_SHIFT;
     let context = TxContext::new(context.get() | segmentation << CONTEXT_W3);
     Ok(TxOffload { context, tso: Some(headers) })
 }

@@ -102,6 +102,8 @@ impl Sender {
         let before = self.count(TcpMib::OutSegs);
         self.send(places);
         self.abuse.world.settle();
+        // So late a timer may be (`tcp_comp_sack_slack_ns`).
+        self.abuse.world.run_for(Duration::from_micros(150));
         check(&self.abuse.machine);
         self.count(TcpMib::OutSegs) - before
     }

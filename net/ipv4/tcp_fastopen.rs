@@ -1,7 +1,7 @@
 //! Fast open: data in the SYN, answered before the handshake is over.
 //!
-//! linux: net/ipv4/tcp_fastopen.c; RFC 7413. Key types: [`TcpFastopen`] (of a socket), [`FastopenQueue`] (of a
-//! listener), [`TcpFastopenCookie`]. Parts: `client`, `server`. Contexts: BH. Locks: what a socket keeps lies under its own; a
+//! linux: net/ipv4/tcp_fastopen.c; RFC 7413. Key types: [`TcpFastopen`] (of a socket), `FastopenQueue` (of a
+//! listener), `TcpFastopenCookie`. Parts: `client`, `server`. Contexts: BH. Locks: what a socket keeps lies under its own; a
 //! listener's queue has one of class `Accept`, the cookies of servers one of class `InetPeer`.
 //! Invariants: no more connections whose address nobody has proven wait at a listener than its `TCP_FASTOPEN`
 //! says, those reset in the last minute among them; the table of cookies has a bound.

@@ -5,8 +5,8 @@
 //! Packets of one socket are a flow; those of nobody are sorted into a thousand by their hash. Flows take turns,
 //! a quantum of octets each, new ones first; those of a greater priority are in a band of their own, and bands share
 //! by weight. A packet whose time has not come holds its flow back until then: the qdisc's timer goes on.
-//! Invariants: a band holds [`LIMIT`] packets and a flow [`FLOW_PLIMIT`] at the most; of flows without a packet there
-//! are never more than [`MOST_IDLE`]; flows of one time go on in the order in which they were held back.
+//! Invariants: a band holds `LIMIT` packets and a flow `FLOW_PLIMIT` at the most; of flows without a packet there
+//! are never more than `MOST_IDLE`; flows of one time go on in the order in which they were held back.
 //! DIVERGES: a packet without a time whose socket is TCP's goes by `SO_MAX_PACING_RATE`, not by the socket's present
 //! pace: it left before the socket knew of this discipline. Nothing is marked (`ce_threshold` is off by default).
 

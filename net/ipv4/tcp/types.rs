@@ -197,7 +197,7 @@ pub struct TcpSkbTx {
     pub(crate) ce_and_app: u32,
     /// How long before that the sample began, in microseconds.
     pub first_tx_us: u32,
-    /// How long before that the last of those was delivered; [`TOLD`](Self::TOLD): it has told what it knows.
+    /// How long before that the last of those was delivered; `TOLD`: it has told what it knows.
     pub delivered_us: u32,
 }
 

@@ -167,11 +167,7 @@ pub(crate) fn hrtimer_run_softirq(cx: &mut BhCx<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Nothing;
-    impl TimerTarget for Nothing {
-        fn expire(self: Arc<Self>, _: &mut BhCx<'_>, _: u64) {}
-    }
+    use crate::kernel::testing::Nothing;
 
     fn start(base: &mut HrtimerCpuBase, at: u64, token: u64) -> Hrtimer {
         base.hrtimer_start(Ktime(at), Arc::new(Nothing), token)

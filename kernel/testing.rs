@@ -5,6 +5,15 @@ use super::cpu::CpuId;
 use super::machine::{Machine, Platform};
 use super::sched::TaskStruct;
 use super::time::Ktime;
+use super::timer::TimerTarget;
+use std::sync::Arc;
+
+/// What a timer wakes that does nothing.
+pub(crate) struct Nothing;
+
+impl TimerTarget for Nothing {
+    fn expire(self: Arc<Self>, _: &mut BhCx<'_>, _: u64) {}
+}
 
 struct Still;
 

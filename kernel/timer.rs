@@ -337,11 +337,7 @@ pub(crate) fn run_timer_softirq(cx: &mut BhCx<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Nothing;
-    impl TimerTarget for Nothing {
-        fn expire(self: Arc<Self>, _: &mut BhCx<'_>, _: u64) {}
-    }
+    use crate::kernel::testing::Nothing;
 
     fn fire_all(base: &mut TimerBase, until: u64, step: u64) -> Vec<(u64, u64)> {
         let mut fired = Vec::new();

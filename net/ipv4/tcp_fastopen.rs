@@ -25,10 +25,11 @@ pub(crate) use server::{
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::net::ipv4::inet_connection_sock::RequestSock;
 use crate::net::ipv4::tcp::{TcpSock, TcpState};
+use crate::net::ipv4::tcp_input::each_option;
 use bitflags::bitflags;
 use klib::siphash::SipKey;
 use std::sync::Arc;
-use uapi::tcp::{TCPOPT_EOL, TCPOPT_EXP, TCPOPT_FASTOPEN, TCPOPT_NOP};
+use uapi::tcp::{TCPOPT_EXP, TCPOPT_FASTOPEN, TCPOPT_NOP};
 
 /// `tcp_fastopen`: programs may send data in SYNs.
 pub(crate) const TFO_CLIENT_ENABLE: u32 = 1;
@@ -119,33 +120,14 @@ impl TcpFastopenCookie {
 /// The cookie among the options of a SYN or SYN-ACK. The last one counts; one of odd length is none.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_parse_fastopen_option
-pub(crate) fn tcp_parse_fastopen_option(mut bytes: &[u8]) -> Option<TcpFastopenCookie> {
-    let mut cookie = None;
-    while let [kind, rest @ ..] = bytes {
-        bytes = match *kind {
-            TCPOPT_EOL => break,
-            TCPOPT_NOP => rest,
-            kind => {
-                let Some(len) = rest.first().map(|len| usize::from(*len)) else { break };
-                if len < 2 || len > bytes.len() {
-                    break;
-                }
-                let value = &bytes[2..len];
-                let found = match kind {
-                    TCPOPT_FASTOPEN => Some((value, false)),
-                    TCPOPT_EXP => {
-                        value.strip_prefix(&TCPOPT_FASTOPEN_MAGIC).map(|value| (value, true))
-                    }
-                    _ => None,
-                };
-                if let Some((value, exp)) = found.filter(|(value, _)| value.len() % 2 == 0) {
-                    cookie = TcpFastopenCookie::parse(value, exp);
-                }
-                &bytes[len..]
-            }
-        };
-    }
-    cookie
+pub(crate) fn tcp_parse_fastopen_option(options: &[u8]) -> Option<TcpFastopenCookie> {
+    let cookies = each_option(options).filter_map(|(kind, value)| match kind {
+        TCPOPT_FASTOPEN => Some((value, false)),
+        TCPOPT_EXP => value.strip_prefix(&TCPOPT_FASTOPEN_MAGIC).map(|value| (value, true)),
+        _ => None,
+    });
+    let (value, exp) = cookies.filter(|(value, _)| value.len() % 2 == 0).last()?;
+    TcpFastopenCookie::parse(value, exp)
 }
 
 bitflags! {

@@ -27,7 +27,7 @@ pub(crate) use comp_sack::{
 };
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
 pub(crate) use data::tcp_queue_rcv;
-pub(crate) use parse::{TcpOptions, seconds, tcp_parse_options};
+pub(crate) use parse::{TcpOptions, each_option, seconds, tcp_parse_options};
 pub(crate) use recovery::{
     tcp_current_ssthresh, tcp_cwnd_reduction, tcp_enter_cwr, tcp_enter_loss, tcp_enter_recovery,
     tcp_limit_reno_sacked, tcp_mark_skb_lost, tcp_set_ca_state, tcp_skip_hint,

@@ -67,23 +67,29 @@ fn tcp_parse_aligned_timestamp(bytes: &[u8]) -> Option<(u32, u32)> {
 }
 
 #[inline(never)]
-fn parse_any(mut bytes: &[u8], syn: bool) -> TcpOptions {
+fn parse_any(bytes: &[u8], syn: bool) -> TcpOptions {
     let mut options = TcpOptions::NONE;
-    while let [kind, rest @ ..] = bytes {
-        bytes = match *kind {
-            TCPOPT_EOL => break,
-            TCPOPT_NOP => rest,
-            kind => {
-                let Some(len) = rest.first().map(|len| usize::from(*len)) else { break };
-                if len < 2 || len > bytes.len() {
-                    break;
-                }
-                one(&mut options, kind, &bytes[2..len], syn);
-                &bytes[len..]
-            }
-        };
+    for (kind, value) in each_option(bytes) {
+        one(&mut options, kind, value, syn);
     }
     options
+}
+
+/// Kind and value of each option, to the end of the list or to the first that doesn't stay inside the header.
+pub(crate) fn each_option(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        while let [TCPOPT_NOP, rest @ ..] = bytes {
+            bytes = rest;
+        }
+        // Where it ends it does not move on, so it stays at its end.
+        let (kind, len) = match *bytes {
+            [] | [_] | [TCPOPT_EOL, ..] => return None,
+            [kind, len, ..] => (kind, usize::from(len)),
+        };
+        let value = bytes.get(2..len)?;
+        bytes = &bytes[len..];
+        Some((kind, value))
+    })
 }
 
 fn one(options: &mut TcpOptions, kind: u8, value: &[u8], syn: bool) {

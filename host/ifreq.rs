@@ -6,7 +6,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use uapi::ethtool::ETHTOOL_GDRVINFO;
+#[cfg(test)]
+use uapi::ethtool::ETHTOOL_GTSO;
+use uapi::ethtool::{
+    ETHTOOL_GDRVINFO, ETHTOOL_SGRO, ETHTOOL_SGSO, ETHTOOL_SRXCSUM, ETHTOOL_STSO, ETHTOOL_STXCSUM,
+};
 use uapi::if_::IFNAMSIZ;
 use uapi::if_tun::{TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETVNETLE};
 use uapi::sockios::{SIOCETHTOOL, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFMTU};
@@ -117,13 +121,59 @@ struct DrvInfo {
 const _: () = assert!(size_of::<DrvInfo>() == 196);
 
 #[repr(C)]
-struct IfReqPtr {
+struct IfReqPtr<T> {
     name: [u8; IFNAMSIZ],
-    data: *mut DrvInfo,
+    data: *mut T,
     rest: [u64; 2],
 }
 
-const _: () = assert!(size_of::<IfReqPtr>() >= size_of::<libc::ifreq>());
+const _: () = assert!(size_of::<IfReqPtr<DrvInfo>>() >= size_of::<libc::ifreq>());
+
+/// A switch of a device, and its state.
+///
+/// linux: include/uapi/linux/ethtool.h:ethtool_value
+#[repr(C)]
+struct EthtoolValue {
+    cmd: u32,
+    data: u32,
+}
+
+/// Requests of ethtool whose argument is an [`EthtoolValue`] that is read.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum EthtoolSwitch {
+    RxCsum = ETHTOOL_SRXCSUM,
+    TxCsum = ETHTOOL_STXCSUM,
+    Tso = ETHTOOL_STSO,
+    Gso = ETHTOOL_SGSO,
+    Gro = ETHTOOL_SGRO,
+}
+
+/// Turns a switch of the device called `name`.
+pub(crate) fn ethtool_switch(
+    socket: impl AsFd,
+    name: &str,
+    switch: EthtoolSwitch,
+    on: bool,
+) -> io::Result<()> {
+    ethtool_value(socket, name, EthtoolValue { cmd: switch as u32, data: u32::from(on) })?;
+    Ok(())
+}
+
+fn ethtool_value(socket: impl AsFd, name: &str, mut value: EthtoolValue) -> io::Result<u32> {
+    let mut request = IfReqPtr { name: name_field(name), data: &raw mut value, rest: [0; 2] };
+    // SAFETY: SIOCETHTOOL reads one ifreq, no larger than `request`; its pointer names `value`, laid out as
+    // ethtool_value, which is all that the requests the callers make read and write. Both outlive the call.
+    let result =
+        unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
+    check(result).map(|()| value.data)
+}
+
+/// Whether a device cuts TCP's segments.
+#[cfg(test)]
+pub(crate) fn ethtool_cuts_tcp(socket: impl AsFd, name: &str) -> io::Result<bool> {
+    Ok(ethtool_value(socket, name, EthtoolValue { cmd: ETHTOOL_GTSO, data: 0 })? != 0)
+}
 
 /// What kind of device a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

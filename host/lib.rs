@@ -22,6 +22,7 @@ pub mod platform;
 pub mod private_socket;
 pub mod runtime;
 pub mod signal;
+pub mod socket;
 pub mod tap;
 mod tap_port;
 pub mod tap_wire;

@@ -3,16 +3,14 @@
 //! Key type: [`Place`]. The host's side of the TAP and one end of the veth pair are in the calling
 //! thread's namespace, the other end in a second one, which lives as long as a thread that sleeps in it.
 
-use super::{
-    BenchError, Placement, Sample, Subject, UdpArgs, Work, kernel, refused, stack, system, tap,
-};
+use super::figure::Sample;
+use super::{BenchError, refused, system};
 use host::netns::{Beside, NetNs, bind_thread, in_own_netns, processors};
+use host::socket::device_offloads;
 use host::tap::{Tap, TapOptions};
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::if_tun::TUN_F_CSUM;
 
 pub(super) const TAP: &str = "nkbench";
 /// The host on the TAP, and what answers there.
@@ -26,7 +24,7 @@ pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// Where the host's peer listens; what it gets there it echoes, or counts.
 pub(super) const PORT: u16 = 7;
 
-type Job = Box<dyn FnOnce() -> Result<Sample, BenchError> + Send>;
+pub(super) type Job = Box<dyn FnOnce() -> Result<Sample, BenchError> + Send>;
 
 /// A thread in a namespace of its own that does what it is asked to.
 struct Far {
@@ -39,51 +37,53 @@ struct Far {
 /// See the module.
 pub(super) struct Place<'a> {
     ns: &'a NetNs,
-    args: &'a UdpArgs,
     far: Far,
-    /// Of the host's end, and of the measured end.
+    /// For the two ends.
     processors: (usize, usize),
 }
 
+/// The processors of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seats {
+    /// Of the host's end.
+    pub(super) there: usize,
+    /// Of the measured end.
+    pub(super) here: usize,
+}
+
 impl<'a> Place<'a> {
-    pub(super) fn make(ns: &'a NetNs, args: &'a UdpArgs) -> Result<Self, BenchError> {
+    pub(super) fn make(ns: &'a NetNs) -> Result<Self, BenchError> {
         let far = Far::start(ns)?;
         let all = processors();
         let first = all.first().copied().unwrap_or(0);
         let processors = (first, all.get(1).copied().unwrap_or(first));
-        Ok(Self { ns, args, far, processors })
+        Ok(Self { ns, far, processors })
     }
 
-    /// One run of one row by one of the three.
-    pub(super) fn measure(
-        &self,
-        subject: Subject,
-        work: Work,
-        size: u16,
-    ) -> Result<Sample, BenchError> {
-        let (there, here) = match work {
-            Work::RoundTrip(Placement::OneSleeping) => (self.processors.1, self.processors.1),
-            _ => self.processors,
-        };
-        let run = Run {
-            work,
-            size: usize::from(size),
-            time: Duration::from_millis(self.args.time),
-            trips: self.args.trips,
-            busy_poll: Duration::from_micros(self.args.busy_poll),
-            there,
-            here,
-        };
-        match subject {
-            Subject::Netkeel => stack::measure(&run, self.open_tap()?),
-            Subject::Tap => tap::measure(&run, &self.open_tap()?),
-            Subject::Kernel => self.far.run(Box::new(move || kernel::measure(&run)), &run),
-        }
+    pub(super) fn one_seat(&self) -> Seats {
+        Seats { there: self.processors.1, here: self.processors.1 }
     }
 
-    /// A TAP with its host side up, addressed, and knowing us.
-    fn open_tap(&self) -> Result<Tap, BenchError> {
-        let options = TapOptions { offloads: TUN_F_CSUM, ..TapOptions::default() };
+    pub(super) fn two_seats(&self) -> Seats {
+        Seats { there: self.processors.0, here: self.processors.1 }
+    }
+
+    /// Does it at the far end of the veth pair.
+    pub(super) fn far(&self, job: Job) -> Result<Sample, BenchError> {
+        self.far.ask(job)
+    }
+
+    /// Sums, segments and merging are left to both ends of the veth pair, or to neither.
+    pub(super) fn veth_offloads(&self, on: bool) -> Result<(), BenchError> {
+        let failed = system("offloads of the veth pair");
+        device_offloads("nknear", on).map_err(&failed)?;
+        let job = move || device_offloads("nkfar", on).map_err(failed).map(|()| Sample::NONE);
+        self.far(Box::new(job)).map(drop)
+    }
+
+    /// A TAP with its host side up, addressed, and knowing us; the host may leave us `offloads`, `TUN_F_*`.
+    pub(super) fn open_tap(&self, offloads: u32) -> Result<Tap, BenchError> {
+        let options = TapOptions { offloads, ..TapOptions::default() };
         let tap = Tap::open(TAP, options)?;
         let mac = OUR_MAC.map(|octet| format!("{octet:02x}")).join(":");
         for words in [
@@ -97,27 +97,9 @@ impl<'a> Place<'a> {
     }
 }
 
-/// One run of one row.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    pub(super) work: Work,
-    pub(super) size: usize,
-    pub(super) time: Duration,
-    pub(super) trips: u32,
-    pub(super) busy_poll: Duration,
-    /// The processor of the host's end.
-    pub(super) there: usize,
-    /// The processor of the measured end.
-    pub(super) here: usize,
-}
-
-impl Run {
-    pub(super) fn spins(&self) -> bool {
-        matches!(self.work, Work::RoundTrip(Placement::TwoSpinning))
-    }
-
+impl Seats {
     /// Puts the measured end on its processor.
-    pub(super) fn settle(&self) -> Result<(), BenchError> {
+    pub(super) fn settle(self) -> Result<(), BenchError> {
         bind_thread(self.here).map_err(system("a processor for the measured end"))
     }
 }
@@ -158,14 +140,8 @@ impl Far {
         ] {
             ns.ip(&words).map_err(system("a veth pair"))?;
         }
-        far.ask(Box::new(|| Ok(Sample { value: 0.0, p99: 0.0 })))?;
+        far.ask(Box::new(|| Ok(Sample::NONE)))?;
         Ok(far)
-    }
-
-    /// Runs the host's end here and the measured end there.
-    fn run(&self, job: Job, run: &Run) -> Result<Sample, BenchError> {
-        let _peer = kernel::Peer::start(run, NEAR, FAR)?;
-        self.ask(job)
     }
 
     fn ask(&self, job: Job) -> Result<Sample, BenchError> {

@@ -116,10 +116,22 @@ consts! { u32:
     ETHTOOL_GRINGPARAM = 0x10;
     /// Request: set ring sizes.
     ETHTOOL_SRINGPARAM = 0x11;
+    /// Request: test received sums, or do not.
+    ETHTOOL_SRXCSUM = 0x15;
+    /// Request: fill in sums of what is sent, or do not.
+    ETHTOOL_STXCSUM = 0x17;
     /// Request: names in a set.
     ETHTOOL_GSTRINGS = 0x1b;
     /// Request: counters of the driver.
     ETHTOOL_GSTATS = 0x1d;
+    /// Request: whether TCP's segments are cut by the device.
+    ETHTOOL_GTSO = 0x1e;
+    /// Request: let the device cut TCP's segments, or not.
+    ETHTOOL_STSO = 0x1f;
+    /// Request: cut segments late, or not.
+    ETHTOOL_SGSO = 0x24;
+    /// Request: merge what is received, or do not.
+    ETHTOOL_SGRO = 0x2c;
     /// Request: read the number of channels.
     ETHTOOL_GCHANNELS = 0x3c;
     /// Request: set the number of channels.

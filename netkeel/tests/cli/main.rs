@@ -205,7 +205,7 @@ fn tshark_reads_the_capture() {
 fn what_bench_is_asked_for_is_seen_without_measuring() {
     for (words, part) in [
         ("bench", "requires a subcommand"),
-        ("bench tcp", "unrecognized subcommand 'tcp'"),
+        ("bench sctp", "unrecognized subcommand 'sctp'"),
         ("bench udp --size 7", "7 is not in 8..=1472"),
         ("bench udp --size 1473", "1473 is not in 8..=1472"),
         ("bench udp --runs 0", "0 is not in 1..=99"),
@@ -213,14 +213,21 @@ fn what_bench_is_asked_for_is_seen_without_measuring() {
         ("bench udp --trips 1", "1 is not in 10..=1000000"),
         ("bench udp --busy-poll 0", "0 is not in 1..=10000"),
         ("bench udp --format xml", "[possible values: text, json]"),
-        ("bench udp --only tcp", "no row's name contains \"tcp\": try received, sent"),
+        (
+            "bench udp --only tcp",
+            "no row's name contains \"tcp\": try a part of \"received\", \"sent\"",
+        ),
+        ("bench tcp --only sent", "try a part of \"bulk in over a TAP, offloads on\""),
+        ("bench tcp --size 64", "unexpected argument '--size'"),
     ] {
         let words: Vec<&str> = words.split_whitespace().collect();
         let (code, said) = refusal(&words);
         assert_eq!(code, Some(2), "{words:?}: {said}");
         assert!(said.contains(part), "{words:?}: {said}");
     }
-    for words in [&["bench", "--help"][..], &["bench", "udp", "--help"]] {
+    for words in
+        [&["bench", "--help"][..], &["bench", "udp", "--help"], &["bench", "tcp", "--help"]]
+    {
         let help = stdout(words);
         assert!(help.contains("Examples:\n  sudo netkeel bench udp\n"), "{help}");
         assert!(help.contains("host's kernel over a veth pair"), "{help}");

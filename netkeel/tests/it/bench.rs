@@ -1,4 +1,4 @@
-//! `netkeel bench udp`: what it measures, what it says, and that nothing is left of it.
+//! `netkeel bench`: what it measures, what it says, and that nothing is left of it.
 
 use crate::up::{HANG, tool};
 use clap::Parser;
@@ -19,7 +19,7 @@ fn can_measure() -> bool {
 
 fn bench(words: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netkeel"));
-    command.args(["bench", "udp"]).args(words.split_whitespace());
+    command.arg("bench").args(words.split_whitespace());
     command
 }
 
@@ -43,7 +43,7 @@ fn every_row_is_measured_by_everybody_and_nothing_is_left() {
         return;
     }
     in_fresh_netns(|_| {
-        let text = measured("--runs 1 --time 20 --trips 50 --size 64 --format json");
+        let text = measured("udp --runs 1 --time 20 --trips 50 --size 64 --format json");
         let json: Value = serde_json::from_str(&text).unwrap();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!((&json["version"], &json["runs"]), (&1.into(), &1.into()));
@@ -93,12 +93,72 @@ fn every_row_is_measured_by_everybody_and_nothing_is_left() {
 }
 
 #[test]
+fn every_row_of_tcp_is_measured_and_stands_beside_its_goal() {
+    if !can_measure() {
+        return;
+    }
+    in_fresh_netns(|_| {
+        let text = measured("tcp --runs 1 --time 20 --trips 50 --format json");
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let rows = json["rows"].as_array().unwrap();
+        let mut names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+        names.retain(|name| !name.contains("two processors"));
+        assert_eq!(
+            names,
+            [
+                "bulk in over a TAP, offloads on",
+                "bulk out over a TAP, offloads on",
+                "bulk in over a TAP, offloads off",
+                "bulk out over a TAP, offloads off",
+                "bulk in memory, offloads on",
+                "bulk in memory, offloads off",
+                "round trip, one processor, sleeping",
+                "round trip in memory",
+            ]
+        );
+        for row in rows {
+            let median = |of: &Value| of["median"].as_f64().unwrap();
+            let ours = median(&row["netkeel"]);
+            assert!(ours > 0.0, "{row}");
+            for other in row["beside"].as_array().unwrap() {
+                assert_ne!(other["who"], "smoltcp", "a program has none: {row}");
+                let (theirs, compared) = (median(&other["figure"]), median(&other["compared"]));
+                let expected = match row["unit"].as_str() {
+                    Some("octets_per_second") => ours / theirs,
+                    _ => ours - theirs,
+                };
+                assert!(theirs > 0.0 && (compared - expected).abs() < 0.01, "{row}");
+                let goal = other["goal"].as_str().unwrap();
+                assert!(goal.starts_with(">= ") || goal.starts_with("<= "), "{row}");
+            }
+        }
+        assert_eq!(devices(), ["lo"]);
+    });
+}
+
+#[test]
+fn the_table_of_tcp_says_who_stands_beside_it() {
+    if !can_measure() {
+        return;
+    }
+    in_fresh_netns(|_| {
+        let text = measured("tcp --only bulk --runs 1 --time 20");
+        assert!(text.contains("; cubic on both sides\n"), "{text}");
+        for part in ["kernel, veth", "bare TAP", "smoltcp: cargo bench -p netkeel --bench tcp"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("round trip"), "{text}");
+        assert!(text.lines().all(|line| !line.ends_with(' ')), "{text}");
+    });
+}
+
+#[test]
 fn the_table_says_where_it_was_measured() {
     if !can_measure() {
         return;
     }
     in_fresh_netns(|_| {
-        let text = measured("--only received --runs 3 --time 10 --size 64 --size 8");
+        let text = measured("udp --only received --runs 3 --time 10 --size 64 --size 8");
         let mut lines = text.lines();
         let first = lines.next().unwrap();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -154,7 +214,7 @@ fn an_interrupt_in_the_middle_leaves_no_device_and_no_namespace() {
     in_fresh_netns(|_| {
         let here = fs::read_link("/proc/thread-self/ns/net").unwrap();
         for signal in ["INT", "TERM"] {
-            let mut command = bench("--runs 99 --time 60000");
+            let mut command = bench("udp --runs 99 --time 60000");
             let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let start = Instant::now();
             let made = loop {

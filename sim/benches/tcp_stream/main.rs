@@ -5,21 +5,18 @@
 //! host kernel's, each in the same run. The other commands are what `cargo xtask bench` runs under its instruments,
 //! which count in the functions `phase_…`; `Documentation/networking/benches.md` says how each figure comes about.
 
-#[path = "../host.rs"]
-mod host;
 mod kernel;
-mod pair;
 #[path = "../processor.rs"]
 mod processor;
 #[path = "../smoltcp_host.rs"]
 mod smoltcp_host;
 mod smoltcp_pair;
 
-use crate::host::Device;
-use ::host::netns::{bind_thread, processors};
+use host::netns::{bind_thread, processors};
 use kernel::Kernel;
-use pair::Pair;
 use processor::processor_time;
+use sim::bare::Device;
+use sim::stream::{Pair, WRITE};
 use smoltcp_pair::SmoltcpPair;
 use std::process::ExitCode;
 
@@ -27,7 +24,8 @@ const HELP: &str = "\
 What a stream costs by segment of 1,448 octets, and a connection.
 
 Usage:
-  tcp_stream rate [--tsv]               megabytes a second beside smoltcp's, connections a second beside the host's
+  tcp_stream rate [--tsv]               megabytes and round trips a second beside smoltcp's, connections
+                                        a second beside the host's
   tcp_stream count DEVICE ROUNDS [gro]  that many writes of 44 segments, for an instrument; GRO is off where they
                                         arrive, unless the word is there
   tcp_stream connections ROUNDS         that many connections, for an instrument
@@ -35,14 +33,12 @@ Usage:
 DEVICE: wire or igb.
 ";
 
-/// Octets of a full segment with timestamps.
-const SEGMENT: usize = 1448;
-/// Octets of a write.
-const WRITE: usize = 44 * SEGMENT;
 /// Timed runs of each side; their median is what counts.
 const RUNS: usize = 5;
 /// Octets of a run.
 const BYTES: usize = 256 << 20;
+/// Round trips of a run.
+const TRIPS: usize = 100_000;
 /// Connections of a run, and before it to warm up: fewer than may be in TIME_WAIT at a time.
 const CONNECTIONS: usize = 5_000;
 const WARM_UP: usize = 1_000;
@@ -90,7 +86,7 @@ impl Beside {
 }
 
 fn stream() -> Beside {
-    let mut pair = Pair::new(Device::Wire);
+    let mut pair = Pair::new(Device::Wire).with_tso();
     let ends = pair.connected();
     let mut other = SmoltcpPair::new();
     let rounds = BYTES / WRITE;
@@ -100,6 +96,16 @@ fn stream() -> Beside {
     let mut run = || [rate(rounds, || pair.round(ends)), rate(rounds, || other.round())];
     let rates = (0..RUNS).map(|_| run().map(megabytes)).collect();
     Beside { name: "stream", unit: "MB/s", other: "smoltcp", budgets: ["", ">=1"], rates }
+}
+
+fn round_trips() -> Beside {
+    let mut pair = Pair::new(Device::Wire);
+    let ends = pair.connected();
+    let mut other = SmoltcpPair::new();
+    let mut run = || [rate(TRIPS, || pair.round_trip(ends)), rate(TRIPS, || other.round_trip())];
+    run();
+    let rates = (0..RUNS).map(|_| run()).collect();
+    Beside { name: "round-trips", unit: "per-s", other: "smoltcp", budgets: ["", ">=0.5"], rates }
 }
 
 fn connections() -> Beside {
@@ -126,6 +132,7 @@ fn rates(tsv: bool) -> ExitCode {
         );
     }
     stream().print(tsv);
+    round_trips().print(tsv);
     connections().print(tsv);
     ExitCode::SUCCESS
 }

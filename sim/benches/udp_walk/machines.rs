@@ -3,8 +3,8 @@
 //! The phases are functions of their own that are never inlined: an instrument outside switches on
 //! at their entry and off at their exit, and finds them by name.
 
-use crate::host::{Device, Host, ready};
 use hw::wire::Wire;
+use sim::bare::{Device, Host, ready};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::Operation;

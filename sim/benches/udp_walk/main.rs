@@ -5,8 +5,6 @@
 //! instruments; `Documentation/networking/benches.md` says how each figure comes about.
 
 mod allocations;
-#[path = "../host.rs"]
-mod host;
 mod machines;
 #[path = "../processor.rs"]
 mod processor;
@@ -15,8 +13,8 @@ mod smoltcp_host;
 mod smoltcp_pair;
 mod threads;
 
-use crate::host::Device;
 use machines::{Entering, MAX_BATCH, PHASES, Pair};
+use sim::bare::Device;
 use smoltcp_pair::SmoltcpPair;
 use std::process::ExitCode;
 use std::time::Instant;

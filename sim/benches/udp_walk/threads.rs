@@ -1,7 +1,6 @@
 //! What two threads of the operating system do to each other: entering a CPU that another runs flat
 //! out, and two CPUs of the same machines side by side.
 
-use crate::host::{bring_up, mac, ready};
 use crate::machines::{PAYLOAD, messages, rooms, udp_socket};
 use crate::median;
 use crate::processor::processor_time;
@@ -10,6 +9,7 @@ use drivers::net::wire::wire_probe;
 use hw::wire::Wire;
 use klib::bitmap::CpuMask;
 use klib::checksum::ip_fast_csum;
+use sim::bare::{bring_up, mac, ready};
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::{Machine, Platform};

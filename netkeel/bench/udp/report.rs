@@ -1,33 +1,16 @@
 //! What was measured, as a table or an object.
 
-use super::{BenchError, Placement, Sample, Work};
+use super::Work;
+use crate::bench::figure::{Host, Sample, Spread};
+use crate::bench::{BenchError, Placement};
 use crate::walk::json::Text;
 use std::fmt::Write;
-use std::fs;
 
 /// One row's runs: of the stack, the bare loop and the kernel.
 pub(super) struct Row {
     work: Work,
     size: u16,
     runs: Vec<[Sample; 3]>,
-}
-
-/// A figure of several runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// Of at least one.
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = values.collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |n: usize| sorted.get(n).copied().unwrap_or(f64::NAN);
-        Self { least: at(0), median: at(sorted.len() / 2), most: at(sorted.len().max(1) - 1) }
-    }
 }
 
 impl Row {
@@ -59,28 +42,6 @@ impl Row {
 
     fn is_rate(&self) -> bool {
         !matches!(self.work, Work::RoundTrip(_))
-    }
-}
-
-/// The machine that all this holds for.
-pub(super) struct Host {
-    kernel: String,
-    congestion_control: String,
-    governor: String,
-    processors: usize,
-}
-
-impl Host {
-    pub(super) fn read() -> Self {
-        let file = |path: &str| {
-            fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |s| s.trim().to_owned())
-        };
-        Self {
-            kernel: file("/proc/sys/kernel/osrelease"),
-            congestion_control: file("/proc/sys/net/ipv4/tcp_congestion_control"),
-            governor: file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-            processors: host::netns::processors().len(),
-        }
     }
 }
 

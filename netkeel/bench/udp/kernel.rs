@@ -1,24 +1,18 @@
 //! The host's programs: the peer of every measurement, and the measured end over veth.
 
-use super::place::{NEAR, PORT, Run};
-use super::{BenchError, Sample, Work, system};
+use super::{Run, Work};
+use crate::bench::figure::{Patience, SILENCE, Sample, count, round_trips};
+use crate::bench::place::{NEAR, PORT};
+use crate::bench::{BenchError, system};
 use host::batch::send_batch;
-use host::clock::monotonic_ns;
 use host::netns::{Beside, bind_thread};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// Datagrams that the flooding peer hands in together.
 const BATCH: usize = 32;
-/// Between looks at the clock.
-pub(super) const LOOKS: u64 = 64;
-/// Datagrams and round trips before those that count.
-pub(super) const WARM_UP: u32 = 200;
-/// When nothing comes in so long, something is wrong.
-pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// The host's end: floods the measured end, swallows what it sends, or echoes it.
 pub(super) struct Peer {
@@ -38,7 +32,7 @@ impl Peer {
         let (flag, run) = (Arc::clone(&stop), *run);
         let thread = Beside::start(move || {
             // Where it is refused the numbers tell, and the measured end says why.
-            let _ = bind_thread(run.there);
+            let _ = bind_thread(run.seats.there);
             match run.work {
                 Work::Receive => flood(&socket, (to, PORT).into(), run.size, &flag),
                 Work::Send => swallow(&socket, &flag),
@@ -95,7 +89,7 @@ fn echo(socket: &UdpSocket, spins: bool, stop: &AtomicBool) {
 
 /// The measured end as a program of the host, at the far end of the veth pair.
 pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
-    run.settle()?;
+    run.seats.settle()?;
     let any = (Ipv4Addr::UNSPECIFIED, PORT);
     let socket = UdpSocket::bind(any).map_err(system("the host's socket"))?;
     let failed = system("the host's socket");
@@ -135,67 +129,4 @@ pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
             })
         }
     }
-}
-
-/// How long one who waits does so, before it is taken for silence.
-pub(super) struct Patience {
-    spins: bool,
-    looks: u32,
-    until: Option<u64>,
-}
-
-impl Patience {
-    pub(super) fn new(spins: bool) -> Self {
-        Self { spins, looks: 0, until: None }
-    }
-
-    /// There was nothing once more: whether that is enough. Who does not spin has waited for it; who does
-    /// looks at the clock now and then only, for that costs as much as looking for a datagram.
-    pub(super) fn ended(&mut self) -> bool {
-        self.looks += 1;
-        if !self.spins || !self.looks.is_multiple_of(1024) {
-            return !self.spins;
-        }
-        let now = monotonic_ns();
-        now > *self.until.get_or_insert(now + SILENCE.as_nanos() as u64)
-    }
-}
-
-/// How often `once` can be done in a second, counted for `time` after some that do not count.
-pub(super) fn count(
-    time: Duration,
-    mut once: impl FnMut() -> Result<(), BenchError>,
-) -> Result<Sample, BenchError> {
-    for _ in 0..WARM_UP {
-        once()?;
-    }
-    let began = monotonic_ns();
-    let mut done = 0;
-    loop {
-        for _ in 0..LOOKS {
-            once()?;
-        }
-        done += LOOKS;
-        let passed = Duration::from_nanos(monotonic_ns() - began);
-        if passed >= time {
-            return Ok(Sample::rate(done, passed));
-        }
-    }
-}
-
-/// How long each `once` takes.
-pub(super) fn round_trips(
-    trips: u32,
-    mut once: impl FnMut() -> Result<(), BenchError>,
-) -> Result<Sample, BenchError> {
-    for _ in 0..WARM_UP {
-        once()?;
-    }
-    let mut ns = Vec::with_capacity(trips as usize);
-    for _ in 0..trips {
-        let began = monotonic_ns();
-        once()?;
-        ns.push(monotonic_ns() - began);
-    }
-    Ok(Sample::trips(ns))
 }

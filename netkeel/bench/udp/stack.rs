@@ -1,8 +1,10 @@
 //! The measured end as a socket of the stack, on a machine of one CPU.
 
-use super::kernel::{Peer, SILENCE, count, round_trips};
-use super::place::{HOST, OUR_MAC, OURS, PORT, Run};
-use super::{BenchError, Sample, Work, refused};
+use super::kernel::Peer;
+use super::{Run, Work};
+use crate::bench::figure::{SILENCE, Sample, count, round_trips};
+use crate::bench::place::{HOST, OUR_MAC, OURS, PORT};
+use crate::bench::{BenchError, refused};
 use host::tap::Tap;
 use host::{Runtime, TapSpec, block_on};
 use stack::fs::exit_files;
@@ -18,7 +20,7 @@ use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, SO_RCVTIMEO, SOCK_DGRAM, SOL_SOCKET};
 
 pub(super) fn measure(run: &Run, tap: Tap) -> Result<Sample, BenchError> {
-    run.settle()?;
+    run.seats.settle()?;
     let busy_poll = if run.spins() { run.busy_poll } else { Duration::ZERO };
     let mut runtime = Runtime::builder().busy_poll(busy_poll).boot()?;
     let spec = TapSpec { addr: OUR_MAC, mtu: ETH_DATA_LEN as u32, cpu: CpuId(0) };

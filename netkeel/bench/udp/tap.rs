@@ -1,9 +1,11 @@
 //! The measured end as a bare loop on the TAP: it reads and writes the same frames, and does nothing
 //! else. No stack over a TAP can do better.
 
-use super::kernel::{Patience, Peer, SILENCE, count, round_trips};
-use super::place::{HOST, OUR_MAC, OURS, PORT, Run};
-use super::{BenchError, Sample, Work, system};
+use super::kernel::Peer;
+use super::{Run, Work};
+use crate::bench::figure::{Patience, SILENCE, Sample, count, round_trips};
+use crate::bench::place::{HOST, OUR_MAC, OURS, PORT};
+use crate::bench::{BenchError, system};
 use host::tap::{Tap, VNET_HDR_LEN};
 use host::wait::{Token, Trigger, Waiter};
 use klib::checksum::ip_fast_csum;
@@ -15,7 +17,7 @@ const HEADERS: usize = VNET_HDR_LEN + ETH_HLEN + 20 + 8;
 
 pub(super) fn measure(run: &Run, tap: &Tap) -> Result<Sample, BenchError> {
     let peer = Peer::start(run, HOST, OURS)?;
-    run.settle()?;
+    run.seats.settle()?;
     let frame = frame(tap.mac().map_err(system("the TAP's link address"))?, run.size);
     let waiter = Waiter::new().map_err(system("a place to wait"))?;
     waiter.add(tap, Token(0), Trigger::Level).map_err(system("waiting for the TAP"))?;

@@ -1,4 +1,7 @@
-//! A machine for a bench: one CPU, one device, a clock that ticks by being read.
+//! A machine that no world drives: one CPU, one device, a clock that ticks by being read.
+//!
+//! It is what the benches measure: nothing runs but the stack, when its owner says so. Key types: [`Host`],
+//! [`Device`]. Contexts: the calling thread.
 
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
 use drivers::net::loopback::loopback_net_init;
@@ -33,6 +36,7 @@ pub enum Device {
 
 impl Device {
     /// The device of that name.
+    #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "wire" => Some(Self::Wire),
@@ -59,11 +63,13 @@ impl Platform for BenchClock {
 }
 
 /// The address of a machine's first device.
+#[must_use]
 pub fn mac(id: u16) -> [u8; 6] {
     [2, 0, 0, 0, 0, id as u8 + 1]
 }
 
 /// A machine, a task on it, and the model its device stands on, if it has one.
+#[derive(Debug)]
 pub struct Host {
     /// The machine.
     pub machine: Arc<Machine>,
@@ -74,7 +80,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Booted, its device up and its neighbour known.
+    /// Booted, its device up and its neighbour known. `id` is 0 or 1: the other is the neighbour.
+    ///
+    /// # Panics
+    /// When something can't be had that a machine alone always gets.
     pub fn new(id: u16, device: Device, port: Arc<dyn WirePort>, addrs: [Ipv4Addr; 2]) -> Self {
         let machine = Machine::builder()
             .id(id)
@@ -108,6 +117,9 @@ impl Host {
 }
 
 /// A device with an address, up, and its neighbour known.
+///
+/// # Panics
+/// When the address is no host's, or the machine is out of memory.
 pub fn bring_up(cx: &mut TaskCx, dev: &Arc<NetDevice>, addrs: [Ipv4Addr; 2], peer: [u8; 6]) {
     inet_insert_ifa(cx, dev, IfAddr::new(addrs[0], 24).expect("a host")).expect("added");
     dev_open(cx, dev).expect("opens");
@@ -117,6 +129,9 @@ pub fn bring_up(cx: &mut TaskCx, dev: &Arc<NetDevice>, addrs: [Ipv4Addr; 2], pee
 }
 
 /// A call that does not wait: part of its caller, whose cost is measured.
+///
+/// # Panics
+/// When it would wait.
 #[inline(always)]
 pub fn ready<O: Operation>(cx: &mut TaskCx, mut op: O) -> O::Output {
     match op.poll(cx) {

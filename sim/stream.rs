@@ -1,10 +1,10 @@
 //! Two machines joined by a wire in memory, the phases of a stream between them, and connections.
 //!
 //! The phases are functions of their own that are never inlined: an instrument outside switches on at their
-//! entry and off at their exit, and finds them by name.
+//! entry and off at their exit, and finds them by name. Key type: [`Pair`]. Contexts: the calling thread. A step
+//! that does not succeed panics: it is there to be measured.
 
-use crate::WRITE;
-use crate::host::{Device, Host, ready};
+use crate::bare::{Device, Host, ready};
 use drivers::net::wire_port::WirePort;
 use hw::wire::Wire;
 use stack::fs::sys_close;
@@ -23,7 +23,13 @@ use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_NONBLOCK, SOCK_STREAM};
 const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
+/// Octets of a full segment with timestamps.
+pub const SEGMENT: usize = 1448;
+/// Octets of a write.
+pub const WRITE: usize = 44 * SEGMENT;
+
 /// Two machines and what is between them.
+#[derive(Debug)]
 pub struct Pair {
     a: Host,
     b: Host,
@@ -33,8 +39,15 @@ pub struct Pair {
     now: u64,
 }
 
+fn switch(host: &Host, features: impl FnOnce(NetdevFeatures) -> NetdevFeatures) {
+    let tables = host.machine.tables();
+    let dev = tables.net.dev_by_name("eth0").expect("its device");
+    dev.set_features(features(dev.features()));
+}
+
 impl Pair {
     /// Booted, and the second listens.
+    #[must_use]
     pub fn new(device: Device) -> Self {
         let (wire_a, wire_b) = Wire::pair(1024);
         let (wire_a, wire_b): (Arc<dyn WirePort>, Arc<dyn WirePort>) =
@@ -72,10 +85,28 @@ impl Pair {
     }
 
     /// GRO is off where the stream arrives, as by `ethtool -K eth0 gro off`.
+    #[must_use]
     pub fn without_gro(self) -> Self {
-        let tables = self.b.machine.tables();
-        let dev = tables.net.dev_by_name("eth0").expect("its device");
-        dev.set_features(dev.features() - NetdevFeatures::GRO);
+        switch(&self.b, |features| features - NetdevFeatures::GRO);
+        self
+    }
+
+    /// Packets of many segments go over the wire as they are, as by `ethtool -K eth0 tso on` on both.
+    #[must_use]
+    pub fn with_tso(self) -> Self {
+        [&self.a, &self.b].iter().for_each(|host| switch(host, |on| on | NetdevFeatures::TSO));
+        self
+    }
+
+    /// Nothing is left to a device, as by `ethtool -K eth0 tx off rx off tso off gro off` on both: sums are made
+    /// and tested, and each segment is a packet.
+    #[must_use]
+    pub fn without_offloads(self) -> Self {
+        let off = NetdevFeatures::GRO
+            | NetdevFeatures::TSO
+            | NetdevFeatures::HW_CSUM
+            | NetdevFeatures::RXCSUM;
+        [&self.a, &self.b].iter().for_each(|host| switch(host, |on| on - off));
         self
     }
 
@@ -148,6 +179,18 @@ impl Pair {
             self.time_passes();
             self.phase_acked();
         }
+    }
+
+    /// An octet there, and one back.
+    pub fn round_trip(&mut self, (near, far): (i32, i32)) {
+        let octet = &mut [0x55];
+        let (a, b) = (&mut self.a.task, &mut self.b.task);
+        assert_eq!(ready(a, sys_sendto(near, octet, MSG_DONTWAIT, None)), Ok(1));
+        black_box(self.b.machine.run_cpu(CpuId(0)));
+        ready(b, sys_recvfrom(far, octet, MSG_DONTWAIT)).expect("it came");
+        assert_eq!(ready(b, sys_sendto(far, octet, MSG_DONTWAIT, None)), Ok(1));
+        black_box(self.a.machine.run_cpu(CpuId(0)));
+        ready(a, sys_recvfrom(near, octet, MSG_DONTWAIT)).expect("the answer came");
     }
 
     /// A connection from SYN to TIME_WAIT: opened, accepted, an octet there and one back, closed by the client

@@ -1,0 +1,153 @@
+//! What there is to measure, what it is measured beside, and what is wanted of it.
+
+use super::{Placement, Way};
+
+/// Whether segments, merging and sums are left to devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offloads {
+    On,
+    Off,
+}
+
+/// What a row measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// A stream over a TAP.
+    Bulk(Way, Offloads),
+    /// A stream between two machines in memory, on one thread.
+    BulkInMemory(Offloads),
+    /// An octet there and back over a TAP.
+    Trip(Placement),
+    /// The same between two machines in memory, on one thread.
+    TripInMemory,
+}
+
+/// Who is measured beside us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Other {
+    /// Two programs of the host's, over veth.
+    Kernel,
+    /// Frames read and written, nothing else.
+    Tap,
+    /// Another stack in user space.
+    Smoltcp,
+}
+
+/// What is wanted of our figure beside another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Goal {
+    /// Of a rate: so many times the other's.
+    Times(f64),
+    /// Of a time: so many nanoseconds more.
+    MoreBy(f64),
+    /// Of a time: so many times the other's.
+    MostTimes(f64),
+}
+
+/// One to be compared with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    pub(super) who: Other,
+    pub(super) goal: Goal,
+}
+
+const fn beside(who: Other, goal: Goal) -> Beside {
+    Beside { who, goal }
+}
+
+impl Work {
+    /// All that can be measured here.
+    pub(super) fn here() -> Vec<Self> {
+        let mut works = Vec::new();
+        for offloads in [Offloads::On, Offloads::Off] {
+            works.extend([Way::In, Way::Out].map(|way| Self::Bulk(way, offloads)));
+        }
+        works.extend([Offloads::On, Offloads::Off].map(Self::BulkInMemory));
+        works.extend(Placement::here().into_iter().map(Self::Trip));
+        works.push(Self::TripInMemory);
+        works
+    }
+
+    pub(super) fn name(self) -> String {
+        let offloads = |offloads| match offloads {
+            Offloads::On => "offloads on",
+            Offloads::Off => "offloads off",
+        };
+        match self {
+            Self::Bulk(Way::In, o) => format!("bulk in over a TAP, {}", offloads(o)),
+            Self::Bulk(Way::Out, o) => format!("bulk out over a TAP, {}", offloads(o)),
+            Self::BulkInMemory(o) => format!("bulk in memory, {}", offloads(o)),
+            Self::Trip(placement) => placement.round_trip().to_owned(),
+            Self::TripInMemory => "round trip in memory".to_owned(),
+        }
+    }
+
+    /// A stream's octets, or else the time of a round trip.
+    pub(super) fn is_rate(self) -> bool {
+        matches!(self, Self::Bulk(..) | Self::BulkInMemory(_))
+    }
+
+    /// Those it is measured beside, each with what is wanted.
+    pub(super) fn beside(self) -> &'static [Beside] {
+        use {Goal::*, Other::*};
+        const WITH_OFFLOADS: &[Beside] = &[beside(Kernel, Times(0.7)), beside(Tap, Times(0.7))];
+        const IN: &[Beside] = &[beside(Smoltcp, Times(1.0)), beside(Tap, Times(0.85))];
+        const OUT: &[Beside] = &[beside(Smoltcp, Times(1.4)), beside(Tap, Times(0.85))];
+        const SLEEPING: &[Beside] = &[beside(Tap, MoreBy(4000.0))];
+        const SPINNING: &[Beside] = &[beside(Tap, MoreBy(3000.0))];
+        match self {
+            Self::Bulk(_, Offloads::On) => WITH_OFFLOADS,
+            Self::Bulk(Way::In, Offloads::Off) => IN,
+            Self::Bulk(Way::Out, Offloads::Off) => OUT,
+            Self::BulkInMemory(Offloads::On) => const { &[beside(Smoltcp, Times(1.5))] },
+            Self::BulkInMemory(Offloads::Off) => const { &[beside(Kernel, Times(1.2))] },
+            Self::Trip(Placement::TwoSpinning) => SPINNING,
+            Self::Trip(_) => SLEEPING,
+            Self::TripInMemory => const { &[beside(Smoltcp, MostTimes(2.0))] },
+        }
+    }
+}
+
+impl Other {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel, veth",
+            Self::Tap => "bare TAP",
+            Self::Smoltcp => "smoltcp",
+        }
+    }
+}
+
+impl Goal {
+    /// How our figure stands beside the other's, in what the goal is told in.
+    pub(super) fn of(self, ours: f64, theirs: f64) -> f64 {
+        match self {
+            Self::Times(_) | Self::MostTimes(_) => ours / theirs,
+            Self::MoreBy(_) => ours - theirs,
+        }
+    }
+
+    pub(super) fn met(self, figure: f64) -> bool {
+        match self {
+            Self::Times(goal) => figure >= goal,
+            Self::MoreBy(goal) | Self::MostTimes(goal) => figure <= goal,
+        }
+    }
+
+    /// A figure of this kind.
+    pub(super) fn told(self, figure: f64) -> String {
+        match self {
+            Self::Times(_) | Self::MostTimes(_) => format!("{figure:.2}"),
+            Self::MoreBy(_) => format!("{:+.1}", figure / 1e3),
+        }
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::Times(goal) => write!(f, ">= {}", self.told(goal)),
+            Self::MoreBy(goal) | Self::MostTimes(goal) => write!(f, "<= {}", self.told(goal)),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The measured end as a socket of the stack, on a machine of one CPU over a TAP.
+
+use super::kernel::{CALL, Peer};
+use super::row::{Offloads, Work};
+use super::{HOST, OUR_MAC, OURS, PORT, Run, Way};
+use crate::bench::figure::{SILENCE, Sample, flow, round_trips};
+use crate::bench::{BenchError, refused};
+use host::tap::Tap;
+use host::{Runtime, TapSpec, block_on};
+use stack::fs::exit_files;
+use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
+use stack::net::core::dev::{NetdevFeatures, dev_open};
+use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::net::socket::{sys_connect, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
+use std::time::Duration;
+use uapi::errno::Errno;
+use uapi::if_ether::ETH_DATA_LEN;
+use uapi::in_::SockaddrIn;
+use uapi::ip::IPPROTO_TCP;
+use uapi::socket::{AF_INET, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET};
+use uapi::tcp::TCP_NODELAY;
+
+pub(super) fn measure(run: &Run, tap: Tap) -> Result<Sample, BenchError> {
+    run.seats.settle()?;
+    let busy_poll = if run.spins() { run.busy_poll } else { Duration::ZERO };
+    let mut runtime = Runtime::builder().busy_poll(busy_poll).boot()?;
+    let spec = TapSpec { addr: OUR_MAC, mtu: ETH_DATA_LEN as u32, cpu: CpuId(0) };
+    let dev = runtime.add_tap(tap, spec)?;
+    if matches!(run.work, Work::Bulk(_, Offloads::Off)) {
+        let off = NetdevFeatures::HW_CSUM
+            | NetdevFeatures::RXCSUM
+            | NetdevFeatures::TSO
+            | NetdevFeatures::GRO;
+        dev.set_features(dev.features() - off);
+    }
+    let mut cx = runtime.task("bench");
+    dev_open(&mut cx, &dev).map_err(refused("bringing the device up"))?;
+    let addr = IfAddr::new(OURS, 24).map_err(refused("our address"))?;
+    inet_insert_ifa(&mut cx, &dev, addr).map_err(refused("adding the address"))?;
+    let sample = on_socket(&mut cx, run);
+    exit_files(&mut cx);
+    drop(cx);
+    runtime.shutdown()?;
+    sample
+}
+
+fn on_socket(cx: &mut TaskCx, run: &Run) -> Result<Sample, BenchError> {
+    let fd = sys_socket(cx, AF_INET, SOCK_STREAM, 0).map_err(refused("a socket"))?;
+    let timeval = [SILENCE.as_secs(), 0].map(u64::to_ne_bytes).concat();
+    for name in [SO_RCVTIMEO, SO_SNDTIMEO] {
+        sys_setsockopt(cx, fd, SOL_SOCKET, name, &timeval).map_err(refused("its time-out"))?;
+    }
+    sys_setsockopt(cx, fd, i32::from(IPPROTO_TCP), TCP_NODELAY, &1_i32.to_ne_bytes())
+        .map_err(refused("its option"))?;
+    // Held until the end of the measuring.
+    let peer = Peer::start(run, HOST)?;
+    let to = SockaddrIn::new(HOST.into(), PORT).to_bytes();
+    block_on(cx, &mut sys_connect(fd, &to)).map_err(refused("connecting"))?;
+    let mut buf = vec![0; CALL];
+    let sample = match run.work {
+        Work::Bulk(Way::Out, _) => flow(run.time, || send(cx, fd, &buf)),
+        Work::Bulk(Way::In, _) | Work::BulkInMemory(_) => {
+            flow(run.time, || receive(cx, fd, &mut buf))
+        }
+        Work::Trip(_) | Work::TripInMemory => round_trips(run.trips, || {
+            send(cx, fd, &[0x55])?;
+            receive(cx, fd, &mut buf).map(drop)
+        }),
+    };
+    // Our end goes first: the peer may be in the middle of a call.
+    exit_files(cx);
+    drop(peer);
+    sample
+}
+
+fn send(cx: &mut TaskCx, fd: i32, data: &[u8]) -> Result<usize, BenchError> {
+    block_on(cx, &mut sys_sendto(fd, data, 0, None)).map_err(|errno| match errno {
+        Errno::EAGAIN => BenchError::Silence("the host"),
+        errno => refused("sending")(errno),
+    })
+}
+
+fn receive(cx: &mut TaskCx, fd: i32, buf: &mut [u8]) -> Result<usize, BenchError> {
+    match block_on(cx, &mut sys_recvfrom(fd, buf, 0)) {
+        Ok((len, _)) => Ok(len),
+        Err(Errno::EAGAIN) => Err(BenchError::Silence("the stack")),
+        Err(errno) => Err(refused("receiving")(errno)),
+    }
+}

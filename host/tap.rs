@@ -238,14 +238,13 @@ impl Tap {
         }
     }
 
-    /// The same, of a frame of several segments, too: what has no room in `buf` goes to `more`.
+    /// The same into several buffers, one after the other.
     ///
     /// # Errors
     /// See [`is_gone`].
-    pub fn read_frame_parts(&self, buf: &mut [u8], more: &mut [u8]) -> io::Result<Option<usize>> {
-        let mut parts = [IoSliceMut::new(buf), IoSliceMut::new(more)];
+    pub fn read_frame_parts(&self, parts: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
         loop {
-            match (&self.file).read_vectored(&mut parts) {
+            match (&self.file).read_vectored(parts) {
                 Ok(n) => return Ok(Some(n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -9,7 +9,7 @@ use crate::tap::{LinkWatch, Tap, is_gone, is_link_down};
 use crate::wait::{Interest, Trigger, is_ready};
 use drivers::net::tun::{TapFault, TapPort, Wants};
 use stack::kernel::irq::IrqLine;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use uapi::if_tun::TUN_F_TSO4;
@@ -183,11 +183,11 @@ fn fault(error: &io::Error) -> TapFault {
 const FEW_PARTS: usize = 9;
 
 impl TapPort for HostTap {
-    fn read_frame(&self, buf: &mut [u8], more: &mut [u8]) -> Result<Option<usize>, TapFault> {
-        let read = if more.is_empty() {
-            self.tap.read_frame(buf)
-        } else {
-            self.tap.read_frame_parts(buf, more)
+    fn read_frame(&self, parts: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault> {
+        let read = match parts {
+            // What comes most often is cheaper without a list of buffers.
+            [one] => self.tap.read_frame(one),
+            parts => self.tap.read_frame_parts(parts),
         };
         read.map_err(|e| fault(&e))
     }

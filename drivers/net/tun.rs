@@ -13,6 +13,7 @@
 use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_meta};
 use crate::net::wire::set_vnet;
 use std::fmt;
+use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -28,7 +29,9 @@ use stack::net::core::dev::{
     napi_complete, napi_disable, napi_enable, napi_gro_receive, napi_schedule, register_netdevice,
     unregister_netdevice,
 };
-use stack::net::core::skbuff::{Skb, consume_skb, kfree_skb, netdev_alloc_skb, skb_add_paged};
+use stack::net::core::skbuff::{
+    PAGE_FRAG_SIZE, RxPages, Skb, consume_skb, kfree_skb, netdev_alloc_skb,
+};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::walk;
 use uapi::errno::Errno;
@@ -77,12 +80,12 @@ pub enum Wants {
 
 /// A TAP as the driver sees it. Contexts: any.
 pub trait TapPort: Send + Sync {
-    /// Reads one frame behind its virtio-net header into `buf` and, what has no room there, into `more`; the
-    /// length of both, or `None` when there is none. A frame too long is cut.
+    /// Reads one frame behind its virtio-net header into the parts, one after the other; the length of both, or
+    /// `None` when there is none. A frame too long is cut.
     ///
     /// # Errors
     /// [`TapFault::Gone`], and what else keeps it from reading.
-    fn read_frame(&self, buf: &mut [u8], more: &mut [u8]) -> Result<Option<usize>, TapFault>;
+    fn read_frame(&self, parts: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault>;
 
     /// Frames of several segments come, and go.
     fn takes_segments(&self) -> bool {
@@ -138,8 +141,8 @@ struct TunFile {
     tx_waiting: AtomicBool,
     /// Polls in a row that found one frame, by themselves its only writer.
     lone_polls: AtomicU32,
-    /// Where the longer part of a frame of several segments is read to; empty where none come.
-    scratch: SpinLock<Vec<u8>, class::Ring>,
+    /// Where the longer part of a frame of several segments is read to.
+    pages: SpinLock<RxPages, class::Ring>,
     stats: Stats,
 }
 
@@ -227,16 +230,9 @@ pub fn tun_set_iff(
     let file = |(queue, port): (usize, Arc<dyn TapPort>)| {
         let (tx_waiting, stats) = (AtomicBool::new(false), Stats::default());
         let lone_polls = AtomicU32::new(0);
-        let most = if port.takes_segments() { MOST_SEGMENTS } else { 0 };
-        let scratch = SpinLock::new(vec![0; most]);
-        Arc::new(TunFile {
-            port,
-            queue_index: queue as u16,
-            tx_waiting,
-            lone_polls,
-            scratch,
-            stats,
-        })
+        let pages = SpinLock::default();
+        let queue_index = queue as u16;
+        Arc::new(TunFile { port, queue_index, tx_waiting, lone_polls, pages, stats })
     };
     let files = ports.into_iter().enumerate().map(file).collect();
     let tun = Arc::new(TunStruct { files, napis: OnceLock::new() });
@@ -360,7 +356,7 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
     let takes_one = lone >= LONE_POLLS && !lone.is_multiple_of(LOOK_EVERY);
     let mut work = 0;
     // The poller is alone with it: it is taken out, so that no lock is held meanwhile.
-    let mut scratch = std::mem::take(&mut *tun.scratch.lock());
+    let mut pages = std::mem::take(&mut *tun.pages.lock());
     let mut list = cx.skb_list();
     let end = loop {
         if work == budget {
@@ -369,14 +365,14 @@ fn tun_poll(cx: &mut BhCx<'_>, tun: &TunFile, napi: &Arc<NapiStruct>, budget: u3
         if work == 1 && takes_one {
             break Some(Read::Empty);
         }
-        match tun_get_user(cx, tun, dev, &mut scratch) {
+        match tun_get_user(cx, tun, dev, &mut pages) {
             Read::Frame(skb) => list.push(skb),
             Read::Dropped => {}
             end @ (Read::Empty | Read::Dead) => break Some(end),
         }
         work += 1;
     };
-    *tun.scratch.lock() = scratch;
+    *tun.pages.lock() = pages;
     let lone = if work == 1 { lone.wrapping_add(1) } else { 0 };
     tun.lone_polls.store(lone, Ordering::Relaxed);
     let protocol = eth_type_trans(cx, &mut list, dev);
@@ -400,14 +396,19 @@ fn tun_get_user(
     cx: &mut BhCx<'_>,
     tun: &TunFile,
     dev: &Arc<NetDevice>,
-    scratch: &mut [u8],
+    pages: &mut RxPages,
 ) -> Read {
     let most = VNET_HDR_LEN + ETH_HLEN + dev.mtu() + READ_EXTRA;
+    let more = if tun.port.takes_segments() { MOST_SEGMENTS } else { 0 };
     let Some(mut skb) = netdev_alloc_skb(cx, dev.ifindex, most) else {
         return tun_discard(tun);
     };
+    if !pages.refill(cx, more) {
+        consume_skb(cx, skb);
+        return tun_discard(tun);
+    }
     let read = match skb.skb_put(most) {
-        Some(room) => tun.port.read_frame(room, scratch),
+        Some(room) => tun_read(&*tun.port, room, pages),
         None => Err(TapFault::Other),
     };
     let len = match read {
@@ -418,13 +419,10 @@ fn tun_get_user(
         }
     };
     skb.pskb_trim(len);
-    let more = &scratch[..len.saturating_sub(most).min(scratch.len())];
-    if !more.is_empty() && !skb_add_paged(cx, &mut skb, more) {
-        add(&tun.stats.rx_dropped, 1);
-        kfree_skb(cx, skb, DropReason::NoMem);
-        return Read::Dropped;
+    if len > most {
+        pages.add_to(&mut skb, (len - most).min(more));
     }
-    if let Err(reason) = tun_check(&mut skb, len, (most, scratch.len())) {
+    if let Err(reason) = tun_check(&mut skb, len, (most, more)) {
         add(&tun.stats.rx_errors, 1);
         if matches!(reason, DropReason::HdrTrunc | DropReason::PktTooBig) {
             add(&tun.stats.rx_length_errors, 1);
@@ -439,6 +437,25 @@ fn tun_get_user(
     Read::Frame(skb)
 }
 
+/// Parts of a frame of several segments: its head, and the pages that [`MOST_SEGMENTS`] may take.
+const READ_PARTS: usize = 2 + MOST_SEGMENTS.div_ceil(PAGE_FRAG_SIZE);
+
+/// Reads a frame into the head, and what has no room there into the pages.
+fn tun_read(
+    port: &dyn TapPort,
+    head: &mut [u8],
+    pages: &mut RxPages,
+) -> Result<Option<usize>, TapFault> {
+    let mut parts: [IoSliceMut<'_>; READ_PARTS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+    parts[0] = IoSliceMut::new(head);
+    let mut count = 1;
+    for (part, room) in parts[1..].iter_mut().zip(pages.rooms()) {
+        *part = IoSliceMut::new(room);
+        count += 1;
+    }
+    port.read_frame(&mut parts[..count])
+}
+
 /// Nothing was read into `skb`.
 fn unused(cx: &mut BhCx<'_>, skb: Skb, read: Read) -> Read {
     consume_skb(cx, skb);
@@ -448,7 +465,7 @@ fn unused(cx: &mut BhCx<'_>, skb: Skb, read: Read) -> Read {
 /// Without memory for a packet, the frame is read away: else its interrupt would never end.
 #[cold]
 fn tun_discard(tun: &TunFile) -> Read {
-    match tun.port.read_frame(&mut [0; VNET_HDR_LEN + ETH_HLEN], &mut []) {
+    match tun.port.read_frame(&mut [IoSliceMut::new(&mut [0; VNET_HDR_LEN + ETH_HLEN])]) {
         Ok(Some(_)) => {
             add(&tun.stats.rx_dropped, 1);
             Read::Dropped

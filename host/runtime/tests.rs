@@ -3,6 +3,7 @@ use crate::block_on;
 use drivers::net::tun::{TapFault, Wants};
 use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use std::io::IoSliceMut;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -166,7 +167,7 @@ fn a_task_that_panics_is_named() {
 struct Sink(AtomicUsize);
 
 impl TapPort for Sink {
-    fn read_frame(&self, _: &mut [u8], _: &mut [u8]) -> Result<Option<usize>, TapFault> {
+    fn read_frame(&self, _: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault> {
         Ok(None)
     }
     fn write_frame(&self, _: &[u8], _: &[&[u8]]) -> Result<(), TapFault> {
@@ -205,5 +206,31 @@ fn a_timer_that_a_task_arms_wakes_the_sleeping_cpu() {
     exit_files(&mut cx);
     tun_detach(&mut cx, tun);
     drop(cx);
+    end(runtime);
+}
+
+/// The scheduling policies of this process's threads of that name.
+fn policies(name: &str) -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats = threads.filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(") ")?;
+        // The 41st field; the third is the first behind the name.
+        head.ends_with(&format!("({name}")).then(|| rest.split(' ').nth(38).map(str::to_owned))?
+    });
+    stats.collect()
+}
+
+#[test]
+fn ksoftirqd_does_not_take_a_tasks_processor() {
+    let runtime = Runtime::builder().boot().unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    let batch = libc::SCHED_BATCH.to_string();
+    // Other tests' threads bear the name, too, and each has just begun at some time.
+    while !policies("ksoftirqd/0").contains(&batch) {
+        assert!(std::time::Instant::now() < until, "{:?}", policies("ksoftirqd/0"));
+        std::thread::yield_now();
+    }
+    assert_eq!(policies("no such thread"), [""; 0]);
     end(runtime);
 }

@@ -64,14 +64,18 @@ impl FakePort {
 }
 
 impl TapPort for FakePort {
-    fn read_frame(&self, buf: &mut [u8], _: &mut [u8]) -> Result<Option<usize>, TapFault> {
+    fn read_frame(&self, parts: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         if let Some(fault) = *self.read_fault.lock().unwrap() {
             return Err(fault);
         }
         let Some(frame) = self.incoming.lock().unwrap().pop_front() else { return Ok(None) };
-        let len = frame.len().min(buf.len());
-        buf[..len].copy_from_slice(&frame[..len]);
+        let mut len = 0;
+        for part in parts {
+            let here = part.len().min(frame.len() - len);
+            part[..here].copy_from_slice(&frame[len..len + here]);
+            len += here;
+        }
         Ok(Some(len))
     }
 

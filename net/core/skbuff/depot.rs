@@ -4,11 +4,12 @@
 //! account from anywhere.
 //! Invariant: memory drawn from the system never exceeds the cap.
 
-use super::SkBuff;
 use super::pool::{BATCH, HANDLE_SIZE, SIZES};
+use super::{PAGE_FRAG_SIZE, Page, SkBuff};
 use crate::kernel::locking::atomic::{AtomicUsize, Ordering};
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use std::fmt;
+use std::sync::Arc;
 
 /// Packets at rest.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct Store {
     pub(super) ready: [Vec<Box<SkBuff>>; SIZES.len()],
     /// Without one, for clones and odd heads.
     pub(super) bare: Vec<Box<SkBuff>>,
+    /// Pages of payload that nobody refers to.
+    pub(super) pages: Vec<Arc<Page>>,
 }
 
 /// The machine's store of packet memory and its account.
@@ -81,7 +84,13 @@ impl Depot {
     fn reclaim(&self, bytes: usize) -> bool {
         let mut freed = 0;
         let mut spare = self.spare.lock();
-        let Store { ready, bare } = &mut *spare;
+        let Store { ready, bare, pages } = &mut *spare;
+        let mut freed_pages = 0;
+        // A page that goes takes itself off the account.
+        while freed_pages < bytes && pages.pop().is_some() {
+            freed_pages += PAGE_FRAG_SIZE;
+        }
+        let bytes = bytes.saturating_sub(freed_pages);
         let [small, large] = ready;
         let lists = [(large, SIZES[1]), (small, SIZES[0]), (bare, 0)];
         for (list, head) in lists {
@@ -114,13 +123,27 @@ impl Depot {
         }
     }
 
+    /// Fills `into` from the spare pages, as far as there are some.
+    #[cold]
+    pub(super) fn draw_pages(&self, into: &mut Vec<Arc<Page>>, most: usize) {
+        let mut spare = self.spare.lock();
+        let keep = spare.pages.len().saturating_sub(most);
+        into.extend(spare.pages.drain(keep..));
+    }
+
+    /// Takes what a magazine has over `keep` pages.
+    #[cold]
+    pub(super) fn spill_pages(&self, from: &mut Vec<Arc<Page>>, keep: usize) {
+        self.spare.lock().pages.extend(from.drain(keep..));
+    }
+
     /// Takes what a magazine has over a batch.
     pub(super) fn spill(&self, store: &mut Store) {
         let mut spare = self.spare.lock();
-        let Store { ready, bare } = store;
+        let Store { ready, bare, .. } = store;
         let lists = ready.iter_mut().chain([bare]);
         let spares = {
-            let Store { ready, bare } = &mut *spare;
+            let Store { ready, bare, .. } = &mut *spare;
             ready.iter_mut().chain([bare])
         };
         for (list, spare) in lists.zip(spares) {

@@ -10,6 +10,7 @@ mod depot;
 mod list;
 mod memory;
 mod pool;
+mod rx_pages;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub(crate) use list::{Common, Inspect, SpareLists};
 pub(crate) use memory::{Buffer, Head, PageFrag};
 pub use memory::{PAGE_FRAG_SIZE, Page, Skb};
 pub use pool::{SKB_DATA_SIZE, SkbPool};
+pub use rx_pages::RxPages;
 
 use crate::kernel::context::{BhCx, TaskCx, Walker};
 use crate::kernel::time::Ktime;

@@ -18,7 +18,7 @@ pub const SKB_SMALL_DATA_SIZE: usize = 512;
 pub(super) const SIZES: [usize; 2] = [SKB_SMALL_DATA_SIZE, SKB_DATA_SIZE];
 /// Packets exchanged between a magazine and the depot at a time.
 pub(super) const BATCH: usize = 64;
-/// Pages that wait to be filled, at the most.
+/// Pages of a CPU's that wait to be filled, at the most; half of them go to the depot and come from there.
 const PAGES: usize = 32;
 pub(super) const HANDLE_SIZE: usize = size_of::<SkBuff>();
 
@@ -28,8 +28,6 @@ pub struct SkbPool {
     store: Store,
     /// The page that sockets of this CPU fill now.
     page_frag: Option<PageFrag>,
-    /// Pages to be filled next; somebody may still refer to them.
-    pages: Vec<Arc<Page>>,
     /// Packets handed out here less packets that came home here; the sum over CPUs is what lives.
     live: i64,
 }
@@ -38,8 +36,9 @@ impl SkbPool {
     /// An empty magazine of `depot`.
     pub fn new(depot: Arc<Depot>) -> Self {
         let magazine = || Vec::with_capacity(2 * BATCH);
-        let store = Store { ready: [magazine(), magazine()], bare: magazine() };
-        Self { depot, store, page_frag: None, pages: Vec::with_capacity(PAGES), live: 0 }
+        let pages = Vec::with_capacity(PAGES);
+        let store = Store { ready: [magazine(), magazine()], bare: magazine(), pages };
+        Self { depot, store, page_frag: None, live: 0 }
     }
 
     /// This CPU's share of the count of live packets; may be negative.
@@ -66,7 +65,15 @@ impl SkbPool {
             drop(full);
             self.put_page(page);
         }
-        if let Some(frag) = self.pages.pop().and_then(PageFrag::of) {
+        self.new_page()
+    }
+
+    /// A page to fill, from its beginning; `None` when memory is used up.
+    pub(crate) fn new_page(&mut self) -> Option<PageFrag> {
+        if self.store.pages.is_empty() {
+            self.depot.draw_pages(&mut self.store.pages, PAGES / 2);
+        }
+        if let Some(frag) = self.store.pages.pop().and_then(PageFrag::of) {
             return Some(frag);
         }
         if !self.depot.charge(PAGE_FRAG_SIZE) {
@@ -79,8 +86,11 @@ impl SkbPool {
     #[inline]
     pub(crate) fn put_page(&mut self, page: Arc<Page>) {
         // One that is looked at by somebody else at this moment goes when he does.
-        if Arc::strong_count(&page) == 1 && page.is_of(&self.depot) && self.pages.len() < PAGES {
-            self.pages.push(page);
+        if Arc::strong_count(&page) == 1 && page.is_of(&self.depot) {
+            if self.store.pages.len() == PAGES {
+                self.depot.spill_pages(&mut self.store.pages, PAGES / 2);
+            }
+            self.store.pages.push(page);
         }
     }
 
@@ -314,6 +324,37 @@ mod tests {
         assert_eq!(depot.used(), before + 70_000);
         pool.free(skb);
         assert_eq!(depot.used(), before);
+    }
+
+    #[test]
+    fn pages_serve_again_however_many_they_are_and_give_way_to_packets() {
+        let depot = Arc::new(Depot::new(200 * PAGE_FRAG_SIZE));
+        let mut pool = SkbPool::new(Arc::clone(&depot));
+        let fill = |pool: &mut SkbPool| -> Vec<Arc<Page>> {
+            let page = |_| {
+                let frag = pool.page_frag_refill().expect("memory");
+                let page = Arc::clone(frag.place().0);
+                assert_eq!(frag.append(PAGE_FRAG_SIZE, |_| ()) as usize, PAGE_FRAG_SIZE);
+                page
+            };
+            (0..100).map(page).collect()
+        };
+        let first = fill(&mut pool);
+        let used = depot.used();
+        let mut known: Vec<_> = first.iter().map(Arc::as_ptr).collect();
+        first.into_iter().for_each(|page| pool.put_page(page));
+        assert_eq!(depot.used(), used, "none is given back");
+        let second = fill(&mut pool);
+        assert!(depot.used() <= used + PAGE_FRAG_SIZE, "the same pages, but for one at work");
+        known.sort();
+        let anew = second.iter().filter(|page| known.binary_search(&Arc::as_ptr(page)).is_err());
+        assert!(anew.count() <= 1);
+        second.into_iter().for_each(|page| pool.put_page(page));
+        let packets: Vec<Skb> = std::iter::from_fn(|| pool.alloc(SKB_DATA_SIZE)).collect();
+        let most = (200 - PAGES - 2) * PAGE_FRAG_SIZE / (SKB_DATA_SIZE + HANDLE_SIZE);
+        assert!(packets.len() >= most - BATCH, "{} of {most}", packets.len());
+        assert!(depot.used() <= depot.cap());
+        packets.into_iter().for_each(|skb| pool.free(skb));
     }
 
     #[test]

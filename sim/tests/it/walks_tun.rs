@@ -12,6 +12,7 @@ use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,9 +30,9 @@ struct Port {
 }
 
 impl TapPort for Port {
-    fn read_frame(&self, buf: &mut [u8], _: &mut [u8]) -> Result<Option<usize>, TapFault> {
+    fn read_frame(&self, parts: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault> {
         let Some(frame) = self.incoming.lock().expect("free").pop_front() else { return Ok(None) };
-        buf[..frame.len()].copy_from_slice(&frame);
+        parts[0][..frame.len()].copy_from_slice(&frame);
         Ok(Some(frame.len()))
     }
     fn write_frame(&self, _: &[u8], parts: &[&[u8]]) -> Result<(), TapFault> {

@@ -112,21 +112,35 @@ impl PageFrag {
         (&self.page, self.page.filled.load(Ordering::Relaxed))
     }
 
+    /// What is free, to be written from its beginning; [`PageFrag::written`] says how much was.
+    #[inline]
+    pub(crate) fn room_mut(&mut self) -> &mut [u8] {
+        let from = self.page.filled.load(Ordering::Relaxed) as usize;
+        // SAFETY: the range lies within the page and from `filled` on, where nobody reads, and no
+        // other `PageFrag` writes: `of` makes one only for a page without other references, and no
+        // copy of it can be made; `&mut self` keeps a second range away. All of it is initialised.
+        unsafe {
+            let start = self.page.bytes.as_ptr().cast::<u8>().cast_mut().add(from);
+            std::slice::from_raw_parts_mut(start, self.page.bytes.len() - from)
+        }
+    }
+
+    /// The next `len` bytes are filled in and stay as they are; fewer if there is less room. How many.
+    #[inline]
+    pub(crate) fn written(&mut self, len: usize) -> u32 {
+        let from = self.page.filled.load(Ordering::Relaxed);
+        let len = len.min(self.room()) as u32;
+        self.page.filled.store(from + len, Ordering::Release);
+        len
+    }
+
     /// Lends the next `len` bytes to be filled in by `fill`, less if there is less room; how many.
     #[inline]
     pub(crate) fn append(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> u32 {
-        let from = self.page.filled.load(Ordering::Relaxed);
-        let len = len.min(self.room()) as u32;
-        // SAFETY: the range lies within the page and from `filled` on, where nobody reads, and no
-        // other `PageFrag` writes: `of` makes one only for a page without other references, and no
-        // copy of it can be made. All of it is initialised.
-        let room = unsafe {
-            let start = self.page.bytes.as_ptr().cast::<u8>().cast_mut().add(from as usize);
-            std::slice::from_raw_parts_mut(start, len as usize)
-        };
-        fill(room);
-        self.page.filled.store(from + len, Ordering::Release);
-        len
+        let room = self.room_mut();
+        let len = len.min(room.len());
+        fill(&mut room[..len]);
+        self.written(len)
     }
 }
 

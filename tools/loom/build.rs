@@ -210,7 +210,7 @@ fn variant(root: &Path, out: &Path, name: &str, mistake: Option<&Mistake>) -> St
          #[path = \"{}\"] mod owner;\n\
          #[path = \"{}\"] mod depot;\n\
          mod pool {{ pub(super) use super::world::{{BATCH, HANDLE_SIZE, SIZES}}; }}\n\
-         use world::SkBuff;\n\
+         use world::{{PAGE_FRAG_SIZE, Page, SkBuff}};\n\
          }}\n",
         path("cpu_cell.rs"),
         path("wait_queue.rs"),

@@ -9,6 +9,12 @@ use std::task::Waker;
 /// A packet, as the depot knows it: memory.
 pub(crate) struct SkBuff;
 
+/// A page of payload; here none is ever made.
+#[derive(Debug)]
+pub(crate) struct Page;
+
+pub(crate) const PAGE_FRAG_SIZE: usize = 32 << 10;
+
 pub(crate) const SIZES: [usize; 2] = [1, 2];
 pub(crate) const BATCH: usize = 2;
 pub(crate) const HANDLE_SIZE: usize = 0;

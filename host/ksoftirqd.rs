@@ -34,7 +34,6 @@ const MOST_IN_VAIN: u32 = 10;
 
 /// Runs the CPU until told to stop. One was counted awake for this thread.
 pub(crate) fn cpu_idle_loop(m: &Machine, cpu: CpuId, idle: &CpuIdle) {
-    wait_for_a_turn();
     let mut thread =
         Ksoftirqd { m, cpu, idle, small_runs: 0, calls: 0, in_vain: 0, core: u32::MAX };
     while !idle.lead.stopped() {
@@ -45,18 +44,6 @@ pub(crate) fn cpu_idle_loop(m: &Machine, cpu: CpuId, idle: &CpuIdle) {
     }
     // Nobody runs the CPU from here on but tasks that lead it.
     idle.word.leave();
-}
-
-/// From now on being woken does not take the processor from whoever runs on it.
-///
-/// A task that sends calls forth acknowledgements, within its own system call, and each would bring this thread to
-/// the task's processor in the middle of it, for a lock that the task has. So it comes when the task sleeps, or has
-/// had its time; where the processor is idle, at once.
-fn wait_for_a_turn() {
-    let param = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the call reads the one parameter, which outlives it; 0 is the calling thread.
-    // Refused by a sandbox, it only costs time.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param) };
 }
 
 struct Ksoftirqd<'a> {

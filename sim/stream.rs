@@ -182,6 +182,7 @@ impl Pair {
     }
 
     /// An octet there, and one back.
+    #[inline(never)]
     pub fn round_trip(&mut self, (near, far): (i32, i32)) {
         let octet = &mut [0x55];
         let (a, b) = (&mut self.a.task, &mut self.b.task);

@@ -29,6 +29,7 @@ Usage:
   tcp_stream count DEVICE ROUNDS [gro]  that many writes of 44 segments, for an instrument; GRO is off where they
                                         arrive, unless the word is there
   tcp_stream connections ROUNDS         that many connections, for an instrument
+  tcp_stream trips ROUNDS               that many octets there and back, for an instrument
 
 DEVICE: wire or igb.
 ";
@@ -154,6 +155,13 @@ fn opened(rounds: &str) -> Option<()> {
     Some(())
 }
 
+fn tripped(rounds: &str) -> Option<()> {
+    let (rounds, mut pair) = (rounds.parse().ok()?, Pair::new(Device::Wire));
+    let ends = pair.connected();
+    (0_usize..rounds).for_each(|_| pair.round_trip(ends));
+    Some(())
+}
+
 fn main() -> ExitCode {
     // `cargo bench` adds `--bench`; `cargo test --benches` does not, and wants no measurement.
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -167,6 +175,7 @@ fn main() -> ExitCode {
         ["count", device, rounds] => count(device, rounds, false),
         ["count", device, rounds, "gro"] => count(device, rounds, true),
         ["connections", rounds] => opened(rounds),
+        ["trips", rounds] => tripped(rounds),
         [] | ["--help"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

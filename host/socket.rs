@@ -6,7 +6,9 @@ use crate::ifreq::{EthtoolSwitch, ethtool_switch};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
+use uapi::tcp::{TCP_INFO, TcpInfo};
 use uapi::udp::UDP_SEGMENT;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// A datagram socket's calls carry many datagrams of `size` octets.
 ///
@@ -35,6 +37,27 @@ pub fn congestion_control(socket: impl AsFd, name: &str) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_tcp_congestion(socket, name)?)
 }
 
+/// What the kernel tells of a connection; fields that it does not know are 0.
+///
+/// # Errors
+/// The system's: ENOPROTOOPT for a socket that is not TCP's.
+pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
+    let mut info = TcpInfo::new_zeroed();
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the pointers name the structure and its length, which outlive the call; no more than that length is
+    // written, and any octets make a `TcpInfo`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_TCP,
+            TCP_INFO,
+            info.as_mut_bytes().as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
+}
+
 /// Leaves sums, segments and merging to a device, or to nobody: `ethtool -K DEV tx rx gso tso gro`.
 ///
 /// # Errors
@@ -54,6 +77,7 @@ mod tests {
     use super::*;
     use crate::netns::in_own_netns;
     use crate::testing::{Need, need};
+    use std::io::Write;
     use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
     #[test]
@@ -68,6 +92,17 @@ mod tests {
             let len = to.recv(&mut buf).unwrap();
             assert_eq!(&buf[..len], part.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_connection_is_told_of() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.write_all(b"abc").unwrap();
+        let info = tcp_info(&stream).unwrap();
+        assert_eq!((info.tcpi_state, info.tcpi_bytes_sent), (1, 3));
+        let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(tcp_info(&datagrams).is_err());
     }
 
     #[test]

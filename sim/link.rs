@@ -28,8 +28,39 @@ pub struct Impairment {
     pub reorder: f64,
     /// One bit turned.
     pub corrupt: f64,
+    /// Lost as well, by count and not by chance.
+    pub losses: Option<Losses>,
     /// How fast it is, each way; `None`: as fast as one likes.
     pub bottleneck: Option<Bottleneck>,
+}
+
+/// Losses that depend on nothing but how many frames came before: two stacks that are compared lose the same ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Losses {
+    /// Which ones.
+    pub seed: u64,
+    /// How many, in parts of one.
+    pub rate: f64,
+    /// Frames of fewer octets are neither counted nor lost: acknowledgements, and what opens a connection.
+    pub least: usize,
+}
+
+impl Losses {
+    /// Whether this frame of one way is lost, of which so many came before it; counts it.
+    pub fn lose(&self, frame: usize, before: &mut u64) -> bool {
+        if frame < self.least {
+            return false;
+        }
+        *before += 1;
+        // Steele, Lea and Flood, Fast splittable pseudorandom number generators (2014): SplitMix64, which gives the
+        // nth number of a seed without those before it.
+        let mut z = self.seed.wrapping_add(before.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        // The upper 53 bits, as many as a fraction has.
+        ((z >> 11) as f64) < self.rate * (1_u64 << 53) as f64
+    }
 }
 
 /// A bandwidth, and the queue of those that wait for it. What weather does to a frame it does behind it.
@@ -59,15 +90,17 @@ pub struct BottleneckStats {
 
 /// One way through a bottleneck.
 #[derive(Debug, Default)]
-struct Queue {
+pub struct Queue {
     /// When all that was taken has been sent.
     free_at: Ktime,
     stats: BottleneckStats,
+    /// Frames that [`Losses`] counted.
+    counted: u64,
 }
 
 impl Queue {
     /// Takes a frame: when its last octet is sent; `None`: the queue is full. Marks it if it is due.
-    fn take(&mut self, frame: &mut [u8], now: Ktime, spec: &Bottleneck) -> Option<Ktime> {
+    pub fn take(&mut self, frame: &mut [u8], now: Ktime, spec: &Bottleneck) -> Option<Ktime> {
         let waits = self.free_at.since(now).as_nanos();
         let held = (waits * u128::from(spec.rate.get())).div_ceil(1_000_000_000) as u64;
         let after = held + frame.len() as u64;
@@ -188,6 +221,10 @@ impl WeatherLink {
                 None => return,
             }
         }
+        let counted = &mut self.queues[side].counted;
+        if spec.losses.is_some_and(|losses| losses.lose(frame.len(), counted)) {
+            return;
+        }
         let mut chance = |probability: f64| probability > 0.0 && rng.random_bool(probability);
         if chance(spec.loss) {
             return;
@@ -269,6 +306,25 @@ mod tests {
         let times = [0, 0, 500, 2_500, 10_000].map(|at| take(&mut queue, at, &spec));
         assert_eq!(times, [1_000, 2_000, 3_000, 4_000, 11_000].map(Some));
         assert_eq!(queue.stats.octets, 5 * FRAME as u64);
+    }
+
+    #[test]
+    fn the_same_frames_are_lost_whoever_sends_them() {
+        let losses = Losses { seed: 7, rate: 0.01, least: 200 };
+        let lost = |losses: Losses, acks: bool| -> Vec<u64> {
+            let mut before = 0;
+            let mut lose = |nth: u64| {
+                assert!(!acks || !losses.lose(66, &mut before), "it is too short");
+                losses.lose(1514, &mut before).then_some(nth)
+            };
+            (0..100_000).filter_map(&mut lose).collect()
+        };
+        let first = lost(losses, false);
+        assert_eq!(first, lost(losses, true));
+        assert!((900..1100).contains(&first.len()), "{}", first.len());
+        assert_ne!(first, lost(Losses { seed: 8, ..losses }, false));
+        assert_eq!(lost(Losses { rate: 0.0, ..losses }, false), [0; 0]);
+        assert_eq!(lost(Losses { rate: 1.0, ..losses }, false).len(), 100_000);
     }
 
     #[test]

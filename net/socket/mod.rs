@@ -29,6 +29,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
@@ -156,6 +157,8 @@ pub struct Wait {
     /// Octets of a stream that the call has read or written in its polls before; of `connect`, 1 if it found the
     /// connection on its way.
     pub(crate) progress: usize,
+    /// When the next wait ends at the latest, and the call looks again.
+    nap: Option<Ktime>,
     asleep: Option<Box<Asleep>>,
 }
 
@@ -223,6 +226,11 @@ impl Wait {
         self.f_flags & O_NONBLOCK == 0 && flags & MSG_DONTWAIT == 0
     }
 
+    /// The next wait lasts no longer than that.
+    pub(crate) fn nap(&mut self, cx: &mut TaskCx, most: Duration) {
+        self.nap = Some(cx.now() + most);
+    }
+
     /// Waits until `ready`, woken by any of `events` on `sk`. Pending: the caller is polled again
     /// when it may be; it looks for itself.
     ///
@@ -274,7 +282,7 @@ impl Wait {
         state.wq.prepare_to_wait(&mut key, events, &cx.waker);
         drop(state);
         asleep.queued = key.map(|key| Queued::Sock(Arc::clone(sk), key));
-        if let Some(at) = until {
+        if let Some(at) = [until, self.nap.take()].into_iter().flatten().min() {
             cx.schedule_timeout(at);
         }
         Poll::Pending

@@ -5,6 +5,7 @@
 
 use super::{Chrono, Nonagle, TcpSk, TcpSock, TcpState};
 use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::time::{HZ, TICK_NSEC};
 use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::stream::{
@@ -22,6 +23,7 @@ use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::poll::POLLOUT;
 use uapi::snmp::LinuxMib;
@@ -47,6 +49,8 @@ enum Turn {
     More,
     /// No room: to be waited for.
     NoRoom,
+    /// There is room, and no memory for it.
+    NoMemory,
     /// Not connected yet: to be waited for.
     Connecting,
     /// It can't be.
@@ -123,7 +127,11 @@ fn send_one(
     let failed = match turn {
         Turn::Done | Turn::More => return Poll::Ready(Ok(std::mem::take(&mut wait.progress))),
         Turn::Fails(error) => error,
-        Turn::NoRoom | Turn::Connecting => {
+        Turn::NoRoom | Turn::NoMemory | Turn::Connecting => {
+            if turn == Turn::NoMemory {
+                let most = memory_nap(cx);
+                wait.nap(cx, most);
+            }
             let waited = wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
                 let Some(tp) = state.tcp.as_deref_mut() else { return true };
                 let over = state.base.err.is_some() || state.base.shutdown & SEND_SHUTDOWN != 0;
@@ -132,7 +140,8 @@ fn send_one(
                 }
                 tp.nospace = true;
                 over || !may_write(tp)
-                    || (tp.wmem_queued < sk.sndbuf()
+                    || (turn == Turn::NoRoom
+                        && tp.wmem_queued < sk.sndbuf()
                         && tp.write_seq - tp.snd_nxt < tp.notsent_lowat)
             });
             match waited {
@@ -157,6 +166,15 @@ fn fastopens(sk: &Sock, flags: i32, wait: &Wait) -> bool {
     } else {
         flags & MSG_FASTOPEN != 0 || tp.tfo(Tfo::DEFER_CONNECT)
     }
+}
+
+/// How long one sleeps for memory, of which nobody would tell: 2 jiffies and up to a fifth of a second.
+///
+/// linux: net/core/stream.c:sk_stream_wait_memory
+fn memory_nap(cx: &mut TaskCx) -> Duration {
+    cx.local_bh_disable(|bh| {
+        Duration::from_nanos((2 + u64::from(bh.cpu.rng.below(HZ as u32 / 5))) * TICK_NSEC)
+    })
 }
 
 /// Control data: only what every socket takes.
@@ -252,10 +270,14 @@ fn tcp_sendmsg_locked(
         (mss, goal) = tcp_send_mss(sk, flags);
     }
     match turn {
-        Turn::NoRoom => {
+        Turn::NoRoom | Turn::NoMemory => {
             tcp_remove_empty_skb(cx, sk);
             sk.tp.nospace = true;
             tcp_push(cx, sk, (flags & !MSG_MORE, mss, goal), Nonagle::PUSH);
+            // The buffer has room: it is the machine's memory that is used up.
+            if sk_stream_memory_free(sk) {
+                turn = Turn::NoMemory;
+            }
         }
         _ => {
             let nonagle = sk.tp.nonagle;

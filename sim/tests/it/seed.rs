@@ -456,6 +456,7 @@ fn the_same_seed_gives_the_same_walk() {
             duplicate: 0.1,
             reorder: 0.1,
             corrupt: 0.1,
+            losses: None,
             bottleneck: None,
         };
         let mut pair = Pair::with(seed, LinkSpec::Impaired(weather), 2);

@@ -7,6 +7,7 @@
 mod attacks;
 mod fastopen;
 mod hostile;
+mod linux_losses;
 mod many;
 mod mtu_probe;
 mod rates;

@@ -4,6 +4,8 @@ use crate::util::{B, Pair, addr, check, info_of, listener, stream};
 use sim::{Bottleneck, BottleneckStats, Digest, Impairment, Task};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::cpu::CpuId;
+use stack::net::core::dev::NetdevFeatures;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::sched::dev_set_qdisc;
 use stack::net::socket::{sys_accept4, sys_connect, sys_getsockopt, sys_setsockopt};
 use std::cell::{Cell, RefCell};
@@ -35,7 +37,7 @@ fn link(rate: u64, queue: u64, loss: f64) -> Impairment {
 
 /// A connection that sends all that it may.
 #[derive(Clone, Copy, Debug)]
-struct Sender {
+pub struct Sender {
     congestion: &'static str,
     /// `SO_MAX_PACING_RATE`.
     most: Option<u64>,
@@ -44,13 +46,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn of(congestion: &'static str) -> Self {
+    pub fn of(congestion: &'static str) -> Self {
         Self { congestion, most: None, after: Duration::ZERO }
     }
 }
 
 /// What is asked for while connections send.
-struct Running {
+pub struct Running {
     pair: Pair,
     stop: Rc<Cell<bool>>,
     /// Octets that arrived of each.
@@ -101,7 +103,7 @@ async fn receive(task: Task, number: u16, arrived: Rc<Cell<u64>>) {
 }
 
 impl Running {
-    fn new(seed: u64, link: Impairment, senders: &[Sender]) -> Self {
+    pub fn new(seed: u64, link: Impairment, senders: &[Sender]) -> Self {
         Self::of(Pair::new(seed, link), senders)
     }
 
@@ -120,7 +122,7 @@ impl Running {
     }
 
     /// Goes on for a while: octets a second of each connection.
-    fn run_for(&mut self, time: Duration) -> Vec<f64> {
+    pub fn run_for(&mut self, time: Duration) -> Vec<f64> {
         let before: Vec<u64> = self.arrived.iter().map(|count| count.get()).collect();
         self.pair.world.run_for(time);
         check(&self.pair.a);
@@ -128,7 +130,7 @@ impl Running {
         now.zip(before).map(|(now, before)| (now - before) as f64 / time.as_secs_f64()).collect()
     }
 
-    fn info(&self, number: usize) -> TcpInfo {
+    pub fn info(&self, number: usize) -> TcpInfo {
         let end = self.ends[number].borrow();
         let (task, fd) = end.as_ref().expect("it sends");
         info_of(task, *fd)
@@ -146,8 +148,13 @@ impl Running {
         self.pair.world.take_bottleneck_stats(0)
     }
 
-    fn count(&self, of: LinuxMib) -> u64 {
+    pub fn count(&self, of: LinuxMib) -> u64 {
         self.pair.a.mib().get(of)
+    }
+
+    /// Nobody is interested in the rest.
+    pub fn abandon(self) {
+        let _digest = self.pair.world.abandon();
     }
 
     /// All that was sent arrives, and nothing is left.
@@ -190,6 +197,34 @@ fn bbr_fills_a_long_link_with_a_short_queue() {
     assert!((0.7..1.1).contains(&last), "{info:?}");
     assert!(info.tcpi_options & TCPI_OPT_SACK != 0 && info.tcpi_flags & 1 == 0, "{info:?}");
     let _digest = flow.end();
+}
+
+/// Both windows grow to what a fast and long link holds: in a release build, a gigabyte a second over a tenth of a second.
+#[test]
+fn windows_grow_to_what_a_fast_and_long_link_holds() {
+    const RATE: u64 = if cfg!(debug_assertions) { 100_000_000 } else { 1_000_000_000 };
+    const HOLDS: u64 = RATE / 10;
+    let delay = Duration::from_millis(50);
+    let link = Impairment { delay, ..link(RATE, 2 * HOLDS, 0.0) };
+    let pair = Pair::with_memory(10, link, 8 * HOLDS as usize);
+    for (machine, mut cx) in [(&pair.a, pair.on_a()), (&pair.b, pair.on_b())] {
+        update_sysctls(&mut cx, |sysctl| {
+            sysctl.tcp.rmem[2] = 4 * HOLDS as u32;
+            sysctl.tcp.wmem[2] = 4 * HOLDS as u32;
+        });
+        // So many segments take a while, one by one.
+        let tables = machine.tables();
+        let dev = tables.net.dev_by_name("eth0").expect("there");
+        dev.set_features(dev.features() | NetdevFeatures::TSO);
+    }
+    let mut flow = Running::of(pair, &[Sender::of("bbr")]);
+    flow.run_for(Duration::from_secs(4));
+    let rate = flow.run_for(Duration::from_secs(1))[0];
+    let info = flow.info(0);
+    println!("{:.1} % of the link, window {}", rate * 100.0 / RATE as f64, info.tcpi_snd_wnd);
+    assert!(rate >= 0.90 * RATE as f64, "{rate} of {RATE}");
+    assert!(u64::from(info.tcpi_snd_wnd) > HOLDS && flow.count(LinuxMib::TCPTimeouts) == 0);
+    flow.abandon();
 }
 
 /// Losses by chance say nothing of the bandwidth, and to CUBIC everything.

@@ -4,13 +4,17 @@ use crate::util::{A, B, Pair, addr, connected, info, listener, stream};
 use sim::Impairment;
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
+use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::time::Ktime;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::proc::sockstat_seq_show;
 use stack::net::ipv4::tcp::TcpState;
 use stack::net::socket::{
     sys_accept4, sys_bind, sys_connect, sys_getsockopt, sys_recvfrom, sys_setsockopt, sys_shutdown,
 };
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -25,6 +29,7 @@ const WIRE: Impairment = Impairment {
     duplicate: 0.0,
     reorder: 0.0,
     corrupt: 0.0,
+    losses: None,
     bottleneck: None,
 };
 
@@ -372,4 +377,51 @@ fn the_last_data_of_a_dead_connection_can_be_read() {
     assert_eq!(again.map(|(len, _)| len), Err(Errno::ETIMEDOUT));
     assert_eq!(pair.pair.run(&mut pair.a, sys_read(near, &mut room)), Ok(0));
     pair.end();
+}
+
+/// The buffer has room, and TCP as a whole no memory: who writes sleeps, looks now and then, and goes on when others
+/// have given some back.
+#[test]
+fn who_finds_no_memory_sleeps_until_there_is_some() {
+    let mut pair = Pair::new(17, WIRE);
+    let before = pair.a.tables().net.sysctl.tcp.mem;
+    update_sysctls(&mut pair.on_a(), |sysctl| sysctl.tcp.mem = [2, 3, 4]);
+    let (a, b) = (pair.a.clone(), pair.b.clone());
+    let (written, arrived) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (count, gate) = (Rc::clone(&arrived), Rc::new(Cell::new(false)));
+    let open = Rc::clone(&gate);
+    pair.world.spawn(&b, CpuId(0), |task| async move {
+        let listening = task.now(|cx| listener(cx, B, 80, 1));
+        let (fd, _) = task.call(sys_accept4(listening, 0)).await.expect("accepted");
+        task.now(|cx| sys_close(cx, listening)).expect("open");
+        // The window closes, and what was sent stays in the other's queue.
+        while !open.get() {
+            let next = task.now(|cx| cx.machine().ktime_get()) + Duration::from_millis(100);
+            task.sleep_until(next).await;
+        }
+        let mut data = vec![0; 64 << 10];
+        loop {
+            match task.call(sys_read(fd, &mut data)).await.expect("read") {
+                0 => break,
+                len => count.set(count.get() + len),
+            }
+        }
+        task.now(|cx| sys_close(cx, fd)).expect("open");
+    });
+    let done = Rc::clone(&written);
+    pair.world.spawn(&a, CpuId(0), |task| async move {
+        let fd = task.now(stream);
+        task.call(sys_connect(fd, &addr(B, 80))).await.expect("connected");
+        let data = vec![7; 1 << 20];
+        done.set(task.call(sys_write(fd, &data)).await.expect("written"));
+        task.now(|cx| sys_close(cx, fd)).expect("open");
+    });
+    // A task that never slept would keep the world from coming to rest.
+    pair.world.run_for(Duration::from_secs(20));
+    assert_eq!(written.get(), 0, "there is no memory for all of it");
+    gate.set(true);
+    update_sysctls(&mut pair.on_a(), |sysctl| sysctl.tcp.mem = before);
+    assert!(pair.world.run_tasks(Duration::from_secs(60)));
+    assert_eq!((written.get(), arrived.get()), (1 << 20, 1 << 20));
+    let _digest = pair.end(Duration::from_secs(120));
 }

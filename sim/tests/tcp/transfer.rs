@@ -50,6 +50,7 @@ impl Weather {
             duplicate: self.noise,
             reorder: self.reorder,
             corrupt: self.noise,
+            losses: None,
             bottleneck: None,
         }
     }

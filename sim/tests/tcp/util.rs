@@ -26,6 +26,9 @@ pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The second one's.
 pub const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
+/// Octets for packets on a machine, if nothing else is said.
+const MEMORY: usize = 256 << 20;
+
 /// A `sockaddr_in`.
 pub fn addr(ip: Ipv4Addr, port: u16) -> [u8; 16] {
     SockaddrIn::new(ip.into(), port).to_bytes()
@@ -49,16 +52,21 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(seed: u64, weather: Impairment) -> Self {
-        Self::of(World::new(seed), weather)
+        Self::of(World::new(seed), weather, MEMORY)
+    }
+
+    /// The same with so many octets for packets on each machine.
+    pub fn with_memory(seed: u64, weather: Impairment, memory: usize) -> Self {
+        Self::of(World::new(seed), weather, memory)
     }
 
     /// The same with a [`Digest`] of all that it does.
     pub fn recorded(seed: u64, weather: Impairment) -> Self {
-        Self::of(World::recorded(seed), weather)
+        Self::of(World::recorded(seed), weather, MEMORY)
     }
 
-    fn of(mut world: World, weather: Impairment) -> Self {
-        let spec = MachineSpec { memory: 256 << 20, ..MachineSpec::default() };
+    fn of(mut world: World, weather: Impairment, memory: usize) -> Self {
+        let spec = MachineSpec { memory, ..MachineSpec::default() };
         let (a, b) = (world.machine(&spec), world.machine(&spec));
         let link = LinkSpec::Impaired(weather);
         let devs = world.wire(link, [(&a, A), (&b, B)]).expect("fresh machines take a device each");

@@ -5,7 +5,7 @@
 //! start: whatever pieces a peer sends, each costs the logarithm of those that are there (CVE-2018-5390).
 
 use super::comp_sack::{TCP_SACK_BLOCKS_EXPECTED, tcp_sack_compress_send_ack};
-use super::window::{tcp_event_data_recv, tcp_grow_window};
+use super::window::{tcp_event_data_recv, tcp_grow_window, tcp_measure_rcv_mss, tcp_rcvbuf_grow};
 use super::{Segment, tcp_enter_quickack_mode, tcp_fin};
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
@@ -15,7 +15,7 @@ use crate::net::core::stream::{
     tcp_under_memory_pressure,
 };
 use crate::net::ipv4::tcp::{
-    AckPending, MAX_SKB_FRAGS, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock,
+    AckPending, ConnectState, MAX_SKB_FRAGS, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock,
     tcp_stream_is_readable,
 };
 use crate::net::ipv4::tcp_ecn::tcp_ecn_check_ce;
@@ -287,6 +287,7 @@ fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
         sk.st.sk_data_ready(cx);
         return kfree_skb(cx, skb, DropReason::ProtoMem);
     }
+    tcp_measure_rcv_mss(sk, &skb);
     inet_csk_schedule_ack(sk.tp);
     sk.tp.stats.rcv_ooopack = sk.tp.stats.rcv_ooopack.wrapping_add(1);
     cx.count(LinuxMib::TCPOFOQueue);
@@ -327,11 +328,17 @@ fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
     }
     if sk.tp.rx_opt.sack_ok {
         tcp_sack_new_ofo_skb(cx, sk, own.seq, own.end_seq);
+        // Without SACK the window stays, so that what is sent counts as a duplicate acknowledgement.
+        tcp_grow_window(cx, sk, &skb);
     }
-    tcp_grow_window(cx, sk, &skb);
     sk.st.rmem_alloc += size;
     skb.dev = None;
     sk.tp.out_of_order_queue.insert(at, skb);
+    // Not for one that nobody has accepted yet, or that nobody has any more.
+    if !sk.tp.orphan && sk.tp.connect != ConnectState::Unconnected {
+        let read = sk.tp.rcvq_space.space;
+        tcp_rcvbuf_grow(cx, sk, read);
+    }
 }
 
 /// One that waits is covered by another.

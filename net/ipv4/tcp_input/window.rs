@@ -45,7 +45,7 @@ pub(super) fn tcp_in_quickack_mode(tp: &TcpSock) -> bool {
 /// What the peer's full segments are, as far as can be seen from those that come.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_measure_rcv_mss
-fn tcp_measure_rcv_mss(sk: &mut TcpSk<'_>, skb: &SkBuff) {
+pub(super) fn tcp_measure_rcv_mss(sk: &mut TcpSk<'_>, skb: &SkBuff) {
     let tp = &mut *sk.tp;
     let last = std::mem::take(&mut tp.ack.last_seg_size);
     // What was merged came in segments of this size.
@@ -54,7 +54,8 @@ fn tcp_measure_rcv_mss(sk: &mut TcpSk<'_>, skb: &SkBuff) {
     let flags = cb(skb).tcp_flags;
     if len >= tp.ack.rcv_mss {
         if len != tp.ack.rcv_mss {
-            let ratio = (u64::from(len) << 8) / u64::from(skb.truesize.max(1));
+            // Of all of it, however many segments it came in.
+            let ratio = ((skb.len() as u64) << 8) / u64::from(skb.truesize.max(1));
             let ratio = ratio.clamp(1, 255) as u8;
             if ratio != tp.scaling_ratio {
                 tp.scaling_ratio = ratio;
@@ -223,21 +224,34 @@ pub(crate) fn tcp_rcv_space_adjust(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     let copied = tp.copied_seq - tp.rcvq_space.seq;
     if copied > tp.rcvq_space.space {
-        let sysctl = &cx.t.net.sysctl.tcp;
-        if sysctl.moderate_rcvbuf && !tp.rcvbuf_locked {
-            // Twice what was read, for the next round trip may bring twice as much, and once more what it grew.
-            let mut window = (u64::from(copied) << 1) + 16 * u64::from(tp.advmss);
-            let grown = window * u64::from(copied - tp.rcvq_space.space);
-            window += (grown / u64::from(tp.rcvq_space.space.max(1))) << 1;
-            let window = u32::try_from(window).unwrap_or(u32::MAX);
-            let wanted = tp.tcp_space_from_win(window).min(sysctl.rmem[2]);
-            if wanted > sk.st.opts.rcvbuf {
-                sk.st.opts.rcvbuf = wanted;
-                tp.window_clamp = tp.tcp_win_from_space(wanted.into()) as u32;
-            }
-        }
-        tp.rcvq_space.space = copied;
+        tcp_rcvbuf_grow(cx, sk, copied);
     }
-    tp.rcvq_space.seq = tp.copied_seq;
-    tp.rcvq_space.time = now;
+    sk.tp.rcvq_space.seq = sk.tp.copied_seq;
+    sk.tp.rcvq_space.time = now;
+}
+
+/// The buffer is to hold what a sender sends of whom so much was read within a round trip, and what waits for a gap
+/// to be filled.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_rcvbuf_grow
+pub(super) fn tcp_rcvbuf_grow(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, read: u32) {
+    let tp = &mut *sk.tp;
+    let before = std::mem::replace(&mut tp.rcvq_space.space, read);
+    let sysctl = &cx.t.net.sysctl.tcp;
+    if !sysctl.moderate_rcvbuf || tp.rcvbuf_locked {
+        return;
+    }
+    // Twice what was read, for the next round trip may bring twice as much, and once more what it grew.
+    let mut window = (u64::from(read) << 1) + 16 * u64::from(tp.advmss);
+    let grown = window * u64::from(read.saturating_sub(before));
+    window += (grown / u64::from(before.max(1))) << 1;
+    if let Some((_, last)) = tp.out_of_order_queue.last_key_value() {
+        window += u64::from(cb(last).end_seq - tp.rcv_nxt);
+    }
+    let window = u32::try_from(window).unwrap_or(u32::MAX);
+    let wanted = tp.tcp_space_from_win(window).min(sysctl.rmem[2]);
+    if wanted > sk.st.opts.rcvbuf {
+        sk.st.opts.rcvbuf = wanted;
+        tp.window_clamp = tp.tcp_win_from_space(wanted.into()) as u32;
+    }
 }

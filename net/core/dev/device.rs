@@ -41,6 +41,8 @@ bitflags! {
         const RXHASH = 1 << 41;
         /// Merges what belongs together before it goes up.
         const GRO = 1 << 14;
+        /// Merges datagrams, too, that no socket of this machine gets.
+        const GRO_UDP_FWD = 1 << 43;
         /// Cannot leave the machine.
         const LOOPBACK = 1 << 42;
         /// Cuts UDP over IPv4.

@@ -255,7 +255,7 @@ fn mistakes_are_told_with_the_way_out() {
                 "neigh add 192.0.2.7: write lladdr 02:00:00:00:00:01 behind it",
             ),
             ("neigh del 192.0.2.7", 1, "there is no neighbour 192.0.2.7"),
-            ("link set nk0 mtu 9000", 1, "nk0 can't have an MTU of 9000: Invalid argument"),
+            ("link set nk0 mtu 65522", 1, "nk0 can't have an MTU of 65522: Invalid argument"),
             ("link set nk0", 2, "link set nk0: write up, down or mtu N behind it"),
             (
                 "irq 0 smp_affinity 2",

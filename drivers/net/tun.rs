@@ -233,6 +233,7 @@ pub fn tun_set_iff(
         flags: IFF_BROADCAST | IFF_MULTICAST,
         kind: ARPHRD_ETHER,
         features,
+        hw_features: features - NetdevFeatures::RXCSUM,
         tx_queues: ports.len() as u16,
         tx_queue_len: TUN_READQ_SIZE,
     };

@@ -10,7 +10,8 @@ mod heads;
 
 pub(crate) use heads::{GroFlow, GroHead, GroHeads};
 
-use super::device::{NetDevice, NetdevFeatures};
+use super::device::NetDevice;
+use super::features::NetdevFeatures;
 use super::rx::netif_receive_skb;
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;

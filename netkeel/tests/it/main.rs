@@ -8,6 +8,7 @@ mod control;
 mod control_hostile;
 mod cpus;
 mod errors;
+mod features;
 mod hostile;
 mod idle;
 mod interop;

@@ -17,6 +17,7 @@ mod output;
 mod pcap;
 mod pcap_ends;
 mod proc_shapes;
+mod settings;
 mod sockets;
 mod streams;
 mod tap_wire;

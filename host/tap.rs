@@ -37,6 +37,8 @@ pub enum Queues {
 pub struct TapOptions {
     /// What the host may leave to us, `TUN_F_*`; 0: only finished frames of at most the MTU.
     pub offloads: u32,
+    /// What it may leave to us besides if it can, all or none of it: a kernel may be too old.
+    pub wished: u32,
     /// One queue or several.
     pub queues: Queues,
 }
@@ -199,13 +201,13 @@ impl Tap {
         let size = VNET_HDR_LEN as i32;
         tun_set(&file, IntRequest::VnetHdrSz, size).map_err(io("TUNSETVNETHDRSZ"))?;
         tun_set(&file, IntRequest::VnetLe, 1).map_err(io("TUNSETVNETLE"))?;
-        tun_set_offload(&file, options.offloads).map_err(|e| match e.raw_os_error() {
+        let offloads = set_offloads(&file, options).map_err(|e| match e.raw_os_error() {
             Some(libc::EINVAL) => {
                 TapError::Offloads { name: name.to_owned(), offloads: options.offloads }
             }
             _ => io("TUNSETOFFLOAD")(e),
         })?;
-        Ok(Self { file, control, name: name.to_owned(), offloads: options.offloads })
+        Ok(Self { file, control, name: name.to_owned(), offloads })
     }
 
     /// Opens `count` queues of the TAP called `name`, at least one; several need one that was created
@@ -253,7 +255,7 @@ impl Tap {
         }
     }
 
-    /// What the host may leave to us, `TUN_F_*`.
+    /// What the host may leave to us, `TUN_F_*`: what was asked for, and of what was wished what it knows.
     pub fn offloads(&self) -> u32 {
         self.offloads
     }
@@ -359,6 +361,18 @@ pub fn is_link_down(error: &io::Error) -> bool {
 #[must_use]
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
+}
+
+/// Asks for offloads; those that there are then.
+fn set_offloads(file: &File, options: TapOptions) -> io::Result<u32> {
+    let all = options.offloads | options.wished;
+    match tun_set_offload(file, all) {
+        Ok(()) => Ok(all),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) && options.wished != 0 => {
+            tun_set_offload(file, options.offloads).map(|()| options.offloads)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Refuses what no device can be called, and `%`, which asks for a name of the kernel's choice.

@@ -12,7 +12,7 @@ use stack::kernel::irq::IrqLine;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use uapi::if_tun::TUN_F_TSO4;
+use uapi::if_tun::{TUN_F_TSO4, TUN_F_USO4};
 
 /// A queue of a TAP whose events are interrupts of one CPU, which may change.
 pub(crate) struct HostTap {
@@ -194,6 +194,10 @@ impl TapPort for HostTap {
 
     fn takes_segments(&self) -> bool {
         self.tap.offloads() & TUN_F_TSO4 != 0
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        self.tap.offloads() & TUN_F_USO4 != 0
     }
 
     fn write_frame(&self, hdr: &[u8], parts: &[&[u8]]) -> Result<(), TapFault> {

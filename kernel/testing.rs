@@ -15,7 +15,8 @@ impl TimerTarget for Nothing {
     fn expire(self: Arc<Self>, _: &mut BhCx<'_>, _: u64) {}
 }
 
-struct Still;
+/// Time stands still.
+pub(crate) struct Still;
 
 impl Platform for Still {
     fn ktime_get(&self) -> Ktime {

@@ -27,7 +27,7 @@ Examples:
   netkeel replay day.pcapng --addr 192.0.2.2/24
                                   what would become of each frame of a capture
   sudo netkeel bench udp          where it stands beside the host's kernel
-  netkeel addr, link, route, neigh, ss, irq, cpu, queue, stat, sysctl
+  netkeel addr, link, route, neigh, ss, irq, cpu, queue, features, stat, sysctl
                                   ask a machine that runs, and change it
   netkeel walk --attach           the packets of a machine that runs
   netkeel completions bash        a completion script for the shell
@@ -78,6 +78,7 @@ enum Command {
     Irq(ask::irq::IrqArgs),
     Cpu(ask::cpu::CpuArgs),
     Queue(ask::queue::QueueArgs),
+    Features(ask::features::FeaturesArgs),
     Stat(ask::stat::StatArgs),
     Sysctl(ask::sysctl::SysctlArgs),
     /// Print a completion script for a shell.
@@ -234,6 +235,7 @@ impl Cli {
             Some(Command::Irq(args)) => args.run(),
             Some(Command::Cpu(args)) => args.run(),
             Some(Command::Queue(args)) => args.run(),
+            Some(Command::Features(args)) => args.run(),
             Some(Command::Stat(args)) => args.run(),
             Some(Command::Sysctl(args)) => args.run(),
         }

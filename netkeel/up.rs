@@ -17,6 +17,7 @@ pub(crate) mod walk;
 use capture::Capture;
 use clap::Args;
 use control::{Control, Machinery};
+use drivers::net::tun::MAX_MTU;
 use host::entropy::EntropyError;
 use host::private_socket::SocketError;
 use host::signal::{StopSignal, is_closed_pipe};
@@ -36,8 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::if_ether::ETH_DATA_LEN;
-use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4};
+use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO4, TUN_F_USO6};
 use walk::{Comments, WalkPrinter};
 
 /// Shown below the options.
@@ -298,10 +298,14 @@ struct Up {
 impl Up {
     /// The machine with its device up, addressed and routed, and captured from the first frame on.
     fn start(plan: &Plan, waiter: &Arc<Waiter>) -> Result<Self, UpError> {
-        let options = TapOptions { offloads: TUN_F_CSUM | TUN_F_TSO4, ..TapOptions::default() };
+        let options = TapOptions {
+            offloads: TUN_F_CSUM | TUN_F_TSO4,
+            wished: TUN_F_USO4 | TUN_F_USO6,
+            ..TapOptions::default()
+        };
         let taps = Tap::open_queues(&plan.tap, options, usize::from(plan.queues))?;
         let tap = &taps[0];
-        let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(ETH_DATA_LEN as u32);
+        let mtu = tap.mtu().map_err(system("the TAP's MTU"))?.min(MAX_MTU);
         let host_mac = tap.mac().map_err(system("the TAP's link address"))?;
         let mut runtime = Runtime::builder().cpus(plan.cpus).busy_poll(plan.busy_poll).boot()?;
         let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };

@@ -50,6 +50,7 @@ pub fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
             | NetdevFeatures::RXCSUM
             | NetdevFeatures::LLTX
             | NetdevFeatures::LOOPBACK,
+        hw_features: NetdevFeatures::TSO | NetdevFeatures::GSO_UDP_L4,
         tx_queues: 1,
         tx_queue_len: 0,
     };

@@ -10,8 +10,7 @@
 //! DIVERGES: Linux's tun is the other end of this one: it has no interrupt and no poll. Here the
 //! TAP's descriptor is the interrupt line, and NAPI reads it as a NIC's ring.
 
-use crate::net::virtio_net::{VNET_HDR_LEN, virtio_net_meta};
-use crate::net::wire::set_vnet;
+use crate::net::virtio_net::VNET_HDR_LEN;
 use std::fmt;
 use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -38,11 +37,11 @@ use uapi::errno::Errno;
 use uapi::if_::{IFF_BROADCAST, IFF_MULTICAST};
 use uapi::if_arp::ARPHRD_ETHER;
 use uapi::if_ether::{ETH_DATA_LEN, ETH_HLEN};
-use uapi::virtio_net::VirtioNetHdr;
-use zerocopy::FromBytes;
 
+mod check;
 mod tx;
 
+use check::{room_for, tun_check};
 use tx::tun_net_xmit;
 
 /// Two VLAN tags, which the MTU does not count, and one octet to tell a frame that was cut.
@@ -50,6 +49,11 @@ const READ_EXTRA: usize = 2 * 4 + 1;
 
 /// Octets of a frame of several segments.
 const MOST_SEGMENTS: usize = 64 << 10;
+
+/// The largest MTU: with the link header a frame is no longer than 65,535 octets.
+///
+/// linux: drivers/net/tun.c:MAX_MTU
+pub const MAX_MTU: u32 = 65_535 - ETH_HLEN as u32;
 
 /// Packets the qdisc holds, as Linux's tun has it.
 ///
@@ -87,8 +91,13 @@ pub trait TapPort: Send + Sync {
     /// [`TapFault::Gone`], and what else keeps it from reading.
     fn read_frame(&self, parts: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault>;
 
-    /// Frames of several segments come, and go.
+    /// Frames of several TCP segments come, and go.
     fn takes_segments(&self) -> bool {
+        false
+    }
+
+    /// Frames of several UDP datagrams do.
+    fn takes_datagrams(&self) -> bool {
         false
     }
 
@@ -115,7 +124,7 @@ pub struct TunSpec {
     pub name: String,
     /// The hardware address: not the one of the TAP's host side.
     pub addr: [u8; 6],
-    /// The MTU, at most 1,500.
+    /// The MTU, 68 to [`MAX_MTU`].
     pub mtu: u32,
 }
 
@@ -141,7 +150,7 @@ struct TunFile {
     tx_waiting: AtomicBool,
     /// Polls in a row that found one frame, by themselves its only writer.
     lone_polls: AtomicU32,
-    /// Where the longer part of a frame of several segments is read to.
+    /// Where the longer part of a frame of several segments, or of a large MTU, is read to.
     pages: SpinLock<RxPages, class::Ring>,
     stats: Stats,
 }
@@ -209,13 +218,16 @@ pub fn tun_set_iff(
     spec: TunSpec,
 ) -> Result<TunDevice, Errno> {
     let queues = 1..=MAX_TAP_QUEUES;
-    if !(68..=ETH_DATA_LEN as u32).contains(&spec.mtu) || !queues.contains(&ports.len()) {
+    if !(68..=MAX_MTU).contains(&spec.mtu) || !queues.contains(&ports.len()) {
         return Err(Errno::EINVAL);
     }
     let mut features =
         NetdevFeatures::HW_CSUM | NetdevFeatures::SG | NetdevFeatures::RXCSUM | NetdevFeatures::GRO;
     if ports.iter().all(|port| port.takes_segments()) {
         features |= NetdevFeatures::TSO;
+    }
+    if ports.iter().all(|port| port.takes_datagrams()) {
+        features |= NetdevFeatures::GSO_UDP_L4;
     }
     let spec = DeviceSpec {
         name: spec.name,
@@ -224,6 +236,7 @@ pub fn tun_set_iff(
         flags: IFF_BROADCAST | IFF_MULTICAST,
         kind: ARPHRD_ETHER,
         features,
+        hw_features: features - NetdevFeatures::RXCSUM,
         tx_queues: ports.len() as u16,
         tx_queue_len: TUN_READQ_SIZE,
     };
@@ -398,8 +411,8 @@ fn tun_get_user(
     dev: &Arc<NetDevice>,
     pages: &mut RxPages,
 ) -> Read {
-    let most = VNET_HDR_LEN + ETH_HLEN + dev.mtu() + READ_EXTRA;
-    let more = if tun.port.takes_segments() { MOST_SEGMENTS } else { 0 };
+    let most = room_for(dev.mtu().min(ETH_DATA_LEN));
+    let more = tun.more_than_linear(dev.mtu());
     let Some(mut skb) = netdev_alloc_skb(cx, dev.ifindex, most) else {
         return tun_discard(tun);
     };
@@ -422,7 +435,7 @@ fn tun_get_user(
     if len > most {
         pages.add_to(&mut skb, (len - most).min(more));
     }
-    if let Err(reason) = tun_check(&mut skb, len, (most, more)) {
+    if let Err(reason) = tun_check(tun, &mut skb, len, (dev.mtu(), most + more)) {
         add(&tun.stats.rx_errors, 1);
         if matches!(reason, DropReason::HdrTrunc | DropReason::PktTooBig) {
             add(&tun.stats.rx_length_errors, 1);
@@ -475,33 +488,6 @@ fn tun_discard(tun: &TunFile) -> Read {
     }
 }
 
-/// Checks what was read against its virtio-net header, takes that off, and notes what it says of
-/// the checksum and of segments. There was room for one of `most` octets, and `room` more for several.
-///
-/// linux: include/linux/virtio_net.h:virtio_net_hdr_to_skb
-fn tun_check(skb: &mut Skb, len: usize, (most, room): (usize, usize)) -> Result<(), DropReason> {
-    if len < VNET_HDR_LEN + ETH_HLEN {
-        return Err(DropReason::HdrTrunc);
-    }
-    // It may have been cut.
-    if len >= most + room {
-        return Err(DropReason::PktTooBig);
-    }
-    let (hdr, _) = VirtioNetHdr::read_from_prefix(skb.data()).map_err(|_| DropReason::HdrTrunc)?;
-    if !skb.skb_pull(VNET_HDR_LEN) {
-        return Err(DropReason::HdrTrunc);
-    }
-    let vnet = virtio_net_meta(&hdr, skb.len())?;
-    // One segment has less room than several.
-    if len >= most && vnet.is_none_or(|vnet| vnet.gso_size == 0) {
-        return Err(DropReason::PktTooBig);
-    }
-    if let Some(vnet) = &vnet {
-        set_vnet(skb, vnet);
-    }
-    Ok(())
-}
-
 impl TunStruct {
     fn napis(&self) -> &[Arc<NapiStruct>] {
         self.napis.get().map_or(&[], Vec::as_slice)
@@ -509,6 +495,14 @@ impl TunStruct {
 }
 
 impl TunFile {
+    /// Octets that a frame may have beside those that a packet's linear part has room for.
+    fn more_than_linear(&self, mtu: usize) -> usize {
+        match self.port.takes_segments() || self.port.takes_datagrams() {
+            true => MOST_SEGMENTS,
+            false => mtu.saturating_sub(ETH_DATA_LEN),
+        }
+    }
+
     fn wants(&self) -> Wants {
         match self.tx_waiting.load(Ordering::SeqCst) {
             true => Wants::FramesAndRoom,
@@ -551,6 +545,10 @@ impl NetDeviceOps for TunStruct {
             // The device has as many queues as there are ports.
             None => Err(skb),
         }
+    }
+
+    fn ndo_change_mtu(&self, _cx: &mut TaskCx, mtu: u32) -> Result<(), Errno> {
+        if (68..=MAX_MTU).contains(&mtu) { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     /// linux: drivers/net/tun.c:tun_net_get_stats64

@@ -5,6 +5,7 @@
 
 use crate::net::wire_port::{GsoType, VnetMeta};
 use stack::kernel::trace::drop_reason::DropReason;
+use uapi::udp::{UDP_MAX_SEGMENTS, UdpHdr};
 use uapi::virtio_net::{
     VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_ECN,
     VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6,
@@ -53,6 +54,7 @@ pub fn virtio_net_meta(hdr: &VirtioNetHdr, len: usize) -> Result<Option<VnetMeta
     let gso_type = match hdr.gso_type & !VIRTIO_NET_HDR_GSO_ECN {
         VIRTIO_NET_HDR_GSO_NONE => GsoType::None,
         VIRTIO_NET_HDR_GSO_TCPV4 => GsoType::Tcpv4,
+        VIRTIO_NET_HDR_GSO_UDP_L4 => GsoType::UdpL4,
         _ => return Err(DropReason::SkbGsoSeg),
     };
     let (gso_size, hdr_len) = (hdr.gso_size.get(), hdr.hdr_len.get());
@@ -67,14 +69,28 @@ pub fn virtio_net_meta(hdr: &VirtioNetHdr, len: usize) -> Result<Option<VnetMeta
             return Err(DropReason::SkbCsum);
         }
         let meta = VnetMeta { csum_start: Some(start), csum_offset, ..VnetMeta::default() };
-        return Ok(Some(if whole {
-            meta
-        } else {
-            VnetMeta { gso_type, gso_size, hdr_len, ..meta }
-        }));
+        return match gso_type {
+            GsoType::None => Ok(Some(meta)),
+            GsoType::UdpL4 => Ok(Some(datagrams(meta, gso_size, len)?)),
+            _ => Ok(Some(VnetMeta { gso_type, gso_size, hdr_len, ..meta })),
+        };
     }
     let data_valid = hdr.flags & VIRTIO_NET_HDR_F_DATA_VALID != 0;
     Ok(data_valid.then(|| VnetMeta { data_valid, ..VnetMeta::default() }))
+}
+
+/// A frame of datagrams: their header is where the sum begins, and they are no more than a sender can make of a
+/// message.
+fn datagrams(meta: VnetMeta, gso_size: u16, len: usize) -> Result<VnetMeta, DropReason> {
+    let hdr_len = meta.csum_start.unwrap_or(0).checked_add(size_of::<UdpHdr>() as u16);
+    let hdr_len = hdr_len.ok_or(DropReason::SkbGsoSeg)?;
+    let payload = len.saturating_sub(hdr_len.into());
+    if usize::from(meta.csum_offset) != std::mem::offset_of!(UdpHdr, check)
+        || payload > usize::from(gso_size) * UDP_MAX_SEGMENTS
+    {
+        return Err(DropReason::SkbGsoSeg);
+    }
+    Ok(VnetMeta { gso_type: GsoType::UdpL4, gso_size, hdr_len, ..meta })
 }
 
 /// A checksum's field lies in the frame.

@@ -109,6 +109,7 @@ pub fn wire_probe(
         flags: IFF_BROADCAST | IFF_MULTICAST,
         kind: ARPHRD_ETHER,
         features: NetdevFeatures::RXCSUM | NetdevFeatures::GRO | NetdevFeatures::SG,
+        hw_features: NetdevFeatures::SG,
         tx_queues: 1,
         tx_queue_len: 1000,
     };

@@ -12,8 +12,8 @@ use zerocopy::FromBytes;
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const SINGLE: TapOptions = TapOptions { offloads: 0, queues: Queues::Single };
-const MULTI: TapOptions = TapOptions { offloads: 0, queues: Queues::Multi };
+const SINGLE: TapOptions = TapOptions { offloads: 0, wished: 0, queues: Queues::Single };
+const MULTI: TapOptions = TapOptions { queues: Queues::Multi, ..SINGLE };
 
 /// After so long a frame is taken for lost, rather than waited for without end.
 const HANG: Duration = Duration::from_secs(30);
@@ -45,8 +45,13 @@ fn joined(ns: &NetNs, tap: Tap) -> Tap {
 /// Opens a TAP just closed. A program another test starts at this moment has a copy of our
 /// descriptor from its fork to its exec.
 fn reopen(name: &str) -> Tap {
+    open_again(name, SINGLE)
+}
+
+/// The same with other options.
+fn open_again(name: &str, options: TapOptions) -> Tap {
     loop {
-        match Tap::open(name, SINGLE) {
+        match Tap::open(name, options) {
             Err(TapError::Busy { .. }) => std::thread::yield_now(),
             other => return other.unwrap(),
         }
@@ -166,6 +171,27 @@ fn with_segmentation_offload_one_read_brings_many_datagrams() {
         assert_eq!(n, DATA + 30_500);
         let (hdr, _) = VirtioNetHdr::read_from_prefix(&buf).unwrap();
         assert_eq!((hdr.gso_type, hdr.gso_size.get()), (VIRTIO_NET_HDR_GSO_UDP_L4, 1000));
+    });
+}
+
+#[test]
+fn a_wish_is_granted_as_a_whole_or_not_at_all() {
+    in_netns_with_tap(|ns| {
+        for (wished, granted) in [
+            (TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6),
+            (TUN_F_TSO4 | 1 << 31, TUN_F_CSUM),
+            // The kernel takes both of these, or none.
+            (TUN_F_USO4, TUN_F_CSUM),
+        ] {
+            let options = TapOptions { offloads: TUN_F_CSUM, wished, ..SINGLE };
+            let tap = joined(ns, open_again("nk0", options));
+            assert_eq!(tap.offloads(), granted, "{wished:#x}");
+            let socket = UdpSocket::bind((HOST, 0)).unwrap();
+            socket.send_to(b"hello", (US, 7)).unwrap();
+            let mut buf = [0; 2048];
+            read_udp(&tap, &mut buf);
+            assert_eq!(buf[0], VIRTIO_NET_HDR_F_NEEDS_CSUM, "what is there without a wish stays");
+        }
     });
 }
 

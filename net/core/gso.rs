@@ -23,16 +23,22 @@ const FRONT: usize = 64;
 /// A packet can't be cut: there is no memory, or its headers are not what they must be.
 struct CannotCut;
 
+/// As long as this, link header included, a packet is too long for any device to cut.
+///
+/// linux: include/linux/netdevice.h:GSO_LEGACY_MAX_SIZE
+const GSO_LEGACY_MAX_SIZE: usize = 65_536;
+
 /// The device can't cut it.
 ///
-/// linux: include/linux/netdevice.h:netif_needs_gso
+/// linux: include/linux/netdevice.h:netif_needs_gso, net/core/dev.c:gso_features_check
 #[inline]
 fn netif_needs_gso(skb: &SkBuff, features: NetdevFeatures) -> bool {
     skb.gso.size != 0
-        && !features.contains(match skb.gso.kind {
-            GsoType::Tcpv4 => NetdevFeatures::TSO,
-            GsoType::UdpL4 => NetdevFeatures::GSO_UDP_L4,
-        })
+        && (skb.len() >= GSO_LEGACY_MAX_SIZE
+            || !features.contains(match skb.gso.kind {
+                GsoType::Tcpv4 => NetdevFeatures::TSO,
+                GsoType::UdpL4 => NetdevFeatures::GSO_UDP_L4,
+            }))
 }
 
 /// Where a packet's transport header lies in its data, and where its payload does; `None` when they are not where
@@ -86,34 +92,73 @@ fn skb_gso_segment_list(cx: &mut BhCx<'_>, list: &mut SkbList, features: NetdevF
             return list.push(skb);
         }
         let from = list.len();
-        match skb_segment(cx, &skb, list) {
+        match skb_segment(cx, &skb, Cut::of(&skb), list) {
             Ok(()) => {
                 list.charge_segments(from, &mut skb);
                 consume_skb(cx, skb);
             }
             Err(CannotCut) => {
-                while list.len() > from
-                    && let Some(segment) = list.pop_back()
-                {
-                    cx.free_skb(segment);
-                }
+                free_from(cx, list, from);
                 kfree_skb(cx, skb, DropReason::SkbGsoSeg);
             }
         }
     });
 }
 
+/// What was cut so far is of no use to anybody.
+#[cold]
+fn free_from(cx: &mut BhCx<'_>, list: &mut SkbList, from: usize) {
+    while list.len() > from
+        && let Some(segment) = list.pop_back()
+    {
+        cx.free_skb(segment);
+    }
+}
+
+/// Cuts the packets of a list that came for a socket that takes datagrams one by one: their data is payload,
+/// before and after. How many datagrams were lost, since they can't be cut.
+///
+/// linux: include/net/udp.h:udp_rcv_segment
+pub(crate) fn udp_rcv_segment(cx: &mut BhCx<'_>, list: &mut SkbList) -> u32 {
+    let mut lost = 0;
+    list.replace_each(|list, mut skb| {
+        if skb.len() <= usize::from(skb.gso.size) {
+            skb.gso = Gso::default();
+        }
+        if skb.gso.size == 0 || skb.gso.kind != GsoType::UdpL4 {
+            return list.push(skb);
+        }
+        let from = list.len();
+        let cut = Cut::of_received(&skb);
+        let headers = cut.as_ref().map_or(0, |cut| cut.header.len());
+        match skb_segment(cx, &skb, cut, list) {
+            Ok(()) => {
+                for segment in list.iter_mut().skip(from) {
+                    let _headers_are_linear = segment.skb_pull(headers);
+                }
+                consume_skb(cx, skb);
+            }
+            Err(CannotCut) => {
+                free_from(cx, list, from);
+                lost += u32::from(skb.gso.segs);
+                kfree_skb(cx, skb, DropReason::SkbGsoSeg);
+            }
+        }
+    });
+    lost
+}
+
 /// What the segments of a packet have in common.
 struct Cut<'a> {
     skb: &'a SkBuff,
-    /// Where the network header lies in the data.
+    /// All headers.
+    header: &'a [u8],
+    /// Where the network header lies in them.
     network: usize,
     /// Where the transport header does.
     transport: usize,
-    /// Octets of all headers.
-    headers: usize,
-    /// All of the payload is in pages, which the segments share.
-    paged: bool,
+    /// Where the payload begins in the packet's data.
+    from: usize,
     /// The sum over the network header but for what differs: length, identification, the sum itself.
     ip_sum: u32,
     /// The first one's identification.
@@ -123,43 +168,65 @@ struct Cut<'a> {
 }
 
 impl<'a> Cut<'a> {
+    /// Of a packet that leaves: its data begins with its first header.
     fn of(skb: &'a SkBuff) -> Option<Self> {
         let network = usize::try_from(skb.network_offset()).ok()?;
         let (transport, headers) = skb_gso_headers(skb).filter(|_| skb.gso.size != 0)?;
+        Self::with(skb, skb.data().get(..headers)?, (network, transport), headers)
+    }
+
+    /// Of one that has arrived: its data is the payload, its headers lie in front.
+    fn of_received(skb: &'a SkBuff) -> Option<Self> {
+        let transport = usize::from(skb.transport_header.checked_sub(skb.network_header)?);
+        let headers = usize::try_from(-skb.network_offset()).ok()?;
+        Self::with(skb, skb.network_bytes().get(..headers)?, (0, transport), 0)
+    }
+
+    fn with(
+        skb: &'a SkBuff,
+        header: &'a [u8],
+        (network, transport): (usize, usize),
+        from: usize,
+    ) -> Option<Self> {
         let proto = match skb.gso.kind {
             GsoType::Tcpv4 => IPPROTO_TCP,
             GsoType::UdpL4 => IPPROTO_UDP,
         };
-        let header = skb.data().get(network..transport)?;
-        let (iph, options) = IpHdr::ref_from_prefix(header).ok()?;
+        let (iph, options) = IpHdr::ref_from_prefix(header.get(network..transport)?).ok()?;
         let id = iph.id.get();
         let fixed = IpHdr { tot_len: 0.into(), id: 0.into(), check: 0.into(), ..*iph };
         Some(Self {
             skb,
+            header,
             network,
             transport,
-            headers,
-            paged: headers == skb.headlen() && skb.frag_list.is_none(),
+            from,
             ip_sum: csum_partial(options, csum_partial(fixed.as_bytes(), 0)),
             id,
             pseudo: csum_tcpudp_nofold(iph.saddr.get(), iph.daddr.get(), 0, proto, 0),
         })
     }
 
+    /// All of the payload is in pages, which the segments share.
+    fn paged(&self) -> bool {
+        self.skb.headlen() == self.from && self.skb.frag_list.is_none()
+    }
+
     /// A packet with a copy of the headers, and of `len` octets of payload from `at` on where that is not shared.
     fn head(&self, cx: &mut BhCx<'_>, at: usize, len: usize) -> Option<Skb> {
         let skb = self.skb;
         let front = skb.headroom().min(FRONT);
-        let linear = self.headers + if self.paged { 0 } else { len };
+        let paged = self.paged();
+        let linear = self.header.len() + if paged { 0 } else { len };
         let mut segment = alloc_skb(cx, front + linear)?;
         let Some(room) = segment.skb_open(front, linear) else {
             cx.free_skb(segment);
             return None;
         };
-        let (headers, payload) = room.split_at_mut(self.headers);
-        headers.copy_from_slice(&skb.data()[..self.headers]);
-        if !self.paged {
-            skb.skb_copy_bits(self.headers + at, payload);
+        let (headers, payload) = room.split_at_mut(self.header.len());
+        headers.copy_from_slice(self.header);
+        if !paged {
+            skb.skb_copy_bits(self.from + at, payload);
         }
         segment.mac_header = front as u16;
         segment.network_header = (front + self.network) as u16;
@@ -201,16 +268,22 @@ impl<'a> Cut<'a> {
 /// Appends a packet's segments to a list.
 ///
 /// linux: net/core/skbuff.c:skb_segment
-fn skb_segment(cx: &mut BhCx<'_>, skb: &SkBuff, list: &mut SkbList) -> Result<(), CannotCut> {
+fn skb_segment(
+    cx: &mut BhCx<'_>,
+    skb: &SkBuff,
+    cut: Option<Cut<'_>>,
+    list: &mut SkbList,
+) -> Result<(), CannotCut> {
     walk!(cx, skb, skb_gso_segment);
-    let cut = Cut::of(skb).ok_or(CannotCut)?;
+    let cut = cut.ok_or(CannotCut)?;
     let (mut at, mut frag) = (0, FragCut::default());
-    let total = skb.len() - cut.headers;
+    let total = skb.len() - cut.from;
+    let paged = cut.paged();
     let mut number = 0;
     while at < total {
         let len = usize::from(skb.gso.size).min(total - at);
         let mut segment = cut.head(cx, at, len).ok_or(CannotCut)?;
-        if cut.paged {
+        if paged {
             frag.take(skb, len as u32, &mut segment);
         }
         let fitted = cut.fit(&mut segment, (at, number), at + len == total);

@@ -15,13 +15,15 @@ use crate::net::core::neighbour::{
     __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{
-    Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_clone,
+    Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_add_paged,
+    skb_clone,
 };
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::ipv4::tcp::TcpSk;
 use crate::net::ipv4::tcp_ipv4::flow_of;
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
 use klib::checksum::{csum_add, csum_fold, csum_partial};
+use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
@@ -96,15 +98,59 @@ pub fn ip_make_skb<T>(
 where
     T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
 {
-    let total = size_of::<IpHdr>() + size_of::<T>() + length;
-    if total > 65_535.min(make.mtu as usize) {
+    let mut skb = make_head(cx, make, (length, 0), getfrag)?;
+    cx.watch(&mut skb);
+    walk!(cx, skb, ip_make_skb);
+    Ok(skb)
+}
+
+/// The same with a payload in pages, to be cut below: as long as IP can tell, whatever the MTU.
+///
+/// # Errors
+/// As [`ip_make_skb`].
+///
+/// linux: net/ipv4/ip_output.c:ip_make_skb
+pub(crate) fn ip_make_skb_paged<T>(
+    cx: &mut BhCx<'_>,
+    make: &IpMakeSkb<T>,
+    payload: &[IoSlice<'_>],
+    getfrag: impl FnOnce(&mut Parts<'_, T>) -> Result<(), Errno>,
+) -> Result<Skb, Errno>
+where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
+{
+    let length = payload.iter().map(|part| part.len()).sum();
+    let mut skb = make_head(cx, make, (0, length), getfrag)?;
+    if !payload.iter().all(|part| skb_add_paged(cx, &mut skb, part)) {
+        kfree_skb(cx, skb, DropReason::NoMem);
+        return Err(Errno::ENOBUFS);
+    }
+    cx.watch(&mut skb);
+    walk!(cx, skb, ip_make_skb);
+    Ok(skb)
+}
+
+/// The headers with so many octets of payload behind them; the second are yet to come.
+#[inline(always)]
+fn make_head<T>(
+    cx: &mut BhCx<'_>,
+    make: &IpMakeSkb<T>,
+    (linear, paged): (usize, usize),
+    getfrag: impl FnOnce(&mut Parts<'_, T>) -> Result<(), Errno>,
+) -> Result<Skb, Errno>
+where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned,
+{
+    let room = size_of::<IpHdr>() + size_of::<T>() + linear;
+    let total = room + paged;
+    if total > 65_535 || room > make.mtu as usize {
         return Err(Errno::EMSGSIZE);
     }
-    let Some(mut skb) = alloc_skb(cx, LL_RESERVED + total) else { return Err(Errno::ENOBUFS) };
+    let Some(mut skb) = alloc_skb(cx, LL_RESERVED + room) else { return Err(Errno::ENOBUFS) };
     skb.network_header = LL_RESERVED as u16;
     skb.transport_header = (LL_RESERVED + size_of::<IpHdr>()) as u16;
     skb.protocol = ETH_P_IP;
-    let filled = match skb.skb_open(LL_RESERVED, total).and_then(|room| parts(room, make)) {
+    let filled = match skb.skb_open(LL_RESERVED, room).and_then(|room| parts(room, make)) {
         Some(mut parts) => {
             if !make.own_ident && !make.iph.df() {
                 parts.iph.id.set(ip_select_ident(cx, &make.iph));
@@ -115,13 +161,13 @@ where
         }
         None => Err(Errno::ENOBUFS),
     };
-    if let Err(error) = filled {
-        kfree_skb(cx, skb, DropReason::UcopyFault);
-        return Err(error);
+    match filled {
+        Ok(()) => Ok(skb),
+        Err(error) => {
+            kfree_skb(cx, skb, DropReason::UcopyFault);
+            Err(error)
+        }
     }
-    cx.watch(&mut skb);
-    walk!(cx, skb, ip_make_skb);
-    Ok(skb)
 }
 
 /// Writes the headers to the front of `room`.

@@ -28,6 +28,7 @@ use uapi::socket::{
     CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
     SCM_TIMESTAMPNS, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
 };
+use uapi::udp::UDP_GRO;
 
 /// What control data of a message to send asks for.
 ///
@@ -78,7 +79,7 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
             (SOL_SOCKET, SO_MARK) => ipc.mark = Some(exact(cmsg.data)? as u32),
             // Meant for local sockets, and passed over here.
             (SOL_SOCKET, SCM_RIGHTS | SCM_CREDENTIALS) => (),
-            (SOL_IP | SOL_SOCKET | SOL_UDP, _) => return Err(Errno::EINVAL),
+            (SOL_IP | SOL_SOCKET, _) => return Err(Errno::EINVAL),
             _ => (),
         }
     }
@@ -140,6 +141,8 @@ pub(crate) struct Noted {
     ttl: u8,
     tos: u8,
     stamp: Ktime,
+    /// Octets of each of the datagrams that came as this one; zero: it is one.
+    gso_size: u16,
 }
 
 impl Noted {
@@ -161,6 +164,7 @@ impl Noted {
             ttl: kept.ttl,
             tos: kept.tos,
             stamp: Ktime::ZERO,
+            gso_size: 0,
         }
     }
 
@@ -173,7 +177,8 @@ impl Noted {
     pub(crate) fn new(flags: RecvFlags, skb: &SkBuff, iph: &IpHdr, dport: u16) -> Self {
         let info = if let Cb::Pktinfo(info) = skb.cb { info } else { PktinfoSkbCb::default() };
         let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
-        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp: skb.tstamp() }
+        let (stamp, gso_size) = (skb.tstamp(), skb.gso.size);
+        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp, gso_size }
     }
 }
 
@@ -206,6 +211,9 @@ fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
     }
     if asked.contains(CmsgFlags::RXQ_OVFL) && noted.info.dropcount != 0 {
         writer.put(SOL_SOCKET, SO_RXQ_OVFL, &noted.info.dropcount.to_ne_bytes());
+    }
+    if asked.contains(CmsgFlags::UDP_GRO) && noted.gso_size != 0 {
+        writer.put(SOL_UDP, UDP_GRO, &i32::from(noted.gso_size).to_ne_bytes());
     }
     if asked.contains(CmsgFlags::PKTINFO) {
         let info = InPktinfo {

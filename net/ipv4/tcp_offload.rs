@@ -7,8 +7,8 @@
 //! is held beside it.
 
 use crate::kernel::context::BhCx;
-use crate::net::core::dev::gro::{GroResult, MAX_GRO_SKBS};
-use crate::net::core::skbuff::{Gso, GsoType, IpSummed, Skb, SkbList};
+use crate::net::core::dev::gro::{GroFlow, GroHead, GroHeads};
+use crate::net::core::skbuff::{GsoType, IpSummed, Skb, SkbList};
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::protocol::NetOffload;
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold, ip_fast_csum};
@@ -18,42 +18,18 @@ use uapi::tcp::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The most octets of a packet, headers included.
-///
-/// linux: include/linux/netdevice.h:GRO_LEGACY_MAX_SIZE
-const GRO_MAX_SIZE: u32 = 65_536;
 const IHL: usize = size_of::<IpHdr>();
 
 /// What TCP registers.
 pub(crate) const TCPV4_OFFLOAD: NetOffload =
     NetOffload { gro_receive: tcp4_gro_receive, gro_complete: |_, _| () };
 
-/// A packet that more may be merged into.
-#[derive(Clone, Copy)]
-struct Open {
-    /// Its place in the list.
-    at: usize,
-    flow: Flow,
-    /// What the next segment must begin with.
-    next: u32,
-    /// Octets of a full segment: the first one's.
-    mss: u32,
-    segs: u16,
-    /// All have the same identification.
-    fixed_id: bool,
-}
-
-/// What segments have alike that are merged: addresses and ports, and all of the headers that does not change from
-/// one to the next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Flow {
-    addrs: u64,
-    ports: u32,
-}
+/// A packet that more may be merged into, and the sequence number that the next segment must begin with.
+type Open = GroHead<u32>;
 
 /// A segment as it is looked at.
 struct Segment {
-    flow: Flow,
+    flow: GroFlow,
     seq: u32,
     /// Octets of data.
     len: u32,
@@ -81,7 +57,7 @@ fn look_at(skb: &mut Skb) -> Option<Segment> {
         return None;
     }
     let segment = Segment {
-        flow: Flow {
+        flow: GroFlow {
             addrs: u64::from(iph.saddr.get()) << 32 | u64::from(iph.daddr.get()),
             ports: u32::from(th.source.get()) << 16 | u32::from(th.dest.get()),
         },
@@ -104,32 +80,25 @@ fn tcp4_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
 }
 
 fn merge(cx: &mut BhCx<'_>, list: &mut SkbList) {
-    let mut open: [Option<Open>; MAX_GRO_SKBS] = [None; MAX_GRO_SKBS];
-    let mut next = 0;
+    let mut heads = GroHeads::new();
     list.replace_each(|list, mut skb| {
         let seen = look_at(&mut skb);
-        let slot = seen.as_ref().and_then(|seen| {
-            open.iter().position(|open| open.is_some_and(|open| open.flow == seen.flow))
-        });
+        let slot = seen.as_ref().and_then(|seen| heads.slot_of(seen.flow));
         if let (Some(seen), Some(slot)) = (&seen, slot) {
-            if let Some(head) = &mut open[slot]
+            if let Some(head) = heads.get_mut(slot)
                 && continues(list, head, &skb, seen)
             {
-                skb_gro_receive(cx, list, head, (skb, seen));
+                append(cx, list, head, (skb, seen));
                 if ends(head, seen) {
-                    open[slot] = None;
+                    heads.close(slot);
                 }
                 return;
             }
-            open[slot] = None;
+            heads.close(slot);
         }
-        if let Some(seen) = seen.filter(may_begin) {
-            let slot = slot.or_else(|| open.iter().position(Option::is_none)).unwrap_or(next);
-            next = (slot + 1) % MAX_GRO_SKBS;
-            let Segment { flow, seq, len, .. } = seen;
-            let at = list.len();
-            let next = seq.wrapping_add(len);
-            open[slot] = Some(Open { at, flow, next, mss: len, segs: 1, fixed_id: false });
+        if let Some(Segment { flow, seq, len, .. }) = seen.filter(may_begin) {
+            let head = GroHead::new(list.len(), flow, len, seq.wrapping_add(len));
+            heads.begin(slot, head);
         }
         list.push(skb);
     });
@@ -144,7 +113,7 @@ fn may_begin(seen: &Segment) -> bool {
 
 /// Nothing more is merged behind it: it is short, or the sender says so.
 fn ends(head: &Open, seen: &Segment) -> bool {
-    seen.len < head.mss || seen.flags & (TCPHDR_PSH | TCPHDR_FIN | TCPHDR_URG) != 0
+    seen.len < head.size || seen.flags & (TCPHDR_PSH | TCPHDR_FIN | TCPHDR_URG) != 0
 }
 
 /// A segment continues a packet: its headers are the first one's but for what must differ.
@@ -153,29 +122,20 @@ fn ends(head: &Open, seen: &Segment) -> bool {
 #[inline(always)]
 fn continues(list: &SkbList, head: &mut Open, skb: &Skb, seen: &Segment) -> bool {
     let Some(first) = list.packets.get(head.at) else { return false };
-    if seen.seq != head.next || seen.len == 0 || seen.len > head.mss || head.segs == u16::MAX {
+    if seen.seq != head.own || seen.len == 0 || seen.len > head.size {
         return false;
     }
-    if first.len + seen.len >= GRO_MAX_SIZE {
+    if !head.has_room(first, seen.len) {
         return false;
     }
     let (Some(old), Some(new)) = (front(first), front(skb)) else { return false };
-    // TOS, DF, TTL and protocol of IP; of TCP the acknowledgement, the window, the length, and flags but for the
-    // last one's.
-    const LAST: u8 = TCPHDR_FIN | TCPHDR_PSH;
-    let ids = new.0.id.get().wrapping_sub(old.0.id.get());
-    // The second one shows whether they count; those that may be fragmented must.
-    if head.segs == 1 && ids == 0 && new.0.df() {
-        head.fixed_id = true;
-    }
-    if ids != if head.fixed_id { 0 } else { head.segs } {
+    if head.inet_gro_flush(old.0, new.0) {
         return false;
     }
+    // Of TCP the acknowledgement, the window, the length, and flags but for the last one's.
+    const LAST: u8 = TCPHDR_FIN | TCPHDR_PSH;
     let flags = old.1.flags ^ new.1.flags;
-    old.0.tos == new.0.tos
-        && old.0.frag_off == new.0.frag_off
-        && old.0.ttl == new.0.ttl
-        && old.1.ack_seq == new.1.ack_seq
+    old.1.ack_seq == new.1.ack_seq
         && old.1.window == new.1.window
         && old.1.doff_res == new.1.doff_res
         && flags & !LAST == 0
@@ -193,29 +153,19 @@ fn front(skb: &Skb) -> Option<(&IpHdr, &TcpHdr, &[u8])> {
 }
 
 /// A segment's data goes behind a packet's.
-///
-/// linux: net/core/gro.c:skb_gro_receive_list
 #[inline(always)]
-fn skb_gro_receive(
+fn append(
     cx: &mut BhCx<'_>,
     list: &mut SkbList,
     head: &mut Open,
     (mut skb, seen): (Skb, &Segment),
 ) {
-    walk!(cx, skb, napi_skb_finish => GroResult::MergedFree as u64);
-    let Some(first) = list.packets.get_mut(head.at) else { return cx.free_skb(skb) };
-    walk!(cx, skb, link_merge => first.walk_id.0);
     let _headers_are_linear = skb.skb_pull(IHL + seen.thlen);
-    head.next = head.next.wrapping_add(seen.len);
-    head.segs += 1;
-    first.len += seen.len;
-    first.data_len += seen.len;
-    first.truesize += skb.truesize;
-    first.gso = Gso { size: head.mss as u16, segs: head.segs, kind: GsoType::Tcpv4 };
-    let merged = first.frag_list.get_or_insert_with(|| cx.skb_list());
-    merged.push(skb);
+    head.own = head.own.wrapping_add(seen.len);
+    head.skb_gro_receive(cx, list, skb, GsoType::Tcpv4);
     let last = seen.flags & (TCPHDR_FIN | TCPHDR_PSH);
     if last != 0
+        && let Some(first) = list.packets.get_mut(head.at)
         && let Some((_, rest)) = first.data_mut().and_then(|data| data.split_at_mut_checked(IHL))
         && let Ok((th, _)) = TcpHdr::mut_from_prefix(rest)
     {

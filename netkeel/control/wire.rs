@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stack::kernel::trace::{Record, events::Point};
+use std::collections::BTreeMap;
 use uapi::errno::Errno;
 
 /// What the server says first.
@@ -96,6 +97,12 @@ pub enum Op {
     /// Sets `rps_cpus`, `rps_flow_cnt` or `xps_cpus` of a queue: the [`Queue`] as it is then.
     #[serde(rename = "queue.set")]
     QueueSet { dev: Option<String>, queue: String, name: String, value: String },
+    /// What a device does for the stack: [`Features`].
+    #[serde(rename = "features.show")]
+    FeaturesShow { dev: Option<String> },
+    /// Switches it, by ethtool's names: the [`Features`] as they are then.
+    #[serde(rename = "features.set")]
+    FeaturesSet { dev: Option<String>, features: BTreeMap<String, bool> },
     /// A file of statistics: [`Stat`].
     #[serde(rename = "stat")]
     Stat { file: String },
@@ -315,6 +322,24 @@ impl Queue {
             _ => None,
         }
     }
+}
+
+/// What a device does for the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of `ethtool --json -k`")]
+pub struct Features {
+    pub ifname: String,
+    #[serde(flatten)]
+    pub features: BTreeMap<String, Feature>,
+}
+
+/// A part of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of `ethtool --json -k`")]
+pub struct Feature {
+    pub active: bool,
+    pub fixed: bool,
+    pub requested: bool,
 }
 
 /// A file of statistics.

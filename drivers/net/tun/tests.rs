@@ -17,8 +17,10 @@ use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_socket};
 use uapi::in_::SockaddrIn;
 use uapi::snmp::{IcmpMib, UdpMib};
 use uapi::socket::{AF_INET, MSG_DONTWAIT, SOCK_DGRAM};
-use uapi::virtio_net::{VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM};
-use zerocopy::FromZeros;
+use uapi::virtio_net::{VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VirtioNetHdr};
+use zerocopy::{FromBytes, FromZeros};
+
+mod segments;
 
 const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -52,6 +54,8 @@ struct FakePort {
     down: AtomicBool,
     unmasked: Mutex<Option<Wants>>,
     reads: AtomicUsize,
+    /// Frames of several segments and datagrams come, and go.
+    whole: bool,
 }
 
 impl FakePort {
@@ -64,6 +68,14 @@ impl FakePort {
 }
 
 impl TapPort for FakePort {
+    fn takes_segments(&self) -> bool {
+        self.whole
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        self.whole
+    }
+
     fn read_frame(&self, parts: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, TapFault> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         if let Some(fault) = *self.read_fault.lock().unwrap() {
@@ -111,10 +123,14 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
+        Self::with(FakePort::default(), 1500)
+    }
+
+    fn with(port: FakePort, mtu: u32) -> Self {
         let m = Machine::builder().seed([7; 32]).boot(Box::new(Clock::default())).unwrap();
         let mut cx = TaskCx::new(&m, TaskStruct::new("test", CPU));
-        let port = Arc::new(FakePort::default());
-        let spec = TunSpec { name: "nk0".to_owned(), addr: OUR_MAC, mtu: 1500 };
+        let port = Arc::new(port);
+        let spec = TunSpec { name: "nk0".to_owned(), addr: OUR_MAC, mtu };
         let tun = tun_set_iff(&mut cx, vec![Arc::clone(&port) as _], spec).unwrap();
         dev_open(&mut cx, &tun.dev).unwrap();
         inet_insert_ifa(&mut cx, &tun.dev, IfAddr::new(US, 24).unwrap()).unwrap();
@@ -339,7 +355,11 @@ fn frames_too_short_and_too_long_are_told_apart() {
 
 #[test]
 fn whatever_the_header_and_frame_say_nothing_panics_or_leaks() {
-    let mut bed = Bed::new();
+    whatever_comes(Bed::new());
+    whatever_comes(Bed::with(FakePort { whole: true, ..FakePort::default() }, 1500));
+}
+
+fn whatever_comes(mut bed: Bed) {
     let fd = bed.socket(7);
     let mut rng = Csprng::from_seed([3; 32]);
     for _ in 0..300 {
@@ -350,7 +370,7 @@ fn whatever_the_header_and_frame_say_nothing_panics_or_leaks() {
                 // Often enough what leads further in.
                 if rng.below(2) == 0 {
                     hdr[0] &= 1;
-                    hdr[1] = 0;
+                    hdr[1] = [0, 0, 1, 5][rng.below(4) as usize];
                     hdr[6..].copy_from_slice(&[rng.below(70) as u8, 0, rng.below(70) as u8, 0]);
                 }
                 let (hdr, _) = VirtioNetHdr::read_from_prefix(&hdr).unwrap();
@@ -532,7 +552,7 @@ fn an_mtu_out_of_bounds_and_a_name_that_is_taken_are_refused() {
         let spec = TunSpec { name: name.to_owned(), addr: OUR_MAC, mtu };
         tun_set_iff(&mut bed.cx, vec![Arc::clone(&bed.port) as _], spec).map(drop)
     };
-    assert_eq!(make("nk1", 1501), Err(Errno::EINVAL));
+    assert_eq!(make("nk1", MAX_MTU + 1), Err(Errno::EINVAL));
     assert_eq!(make("nk1", 67), Err(Errno::EINVAL));
     assert_eq!(make("nk0", 1500), Err(Errno::EEXIST));
     bed.end();

@@ -3,12 +3,12 @@
 //! linux: net/core/dev.c, net/core/link_watch.c, include/linux/netdevice.h.
 //! Contexts: configuration in tasks, under `class::Rtnl`; state words from any.
 
+use super::features::{FeatureBits, NetdevFeatures};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::{synchronize_net, update_tables};
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
 use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs, dev_set_qdisc};
-use bitflags::bitflags;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,35 +18,6 @@ use uapi::if_::{IFF_LOOPBACK, IFF_LOWER_UP, IFF_RUNNING, IFF_UP};
 /// A device's index (`ifindex`), from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DevId(pub u16);
-
-bitflags! {
-    /// What a device can do for the stack.
-    ///
-    /// linux: include/linux/netdev_features.h:NETIF_F_SG
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct NetdevFeatures: u64 {
-        /// Sends packets with fragments.
-        const SG = 1 << 0;
-        /// Fills in TCP and UDP checksums over IPv4.
-        const IP_CSUM = 1 << 1;
-        /// Fills in any checksum.
-        const HW_CSUM = 1 << 3;
-        /// Cuts TCP over IPv4.
-        const TSO = 1 << 16;
-        /// The driver locks for itself: no queue lock is taken.
-        const LLTX = 1 << 12;
-        /// Received checksums are checked.
-        const RXCSUM = 1 << 40;
-        /// A flow's hash comes with each packet.
-        const RXHASH = 1 << 41;
-        /// Merges what belongs together before it goes up.
-        const GRO = 1 << 14;
-        /// Cannot leave the machine.
-        const LOOPBACK = 1 << 42;
-        /// Cuts UDP over IPv4.
-        const GSO_UDP_L4 = 1 << 26;
-    }
-}
 
 /// The link's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +142,8 @@ pub struct DeviceSpec {
     pub kind: u16,
     /// Features that are on.
     pub features: NetdevFeatures,
+    /// Those of them, and others, that can be switched.
+    pub hw_features: NetdevFeatures,
     /// Transmit queues.
     pub tx_queues: u16,
     /// Packets a queue holds (`txqueuelen`); zero: the device has no queue.
@@ -190,7 +163,7 @@ pub struct NetDevice {
     flags: AtomicU32,
     mtu: AtomicU32,
     addr: AtomicU64,
-    features: AtomicU64,
+    features: FeatureBits,
     carrier: AtomicBool,
     promiscuity: AtomicU32,
     /// Packets a queue holds.
@@ -227,7 +200,7 @@ impl NetDevice {
             flags: AtomicU32::new(spec.flags),
             mtu: AtomicU32::new(spec.mtu),
             addr: AtomicU64::new(pack(spec.addr)),
-            features: AtomicU64::new(spec.features.bits()),
+            features: FeatureBits::new(spec.features, spec.hw_features),
             carrier: AtomicBool::new(true),
             promiscuity: AtomicU32::new(0),
             tx_queue_len: spec.tx_queue_len,
@@ -266,12 +239,17 @@ impl NetDevice {
     /// The features that are on.
     #[inline]
     pub fn features(&self) -> NetdevFeatures {
-        NetdevFeatures::from_bits_retain(self.features.load(Ordering::Relaxed))
+        self.features.active()
     }
 
-    /// Switches features; running flows follow at their next packet.
+    /// Switches features as a driver does, whatever depends on them; running flows follow at their next packet.
     pub fn set_features(&self, features: NetdevFeatures) {
-        self.features.store(features.bits(), Ordering::Relaxed);
+        self.features.set_active(features);
+    }
+
+    /// What is asked of its features, and what can be.
+    pub(super) fn feature_bits(&self) -> &FeatureBits {
+        &self.features
     }
 
     /// The flags as user space sees them (`dev_get_flags`).

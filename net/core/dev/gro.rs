@@ -6,7 +6,12 @@
 //! DIVERGES: nothing is held longer than the poll that brought it (Linux may hold a packet over
 //! several polls of a device that stays busy).
 
-use super::device::{NetDevice, NetdevFeatures};
+mod heads;
+
+pub(crate) use heads::{GroFlow, GroHead, GroHeads};
+
+use super::device::NetDevice;
+use super::features::NetdevFeatures;
 use super::rx::netif_receive_skb;
 use crate::kernel::context::BhCx;
 use crate::kernel::machine::Machine;

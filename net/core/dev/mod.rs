@@ -2,12 +2,13 @@
 //!
 //! linux: net/core/dev.c, include/linux/netdevice.h. Key types: [`NetDevice`], [`NetDeviceOps`],
 //! [`NapiStruct`], [`SoftnetData`], [`NetTables`]. Parts: [`napi`] (polling), [`rx`] (receive),
-//! [`tx`] (transmit), [`device`] (registration, up and down).
+//! [`tx`] (transmit), [`device`] (registration, up and down), [`features`] (what they do for the stack).
 //! Contexts: see each function. Locks: those of qdisc and driver.
 //! Invariants: a NAPI context is polled by whoever set its SCHED bit, one CPU at a time; softnet
 //! data is touched by its CPU alone.
 
 pub mod device;
+pub mod features;
 pub mod gro;
 mod hotplug;
 pub mod napi;
@@ -17,9 +18,10 @@ pub mod tx;
 pub mod xps;
 
 pub use device::{
-    Carrier, DevId, LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_close,
-    dev_open, register_netdevice, unregister_netdevice,
+    Carrier, DevId, LinkStats, NetDevice, NetDeviceOps, NetdevQueue, dev_close, dev_open,
+    register_netdevice, unregister_netdevice,
 };
+pub use features::{Feature, NetdevFeatures, ethtool_get_features, ethtool_set_features};
 pub use gro::{
     GroResult, NapiGroCb, PacketOffload, dev_add_offload, gro_sift, napi_gro_flush,
     napi_gro_receive,

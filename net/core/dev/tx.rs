@@ -3,14 +3,15 @@
 //!
 //! linux: net/core/dev.c, net/core/flow_dissector.c. Context: BH.
 
-use super::device::{NetDevice, NetdevFeatures, NetdevQueue};
+use super::device::{NetDevice, NetdevQueue};
+use super::features::NetdevFeatures;
 use super::xps::get_xps_queue;
 use crate::kernel::context::BhCx;
 use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::gso::validate_xmit_skb_list;
 use crate::net::core::skbuff::{
-    IpSummed, PktType, Skb, SkbList, consume_skb, skb_clone, skb_cow_head,
+    IpSummed, PktType, Skb, SkbList, consume_skb, skb_clone, skb_cow_head, skb_linearize,
 };
 use crate::net::core::sock::ListCharge;
 use crate::net::sched::{Qdisc, sch_generic};
@@ -332,6 +333,9 @@ pub fn dev_hard_start_xmit(
     walk!(cx, list, dev_hard_start_xmit);
     let features = netif_skb_features(cx, list, dev);
     validate_xmit_skb_list(cx, list, features);
+    if !features.contains(NetdevFeatures::SG) {
+        skb_linearize_list(cx, list);
+    }
     if !features.intersects(NetdevFeatures::IP_CSUM | NetdevFeatures::HW_CSUM) {
         list.pass(cx, |cx, skb| {
             let done = skb.ip_summed != IpSummed::Partial
@@ -345,6 +349,15 @@ pub fn dev_hard_start_xmit(
         }
     }
     dev.ops.ndo_start_xmit_list(cx, dev, txq, list);
+}
+
+/// For a device that sends no fragments: each packet becomes one piece.
+///
+/// linux: include/linux/skbuff.h:skb_needs_linearize
+#[cold]
+#[inline(never)]
+fn skb_linearize_list(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    list.pass(cx, |cx, skb| if skb_linearize(cx, skb) { Ok(()) } else { Err(DropReason::NoMem) });
 }
 
 /// Which offloads these packets may use.

@@ -371,6 +371,21 @@ pub fn skb_cow_head(cx: &mut BhCx<'_>, skb: &mut Skb, headroom: usize) -> bool {
     cx.cpu.pool.expand_head(skb, headroom)
 }
 
+/// Brings all of a packet's data into one piece. False when memory is used up; the packet is as before.
+///
+/// linux: include/linux/skbuff.h:skb_linearize
+#[must_use]
+pub fn skb_linearize(cx: &mut BhCx<'_>, skb: &mut Skb) -> bool {
+    if skb.data_len == 0 {
+        return true;
+    }
+    let copied = cx.cpu.pool.copy_into_head(skb);
+    if copied {
+        cx.free_frags(skb);
+    }
+    copied
+}
+
 impl SkBuff {
     /// When it was received, or is to leave; zero: unknown.
     #[inline]
@@ -436,15 +451,20 @@ impl BhCx<'_> {
             self.cpu.routes.give_back(dst);
         }
         if skb.data_len != 0 {
-            for frag in skb.frags.drain(..) {
-                self.cpu.pool.put_page(frag.page);
-            }
-            if let Some(mut merged) = skb.frag_list.take() {
-                self.free_skbs(&mut merged.packets);
-                self.free_skb_list(merged);
-            }
-            skb.data_len = 0;
+            self.free_frags(skb);
         }
+    }
+
+    /// Gives back what is not linear of a packet; its length stays.
+    fn free_frags(&mut self, skb: &mut Skb) {
+        for frag in skb.frags.drain(..) {
+            self.cpu.pool.put_page(frag.page);
+        }
+        if let Some(mut merged) = skb.frag_list.take() {
+            self.free_skbs(&mut merged.packets);
+            self.free_skb_list(merged);
+        }
+        skb.data_len = 0;
     }
 
     /// Marks a packet that enters here, if somebody watches its flow, and records where.

@@ -253,6 +253,26 @@ impl SkbPool {
         // What it is charged with stays: somebody may have been charged for it.
         true
     }
+
+    /// Gives `skb` a head of its own with a copy of all of its data, which its fragments have besides.
+    pub(super) fn copy_into_head(&mut self, skb: &mut Skb) -> bool {
+        let (front, len) = (skb.headroom(), skb.len());
+        let Some(mut fresh) = self.alloc(front + len) else { return false };
+        let Some(room) = fresh.head.put(front + len) else {
+            self.free(fresh);
+            return false;
+        };
+        let (before, data) = room.split_at_mut(front);
+        if let Some(old) = skb.head.linear_at(0).and_then(|old| old.get(..front)) {
+            before.copy_from_slice(old);
+        }
+        skb.skb_copy_bits(0, data);
+        let in_front = fresh.head.pull(front);
+        debug_assert!(in_front, "as much as was put there");
+        std::mem::swap(&mut skb.head, &mut fresh.head);
+        self.free(fresh);
+        true
+    }
 }
 
 fn new_handle(home: &Weak<Depot>) -> Box<SkBuff> {

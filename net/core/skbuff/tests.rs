@@ -1,7 +1,10 @@
 //! The packet's data: room, cuts, fragments, sums, clones.
 
 use super::data::flow_key;
-use super::{Depot, IpSummed, Skb, SkbFrag, SkbPool};
+use super::{
+    Depot, IpSummed, Skb, SkbFrag, SkbPool, alloc_skb, skb_add_paged, skb_clone, skb_linearize,
+};
+use crate::kernel::testing::with_bh;
 use crate::kernel::trace::WalkFilter;
 use std::sync::Arc;
 
@@ -178,4 +181,33 @@ fn a_packet_from_the_magazine_is_as_new() {
     assert_eq!((again.len(), again.headroom(), again.csum_start), (0, 0, 0));
     assert_eq!(again.tstamp(), crate::kernel::time::Ktime(0));
     pool.free(again);
+}
+
+#[test]
+fn a_packet_in_parts_becomes_one_piece_with_its_headers_in_front() {
+    with_bh(|bh| {
+        let mut skb = alloc_skb(bh, 100).expect("memory");
+        skb.skb_reserve(40);
+        skb.reset_mac_header();
+        skb.skb_put(20).expect("room").copy_from_slice(&[1; 20]);
+        assert!(skb.skb_pull(14));
+        skb.reset_network_header();
+        assert!(skb_add_paged(bh, &mut skb, &[2; 3000]));
+        let mut merged = alloc_skb(bh, 100).expect("memory");
+        merged.skb_put(10).expect("room").copy_from_slice(&[3; 10]);
+        assert!(skb_add_paged(bh, &mut merged, &[4; 500]));
+        (skb.len, skb.data_len) = (skb.len + 510, skb.data_len + 510);
+        skb.frag_list.get_or_insert_with(|| bh.skb_list()).push(merged);
+        let expected = [&[1; 6][..], &[2; 3000], &[3; 10], &[4; 500]].concat();
+        let mut clone = skb_clone(bh, &mut skb).expect("memory");
+        for skb in [&mut skb, &mut clone] {
+            assert!(skb_linearize(bh, skb));
+            assert_eq!((skb.data(), skb.len(), skb.data_len), (&expected[..], 3516, 0));
+            assert_eq!(skb.mac::<[u8; 14]>(), Some(&[1; 14]), "what was pulled is still in front");
+            assert_eq!(skb.network_offset(), 0);
+            assert!(skb_linearize(bh, skb), "nothing to do");
+        }
+        bh.free_skb(skb);
+        bh.free_skb(clone);
+    });
 }

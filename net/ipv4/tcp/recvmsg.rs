@@ -229,7 +229,7 @@ impl Reader {
                     copy_to_iter_at(skb, from as usize, msg.iov, have, used);
                 }
                 (have, seq, from) = (have + used, seq + used as u32, from + used as u32);
-            } else if from > size + 1 {
+            } else if own.seq.after(seq) {
                 // It begins beyond what was read: something is missing before it.
                 break;
             }

@@ -9,7 +9,7 @@ use super::window::{tcp_event_data_recv, tcp_grow_window, tcp_measure_rcv_mss, t
 use super::{Segment, tcp_enter_quickack_mode, tcp_fin};
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{Skb, alloc_skb, kfree_skb};
+use crate::net::core::skbuff::{Skb, alloc_skb, kfree_skb, skb_add_paged};
 use crate::net::core::stream::{
     MemKind, sk_forced_mem_charge, sk_mem_charge, sk_mem_uncharge, sk_memory_allocated,
     tcp_under_memory_pressure,
@@ -523,7 +523,10 @@ fn tcp_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         let fits = packed
             .as_ref()
             .is_some_and(|last| cb(last).end_seq == cb(&skb).seq && skb.len() <= last.tailroom());
-        if roomy && !fits && skb.tailroom() < ROOM / 2 {
+        if roomy && !fits && skb.len() > ROOM {
+            // What was merged of small segments: its octets alone, in pages.
+            copy_into_pages(cx, sk, &mut skb);
+        } else if roomy && !fits && skb.tailroom() < ROOM / 2 {
             // A buffer of its own for it and those that follow.
             if let Some(mut fresh) = alloc_skb(cx, ROOM)
                 && fresh.skb_put(0).is_some()
@@ -558,6 +561,23 @@ fn tcp_collapse(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if let Some(last) = packed {
         sk.st.receive_queue.skb_queue_tail(last);
     }
+}
+
+/// Puts a copy of a segment into its place, whose data lies in pages. Without memory it stays as it is.
+fn copy_into_pages(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb) {
+    let Some(mut fresh) = alloc_skb(cx, 0) else { return };
+    if !skb.parts().all(|part| skb_add_paged(cx, &mut fresh, part)) {
+        return cx.free_skb(fresh);
+    }
+    fresh.cb = skb.cb;
+    let old = std::mem::replace(skb, fresh);
+    sk.st.rmem_alloc += skb.truesize as usize;
+    sk_forced_mem_charge(cx, sk, skb.truesize as usize);
+    sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(old.truesize as usize);
+    sk_mem_uncharge(cx, sk, old.truesize as usize);
+    cx.count(LinuxMib::TCPRcvCollapsed);
+    walk!(cx, old, consume_skb);
+    cx.free_skb(old);
 }
 
 /// What a segment says of urgent data, and its data, go where they belong. Its header is pulled here.

@@ -3,8 +3,9 @@
 use super::*;
 use crate::kernel::testing::with_bh;
 use crate::net::core::dev::NetdevFeatures;
+use crate::net::core::dev::gro::MAX_GRO_SKBS;
 use crate::net::core::gso::validate_xmit_skb_list;
-use crate::net::core::skbuff::{alloc_skb, skb_add_paged, skb_clone};
+use crate::net::core::skbuff::{Gso, alloc_skb, skb_add_paged, skb_clone};
 
 const SADDR: u32 = 0xc000_0201;
 const DADDR: u32 = 0xc000_0202;

@@ -16,6 +16,7 @@ mod tx;
 pub use proc::udp4_seq_show;
 pub(crate) use rx::{udp_err, udp_rcv};
 pub use table::{SockCache, UdpTable};
+pub(crate) use table::{UdpFlow, udp4_lib_lookup};
 pub(crate) use tx::cork::udp_push_pending_frames;
 
 use crate::net::core::sock::Proto;
@@ -30,8 +31,12 @@ use uapi::socket::SOCK_DGRAM;
 pub struct UdpSock {
     /// `UDP_CORK`.
     pub corkflag: bool,
+    /// `UDP_SEGMENT`: octets of payload of the datagrams that a message is cut into; zero: it is one.
+    pub gso_size: u16,
+    /// It asked for `UDP_GRO` once.
+    pub(crate) encap_enabled: bool,
     /// What was corked so far.
-    pub(crate) pending: Option<tx::cork::Pending>,
+    pub(crate) pending: Option<Box<tx::cork::Pending>>,
 }
 
 /// UDP's functions.

@@ -5,9 +5,10 @@
 use super::udp_push_pending_frames;
 use crate::kernel::context::TaskCx;
 use crate::net::core::sock::Sock;
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::udp::UDP_CORK;
+use uapi::udp::{UDP_CORK, UDP_GRO, UDP_SEGMENT};
 
 /// linux: net/ipv4/udp.c:udp_setsockopt
 pub(super) fn udp_setsockopt(
@@ -17,9 +18,10 @@ pub(super) fn udp_setsockopt(
     value: &[u8],
 ) -> Result<(), Errno> {
     let value: [u8; 4] = value.get(..4).and_then(|v| v.try_into().ok()).ok_or(Errno::EINVAL)?;
+    let value = i32::from_ne_bytes(value);
+    let on = value != 0;
     match name {
         UDP_CORK => {
-            let on = i32::from_ne_bytes(value) != 0;
             sk.state().udp.corkflag = on;
             sk.set_corked(true);
             if !on {
@@ -28,8 +30,25 @@ pub(super) fn udp_setsockopt(
             }
             Ok(())
         }
+        UDP_SEGMENT => {
+            sk.state().udp.gso_size = u16::try_from(value).map_err(|_| Errno::EINVAL)?;
+            Ok(())
+        }
+        UDP_GRO => {
+            set_gro(sk, on);
+            Ok(())
+        }
         _ => Err(Errno::ENOPROTOOPT),
     }
+}
+
+/// Whether datagrams come merged. The first time, they begin to be looked for their sockets early.
+fn set_gro(sk: &Sock, on: bool) {
+    let mut state = sk.state();
+    if on && !std::mem::replace(&mut state.udp.encap_enabled, true) {
+        sk.net.udp_table.udp_encap_enable();
+    }
+    state.inet.cmsg_flags.set(CmsgFlags::UDP_GRO, on);
 }
 
 /// linux: net/ipv4/udp.c:udp_getsockopt
@@ -39,8 +58,12 @@ pub(super) fn udp_getsockopt(
     name: i32,
     _room: usize,
 ) -> Result<Vec<u8>, Errno> {
-    match name {
-        UDP_CORK => Ok(i32::from(sk.state().udp.corkflag).to_ne_bytes().to_vec()),
-        _ => Err(Errno::ENOPROTOOPT),
-    }
+    let state = sk.state();
+    let value = match name {
+        UDP_CORK => state.udp.corkflag.into(),
+        UDP_SEGMENT => state.udp.gso_size.into(),
+        UDP_GRO => state.inet.cmsg_flags.contains(CmsgFlags::UDP_GRO).into(),
+        _ => return Err(Errno::ENOPROTOOPT),
+    };
+    Ok(i32::to_ne_bytes(value).to_vec())
 }

@@ -7,6 +7,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dst::Dst;
+use crate::net::core::gso::udp_rcv_segment;
 use crate::net::core::skbuff::{Cb, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockLocked, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_err_convert, icmp_send};
@@ -151,6 +152,9 @@ fn udp_queue_rcv_alone(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
 #[inline(always)]
 fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     walk!(cx, list, udp_queue_rcv_skb);
+    if list.iter().any(|skb| skb.gso.size != 0) {
+        udp_unexpected_gso(cx, sk, list);
+    }
     let mut state = sk.state();
     if state.dead | state.sock_owned_by_user() {
         return not_now(cx, state, list);
@@ -163,6 +167,20 @@ fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     if !list.is_empty() {
         udp_drop(cx, state, list, DropReason::SocketRcvbuff);
     }
+}
+
+/// Several datagrams come as one packet: they are cut for a socket that did not ask for that.
+///
+/// linux: net/ipv4/udp.c:udp_unexpected_gso
+#[cold]
+#[inline(never)]
+fn udp_unexpected_gso(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
+    if sk.state().inet.cmsg_flags.contains(CmsgFlags::UDP_GRO) {
+        return;
+    }
+    let lost = udp_rcv_segment(cx, list);
+    sk.state().drops += lost;
+    cx.cpu.mib.add(UdpMib::InErrors.into(), u64::from(lost));
 }
 
 /// For a socket that is closed, or that a task owns.

@@ -13,7 +13,7 @@ use crate::net::core::sock::Sock;
 use klib::siphash::SipKey;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use uapi::errno::Errno;
 
 const BUCKETS: usize = 256;
@@ -24,6 +24,8 @@ const CACHED: usize = 64;
 /// linux: include/net/udp.h:udp_table
 pub struct UdpTable {
     generation: AtomicU64,
+    /// Sockets that asked for `UDP_GRO` once.
+    encap_needed: AtomicUsize,
     key: SipKey,
     buckets: Box<[SpinLock<Vec<Entry>, class::PortHash>]>,
 }
@@ -68,7 +70,7 @@ impl PartialEq for UdpFlow {
 impl UdpFlow {
     /// Addresses and ports with the source in the upper half.
     #[inline(always)]
-    pub(super) fn new(addrs: u64, ports: u32, dif: u16) -> Self {
+    pub(crate) fn new(addrs: u64, ports: u32, dif: u16) -> Self {
         Self { addrs, other: u64::from(dif) << 32 | u64::from(ports) }
     }
 
@@ -212,7 +214,29 @@ impl Entry {
 impl UdpTable {
     pub(crate) fn new(key: SipKey) -> Self {
         let buckets = (0..BUCKETS).map(|_| SpinLock::default()).collect();
-        Self { generation: AtomicU64::new(0), key, buckets }
+        Self { generation: AtomicU64::new(0), encap_needed: AtomicUsize::new(0), key, buckets }
+    }
+
+    /// Some socket wants to be looked for before datagrams climb the stack.
+    ///
+    /// linux: net/ipv4/udp.c:udp_encap_needed_key
+    #[inline]
+    pub(crate) fn encap_needed(&self) -> bool {
+        self.encap_needed.load(Ordering::Relaxed) != 0
+    }
+
+    /// A socket does, until it is closed.
+    ///
+    /// linux: net/ipv4/udp.c:udp_encap_enable
+    pub(super) fn udp_encap_enable(&self) {
+        self.encap_needed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is.
+    ///
+    /// linux: net/ipv4/udp.c:udp_encap_disable
+    pub(super) fn udp_encap_disable(&self) {
+        self.encap_needed.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn bucket(&self, port: u16) -> &SpinLock<Vec<Entry>, class::PortHash> {

@@ -6,8 +6,10 @@
 //! not by the next message.
 
 pub(super) mod cork;
+mod gso;
 mod prepare;
 
+use self::gso::{gso_of_message, make_segments};
 use self::prepare::prepare;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
@@ -33,6 +35,11 @@ use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE};
 use uapi::udp::UdpHdr;
 use zerocopy::IntoBytes;
 
+/// The largest packet that IP can tell of.
+///
+/// linux: include/net/ip.h:IP_MAX_MTU
+const IP_MAX_MTU: u32 = 0xffff;
+
 /// A message with its flags and the call's.
 type Msg<'a> = (&'a MsgSend<'a>, i32);
 
@@ -52,6 +59,8 @@ struct Send4 {
     no_check: bool,
     mc_loop: bool,
     priority: u32,
+    /// Octets of payload of the datagrams that it is cut into; zero: of none.
+    gso_size: u16,
 }
 
 /// What a socket's datagrams have in common, read under its lock once a batch.
@@ -217,6 +226,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         no_check: opts.no_check_tx,
         mc_loop: inet.mc_loop,
         priority: opts.priority,
+        gso_size: state.udp.gso_size,
     };
     Template {
         send,
@@ -349,7 +359,11 @@ fn udp_send_one(
     if !sk.sock_wspace(run.truesize) {
         make_room(cx, sk, run)?;
     }
-    let skb = make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to));
+    let skb = if gso_of_message(&run.plan, len)? {
+        make_segments(cx, sk, &run.plan, msg.iov)
+    } else {
+        make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to))
+    };
     match skb {
         Ok(skb) => run.push(cx, sk, skb)?,
         // Out of memory is a drop on this machine like any other.
@@ -492,7 +506,8 @@ fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Resu
     if plan.refused {
         return Err(Errno::EACCES);
     }
-    let mtu = plan.make.mtu;
+    // What is cut is held against the MTU when it is made.
+    let mtu = if plan.send.gso_size == 0 { plan.make.mtu } else { IP_MAX_MTU };
     if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > mtu as usize {
         ip_local_error(cx, sk, Errno::EMSGSIZE, (plan.daddr, mtu));
         return Err(Errno::EMSGSIZE);
@@ -526,7 +541,15 @@ fn make_datagram(
         });
         Ok(())
     })?;
-    if plan.csum == Csum::Partial {
+    finish(&mut skb, plan, plan.csum);
+    Ok(skb)
+}
+
+/// What is known of a datagram beside its octets.
+#[inline(always)]
+fn finish(skb: &mut Skb, plan: &Plan, csum: Csum) {
+    let send = &plan.send;
+    if csum == Csum::Partial {
         skb.ip_summed = IpSummed::Partial;
         skb.csum_start = skb.transport_header;
         skb.csum_offset = 6;
@@ -536,7 +559,6 @@ fn make_datagram(
     if ipv4_is_multicast(plan.daddr) {
         skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop });
     }
-    Ok(skb)
 }
 
 /// To nobody in particular means to this machine.

@@ -1,11 +1,12 @@
 //! What is done for a request.
 //!
 //! Key type: [`Target`]. Contexts: the event loop's thread, as a task of the machine. Parts: `ip`
-//! (devices, addresses), `route`, `neigh`, `cpu` (CPUs, steering), `sockets`, `look` (interrupts,
-//! statistics, settings).
+//! (devices, addresses), `features`, `route`, `neigh`, `cpu` (CPUs, steering), `sockets`, `look`
+//! (interrupts, statistics, settings).
 //! Invariant: a request is done whole or not at all; each refusal names the cause.
 
 mod cpu;
+pub(crate) mod features;
 mod ip;
 pub(crate) mod look;
 pub(crate) mod neigh;
@@ -74,6 +75,10 @@ impl Target<'_> {
             Op::QueueShow { dev } => value(self.queues(dev.as_deref())?),
             Op::QueueSet { dev, queue, name, value: text } => {
                 value(self.queue_set(dev.as_deref(), &queue, &name, &text)?)
+            }
+            Op::FeaturesShow { dev } => value(self.features(dev.as_deref())?),
+            Op::FeaturesSet { dev, features } => {
+                value(self.features_set(dev.as_deref(), &features)?)
             }
             Op::Stat { file } => value(self.stat(&file)?),
             Op::SysctlGet { name } => value(self.settings(name.as_deref())?),

@@ -1,4 +1,4 @@
-use super::super::wire::{Cpu, Link, Neigh, Queue, Route, Stat};
+use super::super::wire::{Cpu, Feature, Features, Link, Neigh, Queue, Route, Stat};
 use super::*;
 use serde::de::DeserializeOwned;
 
@@ -165,6 +165,36 @@ fn queues_are_shown_set_and_refused() {
             assert_eq!(found, errno, "{text}");
             assert!(text.contains(part), "{text}");
         }
+    });
+}
+
+#[test]
+fn features_are_shown_switched_and_refused() {
+    with_machine(|target| {
+        let shown: Features = ok(target, r#"{"op":"features.show"}"#);
+        assert_eq!(shown.ifname, "lo");
+        let feature = |of: &Features, name: &str| of.features[name];
+        let sums = feature(&shown, "tx-checksum-ip-generic");
+        assert_eq!(sums, Feature { active: true, fixed: true, requested: true });
+        let set = |features: &str| format!(r#"{{"op":"features.set","features":{{{features}}}}}"#);
+        let off: Features = ok(target, &set(r#""tso":false,"tx-udp-segmentation":false"#));
+        let told = Feature { active: false, fixed: false, requested: false };
+        assert_eq!(feature(&off, "tx-tcp-segmentation"), told);
+        assert_eq!(feature(&off, "tx-udp-segmentation"), told);
+        assert_eq!(ok::<Features>(target, &set("")), off, "nothing asked, nothing done");
+        ok::<Features>(target, &set(r#""sg":true"#));
+        let on: Features = ok(target, &set(r#""tso":true,"tx-udp-segmentation":true"#));
+        assert_eq!(on, shown);
+        for (features, errno, part) in [
+            (r#""sg":false"#, "EOPNOTSUPP", "lo can't switch sg: `netkeel features dev lo`"),
+            (r#""lro":true"#, "EINVAL", "no feature \"lro\": write rx, tx, sg, tso, gso, gro"),
+            (r#""tso":true,"tx-tcp-segmentation":false"#, "EINVAL", "on and off"),
+        ] {
+            let (found, text) = refusal(target, &set(features));
+            assert_eq!(found, errno, "{text}");
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(ok::<Features>(target, r#"{"op":"features.show","dev":"lo"}"#), shown);
     });
 }
 

@@ -11,7 +11,7 @@ use host::{Runtime, TapSpec, block_on};
 use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
-use stack::net::core::dev::dev_open;
+use stack::net::core::dev::{NetDevice, dev_open};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{
     sys_accept4, sys_bind, sys_connect, sys_listen, sys_shutdown, sys_socket,
@@ -29,14 +29,19 @@ use uapi::socket::{AF_INET, SHUT_WR, SOCK_STREAM};
 
 /// Octets each way.
 fn octets() -> u64 {
-    let Ok(asked) = std::env::var("NETKEEL_BYTES") else { return 64 << 20 };
+    octets_of("NETKEEL_BYTES").unwrap_or(64 << 20)
+}
+
+/// How many octets a variable of the environment asks for.
+pub fn octets_of(variable: &str) -> Option<u64> {
+    let asked = std::env::var(variable).ok()?;
     let shift = match asked.chars().last() {
         Some('G') => 30,
         Some('M') => 20,
         _ => 0,
     };
     let number: u64 = asked.trim_end_matches(['G', 'M']).parse().expect("a number of octets");
-    number << shift
+    Some(number << shift)
 }
 
 /// Octets that never repeat, or what came, and a hash of them (FNV-1a over words of eight).
@@ -81,9 +86,9 @@ impl Hashed {
     }
 }
 
-type Sum = (u64, u64, [u8; 8]);
+pub type Sum = (u64, u64, [u8; 8]);
 
-fn host_sends(stream: &mut TcpStream, len: u64) -> Sum {
+pub fn host_sends(stream: &mut TcpStream, len: u64) -> Sum {
     let (mut hashed, mut room) = (Hashed::new(1), vec![0; 1 << 16]);
     while hashed.len < len {
         let some = room.len().min((len - hashed.len) as usize);
@@ -95,7 +100,7 @@ fn host_sends(stream: &mut TcpStream, len: u64) -> Sum {
     hashed.end()
 }
 
-fn host_receives(stream: &mut TcpStream) -> Sum {
+pub fn host_receives(stream: &mut TcpStream) -> Sum {
     let (mut hashed, mut room) = (Hashed::new(0), vec![0; 1 << 16]);
     loop {
         match stream.read(&mut room).unwrap() {
@@ -126,7 +131,7 @@ fn write_all(cx: &mut TaskCx, fd: i32, data: &[u8]) {
     }
 }
 
-fn stack_sends(cx: &mut TaskCx, fd: i32, len: u64) -> Sum {
+pub fn stack_sends(cx: &mut TaskCx, fd: i32, len: u64) -> Sum {
     let (mut hashed, mut room) = (Hashed::new(2), vec![0; 1 << 16]);
     while hashed.len < len {
         let some = room.len().min((len - hashed.len) as usize);
@@ -138,7 +143,7 @@ fn stack_sends(cx: &mut TaskCx, fd: i32, len: u64) -> Sum {
     hashed.end()
 }
 
-fn stack_receives(cx: &mut TaskCx, fd: i32) -> Sum {
+pub fn stack_receives(cx: &mut TaskCx, fd: i32) -> Sum {
     let (mut hashed, mut room) = (Hashed::new(0), vec![0; 1 << 16]);
     loop {
         match read(cx, fd, &mut room) {
@@ -150,15 +155,24 @@ fn stack_receives(cx: &mut TaskCx, fd: i32) -> Sum {
 
 /// A machine on a TAP whose tasks the test writes: `f` is one of them. Nothing may be left of it.
 fn with_stack(f: impl FnOnce(&NetNs, &mut TaskCx) + Send) {
+    with_stack_of(TapOptions::default(), 1500, |ns, cx, _| f(ns, cx));
+}
+
+/// The same with other options and another MTU; whether it was run.
+pub fn with_stack_of(
+    options: TapOptions,
+    mtu: u32,
+    f: impl FnOnce(&NetNs, &mut TaskCx, &Arc<NetDevice>) + Send,
+) -> bool {
     if !(need(Need::Root) && need(Need::DevNetTun) && need(Need::Tool("ip"))) {
-        return;
+        return false;
     }
     in_fresh_netns(|ns| {
-        let tap = Tap::open("nk0", TapOptions::default()).unwrap();
+        let tap = Tap::open("nk0", options).unwrap();
         ns.ip(&format!("addr add {HOST}/24 dev nk0"));
-        ns.ip("link set nk0 up");
+        ns.ip(&format!("link set nk0 up mtu {mtu}"));
         let mut runtime = Runtime::builder().boot().unwrap();
-        let spec = TapSpec { addr: OUR_MAC, mtu: 1500, cpu: CpuId(0) };
+        let spec = TapSpec { addr: OUR_MAC, mtu, cpu: CpuId(0) };
         let dev = runtime.add_tap(tap, spec).unwrap();
         let mut cx = runtime.task("test");
         inet_insert_ifa(&mut cx, &dev, IfAddr::new(US, 24).unwrap()).unwrap();
@@ -168,17 +182,18 @@ fn with_stack(f: impl FnOnce(&NetNs, &mut TaskCx) + Send) {
             assert!(start.elapsed() < HANG, "no carrier");
             thread::sleep(Duration::from_millis(1));
         }
-        f(ns, &mut cx);
+        f(ns, &mut cx, &dev);
         exit_files(&mut cx);
         drop((cx, dev));
         let machine = Arc::clone(runtime.machine());
         runtime.shutdown().unwrap();
         assert_eq!((machine.live_skbs(), machine.contained_panics()), (0, 0));
     });
+    true
 }
 
 /// A connection of the stack's to a port of the host, tried until somebody listens there.
-fn connect(cx: &mut TaskCx, port: u16) -> i32 {
+pub fn connect(cx: &mut TaskCx, port: u16) -> i32 {
     let to = SockaddrIn::new(HOST.into(), port).to_bytes();
     let start = Instant::now();
     loop {

@@ -128,6 +128,7 @@ fn no_line_ends_in_a_blank() {
             "ss -a",
             "cpu",
             "queue",
+            "features",
             "sysctl",
         ];
         for words in shown {
@@ -255,7 +256,24 @@ fn mistakes_are_told_with_the_way_out() {
                 "neigh add 192.0.2.7: write lladdr 02:00:00:00:00:01 behind it",
             ),
             ("neigh del 192.0.2.7", 1, "there is no neighbour 192.0.2.7"),
-            ("link set nk0 mtu 9000", 1, "nk0 can't have an MTU of 9000: Invalid argument"),
+            ("link set nk0 mtu 65522", 1, "nk0 can't have an MTU of 65522: Invalid argument"),
+            (
+                "features lro on",
+                2,
+                "no feature \"lro\": write rx, tx, sg, tso, gso, gro, rxhash, \
+              rx-checksum, tx-checksum-ipv4, tx-checksum-ip-generic, tx-scatter-gather, \
+              tx-tcp-segmentation, tx-generic-segmentation, rx-gro, rx-hashing, tx-udp-segmentation, \
+              rx-udp-gro-forwarding, loopback",
+            ),
+            ("features tso", 2, "features: on or off behind tso is missing"),
+            ("features tso maybe", 2, "features tso \"maybe\": write on or off"),
+            ("features tso on tso off", 2, "features: tso is there twice"),
+            (
+                "features rx off",
+                1,
+                "nk0 can't switch rx: `netkeel features dev nk0` shows what is fixed",
+            ),
+            ("features dev nk7", 1, "device \"nk7\" does not exist: there are lo, nk0"),
             ("link set nk0", 2, "link set nk0: write up, down or mtu N behind it"),
             (
                 "irq 0 smp_affinity 2",

@@ -31,6 +31,7 @@ mod sockets;
 mod steering;
 mod testdev;
 mod udp;
+mod udp_gso;
 mod until;
 mod util;
 mod walks;

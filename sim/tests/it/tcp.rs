@@ -14,13 +14,16 @@ use stack::net::ipv4::tcp::{TcpState, tcp4_seq_show};
 use stack::net::ipv4::tcp_diag::{InetDiagTimer, tcp_diag_dump};
 use stack::net::net_namespace::cleanup_net;
 use stack::net::socket::{
-    sys_accept4, sys_bind, sys_connect, sys_listen, sys_shutdown, sys_socket,
+    sys_accept4, sys_bind, sys_connect, sys_listen, sys_send, sys_setsockopt, sys_shutdown,
+    sys_socket,
 };
 use std::net::Ipv4Addr;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::socket::{AF_INET, SHUT_WR, SOCK_STREAM};
+use uapi::snmp::LinuxMib;
+use uapi::socket::{AF_INET, MSG_DONTWAIT, SHUT_WR, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, SOL_TCP};
+use uapi::tcp::TCP_MAXSEG;
 
 /// A listener on the second machine.
 pub fn listener(cx: &mut TaskCx, port: u16, backlog: i32) -> i32 {
@@ -243,6 +246,43 @@ fn acknowledgements_behind_a_fin_are_no_drops() {
     pair.world.run_for(Duration::from_secs(1));
     let drops = |reason: &DropReason| pair.b.mib().drops(*reason);
     assert_eq!(drops(&DropReason::TcpInvalid), 0);
+    for (cx, fd) in [(&mut a, near), (&mut b, far)] {
+        sys_close(cx, fd).expect("open");
+    }
+    sys_close(&mut b, listening).expect("open");
+    pair.world.run_for(Duration::from_secs(70));
+    drop((a, b));
+    let _digest = pair.end();
+}
+
+/// A buffer of merged small segments is mostly empty space: it is packed closer while its first packet is half read.
+#[test]
+fn what_is_packed_closer_is_read_on_from_the_middle() {
+    let mut pair = Pair::new(7);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = listener(&mut b, 80, 5);
+    let small = |value: i32| value.to_ne_bytes();
+    sys_setsockopt(&mut b, listening, SOL_SOCKET, SO_RCVBUF, &small(30_000)).expect("set");
+    sys_setsockopt(&mut b, listening, SOL_TCP, TCP_MAXSEG, &small(200)).expect("set");
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    let data: Vec<u8> =
+        (0..300_000_u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    let (mut sent, mut got) = (0, Vec::new());
+    let mut buffer = [0; 700];
+    while got.len() < data.len() {
+        if sent < data.len() {
+            let mut write = sys_send(near, &data[sent..], MSG_DONTWAIT);
+            if let Poll::Ready(Ok(wrote)) = poll_operation(&mut a, Waker::noop(), &mut write) {
+                sent += wrote;
+            }
+        }
+        pair.world.run_for(Duration::from_millis(50));
+        let read = pair.run(&mut b, sys_read(far, &mut buffer)).expect("connected");
+        got.extend_from_slice(&buffer[..read]);
+    }
+    assert!(got == data);
+    assert_ne!(pair.b.mib().get(LinuxMib::PruneCalled), 0, "the buffer was full");
+    assert_ne!(pair.b.mib().get(LinuxMib::TCPRcvCollapsed), 0, "and packed");
     for (cx, fd) in [(&mut a, near), (&mut b, far)] {
         sys_close(cx, fd).expect("open");
     }

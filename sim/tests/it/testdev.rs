@@ -77,6 +77,7 @@ impl TestDev {
             flags: uapi::if_::IFF_BROADCAST | uapi::if_::IFF_MULTICAST,
             kind: uapi::if_arp::ARPHRD_ETHER,
             features: NetdevFeatures::RXCSUM | NetdevFeatures::GRO,
+            hw_features: NetdevFeatures::empty(),
             tx_queues,
             tx_queue_len,
         };

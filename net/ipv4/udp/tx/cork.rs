@@ -4,14 +4,16 @@
 //! locked for the whole of a call.
 
 use super::{
-    Msg, Plan, Run, Send4, Stop, check_way, iov_length, make_datagram, prepare, sock_alloc_send,
-    sock_kmalloc, template,
+    Msg, Plan, Run, Send4, Stop, check_way, gso_of_message, iov_length, make_datagram,
+    make_segments, prepare, sock_alloc_send, sock_kmalloc, template,
 };
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
+use crate::net::core::skbuff::Skb;
 use crate::net::core::sock::{Sock, sk_purge};
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::socket::{SendBatch, Sent};
+use std::io::IoSlice;
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::ip::IpHdr;
@@ -26,6 +28,9 @@ const MAX_DATAGRAM: usize = 65_535 - size_of::<IpHdr>() - size_of::<UdpHdr>();
 /// linux: net/ipv4/udp.c:udp_lib_close
 pub(in crate::net::ipv4::udp) fn udp_close(cx: &mut TaskCx, sk: &Arc<Sock>) {
     udp_flush_pending_frames(sk);
+    if std::mem::take(&mut sk.state().udp.encap_enabled) {
+        sk.net.udp_table.udp_encap_disable();
+    }
     (sk.sk_prot.unhash)(cx, sk);
     sk_purge(cx, sk);
 }
@@ -76,7 +81,7 @@ fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize,
         None => {
             let mut send = template.send;
             prepare(&mut send, &template, (msg, flags))?;
-            Pending { send, payload: Vec::new() }
+            Box::new(Pending { send, payload: Vec::new() })
         }
     };
     // What can't be added takes what was corked before with it, as in Linux.
@@ -134,16 +139,14 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
         sk.set_corked(state.udp.corkflag);
         state.udp.pending.take()
     };
-    let Some(Pending { send, payload }) = pending else { return Ok(()) };
+    let Some(pending) = pending else { return Ok(()) };
+    let Pending { send, payload } = *pending;
     cx.local_bh_disable(|bh| {
         let template = template(bh, sk);
         let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
         let mut run = Run::new(bh, &template);
         run.list.dst = Some(dst);
-        let made = make_datagram(bh, sk, &plan, payload.len(), |to| {
-            to.copy_from_slice(&payload);
-            Ok(())
-        });
+        let made = make_pending(bh, sk, &plan, &payload);
         let sent = match made {
             Ok(skb) => run.push(bh, sk, skb).and_then(|()| run.send(bh, sk)),
             Err(Errno::ENOBUFS) if !template.recverr => Ok(()),
@@ -151,6 +154,22 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
         };
         bh.free_skb_list(run.list);
         sent
+    })
+}
+
+/// Makes what is corked a packet: a datagram, or several.
+fn make_pending(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    plan: &Plan,
+    payload: &[u8],
+) -> Result<Skb, Errno> {
+    if gso_of_message(plan, payload.len())? {
+        return make_segments(cx, sk, plan, &[IoSlice::new(payload)]);
+    }
+    make_datagram(cx, sk, plan, payload.len(), |to| {
+        to.copy_from_slice(payload);
+        Ok(())
     })
 }
 

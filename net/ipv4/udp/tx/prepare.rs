@@ -8,7 +8,8 @@ use crate::net::ipv4::route::RTO_ONLINK;
 use uapi::errno::Errno;
 use uapi::in_::{SockaddrIn, ipv4_is_multicast};
 use uapi::ip::INET_DSCP_MASK;
-use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_OOB};
+use uapi::socket::{AF_UNSPEC, MSG_DONTROUTE, MSG_OOB, SOL_UDP, cmsgs};
+use uapi::udp::UDP_SEGMENT;
 
 /// Where one message goes and by what: the socket's template, its own address and control data.
 // In the place where it is used: a copy of what has just been put together field by field waits for
@@ -37,7 +38,9 @@ pub(super) fn prepare(
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
         let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
-        ip_cmsg_send(msg.control, &mut ipc)?;
+        if udp_cmsg_send(msg.control, &mut send.gso_size)? {
+            ip_cmsg_send(msg.control, &mut ipc)?;
+        }
         send.tos = ipc.tos;
         send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);
@@ -54,6 +57,25 @@ pub(super) fn prepare(
         send.flow.tos |= RTO_ONLINK;
     }
     Ok(())
+}
+
+/// Reads what control data says to UDP; whether there is more, for others.
+///
+/// linux: net/ipv4/udp.c:udp_cmsg_send
+fn udp_cmsg_send(control: &[u8], gso_size: &mut u16) -> Result<bool, Errno> {
+    let mut more = false;
+    for cmsg in cmsgs(control) {
+        let cmsg = cmsg?;
+        match (cmsg.level, cmsg.type_) {
+            (SOL_UDP, UDP_SEGMENT) => {
+                let size = cmsg.data.try_into().map_err(|_| Errno::EINVAL)?;
+                *gso_size = u16::from_ne_bytes(size);
+            }
+            (SOL_UDP, _) => return Err(Errno::EINVAL),
+            _ => more = true,
+        }
+    }
+    Ok(more)
 }
 
 /// A destination as user space writes it; `AF_UNSPEC` passes for `AF_INET`, as in Linux.

@@ -27,6 +27,7 @@ mod stream_recv;
 mod stream_send;
 mod stream_splice;
 mod stream_states;
+mod udp_gso;
 
 use crate::Check;
 
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Check> {
         send::ALL,
         recv::ALL,
         control::ALL,
+        udp_gso::ALL,
         errors::ALL,
         options::ALL,
         shutdown::ALL,

@@ -151,18 +151,19 @@ fn register(
     adapter: &Arc<IgbAdapter>,
     addr: [u8; 6],
 ) -> Result<Arc<NetDevice>, Errno> {
+    let features = NetdevFeatures::SG
+        | NetdevFeatures::IP_CSUM
+        | NetdevFeatures::TSO
+        | NetdevFeatures::RXCSUM
+        | NetdevFeatures::RXHASH;
     let spec = DeviceSpec {
         name: "eth%d".to_owned(),
         addr,
         mtu: 1500,
         flags: IFF_BROADCAST | IFF_MULTICAST,
         kind: ARPHRD_ETHER,
-        features: NetdevFeatures::SG
-            | NetdevFeatures::IP_CSUM
-            | NetdevFeatures::TSO
-            | NetdevFeatures::RXCSUM
-            | NetdevFeatures::RXHASH
-            | NetdevFeatures::GRO,
+        features: features | NetdevFeatures::GRO,
+        hw_features: features,
         tx_queues: adapter.max_queues as u16,
         tx_queue_len: adapter.options.tx_queue_len,
     };

@@ -74,7 +74,9 @@ pub struct CpuLocal {
     pub(crate) tcp_fw_alloc: i64,
     /// Down: tasks that enter go elsewhere ([`hotplug`]).
     offline: bool,
-    /// The stay has something to settle at its end: `wmem`, or a qdisc that it runs.
+    /// Calls whose memory is free again, kept for this stay.
+    pub(crate) zerocopied: Vec<crate::net::core::skbuff::UbufInfo>,
+    /// The stay has something to settle at its end: `wmem`, `zerocopied`, or a qdisc that it runs.
     pub(crate) unsettled: bool,
     /// Fired after the CPU is left.
     pub(crate) wakeups: Vec<Waker>,
@@ -115,6 +117,7 @@ impl CpuLocal {
             tsq: Vec::new(),
             tcp_fw_alloc: 0,
             offline: false,
+            zerocopied: Vec::new(),
             unsettled: false,
             wakeups: Vec::new(),
             tables: Some(tables),

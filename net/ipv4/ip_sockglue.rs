@@ -303,8 +303,8 @@ pub(crate) fn ip_recv_error(
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let mut received =
-        Received { len: done, name: Some(report.to), flags: MSG_ERRQUEUE, controllen: 0 };
+    let name = report.has_address().then_some(report.to);
+    let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, controllen: 0 };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
     }

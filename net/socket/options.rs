@@ -25,7 +25,7 @@ use uapi::socket::{
     SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL,
     SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL,
     SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE,
-    SOL_IP, SOL_SOCKET,
+    SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -207,6 +207,7 @@ fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Re
         SO_BROADCAST => opts.broadcast = on,
         SO_DONTROUTE => opts.localroute = on,
         SO_NO_CHECK => opts.no_check_tx = on,
+        SO_ZEROCOPY => opts.zerocopy = (0..=1).contains(&val).then_some(on).ok_or(Errno::EINVAL)?,
         SO_PRIORITY => opts.priority = val as u32,
         SO_MARK => opts.mark = val as u32,
         SO_RCVLOWAT => {
@@ -352,6 +353,7 @@ fn sock_getsockopt(
         SO_DONTROUTE => i32::from(opts.localroute),
         SO_KEEPALIVE => i32::from(opts.keepalive),
         SO_NO_CHECK => i32::from(opts.no_check_tx),
+        SO_ZEROCOPY => i32::from(opts.zerocopy),
         SO_PRIORITY => opts.priority as i32,
         SO_MARK => opts.mark as i32,
         SO_RCVBUF => opts.rcvbuf as i32,

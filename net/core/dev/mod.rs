@@ -279,6 +279,9 @@ fn settle(cx: &mut BhCx<'_>) {
     if !cx.cpu.wmem.is_empty() {
         crate::net::core::sock::settle_wmem(cx);
     }
+    if !cx.cpu.zerocopied.is_empty() {
+        crate::net::core::skbuff::settle_zerocopy(cx);
+    }
 }
 
 /// After a panic in a softirq: what GRO held is dropped, who waits at the socket that was locked is

@@ -12,6 +12,7 @@ mod memory;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod zerocopy;
 
 pub use depot::Depot;
 pub use list::SkbList;
@@ -19,6 +20,11 @@ pub(crate) use list::{Common, Inspect, SpareLists};
 pub(crate) use memory::{Buffer, Head, PageFrag};
 pub use memory::{PAGE_FRAG_SIZE, Page, Skb};
 pub use pool::{SKB_DATA_SIZE, SkbPool};
+pub use zerocopy::skb_orphan_frags_rx;
+pub(crate) use zerocopy::{
+    UbufInfo, msg_zerocopy_put_abort, msg_zerocopy_realloc, net_zcopy_put, net_zcopy_put_task,
+    settle_zerocopy, skb_zcopy,
+};
 
 use crate::kernel::context::{BhCx, TaskCx, Walker};
 use crate::kernel::time::Ktime;
@@ -434,8 +440,8 @@ impl BhCx<'_> {
             self.cpu.routes.give_back(dst);
         }
         if skb.data_len != 0 {
-            for frag in skb.frags.drain(..) {
-                self.cpu.pool.put_page(frag.page);
+            while let Some(frag) = skb.frags.pop() {
+                self.put_page(frag.page);
             }
             if let Some(mut merged) = skb.frag_list.take() {
                 self.free_skbs(&mut merged.packets);

@@ -5,7 +5,7 @@
 //! warm-up.
 
 use super::depot::{Depot, Store};
-use super::{Buffer, Head, NET_SKB_PAD, PAGE_FRAG_SIZE, Page, PageFrag, SkBuff, Skb};
+use super::{Buffer, Head, NET_SKB_PAD, PAGE_FRAG_SIZE, Page, PageFrag, SkBuff, Skb, UbufInfo};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -64,7 +64,8 @@ impl SkbPool {
             // To be filled anew if all that refers to it is gone already.
             let page = Arc::clone(full.place().0);
             drop(full);
-            self.put_page(page);
+            let foreign = self.put_page(page);
+            debug_assert!(foreign.is_none(), "nobody fills a foreign page");
         }
         if let Some(frag) = self.pages.pop().and_then(PageFrag::of) {
             return Some(frag);
@@ -75,13 +76,29 @@ impl SkbPool {
         PageFrag::of(Arc::new(Page::new(Arc::downgrade(&self.depot))))
     }
 
-    /// A packet that referred to a page is gone: the last one brings the page home.
+    /// A packet that referred to a page is gone: the last one brings the page home. One that is not ours comes
+    /// back.
     #[inline]
-    pub(crate) fn put_page(&mut self, page: Arc<Page>) {
+    pub(super) fn put_page(&mut self, page: Arc<Page>) -> Option<Arc<Page>> {
         // One that is looked at by somebody else at this moment goes when he does.
         if Arc::strong_count(&page) == 1 && page.is_of(&self.depot) && self.pages.len() < PAGES {
             self.pages.push(page);
+            return None;
         }
+        page.is_foreign().then_some(page)
+    }
+
+    /// A page that is a copy of `bytes`, of which `ubuf` hears when it is gone; `None` when memory is used up.
+    #[cold]
+    pub(super) fn copied_page(
+        &mut self,
+        bytes: &[u8],
+        ubuf: Option<Arc<UbufInfo>>,
+    ) -> Option<Arc<Page>> {
+        if !self.depot.charge(bytes.len()) {
+            return None;
+        }
+        Some(Arc::new(Page::copied(bytes, ubuf, Arc::downgrade(&self.depot))))
     }
 
     /// A packet with an empty head.

@@ -3,6 +3,7 @@
 //! linux: net/ipv4/tcp.c (`tcp_sendmsg`), net/core/stream.c. Context: task, which owns the socket; the
 //! queue is filled in BH sections of bounded length, so that others get the CPU and the socket's lock between.
 
+use super::zerocopy::Zerocopy;
 use super::{Chrono, Nonagle, TcpSk, TcpSock, TcpState};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
@@ -26,8 +27,8 @@ use uapi::errno::Errno;
 use uapi::poll::POLLOUT;
 use uapi::snmp::LinuxMib;
 use uapi::socket::{
-    MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, SCM_CREDENTIALS, SCM_RIGHTS, SO_MARK, SOL_SOCKET,
-    cmsgs,
+    MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_SPLICE_PAGES, MSG_ZEROCOPY, SCM_CREDENTIALS,
+    SCM_RIGHTS, SO_MARK, SOL_SOCKET, cmsgs,
 };
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH};
 
@@ -59,7 +60,7 @@ enum Turn {
 /// # Errors
 /// EPIPE for a connection that is over or was shut down, or not begun; EAGAIN without room when the call may
 /// not wait, or its time is up; EINTR; those of connecting with `MSG_FASTOPEN`; EINVAL for control data that is none;
-/// the socket's pending error.
+/// ENOBUFS when too much waits to be told of (`MSG_ZEROCOPY`); the socket's pending error.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg
 pub(crate) fn tcp_sendmsg(
@@ -71,7 +72,20 @@ pub(crate) fn tcp_sendmsg(
     walk!(cx, tcp_sendmsg);
     let mut sent = Sent::default();
     for (msg, flags) in batch.iter() {
-        match send_one(cx, sk, (msg, flags), wait) {
+        let zc = if flags & (MSG_ZEROCOPY | MSG_SPLICE_PAGES) == 0 {
+            None
+        } else {
+            match Zerocopy::begin(cx, sk, (msg, flags, batch.owned()), wait) {
+                Ok(zc) => zc,
+                Err(error) if sent.messages == 0 => return Poll::Ready(Err(error)),
+                Err(error) => return Poll::Ready(Ok(Sent { stop: Some(error), ..sent })),
+            }
+        };
+        let whole = send_one(cx, sk, (msg, flags, zc.as_ref()), wait);
+        if let Some(zc) = zc {
+            zc.end(cx, sk, &whole, wait);
+        }
+        match whole {
             Poll::Ready(Ok(bytes)) => sent.add(bytes),
             Poll::Ready(Err(error)) if sent.messages == 0 => return Poll::Ready(Err(error)),
             Poll::Ready(Err(error)) => {
@@ -85,14 +99,16 @@ pub(crate) fn tcp_sendmsg(
     Poll::Ready(Ok(sent))
 }
 
+/// Sends one message; `zc`: without a copy.
 fn send_one(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    (msg, flags): (&MsgSend<'_>, i32),
+    (msg, flags, zc): (&MsgSend<'_>, i32, Option<&Zerocopy<'_>>),
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
     if fastopens(sk, flags, wait) {
-        match ready!(tcp_sendmsg_fastopen(cx, sk, (msg, flags), wait)) {
+        let ubuf = zc.and_then(|zc| zc.ubuf.as_ref());
+        match ready!(tcp_sendmsg_fastopen(cx, sk, (msg, flags, ubuf), wait)) {
             Ok(()) => (),
             Err(Errno::EINPROGRESS) if wait.progress != 0 => {
                 return Poll::Ready(Ok(std::mem::take(&mut wait.progress)));
@@ -113,7 +129,7 @@ fn send_one(
         loop {
             let written = &mut wait.progress;
             turn = guard
-                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, (msg.iov, flags), written))
+                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, (msg.iov, flags, zc), written))
                 .unwrap_or(Turn::Fails(Errno::EOPNOTSUPP));
             if turn != Turn::More {
                 break;
@@ -204,13 +220,13 @@ fn may_not_send(sk: &mut TcpSk<'_>) -> Option<Turn> {
     failed.then(|| sk_stream_error(sk))
 }
 
-/// Copies a message from where the last turn ended, as far as there is room.
+/// Copies a message from where the last turn ended, as far as there is room; or lets segments refer to it.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg_locked
 fn tcp_sendmsg_locked(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    (iov, flags): (&[IoSlice<'_>], i32),
+    (iov, flags, zc): (&[IoSlice<'_>], i32, Option<&Zerocopy<'_>>),
     written: &mut usize,
 ) -> Turn {
     if let Some(ends) = may_not_send(sk) {
@@ -221,11 +237,15 @@ fn tcp_sendmsg_locked(
     let end = all.min(*written + SECTION);
     let mut turn = if end == all { Turn::Done } else { Turn::More };
     while *written < end {
-        let Some(room) = segment_room(cx, sk, goal) else {
+        let Some(room) = segment_room(cx, sk, (goal, zc)) else {
             turn = Turn::NoRoom;
             break;
         };
-        let copied = copy_to_tail(cx, sk, iov, *written, room.min(end - *written));
+        let len = room.min(end - *written);
+        let copied = match zc {
+            None => copy_to_tail(cx, sk, iov, *written, len),
+            Some(zc) => zc.refer(cx, sk, (iov, *written), len),
+        };
         if copied == 0 {
             turn = Turn::NoRoom;
             break;
@@ -286,11 +306,19 @@ fn tcp_send_mss(sk: &mut TcpSk<'_>, flags: i32) -> (u32, usize) {
 }
 
 /// How much of a segment is free: the last one's room, or that of a new one. `None`: the buffer is full.
-fn segment_room(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, goal: usize) -> Option<usize> {
+fn segment_room(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (goal, zc): (usize, Option<&Zerocopy<'_>>),
+) -> Option<usize> {
     if let Some(tail) = sk.tp.tcp_write_queue_tail() {
         let left = goal.saturating_sub(tail.data_len as usize);
-        if left != 0 && !cb(tail).eor && tail.frags.len() < MAX_SKB_FRAGS {
-            return Some(left);
+        if left != 0 && !cb(tail).eor {
+            if tail.frags.len() < MAX_SKB_FRAGS && zc.is_none_or(|zc| zc.may_join(tail)) {
+                return Some(left);
+            }
+            // Nothing can be added to it: it need not wait for more.
+            tcp_mark_push(sk);
         }
     }
     if !sk_stream_memory_free(sk) {
@@ -347,14 +375,8 @@ fn copy_to_tail(
 ) -> usize {
     let Some(frag) = cx.cpu.pool.page_frag_refill() else { return 0 };
     let len = len.min(frag.room());
-    // The first octets of an idle stream are never refused.
-    let queued = sk.tp.wmem_queued > SEGMENT_OVERHEAD;
-    if queued {
-        if !sk_mem_charge(cx, sk, len, MemKind::Send) {
-            return 0;
-        }
-    } else {
-        sk_forced_mem_charge(cx, sk, len);
+    if !charge_data(cx, sk, len) {
+        return 0;
     }
     let Some(frag) = cx.cpu.pool.page_frag_refill() else { return 0 };
     let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
@@ -367,6 +389,25 @@ fn copy_to_tail(
         }
         _ => tail.frags.push(SkbFrag { page, offset, size }),
     }
+    grow_tail(tp, size);
+    size as usize
+}
+
+/// Charges octets that a segment is about to hold; false when the account does not allow it. The first octets of an
+/// idle stream are never refused.
+#[inline]
+pub(super) fn charge_data(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, len: usize) -> bool {
+    if sk.tp.wmem_queued > SEGMENT_OVERHEAD {
+        return sk_mem_charge(cx, sk, len, MemKind::Send);
+    }
+    sk_forced_mem_charge(cx, sk, len);
+    true
+}
+
+/// The last segment has so many octets more.
+#[inline]
+pub(super) fn grow_tail(tp: &mut TcpSock, size: u32) {
+    let Some(tail) = tp.write_queue.back_mut() else { return };
     tail.len += size;
     tail.data_len += size;
     tail.truesize += size;
@@ -375,7 +416,6 @@ fn copy_to_tail(
     own.tcp_flags &= !TCPHDR_PSH;
     tp.write_seq += size;
     tp.wmem_queued += size as usize;
-    size as usize
 }
 
 /// Fills `to` with what the message has from an offset on.

@@ -185,7 +185,7 @@ pub(crate) fn tcp_trim_head(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb
         gone += 1;
     }
     for frag in skb.frags.drain(..gone) {
-        cx.cpu.pool.put_page(frag.page);
+        cx.put_page(frag.page);
     }
     skb.len -= cut;
     skb.data_len -= cut;

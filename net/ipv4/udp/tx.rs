@@ -7,8 +7,10 @@
 
 pub(super) mod cork;
 mod prepare;
+mod ubuf;
 
 use self::prepare::prepare;
+use self::ubuf::udp_send_zerocopy;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dev::tx::{Lost, NetXmit};
@@ -29,7 +31,7 @@ use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, ipv4_
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE};
+use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE, MSG_ZEROCOPY};
 use uapi::udp::UdpHdr;
 use zerocopy::IntoBytes;
 
@@ -73,6 +75,8 @@ enum Stop {
     NoRoom,
     /// The message is to be corked.
     Cork,
+    /// It is to be told of.
+    Zerocopy,
 }
 
 impl From<Errno> for Stop {
@@ -133,6 +137,13 @@ fn udp_send_batch(
     for msg in batch.iter() {
         match udp_send_one(cx, sk, &template, &mut run, msg) {
             Ok(len) => sent.add(len),
+            Err(Stop::Zerocopy) => match udp_send_zerocopy(cx, sk, &template, &mut run, msg) {
+                Ok(len) => sent.add(len),
+                Err(why) => {
+                    stop = Some(why);
+                    break;
+                }
+            },
             Err(why) => {
                 stop = Some(why);
                 break;
@@ -332,8 +343,8 @@ fn udp_send_one(
             run.list.dst = Some(ip_route_output_ports(cx, &run.plan.send.flow)?);
         }
     } else {
-        if flags & MSG_MORE != 0 {
-            return Err(Stop::Cork);
+        if flags & (MSG_MORE | MSG_ZEROCOPY) != 0 {
+            return Err(if flags & MSG_MORE != 0 { Stop::Cork } else { Stop::Zerocopy });
         }
         if !msg.control.is_empty() {
             sock_kmalloc(cx, msg.control.len())?;

@@ -37,3 +37,4 @@ mod walks;
 mod walks_igb;
 mod walks_tcp;
 mod walks_tun;
+mod zerocopy;

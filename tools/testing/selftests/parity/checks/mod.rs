@@ -27,6 +27,8 @@ mod stream_recv;
 mod stream_send;
 mod stream_splice;
 mod stream_states;
+mod stream_zerocopy;
+mod zerocopy;
 
 use crate::Check;
 
@@ -49,6 +51,7 @@ pub fn all() -> Vec<Check> {
         devices::ALL,
         many::ALL,
         routes::ALL,
+        zerocopy::ALL,
     ]
     .concat()
 }
@@ -65,6 +68,7 @@ pub fn streams() -> Vec<Check> {
         stream_close::ALL,
         stream_poll::ALL,
         stream_options::ALL,
+        stream_zerocopy::ALL,
     ]
     .concat()
 }

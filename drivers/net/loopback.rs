@@ -120,6 +120,8 @@ impl Loopback {
         let (mut packets, mut bytes) = (0, 0);
         list.each_alone(cx, |cx, mut skb| {
             let len = skb.len() as u64 + ETH_HLEN as u64;
+            // When it was to leave is not when it came.
+            skb.clear_tstamp();
             if !skb_orphan_frags_rx(cx, &mut skb) {
                 return kfree_skb(cx, skb, DropReason::NoMem);
             }

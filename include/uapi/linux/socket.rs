@@ -297,6 +297,8 @@ consts! { i32:
     SCM_TIMESTAMPING_PKTINFO = 58;
     /// Control message: time of departure.
     SCM_TXTIME = SO_TXTIME;
+    /// Control message: the number of a datagram that is to be told of.
+    SCM_TS_OPT_ID = 81;
     /// Control message: octets left to read.
     SCM_INQ = SO_INQ;
 }

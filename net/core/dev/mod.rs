@@ -279,8 +279,9 @@ fn settle(cx: &mut BhCx<'_>) {
     if !cx.cpu.wmem.is_empty() {
         crate::net::core::sock::settle_wmem(cx);
     }
-    if !cx.cpu.zerocopied.is_empty() {
+    if std::mem::take(&mut cx.cpu.to_tell) {
         crate::net::core::skbuff::settle_zerocopy(cx);
+        crate::net::core::timestamping::settle_tx_stamps(cx);
     }
 }
 

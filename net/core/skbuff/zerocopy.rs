@@ -10,6 +10,7 @@
 
 use super::{Page, SkBuff, Skb, SkbFrag};
 use crate::kernel::context::BhCx;
+use crate::kernel::time::Ktime;
 use crate::net::core::sock::{Sock, SockError, SockLocked, SockState};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -107,7 +108,7 @@ pub(crate) fn msg_zerocopy_put_abort(
 pub(crate) fn net_zcopy_put(cx: &mut BhCx<'_>, ubuf: Arc<UbufInfo>) {
     if let Some(ubuf) = Arc::into_inner(ubuf) {
         cx.cpu.zerocopied.push(ubuf);
-        cx.cpu.unsettled = true;
+        (cx.cpu.to_tell, cx.cpu.unsettled) = (true, true);
     }
 }
 
@@ -188,9 +189,10 @@ impl SockError {
     pub(in crate::net::core) const NOTIFICATION: usize = NOTIFICATION;
 
     /// A report about what this machine did.
-    pub(in crate::net::core) fn of_this_machine(ee: SockExtendedErr) -> Self {
+    pub(crate) fn of_this_machine(ee: SockExtendedErr) -> Self {
         let to = SockaddrIn::new(0, 0);
-        Self { payload: Vec::new(), ee, to, offender: None, packet: None }
+        let stamp = Ktime::ZERO;
+        Self { payload: Vec::new(), ee, to, offender: None, packet: None, stamp }
     }
 }
 

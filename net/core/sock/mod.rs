@@ -133,6 +133,8 @@ pub struct Sock {
     inet_id: AtomicU32,
     /// `SO_MAX_PACING_RATE` in octets a second; `u64::MAX`: none.
     max_pacing_rate: AtomicU64,
+    /// `SO_TIMESTAMPING`.
+    pub(in crate::net::core) tsflags: AtomicU32,
     /// Where its packets come from.
     flow: SockFlow,
 }
@@ -274,6 +276,7 @@ impl Sock {
             pacing_status: AtomicU8::new(SkPacing::None as u8),
             inet_id: AtomicU32::new(inet_id),
             max_pacing_rate: AtomicU64::new(u64::MAX),
+            tsflags: AtomicU32::new(0),
             flow: SockFlow::default(),
         })
     }

@@ -8,6 +8,7 @@
 
 use super::state::ERROR_EVENTS;
 use super::{SockLocked, SockState};
+use crate::kernel::time::Ktime;
 use std::collections::VecDeque;
 use std::task::Waker;
 use uapi::errno::Errno;
@@ -22,6 +23,8 @@ pub struct SockRare {
     pub(in crate::net::core) zckey: u32,
     /// Bytes of notifications, those that are due too (`sk_omem_alloc`).
     pub(in crate::net::core) omem_alloc: usize,
+    /// The next datagram's number, or the octet that a stream's are counted from (`sk_tskey`).
+    pub(in crate::net::core) tskey: u32,
 }
 
 /// An ICMP error or other report in a socket's error queue.
@@ -37,6 +40,8 @@ pub struct SockError {
     pub offender: Option<u32>,
     /// What brought it; `None`: nothing did.
     pub packet: Option<ErrorPacket>,
+    /// When it was, by the wall clock; zero: nobody asked.
+    pub stamp: Ktime,
 }
 
 /// What is kept of the packet that brought an ICMP error, for who asks to be told.
@@ -56,6 +61,11 @@ impl SockError {
     /// linux: net/core/skbuff.c:is_icmp_err_skb
     pub(crate) fn is_icmp(&self) -> bool {
         self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_ICMP
+    }
+
+    /// It tells when a packet left.
+    pub(crate) fn is_tx_stamp(&self) -> bool {
+        self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_TIMESTAMPING
     }
 
     /// It is about a packet that went somewhere.

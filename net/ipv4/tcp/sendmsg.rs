@@ -6,11 +6,12 @@
 use super::zerocopy::Zerocopy;
 use super::{Chrono, Nonagle, TcpSk, TcpSock, TcpState};
 use crate::kernel::context::{BhCx, TaskCx};
-use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
+use crate::net::core::skbuff::{Cb, Skb, SkbFlags, SkbFrag};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::stream::{
     MemKind, sk_forced_mem_charge, sk_mem_charge, sk_stream_memory_free,
 };
+use crate::net::core::timestamping::{__sock_tx_timestamp, tsflags_of_cmsg};
 use crate::net::ipv4::af_inet::tcp_sendmsg_fastopen;
 use crate::net::ipv4::tcp::TcpSkbCb;
 use crate::net::ipv4::tcp_fastopen::Tfo;
@@ -24,11 +25,12 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use uapi::errno::Errno;
+use uapi::net_tstamp::{SOF_TIMESTAMPING_TX_ACK, SOF_TIMESTAMPING_TX_RECORD_MASK};
 use uapi::poll::POLLOUT;
 use uapi::snmp::LinuxMib;
 use uapi::socket::{
     MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_SPLICE_PAGES, MSG_ZEROCOPY, SCM_CREDENTIALS,
-    SCM_RIGHTS, SO_MARK, SOL_SOCKET, cmsgs,
+    SCM_RIGHTS, SO_MARK, SO_TIMESTAMPING, SOL_SOCKET, cmsgs,
 };
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH};
 
@@ -119,9 +121,11 @@ fn send_one(
             }
         }
     }
+    let mut tsflags = sk.tsflags();
     if !msg.control.is_empty() {
-        sock_cmsg_send(msg.control)?;
+        sock_cmsg_send(msg.control, &mut tsflags)?;
     }
+    let outgoing = Outgoing { iov: msg.iov, flags, tsflags, zc };
     let mut turn;
     {
         let mut guard = sk.lock_sock(cx);
@@ -129,7 +133,7 @@ fn send_one(
         loop {
             let written = &mut wait.progress;
             turn = guard
-                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, (msg.iov, flags, zc), written))
+                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, &outgoing, written))
                 .unwrap_or(Turn::Fails(Errno::EOPNOTSUPP));
             if turn != Turn::More {
                 break;
@@ -160,8 +164,22 @@ fn send_one(
     };
     match std::mem::take(&mut wait.progress) {
         0 => Poll::Ready(Err(failed)),
-        written => Poll::Ready(Ok(written)),
+        written => {
+            if tsflags != 0 {
+                sk.lock_sock(cx).in_bh(|cx, sk| tcp_tx_timestamp(cx, sk.tp, tsflags));
+            }
+            Poll::Ready(Ok(written))
+        }
     }
+}
+
+/// A message as it is written.
+struct Outgoing<'a> {
+    iov: &'a [IoSlice<'a>],
+    flags: i32,
+    /// What it is to be told of: `SOF_TIMESTAMPING_*`.
+    tsflags: u32,
+    zc: Option<&'a Zerocopy<'a>>,
 }
 
 /// The call connects, or has begun to.
@@ -176,9 +194,13 @@ fn fastopens(sk: &Sock, flags: i32, wait: &Wait) -> bool {
 }
 
 /// Control data: only what every socket takes.
-fn sock_cmsg_send(control: &[u8]) -> Result<(), Errno> {
+fn sock_cmsg_send(control: &[u8], tsflags: &mut u32) -> Result<(), Errno> {
     for cmsg in cmsgs(control) {
         let cmsg = cmsg?;
+        if (cmsg.level, cmsg.type_) == (SOL_SOCKET, SO_TIMESTAMPING) {
+            *tsflags = tsflags_of_cmsg(cmsg.data, *tsflags)?;
+            continue;
+        }
         let known = matches!(cmsg.type_, SCM_RIGHTS | SCM_CREDENTIALS | SO_MARK);
         if cmsg.level == SOL_SOCKET && !known {
             return Err(Errno::EINVAL);
@@ -226,9 +248,10 @@ fn may_not_send(sk: &mut TcpSk<'_>) -> Option<Turn> {
 fn tcp_sendmsg_locked(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    (iov, flags, zc): (&[IoSlice<'_>], i32, Option<&Zerocopy<'_>>),
+    msg: &Outgoing<'_>,
     written: &mut usize,
 ) -> Turn {
+    let Outgoing { iov, flags, zc, .. } = *msg;
     if let Some(ends) = may_not_send(sk) {
         return ends;
     }
@@ -278,12 +301,28 @@ fn tcp_sendmsg_locked(
             tcp_push(cx, sk, (flags & !MSG_MORE, mss, goal), Nonagle::PUSH);
         }
         _ => {
+            if msg.tsflags != 0 && turn == Turn::Done {
+                tcp_tx_timestamp(cx, sk.tp, msg.tsflags);
+            }
             let nonagle = sk.tp.nonagle;
             let more = if turn == Turn::More { MSG_MORE } else { 0 };
             tcp_push(cx, sk, (flags | more, mss, goal), nonagle);
         }
     }
     turn
+}
+
+/// The last octet that was written is to be told of.
+///
+/// linux: net/ipv4/tcp.c:tcp_tx_timestamp
+#[cold]
+fn tcp_tx_timestamp(cx: &BhCx<'_>, tp: &mut TcpSock, tsflags: u32) {
+    let Some(tail) = tp.write_queue.back_mut() else { return };
+    if tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK != 0 {
+        let octet = cb(tail).seq + tail.len - 1;
+        __sock_tx_timestamp(cx, tail, tsflags, octet.0);
+        tail.flags.set(SkbFlags::ACK_TSTAMP, tsflags & SOF_TIMESTAMPING_TX_ACK != 0);
+    }
 }
 
 /// The segment size, and how large the pieces of the queue are made.

@@ -8,12 +8,15 @@ use super::comp_sack::{TCP_SACK_BLOCKS_EXPECTED, tcp_sack_compress_send_ack};
 use super::window::{tcp_event_data_recv, tcp_grow_window};
 use super::{Segment, tcp_enter_quickack_mode, tcp_fin};
 use crate::kernel::context::BhCx;
+use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{Skb, alloc_skb, kfree_skb};
+use crate::net::core::skbuff::{Skb, SkbFlags, alloc_skb, kfree_skb};
+use crate::net::core::sock::SockState;
 use crate::net::core::stream::{
     MemKind, sk_forced_mem_charge, sk_mem_charge, sk_mem_uncharge, sk_memory_allocated,
     tcp_under_memory_pressure,
 };
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::tcp::{
     AckPending, MAX_SKB_FRAGS, SackBlock, SeqNr, TCP_MAX_QUICKACKS, TcpSk, TcpSock,
     tcp_stream_is_readable,
@@ -140,6 +143,7 @@ fn queue_and_out(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb) {
         tcp_event_data_recv(cx, sk, &skb);
     }
     tcp_queue_rcv(cx, sk, skb);
+    stamp_last(cx, sk.st);
     if own.tcp_flags & TCPHDR_FIN != 0 {
         tcp_fin(cx, sk);
     }
@@ -216,7 +220,29 @@ fn coalesce(to: &mut Skb, from: &mut Skb) -> Option<usize> {
     let merged = cb_mut(to);
     merged.end_seq = other.end_seq;
     merged.tcp_flags |= other.tcp_flags;
+    if from.flags.contains(SkbFlags::STAMPED) {
+        to.set_tstamp(from.tstamp());
+    }
     Some(grown)
+}
+
+/// The reader wants to know when data came: that which was queued last came now.
+///
+/// linux: include/net/tcp.h:tcp_skb_cb (`has_rxtstamp`)
+// Behind it all, where no packet has to be kept in a register.
+#[inline]
+pub(super) fn stamp_last(cx: &BhCx<'_>, st: &mut SockState) {
+    if st.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
+        stamp(cx, st.receive_queue.skb_peek_tail_mut());
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn stamp(cx: &BhCx<'_>, skb: Option<&mut Skb>) {
+    if let Some(skb) = skb {
+        skb.set_tstamp(Ktime(cx.m.ktime_get_real()));
+    }
 }
 
 /// linux: net/core/skbuff.c:skb_try_coalesce
@@ -280,6 +306,9 @@ fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_data_queue_ofo
 fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    if sk.st.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
+        stamp(cx, Some(&mut skb));
+    }
     let size = skb.truesize as usize;
     tcp_ecn_check_ce(cx, sk.tp, cb(&skb).ip_dsfield);
     if !tcp_try_rmem_schedule(cx, sk, size) {

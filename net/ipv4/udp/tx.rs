@@ -17,6 +17,7 @@ use crate::net::core::dev::tx::{Lost, NetXmit};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::skbuff::{Cb, IpSummed, Skb, SkbList};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
+use crate::net::core::timestamping::sock_tx_timestamp;
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::ip_local_error;
@@ -29,6 +30,7 @@ use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, ipv4_is_multicast};
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
+use uapi::net_tstamp::SOF_TIMESTAMPING_TX_RECORD_MASK;
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
 use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE, MSG_ZEROCOPY};
@@ -54,6 +56,10 @@ struct Send4 {
     no_check: bool,
     mc_loop: bool,
     priority: u32,
+    /// What it is to be told of: `SOF_TIMESTAMPING_*`.
+    tsflags: u32,
+    /// Its number, in place of the socket's count.
+    ts_opt_id: Option<u32>,
 }
 
 /// What a socket's datagrams have in common, read under its lock once a batch.
@@ -228,6 +234,8 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         no_check: opts.no_check_tx,
         mc_loop: inet.mc_loop,
         priority: opts.priority,
+        tsflags: sk.tsflags(),
+        ts_opt_id: None,
     };
     Template {
         send,
@@ -544,6 +552,9 @@ fn make_datagram(
     }
     skb.priority = send.priority;
     skb.mark = send.flow.mark;
+    if send.tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK != 0 {
+        sock_tx_timestamp(cx, sk, &mut skb, (send.tsflags, send.ts_opt_id));
+    }
     if ipv4_is_multicast(plan.daddr) {
         skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop });
     }

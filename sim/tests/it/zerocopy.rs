@@ -1,13 +1,11 @@
 //! Sending without a copy: whose memory the driver sees, and when it is given back.
 
-use crate::lone::{LOCAL, Lone};
-use crate::testdev::frame;
+use crate::lone::Lone;
+use crate::scripted::{Conn, MSS};
 use crate::util::addr;
 use bytes::Bytes;
-use sim::MachineSpec;
 use stack::fs::{PollFd, sys_close, sys_poll, sys_read};
 use stack::kernel::sched::poll_operation;
-use stack::net::core::sysctl::Sysctls;
 use stack::net::socket::{
     Received, sys_accept4, sys_bind, sys_connect, sys_listen, sys_recvmsg, sys_send,
     sys_send_bytes, sys_setsockopt, sys_socket,
@@ -22,12 +20,6 @@ use uapi::poll::{POLLERR, POLLIN};
 use uapi::socket::{
     AF_INET, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_ZEROCOPY, SO_ZEROCOPY, SOCK_STREAM, SOL_SOCKET, cmsgs,
 };
-use uapi::tcp::{TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN};
-
-/// The peer's first number.
-const PEER_SEQ: u32 = 1000;
-/// Octets of a segment to a peer that has said nothing of it.
-const MSS: usize = 536;
 
 /// A program's memory, which shows whether anybody still has it.
 struct Memory {
@@ -54,67 +46,23 @@ fn in_use(memory: &Weak<()>) -> bool {
     memory.strong_count() != 0
 }
 
-/// A connection of a machine's with a scripted peer.
-struct Conn {
-    lone: Lone,
-    fd: i32,
-    listener: i32,
-    /// The machine's first octet.
-    first: u32,
+/// A connection whose program asks to be told of its memory.
+fn zerocopy() -> Conn {
+    let mut conn = Conn::new();
+    let on = 1_i32.to_ne_bytes();
+    sys_setsockopt(&mut conn.lone.cx, conn.fd, SOL_SOCKET, SO_ZEROCOPY, &on).expect("of a stream");
+    conn
 }
 
 impl Conn {
-    fn new() -> Self {
-        let mut lone = Lone::with(MachineSpec::default(), 1000);
-        let listener = sys_socket(&mut lone.cx, AF_INET, SOCK_STREAM, 0).expect("a socket");
-        let on = 1_i32.to_ne_bytes();
-        sys_setsockopt(&mut lone.cx, listener, SOL_SOCKET, SO_ZEROCOPY, &on).expect("of a stream");
-        sys_bind(&mut lone.cx, listener, &addr(LOCAL, 80)).expect("a free port");
-        sys_listen(&mut lone.cx, listener, 5).expect("it listens");
-        lone.take_ip(&frame::tcp((PEER_SEQ, 0), TCPHDR_SYN, &[]));
-        let sent = lone.dev.sent();
-        let seq = sent.last().and_then(|frame| frame.get(38..42)).expect("a SYN-ACK");
-        let first = u32::from_be_bytes(seq.try_into().expect("four octets")).wrapping_add(1);
-        lone.take_ip(&frame::tcp((PEER_SEQ + 1, first), TCPHDR_ACK, &[]));
-        let (fd, _) = lone.run(sys_accept4(listener, 0)).expect("it is there");
-        Self { lone, fd, listener, first }
-    }
-
-    fn sysctl(&mut self, change: impl FnOnce(&mut Sysctls)) {
-        self.lone.sysctl(change);
-    }
-
     /// Sends memory that the program keeps no handle on.
     fn send(&mut self, data: Vec<Bytes>, flags: i32) -> Result<usize, Errno> {
         self.lone.run(sys_send_bytes(self.fd, &data, flags | MSG_DONTWAIT))
     }
 
-    /// The peer acknowledges so many octets in all.
-    fn ack(&mut self, octets: usize) {
-        let ack = self.first.wrapping_add(octets as u32);
-        self.lone.take_ip(&frame::tcp((PEER_SEQ + 1, ack), TCPHDR_ACK, &[]));
-    }
-
-    fn reset(&mut self) {
-        self.lone.take_ip(&frame::tcp((PEER_SEQ + 1, 0), TCPHDR_RST, &[]));
-    }
-
     /// What the error queue tells: the first and the last call, and the code.
     fn told(&mut self) -> Result<(u32, u32, u8), Errno> {
         told(&mut self.lone, self.fd)
-    }
-
-    /// What the driver was given since it was asked last.
-    fn pieces(&mut self) -> Vec<(usize, usize)> {
-        std::mem::take(&mut *self.lone.dev.pieces.lock().expect("no panic under it"))
-    }
-
-    fn end(mut self) {
-        self.reset();
-        for fd in [self.fd, self.listener] {
-            let _closed_before = sys_close(&mut self.lone.cx, fd);
-        }
-        let _digest = self.lone.end();
     }
 }
 
@@ -130,7 +78,7 @@ fn told(lone: &mut Lone, fd: i32) -> Result<(u32, u32, u8), Errno> {
 
 #[test]
 fn the_driver_sees_the_programs_memory_until_it_is_acknowledged() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     let (bytes, alive) = memory(4 * MSS);
     let at = bytes.as_ptr() as usize;
     assert_eq!(conn.send(vec![bytes], MSG_ZEROCOPY), Ok(4 * MSS));
@@ -157,7 +105,7 @@ fn the_driver_sees_the_programs_memory_until_it_is_acknowledged() {
 
 #[test]
 fn memory_nobody_asked_to_be_told_of_is_given_back_all_the_same() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     let (bytes, alive) = memory(MSS);
     let at = bytes.as_ptr() as usize;
     assert_eq!(conn.send(vec![bytes], 0), Ok(MSS));
@@ -171,7 +119,7 @@ fn memory_nobody_asked_to_be_told_of_is_given_back_all_the_same() {
 
 #[test]
 fn each_part_is_given_back_with_its_last_octet() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     let parts = [memory(2 * MSS), memory(10), memory(MSS)];
     let alive: Vec<_> = parts.iter().map(|(_, alive)| alive.clone()).collect();
     let len = 3 * MSS + 10;
@@ -194,7 +142,7 @@ fn each_part_is_given_back_with_its_last_octet() {
 
 #[test]
 fn calls_are_told_of_in_order_and_together() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     for _ in 0..3 {
         assert_eq!(conn.send(vec![memory(MSS).0], MSG_ZEROCOPY), Ok(MSS));
     }
@@ -214,8 +162,8 @@ fn calls_are_told_of_in_order_and_together() {
 
 #[test]
 fn what_waits_to_be_told_of_is_bounded() {
-    let mut conn = Conn::new();
-    conn.sysctl(|settings| settings.optmem_max = 2 * 960);
+    let mut conn = zerocopy();
+    conn.lone.sysctl(|settings| settings.optmem_max = 2 * 960);
     for _ in 0..2 {
         assert_eq!(conn.send(vec![memory(MSS).0], MSG_ZEROCOPY), Ok(MSS));
     }
@@ -237,11 +185,10 @@ fn what_waits_to_be_told_of_is_bounded() {
 
 #[test]
 fn a_reset_gives_memory_back_and_tells_of_it() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     let (bytes, alive) = memory(3 * MSS);
     assert_eq!(conn.send(vec![bytes], MSG_ZEROCOPY), Ok(3 * MSS));
-    let seq = frame::tcp((PEER_SEQ + 1, 0), TCPHDR_RST, &[]);
-    conn.lone.take_ip(&seq);
+    conn.reset();
     assert!(!in_use(&alive));
     assert_eq!(conn.told(), Ok((0, 0, 0)));
     conn.end();
@@ -249,7 +196,7 @@ fn a_reset_gives_memory_back_and_tells_of_it() {
 
 #[test]
 fn a_closed_socket_keeps_memory_while_it_sends_and_tells_nobody() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     let (bytes, alive) = memory(3 * MSS);
     assert_eq!(conn.send(vec![bytes], MSG_ZEROCOPY), Ok(3 * MSS));
     sys_close(&mut conn.lone.cx, conn.fd).expect("open");
@@ -262,7 +209,7 @@ fn a_closed_socket_keeps_memory_while_it_sends_and_tells_nobody() {
 
 #[test]
 fn a_call_that_is_given_up_is_told_of_for_what_went() {
-    let mut conn = Conn::new();
+    let mut conn = zerocopy();
     let (bytes, alive) = memory(8 << 20);
     let data = vec![bytes];
     let mut call = Box::new(sys_send_bytes(conn.fd, &data, MSG_ZEROCOPY));

@@ -27,7 +27,9 @@ mod stream_recv;
 mod stream_send;
 mod stream_splice;
 mod stream_states;
+mod stream_timestamping;
 mod stream_zerocopy;
+mod timestamping;
 mod zerocopy;
 
 use crate::Check;
@@ -52,6 +54,7 @@ pub fn all() -> Vec<Check> {
         many::ALL,
         routes::ALL,
         zerocopy::ALL,
+        timestamping::ALL,
     ]
     .concat()
 }
@@ -69,6 +72,7 @@ pub fn streams() -> Vec<Check> {
         stream_poll::ALL,
         stream_options::ALL,
         stream_zerocopy::ALL,
+        stream_timestamping::ALL,
     ]
     .concat()
 }

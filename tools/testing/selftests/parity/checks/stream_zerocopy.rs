@@ -71,9 +71,9 @@ fn stream_without_a_copy_that_fails(p: &mut Probe<'_>) {
     told(p, fd);
     let listening = listener(p, 4000);
     let _ = p.connect("connected", fd, LO, 4000);
-    let _server = accepted(p, listening);
+    let server = accepted(p, listening);
     let _ = p.send("the first", fd, b"0123456789", MSG_ZEROCOPY);
-    p.calls.settle();
+    acknowledge(p, server);
     told(p, fd);
     p.forget_port(fd);
 }

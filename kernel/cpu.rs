@@ -74,7 +74,13 @@ pub struct CpuLocal {
     pub(crate) tcp_fw_alloc: i64,
     /// Down: tasks that enter go elsewhere ([`hotplug`]).
     offline: bool,
-    /// The stay has something to settle at its end: `wmem`, or a qdisc that it runs.
+    /// Calls whose memory is free again, kept for this stay.
+    pub(crate) zerocopied: Vec<crate::net::core::skbuff::UbufInfo>,
+    /// Times of sending that are to be told, kept for this stay.
+    pub(crate) tx_stamps: Vec<crate::net::core::timestamping::TxStamp>,
+    /// There are some of either.
+    pub(crate) to_tell: bool,
+    /// The stay has something to settle at its end: one of those three, or a qdisc that it runs.
     pub(crate) unsettled: bool,
     /// Fired after the CPU is left.
     pub(crate) wakeups: Vec<Waker>,
@@ -115,6 +121,9 @@ impl CpuLocal {
             tsq: Vec::new(),
             tcp_fw_alloc: 0,
             offline: false,
+            zerocopied: Vec::new(),
+            tx_stamps: Vec::new(),
+            to_tell: false,
             unsettled: false,
             wakeups: Vec::new(),
             tables: Some(tables),

@@ -31,9 +31,14 @@ impl Platform for Still {
 
 /// Runs `test` in a BH section of such a machine, and sees that no packet leaks.
 pub(crate) fn with_bh(test: impl FnOnce(&mut BhCx<'_>)) {
+    with_task(|cx| cx.local_bh_disable(test));
+}
+
+/// Runs `test` as a task of such a machine, and sees that no packet leaks.
+pub(crate) fn with_task(test: impl FnOnce(&mut TaskCx)) {
     let machine = Machine::builder().boot(Box::new(Still)).expect("boots");
     let mut cx = TaskCx::new(&machine, TaskStruct::new("test", CpuId(0)));
-    cx.local_bh_disable(test);
+    test(&mut cx);
     drop(cx);
     assert_eq!(machine.live_skbs(), 0, "none leaks");
 }

@@ -16,7 +16,7 @@ use crate::net::ipv4::udp::UdpTable;
 use klib::random::Csprng;
 use klib::siphash::SipKey;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// A network namespace. What is read for every packet and rarely changed is in the snapshot
 /// ([`NetTables`](crate::net::core::dev::NetTables)) instead.
@@ -39,6 +39,8 @@ pub struct Net {
     /// IP ID counters, one for each hash of a destination.
     pub(crate) idents: Box<[AtomicU32]>,
     pub(crate) next_cookie: AtomicU64,
+    /// Some packet was to be told of when it leaves: until then nobody looks.
+    pub(crate) tx_tstamps: AtomicBool,
 }
 
 /// TCP's part of a namespace.
@@ -86,6 +88,7 @@ impl Net {
             ident_key,
             idents,
             next_cookie: AtomicU64::new(1),
+            tx_tstamps: AtomicBool::new(false),
         }
     }
 }

@@ -3,12 +3,13 @@
 //! linux: drivers/net/loopback.c. Key type: [`Loopback`]. Contexts: BH; start as a module.
 
 use stack::kernel::context::{BhCx, TaskCx};
+use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
     LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_open, netif_rx,
     register_netdevice,
 };
-use stack::net::core::skbuff::{Skb, SkbList};
+use stack::net::core::skbuff::{Skb, SkbList, kfree_skb, skb_orphan_frags_rx};
 use stack::net::ethernet::eth::eth_type_trans;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::walk;
@@ -118,8 +119,13 @@ impl Loopback {
         list.skb_orphan(cx);
         let _protocol = eth_type_trans(cx, list, dev);
         let (mut packets, mut bytes) = (0, 0);
-        list.each_alone(cx, |cx, skb| {
+        list.each_alone(cx, |cx, mut skb| {
             let len = skb.len() as u64 + ETH_HLEN as u64;
+            // When it was to leave is not when it came.
+            skb.clear_tstamp();
+            if !skb_orphan_frags_rx(cx, &mut skb) {
+                return kfree_skb(cx, skb, DropReason::NoMem);
+            }
             if netif_rx(cx, skb) {
                 packets += 1;
                 bytes += len;

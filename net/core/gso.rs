@@ -9,7 +9,8 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::events::Point;
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::skbuff::{
-    FragCut, Gso, GsoType, IpSummed, SkBuff, Skb, SkbList, alloc_skb, consume_skb, kfree_skb,
+    FragCut, Gso, GsoType, IpSummed, SkBuff, Skb, SkbFlags, SkbList, alloc_skb, consume_skb,
+    kfree_skb,
 };
 use klib::checksum::{csum_add, csum_fold, csum_partial, csum_tcpudp_nofold};
 use uapi::ip::{IPPROTO_TCP, IPPROTO_UDP, IpHdr};
@@ -94,6 +95,9 @@ fn skb_gso_segment_list(cx: &mut BhCx<'_>, list: &mut SkbList, features: NetdevF
         let from = list.len();
         match skb_segment(cx, &skb, Cut::of(&skb), list) {
             Ok(()) => {
+                if skb.flags.intersects(SkbFlags::TX_TSTAMP) {
+                    gso_tstamp(&skb, list.iter_mut().skip(from));
+                }
                 list.charge_segments(from, &mut skb);
                 consume_skb(cx, skb);
             }
@@ -146,6 +150,23 @@ pub(crate) fn udp_rcv_segment(cx: &mut BhCx<'_>, list: &mut SkbList) -> u32 {
         }
     });
     lost
+}
+
+/// The one of a packet's segments is to be told of that the packet is: a stream's with the octet, else the first.
+///
+/// linux: net/ipv4/tcp_offload.c:tcp_gso_tstamp
+#[cold]
+fn gso_tstamp<'a>(skb: &SkBuff, mut segments: impl Iterator<Item = &'a mut Skb>) {
+    let headers = skb_gso_headers(skb).map_or(0, |(transport, _)| transport);
+    let first = match skb.data().get(headers..).map(TcpHdr::ref_from_prefix) {
+        Some(Ok((th, _))) if skb.gso.kind == GsoType::Tcpv4 => th.seq.get(),
+        _ => skb.csum,
+    };
+    let before = skb.csum.wrapping_sub(first) / u32::from(skb.gso.size.max(1));
+    if let Some(segment) = segments.nth(before as usize) {
+        segment.flags |= skb.flags & SkbFlags::TX_TSTAMP;
+        segment.csum = skb.csum;
+    }
 }
 
 /// What the segments of a packet have in common.

@@ -15,3 +15,4 @@ pub mod snmp;
 pub mod sock;
 pub mod stream;
 pub mod sysctl;
+pub(crate) mod timestamping;

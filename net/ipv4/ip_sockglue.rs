@@ -8,6 +8,7 @@ use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::{Cb, SkBuff};
 use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
+use crate::net::core::timestamping::tsflags_of_cmsg;
 use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};
 use crate::net::ipv4::icmp::IcmpError;
@@ -23,10 +24,14 @@ use uapi::in_::{
     InPktinfo, SockaddrIn,
 };
 use uapi::ip::{INET_ECN_MASK, IpHdr};
+use uapi::net_tstamp::{
+    SOF_TIMESTAMPING_OPT_CMSG, SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, scm_timestamping,
+};
 use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
     CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
-    SCM_TIMESTAMPNS, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
+    SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
+    SO_TIMESTAMPING, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
 };
 use uapi::udp::UDP_GRO;
 
@@ -43,6 +48,10 @@ pub(crate) struct IpcmCookie {
     pub ttl: Option<u8>,
     pub priority: Option<u32>,
     pub mark: Option<u32>,
+    /// What the datagram is to be told of, by the socket's options or its own.
+    pub tsflags: u32,
+    /// Its number, in place of the socket's count.
+    pub ts_opt_id: Option<u32>,
 }
 
 /// Reads the control data of a message to send.
@@ -77,6 +86,12 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
             }
             (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(exact(cmsg.data)? as u32),
             (SOL_SOCKET, SO_MARK) => ipc.mark = Some(exact(cmsg.data)? as u32),
+            (SOL_SOCKET, SO_TIMESTAMPING) => {
+                ipc.tsflags = tsflags_of_cmsg(cmsg.data, ipc.tsflags)?;
+            }
+            (SOL_SOCKET, SCM_TS_OPT_ID) if ipc.tsflags & SOF_TIMESTAMPING_OPT_ID != 0 => {
+                ipc.ts_opt_id = Some(exact(cmsg.data)? as u32);
+            }
             // Meant for local sockets, and passed over here.
             (SOL_SOCKET, SCM_RIGHTS | SCM_CREDENTIALS) => (),
             (SOL_IP | SOL_SOCKET, _) => return Err(Errno::EINVAL),
@@ -147,23 +162,26 @@ pub(crate) struct Noted {
 
 impl Noted {
     /// What a report's reader is told: of the packet that brought the error, but for what it
-    /// quotes. A report of this machine's own has only its time.
-    fn of_report(mut flags: RecvFlags, report: &SockError) -> Self {
-        let kept = if report.is_icmp() { report.packet } else { None };
+    /// quotes, or that left. A report of this machine's own has only its time.
+    fn of_report(mut flags: RecvFlags, report: &SockError, tsflags: u32) -> Self {
+        flags.asked.set(CmsgFlags::TIMESTAMPING, tsflags & SOF_TIMESTAMPING_SOFTWARE != 0);
+        let kept = told_packet(report, tsflags);
         if kept.is_none() {
-            flags.asked &= CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS;
+            let times = CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS | CmsgFlags::TIMESTAMPING;
+            flags.asked &= times;
         }
         let kept = kept.unwrap_or_default();
+        let spec_dst = if report.is_icmp() { 0 } else { report.offender.unwrap_or(0) };
         // Linux looks for the ports where the quoted payload lies by now.
         let dport = report.payload.get(2..4).and_then(|port| port.try_into().ok());
         Self {
             flags,
-            info: PktinfoSkbCb { ifindex: kept.ifindex, ..PktinfoSkbCb::default() },
+            info: PktinfoSkbCb { ifindex: kept.ifindex, spec_dst, dropcount: 0 },
             daddr: kept.daddr,
             dport: dport.map(u16::from_be_bytes),
             ttl: kept.ttl,
             tos: kept.tos,
-            stamp: Ktime::ZERO,
+            stamp: report.stamp,
             gso_size: 0,
         }
     }
@@ -197,10 +215,10 @@ pub(crate) fn ip_cmsg_recv(
     writer.used()
 }
 
-fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
-    let asked = noted.flags.asked;
-    let real =
-        if noted.stamp == Ktime::ZERO { cx.machine().ktime_get_real() } else { noted.stamp.0 };
+/// Writes the time of a packet, by the wall clock, in the shapes that are asked for.
+///
+/// linux: net/socket.c:__sock_recv_timestamp, net/ipv4/tcp.c:tcp_recv_timestamp
+pub(crate) fn put_times(writer: &mut CmsgWriter<'_>, asked: CmsgFlags, Ktime(real): Ktime) {
     let seconds = ((real / 1_000_000_000) as i64).to_ne_bytes();
     if asked.contains(CmsgFlags::TIMESTAMPNS) {
         let stamp = [seconds, ((real % 1_000_000_000) as i64).to_ne_bytes()].concat();
@@ -208,6 +226,20 @@ fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
     } else if asked.contains(CmsgFlags::TIMESTAMP) {
         let stamp = [seconds, ((real / 1_000 % 1_000_000) as i64).to_ne_bytes()].concat();
         writer.put(SOL_SOCKET, SCM_TIMESTAMP, &stamp);
+    }
+    if asked.contains(CmsgFlags::TIMESTAMPING) {
+        writer.put(SOL_SOCKET, SCM_TIMESTAMPING, &scm_timestamping(real));
+    }
+}
+
+fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
+    let asked = noted.flags.asked;
+    if noted.stamp != Ktime::ZERO {
+        put_times(writer, asked, noted.stamp);
+    } else {
+        // It came before anybody asked.
+        let now = Ktime(cx.machine().ktime_get_real());
+        put_times(writer, asked & !CmsgFlags::TIMESTAMPING, now);
     }
     if asked.contains(CmsgFlags::RXQ_OVFL) && noted.info.dropcount != 0 {
         writer.put(SOL_SOCKET, SO_RXQ_OVFL, &noted.info.dropcount.to_ne_bytes());
@@ -281,8 +313,16 @@ pub(crate) fn ip_local_error(
         ..SockExtendedErr::default()
     };
     let to = SockaddrIn::new(daddr, state.inet.dport);
-    state.sock_queue_err(SockError { payload: Vec::new(), ee, to, offender: None, packet: None });
+    state.sock_queue_err(SockError { to, ..SockError::of_this_machine(ee) });
     state.sk_error_report(cx, None);
+}
+
+/// The packet that a report's reader is told of: of one that left if he asked for it.
+///
+/// linux: net/ipv4/ip_sockglue.c:ipv4_datagram_support_cmsg
+fn told_packet(report: &SockError, tsflags: u32) -> Option<ErrorPacket> {
+    let left = report.is_tx_stamp() && tsflags & SOF_TIMESTAMPING_OPT_CMSG != 0;
+    report.packet.filter(|packet| report.is_icmp() || left && packet.ifindex != 0)
 }
 
 /// Reads the error queue: the payload of the packet in question, where it went, what was asked to
@@ -311,18 +351,20 @@ pub(crate) fn ip_recv_error(
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let mut received =
-        Received { len: done, name: Some(report.to), flags: MSG_ERRQUEUE, controllen: 0 };
+    let name = report.has_address().then_some(report.to);
+    let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, controllen: 0 };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
     }
+    let tsflags = sk.tsflags();
+    let told = report.is_icmp() || told_packet(&report, tsflags).is_some();
     let offender = match report.offender {
-        Some(addr) if report.is_icmp() => SockaddrIn::new(addr, 0).to_bytes(),
+        Some(addr) if told => SockaddrIn::new(addr, 0).to_bytes(),
         _ => [0; 16],
     };
     let mut writer = CmsgWriter::new(msg.control);
-    if flags.wants_control() {
-        put_noted(cx, &mut writer, &Noted::of_report(flags, &report));
+    if flags.wants_control() || tsflags != 0 {
+        put_noted(cx, &mut writer, &Noted::of_report(flags, &report, tsflags));
     }
     let control = [&report.ee.to_bytes()[..], &offender[..]].concat();
     writer.put(SOL_IP, IP_RECVERR, &control);
@@ -466,6 +508,7 @@ fn path_mtu(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<i32, Errno> {
 ///
 /// linux: net/ipv4/ip_sockglue.c:ip_icmp_error
 pub(crate) fn ip_icmp_error(
+    cx: &BhCx<'_>,
     state: &mut SockState,
     error: &IcmpError<'_>,
     (errno, to): (Errno, SockaddrIn),
@@ -485,6 +528,10 @@ pub(crate) fn ip_icmp_error(
         ttl: iph.ttl,
         tos: iph.tos,
     });
-    let offender = Some(error.offender);
-    state.sock_queue_err(SockError { payload: payload.to_vec(), ee, to, offender, packet });
+    let (payload, offender) = (payload.to_vec(), Some(error.offender));
+    let mut report = SockError { payload, to, offender, packet, ..SockError::of_this_machine(ee) };
+    if state.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
+        report.stamp = Ktime(cx.m.ktime_get_real());
+    }
+    state.sock_queue_err(report);
 }

@@ -216,7 +216,8 @@ fn send_single(
         if msg.iov.len() > UIO_MAXIOV {
             return Poll::Ready(Err(Errno::EMSGSIZE));
         }
-        let sent = sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0 }, wait);
+        let sent =
+            sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0, owned: &[] }, wait);
         sent.map(|sent| sent.map(|sent| sent.bytes))
     })
 }
@@ -225,7 +226,7 @@ fn send_single(
 ///
 /// linux: net/socket.c:sock_sendmsg
 #[inline]
-fn sock_sendmsg(
+pub(super) fn sock_sendmsg(
     cx: &mut TaskCx,
     socket: &Socket,
     batch: &SendBatch<'_>,
@@ -327,7 +328,12 @@ pub fn sys_sendmmsg<'a>(
             // In a few BH sections, so that a long call lets others have the CPU.
             while done < msgs.len() {
                 let here = &msgs[done..msgs.len().min(done + SECTION)];
-                match ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: here, flags }, wait)) {
+                match ready!(sock_sendmsg(
+                    cx,
+                    socket,
+                    &SendBatch { msgs: here, flags, owned: &[] },
+                    wait
+                )) {
                     Ok(sent) => {
                         done += sent.messages;
                         if sent.stop.is_some() {
@@ -521,6 +527,7 @@ pub(crate) fn sock_aio_write(
     walk!(cx, sock_aio_write);
     let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
     let msg = MsgSend { iov, name: None, control: &[], flags: 0 };
-    let sent = ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0 }, wait));
+    let sent =
+        ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0, owned: &[] }, wait));
     Poll::Ready(sent.map(|sent| sent.bytes))
 }

@@ -1,13 +1,15 @@
 //! The socket calls.
 //!
 //! linux: net/socket.c. Key types: [`Socket`], [`MsgSend`], [`MsgRecv`], [`Wait`].
-//! Parts: `calls` (the system calls), `options` (`SOL_SOCKET`).
+//! Parts: `calls` (the system calls), `bytes` (sending without a copy), `options` (`SOL_SOCKET`).
 //! Contexts: task. A call that may sleep is an `Operation`: a value that is polled; the others
 //! return at once.
 
+mod bytes;
 mod calls;
 mod options;
 
+pub use self::bytes::sys_send_bytes;
 pub use calls::{
     SockCall, sys_accept4, sys_bind, sys_connect, sys_getpeername, sys_getsockname, sys_listen,
     sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto,
@@ -23,8 +25,10 @@ use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
 use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
+use crate::net::core::skbuff::{UbufInfo, net_zcopy_put_task};
 use crate::net::core::sock::{Sock, SockLocked, deadline, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
+use ::bytes::Bytes;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -71,6 +75,8 @@ pub struct MsgSend<'a> {
 pub struct SendBatch<'a> {
     msgs: &'a [MsgSend<'a>],
     flags: i32,
+    /// The memory of the only message's parts, if it may be kept: one for each part.
+    owned: &'a [Bytes],
 }
 
 impl<'a> SendBatch<'a> {
@@ -79,6 +85,11 @@ impl<'a> SendBatch<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (&'a MsgSend<'a>, i32)> + use<'a> {
         let flags = self.flags;
         self.msgs.iter().map(move |msg| (msg, msg.flags | flags))
+    }
+
+    /// The memory of a message's parts, where the sender gave it with its data.
+    pub(crate) fn owned(&self) -> &'a [Bytes] {
+        self.owned
     }
 }
 
@@ -168,6 +179,8 @@ struct Asleep {
     span: WalkId,
     /// Not before it waits at a socket is there one: `None` inside is for ever.
     deadline: Option<Option<Ktime>>,
+    /// What the call's data is to be told of by (`MSG_ZEROCOPY`).
+    ubuf: Option<Arc<UbufInfo>>,
     queued: Option<Queued>,
     file: Option<HeldFile>,
 }
@@ -219,6 +232,19 @@ impl Wait {
             asleep.file = held;
         }
         kept
+    }
+
+    /// What the call's data is to be told of by, from the poll before.
+    pub(crate) fn take_ubuf(&mut self) -> Option<Arc<UbufInfo>> {
+        self.asleep.as_mut()?.ubuf.take()
+    }
+
+    /// Keeps that until the next poll; a call that sleeps has room for it.
+    pub(crate) fn keep_ubuf(&mut self, ubuf: Arc<UbufInfo>) {
+        match &mut self.asleep {
+            Some(asleep) => asleep.ubuf = Some(ubuf),
+            None => net_zcopy_put_task(ubuf),
+        }
     }
 
     /// Neither the file nor the call says that it must not.
@@ -333,7 +359,7 @@ pub(crate) fn sock_write_some(
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
     let msg = MsgSend { iov: &[IoSlice::new(data)], name: None, control: &[], flags };
-    let batch = SendBatch { msgs: &[msg], flags: 0 };
+    let batch = SendBatch { msgs: &[msg], flags: 0, owned: &[] };
     let sent = ready!((socket.ops.sendmsg)(cx, &socket.sk, &batch, wait))?;
     Poll::Ready(Ok(sent.bytes))
 }
@@ -354,7 +380,7 @@ pub(crate) fn sock_read_some(
 
 impl Asleep {
     fn new(cx: &TaskCx) -> Box<Self> {
-        Box::new(Self { span: cx.span(), deadline: None, queued: None, file: None })
+        Box::new(Self { span: cx.span(), deadline: None, ubuf: None, queued: None, file: None })
     }
 }
 
@@ -363,6 +389,9 @@ impl Drop for Asleep {
     fn drop(&mut self) {
         if let Some(queued) = self.queued.take() {
             queued.leave();
+        }
+        if let Some(ubuf) = self.ubuf.take() {
+            net_zcopy_put_task(ubuf);
         }
     }
 }

@@ -24,8 +24,8 @@ use uapi::socket::{
     SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK,
     SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL,
     SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL,
-    SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TYPE,
-    SOL_IP, SOL_SOCKET,
+    SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPING,
+    SO_TIMESTAMPNS, SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -96,6 +96,7 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         SO_RCVBUF => set_rcvbuf(sk, within(sysctl.rmem_max, SOCK_MIN_RCVBUF)),
         SO_RCVBUFFORCE => set_rcvbuf(sk, forced(val).max(SOCK_MIN_RCVBUF)),
         SO_KEEPALIVE => set_keepalive(cx, sk, val != 0),
+        SO_TIMESTAMPING => return sk.sock_set_timestamping(val as u32),
         SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX | SO_INCOMING_CPU => {
             return set_compared(sk, name, val);
         }
@@ -207,6 +208,7 @@ fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Re
         SO_BROADCAST => opts.broadcast = on,
         SO_DONTROUTE => opts.localroute = on,
         SO_NO_CHECK => opts.no_check_tx = on,
+        SO_ZEROCOPY => opts.zerocopy = (0..=1).contains(&val).then_some(on).ok_or(Errno::EINVAL)?,
         SO_PRIORITY => opts.priority = val as u32,
         SO_MARK => opts.mark = val as u32,
         SO_RCVLOWAT => {
@@ -352,6 +354,7 @@ fn sock_getsockopt(
         SO_DONTROUTE => i32::from(opts.localroute),
         SO_KEEPALIVE => i32::from(opts.keepalive),
         SO_NO_CHECK => i32::from(opts.no_check_tx),
+        SO_ZEROCOPY => i32::from(opts.zerocopy),
         SO_PRIORITY => opts.priority as i32,
         SO_MARK => opts.mark as i32,
         SO_RCVBUF => opts.rcvbuf as i32,
@@ -363,6 +366,8 @@ fn sock_getsockopt(
         SO_BINDTOIFINDEX => i32::from(opts.bound_dev_if),
         SO_INCOMING_CPU => sk.incoming_cpu_option(),
         SO_INCOMING_NAPI_ID => sk.napi_id() as i32,
+        // No clock of a device's is bound.
+        SO_TIMESTAMPING => return Ok([sk.tsflags(), 0].map(u32::to_ne_bytes).concat()),
         SO_TIMESTAMP => asked(CmsgFlags::TIMESTAMP),
         SO_TIMESTAMPNS => asked(CmsgFlags::TIMESTAMPNS),
         SO_RXQ_OVFL => asked(CmsgFlags::RXQ_OVFL),

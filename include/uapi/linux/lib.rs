@@ -36,6 +36,7 @@ pub mod in_;
 pub mod inet_diag;
 pub mod ip;
 pub mod neighbour;
+pub mod net_tstamp;
 pub mod netfilter;
 pub mod pkt_sched;
 pub mod poll;

@@ -265,6 +265,8 @@ consts! { i32:
     MSG_SOCK_DEVMEM = 0x0200_0000;
     /// Send without a copy.
     MSG_ZEROCOPY = 0x0400_0000;
+    /// Take the data's memory along instead of a copy; never of a program's own.
+    MSG_SPLICE_PAGES = 0x0800_0000;
     /// Send data with the SYN.
     MSG_FASTOPEN = 0x2000_0000;
     /// Close received descriptors on exec.
@@ -295,6 +297,8 @@ consts! { i32:
     SCM_TIMESTAMPING_PKTINFO = 58;
     /// Control message: time of departure.
     SCM_TXTIME = SO_TXTIME;
+    /// Control message: the number of a datagram that is to be told of.
+    SCM_TS_OPT_ID = 81;
     /// Control message: octets left to read.
     SCM_INQ = SO_INQ;
 }

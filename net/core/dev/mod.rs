@@ -281,6 +281,10 @@ fn settle(cx: &mut BhCx<'_>) {
     if !cx.cpu.wmem.is_empty() {
         crate::net::core::sock::settle_wmem(cx);
     }
+    if std::mem::take(&mut cx.cpu.to_tell) {
+        crate::net::core::skbuff::settle_zerocopy(cx);
+        crate::net::core::timestamping::settle_tx_stamps(cx);
+    }
 }
 
 /// After a panic in a softirq: what GRO held is dropped, who waits at the socket that was locked is

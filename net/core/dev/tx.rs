@@ -11,13 +11,16 @@ use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::gso::validate_xmit_skb_list;
 use crate::net::core::skbuff::{
-    IpSummed, PktType, Skb, SkbList, consume_skb, skb_clone, skb_cow_head, skb_linearize,
+    IpSummed, PktType, Skb, SkbFlags, SkbList, consume_skb, skb_clone, skb_cow_head, skb_linearize,
 };
 use crate::net::core::sock::ListCharge;
+use crate::net::core::timestamping::skb_list_tstamp;
 use crate::net::sched::{Qdisc, sch_generic};
 use std::ops::{Add, AddAssign};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use uapi::errno::Errno;
+use uapi::errqueue::{SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
 
 /// Devices stacked on devices: deeper than this is a loop.
 const XMIT_RECURSION_LIMIT: u32 = 10;
@@ -116,6 +119,12 @@ pub fn dev_queue_xmit(cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice
         && let Some(dst) = list.dst.take()
     {
         cx.cpu.routes.give_back(dst);
+    }
+    if cx.m.init_net.tx_tstamps.load(Ordering::Relaxed) {
+        for skb in list.iter_mut() {
+            skb.reset_mac_header();
+        }
+        skb_list_tstamp(cx, list, (SkbFlags::SCHED_TSTAMP, SCM_TSTAMP_SCHED));
     }
     match netdev_pick_tx(cx, dev, list) {
         Some(txq) => xmit_by_queue(cx, list, dev, txq),
@@ -347,6 +356,9 @@ pub fn dev_hard_start_xmit(
         for skb in list.iter_mut() {
             dev_queue_xmit_nit(cx, skb, dev);
         }
+    }
+    if cx.m.init_net.tx_tstamps.load(Ordering::Relaxed) {
+        skb_list_tstamp(cx, list, (SkbFlags::SW_TSTAMP, SCM_TSTAMP_SND));
     }
     dev.ops.ndo_start_xmit_list(cx, dev, txq, list);
 }

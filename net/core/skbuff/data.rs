@@ -1,6 +1,6 @@
 //! Reading and moving a packet's data: push, pull, put, trim, copy, sum.
 
-use super::{IpSummed, SkBuff, Skb};
+use super::{IpSummed, SkBuff, Skb, SkbFlags};
 use crate::kernel::trace::{FlowKey, WalkFilter};
 use klib::checksum::{csum_block_add, csum_fold, csum_partial};
 use uapi::if_ether::{ETH_P_ARP, ETH_P_IP};
@@ -489,7 +489,7 @@ impl SkBuff {
             mark,
             truesize,
             gso,
-            stamped,
+            flags,
             owner: _,
             dst: _,
             cb,
@@ -506,7 +506,7 @@ impl SkBuff {
         (*mac_header, *network_header, *transport_header, *protocol) = (0, 0, 0, 0);
         (*csum_start, *csum_offset, *queue_mapping) = (0, 0, 0);
         (*hash, *priority, *mark, *truesize) = (0, 0, 0, 0);
-        (*walk_id, *stamped, *gso) = Default::default();
+        (*walk_id, *flags, *gso) = Default::default();
         (*pkt_type, *ip_summed, *l4_hash, *dev, *cb) = Default::default();
     }
 
@@ -533,7 +533,7 @@ impl SkBuff {
             mark: other.mark,
             truesize: other.truesize,
             gso: other.gso,
-            stamped: other.stamped,
+            flags: other.flags & SkbFlags::STAMPED,
             tstamp: other.tstamp,
             dst: other.dst.clone(),
             cb: other.cb,

@@ -13,6 +13,7 @@ mod pool;
 mod rx_pages;
 #[cfg(test)]
 mod tests;
+mod zerocopy;
 
 pub use depot::Depot;
 pub use list::SkbList;
@@ -21,6 +22,11 @@ pub(crate) use memory::{Buffer, Head, PageFrag};
 pub use memory::{PAGE_FRAG_SIZE, Page, Skb};
 pub use pool::{SKB_DATA_SIZE, SkbPool};
 pub use rx_pages::RxPages;
+pub use zerocopy::skb_orphan_frags_rx;
+pub(crate) use zerocopy::{
+    UbufInfo, msg_zerocopy_put_abort, msg_zerocopy_realloc, net_zcopy_put, net_zcopy_put_task,
+    settle_zerocopy, skb_zcopy,
+};
 
 use crate::kernel::context::{BhCx, TaskCx, Walker};
 use crate::kernel::time::Ktime;
@@ -30,6 +36,7 @@ use crate::net::core::dst::Dst;
 use crate::net::core::sock::SkbOwner;
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::ip_sockglue::PktinfoSkbCb;
+use bitflags::bitflags;
 use std::sync::{Arc, Weak};
 
 /// Room that every receive buffer leaves in front, for the headers of whoever forwards it.
@@ -76,6 +83,25 @@ pub enum PktType {
     Outgoing,
     /// A multicast of ours, looped back.
     Loopback,
+}
+
+bitflags! {
+    /// Marks of a packet.
+    ///
+    /// linux: include/linux/skbuff.h:SKBTX_SW_TSTAMP, include/net/tcp.h:tcp_skb_cb (`txstamp_ack`)
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SkbFlags: u8 {
+        /// It has a time.
+        const STAMPED = 1;
+        /// Its sender is told when the driver gets it.
+        const SW_TSTAMP = 2;
+        /// Its sender is told when it comes to the queueing discipline.
+        const SCHED_TSTAMP = 4;
+        /// In a stream's queue: its sender is told when it is acknowledged.
+        const ACK_TSTAMP = 8;
+        /// Any of the last three.
+        const TX_TSTAMP = 14;
+    }
 }
 
 /// What each layer keeps in the packet while it has it (`cb[48]`).
@@ -201,8 +227,8 @@ pub struct SkBuff {
     pub ip_summed: IpSummed,
     /// The hash covers the ports, or is the machine's own (`l4_hash`, `sw_hash`): it stays.
     pub l4_hash: bool,
-    /// `tstamp` says something.
-    stamped: bool,
+    /// What it is to be told of, and whether `tstamp` says something.
+    pub(crate) flags: SkbFlags,
 
     /// Who is charged for it.
     pub(crate) owner: SkbOwner,
@@ -227,9 +253,10 @@ pub struct SkBuff {
     /// Segmentation still to be done.
     pub gso: Gso,
 
-    /// `Complete`: the sum. Else without meaning.
+    /// Received, `Complete`: the sum. Sent, and to be told of: which packet or octet it is (`tskey`). Else without
+    /// meaning.
     pub csum: u32,
-    /// When it was received; without meaning unless `stamped`.
+    /// When it was received; without meaning unless `flags` say so.
     tstamp: Ktime,
     /// Where the memory belongs, should a panic unwind the packet.
     pub(super) home: Weak<Depot>,
@@ -390,18 +417,21 @@ impl SkBuff {
     /// When it was received, or is to leave; zero: unknown.
     #[inline]
     pub fn tstamp(&self) -> Ktime {
-        if self.stamped { self.tstamp } else { Ktime(0) }
+        if self.flags.contains(SkbFlags::STAMPED) { self.tstamp } else { Ktime(0) }
     }
 
     /// Notes when it was received, or is to leave.
     pub fn set_tstamp(&mut self, at: Ktime) {
-        (self.stamped, self.tstamp) = (true, at);
+        self.flags |= SkbFlags::STAMPED;
+        self.tstamp = at;
     }
 
     /// Its time says nothing any more.
+    ///
+    /// linux: include/linux/skbuff.h:skb_clear_tstamp
     #[inline]
-    pub(crate) fn clear_tstamp(&mut self) {
-        self.stamped = false;
+    pub fn clear_tstamp(&mut self) {
+        self.flags.remove(SkbFlags::STAMPED);
     }
 
     /// For a station that the packet passes, if it is watched: the packet itself.
@@ -457,8 +487,8 @@ impl BhCx<'_> {
 
     /// Gives back what is not linear of a packet; its length stays.
     fn free_frags(&mut self, skb: &mut Skb) {
-        for frag in skb.frags.drain(..) {
-            self.cpu.pool.put_page(frag.page);
+        while let Some(frag) = skb.frags.pop() {
+            self.put_page(frag.page);
         }
         if let Some(mut merged) = skb.frag_list.take() {
             self.free_skbs(&mut merged.packets);

@@ -5,7 +5,7 @@
 //! warm-up.
 
 use super::depot::{Depot, Store};
-use super::{Buffer, Head, NET_SKB_PAD, PAGE_FRAG_SIZE, Page, PageFrag, SkBuff, Skb};
+use super::{Buffer, Head, NET_SKB_PAD, PAGE_FRAG_SIZE, Page, PageFrag, SkBuff, Skb, UbufInfo};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -63,7 +63,8 @@ impl SkbPool {
             // To be filled anew if all that refers to it is gone already.
             let page = Arc::clone(full.place().0);
             drop(full);
-            self.put_page(page);
+            let foreign = self.put_page(page);
+            debug_assert!(foreign.is_none(), "nobody fills a foreign page");
         }
         self.new_page()
     }
@@ -82,16 +83,32 @@ impl SkbPool {
         PageFrag::of(Arc::new(Page::new(Arc::downgrade(&self.depot))))
     }
 
-    /// A packet that referred to a page is gone: the last one brings the page home.
+    /// A packet that referred to a page is gone: the last one brings the page home. One that is not ours comes
+    /// back.
     #[inline]
-    pub(crate) fn put_page(&mut self, page: Arc<Page>) {
+    pub(super) fn put_page(&mut self, page: Arc<Page>) -> Option<Arc<Page>> {
         // One that is looked at by somebody else at this moment goes when he does.
         if Arc::strong_count(&page) == 1 && page.is_of(&self.depot) {
             if self.store.pages.len() == PAGES {
                 self.depot.spill_pages(&mut self.store.pages, PAGES / 2);
             }
             self.store.pages.push(page);
+            return None;
         }
+        page.is_foreign().then_some(page)
+    }
+
+    /// A page that is a copy of `bytes`, of which `ubuf` hears when it is gone; `None` when memory is used up.
+    #[cold]
+    pub(super) fn copied_page(
+        &mut self,
+        bytes: &[u8],
+        ubuf: Option<Arc<UbufInfo>>,
+    ) -> Option<Arc<Page>> {
+        if !self.depot.charge(bytes.len()) {
+            return None;
+        }
+        Some(Arc::new(Page::copied(bytes, ubuf, Arc::downgrade(&self.depot))))
     }
 
     /// A packet with an empty head.
@@ -362,14 +379,14 @@ mod tests {
         let first = fill(&mut pool);
         let used = depot.used();
         let mut known: Vec<_> = first.iter().map(Arc::as_ptr).collect();
-        first.into_iter().for_each(|page| pool.put_page(page));
+        first.into_iter().for_each(|page| assert!(pool.put_page(page).is_none()));
         assert_eq!(depot.used(), used, "none is given back");
         let second = fill(&mut pool);
         assert!(depot.used() <= used + PAGE_FRAG_SIZE, "the same pages, but for one at work");
         known.sort();
         let anew = second.iter().filter(|page| known.binary_search(&Arc::as_ptr(page)).is_err());
         assert!(anew.count() <= 1);
-        second.into_iter().for_each(|page| pool.put_page(page));
+        second.into_iter().for_each(|page| assert!(pool.put_page(page).is_none()));
         let packets: Vec<Skb> = std::iter::from_fn(|| pool.alloc(SKB_DATA_SIZE)).collect();
         let most = (200 - PAGES - 2) * PAGE_FRAG_SIZE / (SKB_DATA_SIZE + HANDLE_SIZE);
         assert!(packets.len() >= most - BATCH, "{} of {most}", packets.len());

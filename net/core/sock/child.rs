@@ -20,6 +20,7 @@ pub(crate) struct ChildOf {
     inet: InetSock,
     sndbuf: usize,
     pacing: (SkPacing, u64),
+    tsflags: u32,
 }
 
 impl ChildOf {
@@ -27,7 +28,8 @@ impl ChildOf {
     pub(crate) fn of(sk: &Sock, state: &SockState) -> Self {
         let (opts, inet) = (state.opts.clone(), state.inet.clone());
         let pacing = (sk.pacing_status(), sk.max_pacing_rate());
-        Self { prot: sk.sk_prot, opts, inet, sndbuf: sk.sndbuf(), pacing }
+        let tsflags = sk.tsflags();
+        Self { prot: sk.sk_prot, opts, inet, sndbuf: sk.sndbuf(), pacing, tsflags }
     }
 }
 
@@ -72,6 +74,7 @@ impl Sock {
             pacing_status: AtomicU8::new(from.pacing.0 as u8),
             inet_id: AtomicU32::new(inet_id),
             max_pacing_rate: AtomicU64::new(from.pacing.1),
+            tsflags: AtomicU32::new(from.tsflags),
             flow: SockFlow::default(),
         })
     }

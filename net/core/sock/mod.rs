@@ -13,6 +13,7 @@ mod meminfo;
 mod owner;
 mod pacing;
 mod queue;
+mod rare;
 mod stamp;
 mod state;
 mod wmem;
@@ -24,6 +25,7 @@ pub use meminfo::MemInfo;
 use owner::{Backlog, Owner};
 pub use pacing::SkPacing;
 pub use queue::SkBuffHead;
+pub use rare::{ErrorPacket, SockError, SockRare};
 pub(crate) use stamp::sock_gettstamp;
 pub use wmem::SkbOwner;
 pub(crate) use wmem::{ListCharge, WmemCharges, settle_wmem};
@@ -39,7 +41,6 @@ use crate::net::ipv4::tcp::TcpSock;
 use crate::net::ipv4::udp::UdpSock;
 use crate::net::net_namespace::Net;
 use crate::net::socket::{RecvBatch, SendBatch, Sent, Socket, Wait};
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -49,7 +50,6 @@ use std::sync::atomic::{
 use std::task::Poll;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::errqueue::SockExtendedErr;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
 
 /// Half-closed for receiving.
@@ -133,6 +133,8 @@ pub struct Sock {
     inet_id: AtomicU32,
     /// `SO_MAX_PACING_RATE` in octets a second; `u64::MAX`: none.
     max_pacing_rate: AtomicU64,
+    /// `SO_TIMESTAMPING`.
+    pub(in crate::net::core) tsflags: AtomicU32,
     /// Where its packets come from.
     flow: SockFlow,
 }
@@ -169,6 +171,8 @@ pub struct SockOpts {
     pub localroute: bool,
     /// `SO_NO_CHECK`: send without checksum.
     pub no_check_tx: bool,
+    /// `SO_ZEROCOPY`: `MSG_ZEROCOPY` means something.
+    pub zerocopy: bool,
     /// `SO_PRIORITY`.
     pub priority: u32,
     /// `SO_MARK`.
@@ -181,46 +185,6 @@ pub struct SockOpts {
     pub urginline: bool,
     /// `SO_PEEK_OFF`: where the next peek begins; negative: at the start, always.
     pub peek_off: i32,
-}
-
-/// An ICMP error or other report in a socket's error queue.
-#[derive(Debug)]
-pub struct SockError {
-    /// The packet it is about: its payload is what `recvmsg` copies.
-    pub payload: Vec<u8>,
-    /// What happened.
-    pub ee: SockExtendedErr,
-    /// Where the packet was going.
-    pub to: uapi::in_::SockaddrIn,
-    /// Who reported it; `None`: this machine.
-    pub offender: Option<u32>,
-    /// What brought it; `None`: nothing did.
-    pub packet: Option<ErrorPacket>,
-}
-
-/// What is kept of the packet that brought an ICMP error, for who asks to be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ErrorPacket {
-    /// The device it came in at.
-    pub ifindex: u16,
-    /// Where it was sent to.
-    pub daddr: u32,
-    /// Its time to live, when it arrived.
-    pub ttl: u8,
-    /// Its type of service.
-    pub tos: u8,
-}
-
-impl SockError {
-    /// linux: net/core/skbuff.c:is_icmp_err_skb
-    pub(crate) fn is_icmp(&self) -> bool {
-        self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_ICMP
-    }
-
-    /// What it is charged with.
-    fn truesize(&self) -> usize {
-        self.payload.len() + 256
-    }
 }
 
 impl Backlog for SkBuffHead {
@@ -261,8 +225,8 @@ pub struct SockState {
     pub receive_queue: SkBuffHead,
     /// Bytes the receive queue is charged with.
     pub rmem_alloc: usize,
-    /// Reports to read with `MSG_ERRQUEUE`.
-    pub error_queue: VecDeque<SockError>,
+    /// What few sockets have.
+    rare: Option<Box<SockRare>>,
     /// Who waits.
     ///
     /// linux: include/net/sock.h:sk_wq
@@ -312,6 +276,7 @@ impl Sock {
             pacing_status: AtomicU8::new(SkPacing::None as u8),
             inet_id: AtomicU32::new(inet_id),
             max_pacing_rate: AtomicU64::new(u64::MAX),
+            tsflags: AtomicU32::new(0),
             flow: SockFlow::default(),
         })
     }
@@ -488,7 +453,7 @@ impl SockState {
             backlog_len: 0,
             receive_queue: SkBuffHead::default(),
             rmem_alloc: 0,
-            error_queue: VecDeque::new(),
+            rare: None,
             wq: WaitQueue::default(),
             err: None,
             shutdown: 0,
@@ -516,6 +481,7 @@ impl SockOpts {
             keepalive: false,
             localroute: false,
             no_check_tx: false,
+            zerocopy: false,
             priority: 0,
             mark: 0,
             bound_dev_if: 0,
@@ -568,7 +534,7 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
         state.backlog_len = 0;
         let received = std::mem::take(&mut state.receive_queue);
         let backlog = std::mem::take(&mut state.owner.backlog);
-        (received, backlog, std::mem::take(&mut state.error_queue))
+        (received, backlog, state.take_errors())
     };
     cx.local_bh_disable(|bh| {
         let mut state = sk.state();

@@ -2,17 +2,16 @@
 //!
 //! linux: net/core/sock.c, include/net/sock.h. Contexts: BH and task, under `class::Sock`.
 
-use super::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockError, SockState};
+use super::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockState};
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{Skb, SkbList};
 use std::fmt;
-use std::task::Waker;
 use uapi::errno::Errno;
 use uapi::poll::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
 
 /// What an error may change.
-const ERROR_EVENTS: u32 = (POLLERR | POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) as u32;
+pub(super) const ERROR_EVENTS: u32 = (POLLERR | POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) as u32;
 
 impl SockState {
     /// The pending error, which is returned once.
@@ -26,7 +25,7 @@ impl SockState {
     /// The part of a poll mask that does not depend on the send buffer.
     pub fn readable_mask(&self) -> u32 {
         let mut mask = 0;
-        if self.err.is_some() || !self.error_queue.is_empty() {
+        if self.err.is_some() || self.errors() != 0 {
             mask |= POLLERR;
         }
         if self.dead {
@@ -81,47 +80,6 @@ impl SockState {
             self.err = error;
         }
         self.wake_up_all(cx, ERROR_EVENTS);
-    }
-
-    /// Puts a report into the error queue, if the receive buffer has room for it.
-    ///
-    /// linux: net/core/skbuff.c:sock_queue_err_skb
-    pub fn sock_queue_err(&mut self, report: SockError) -> bool {
-        let size = report.truesize();
-        if self.rmem_alloc + size > self.opts.rcvbuf as usize {
-            return false;
-        }
-        self.rmem_alloc += size;
-        self.error_queue.push_back(report);
-        true
-    }
-
-    /// Takes the oldest report out. If the next one is ICMP's, its error is pending then; only an
-    /// ICMP report takes the pending error away. Who is to be woken for the next one goes into
-    /// `wakeups`.
-    ///
-    /// linux: net/core/skbuff.c:sock_dequeue_err_skb
-    pub fn sock_dequeue_err(&mut self, wakeups: &mut Vec<Waker>) -> Option<SockError> {
-        let report = self.error_queue.pop_front()?;
-        self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
-        match self.error_queue.front() {
-            Some(next) if next.is_icmp() => self.err = Some(Errno(next.ee.ee_errno as i32)),
-            _ if report.is_icmp() => self.err = None,
-            _ => (),
-        }
-        if !self.error_queue.is_empty() {
-            self.wq.wake_up_all(ERROR_EVENTS, wakeups);
-        }
-        Some(report)
-    }
-
-    /// Throws all reports away; a pending error stays.
-    ///
-    /// linux: net/core/skbuff.c:skb_errqueue_purge
-    pub(crate) fn skb_errqueue_purge(&mut self) {
-        for report in self.error_queue.drain(..) {
-            self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
-        }
     }
 
     /// A task owns the socket.

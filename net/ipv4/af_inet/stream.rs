@@ -4,6 +4,7 @@
 
 use super::SOCK_STREAM;
 use crate::kernel::context::TaskCx;
+use crate::net::core::skbuff::UbufInfo;
 use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::inet_connection_sock::{
     inet_csk_accept, inet_csk_get_port, inet_csk_listen_start,
@@ -197,13 +198,13 @@ fn connect_step(
 pub(in crate::net::ipv4) fn tcp_sendmsg_fastopen(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    (msg, flags): (&MsgSend<'_>, i32),
+    (msg, flags, ubuf): (&MsgSend<'_>, i32, Option<&Arc<UbufInfo>>),
     wait: &mut Wait,
 ) -> Poll<Result<(), Errno>> {
     let mut pending = Errno::EINPROGRESS;
     let mut ended = Ok(());
     if !wait.slept() {
-        match begin_fastopen(cx, sk, (msg, flags), wait) {
+        match begin_fastopen(cx, sk, (msg, flags, ubuf), wait) {
             Ok(Begun::Already) => pending = Errno::EALREADY,
             Ok(_) => (),
             Err(error) => ended = Err(error),
@@ -221,7 +222,7 @@ pub(in crate::net::ipv4) fn tcp_sendmsg_fastopen(
 fn begin_fastopen(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    (msg, flags): (&MsgSend<'_>, i32),
+    (msg, flags, ubuf): (&MsgSend<'_>, i32, Option<&Arc<UbufInfo>>),
     wait: &mut Wait,
 ) -> Result<Begun, Errno> {
     let name = msg.name.unwrap_or(&[]);
@@ -234,7 +235,7 @@ fn begin_fastopen(
         return Err(Errno::EALREADY);
     }
     let all: usize = msg.iov.iter().map(|part| part.len()).sum();
-    let mut req = FastopenReq { iov: msg.iov, copied: 0 };
+    let mut req = FastopenReq { iov: msg.iov, copied: 0, ubuf };
     let waits = wait.may_wait(flags);
     let note = |tp: &mut TcpSock, copied: usize| {
         tp.tfo_clear(Tfo::DEFER_CONNECT);

@@ -54,8 +54,15 @@ bitflags! {
         const STAMP = 1 << 8;
         /// The reader's CPU is noted, so that the flow comes there.
         const FOLLOWED = 1 << 9;
+        /// `SO_TIMESTAMPING`: the time is told of packets that have one.
+        const TIMESTAMPING = 1 << 10;
+        /// `SO_TIMESTAMPING`: packets get one.
+        const RX_STAMP = 1 << 11;
+        /// A time is told.
+        const TIMES_TOLD = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::TIMESTAMPING.bits();
         /// Packets get a time when they are queued.
-        const TIMED = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::STAMP.bits();
+        const TIMED = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::STAMP.bits()
+            | Self::RX_STAMP.bits();
     }
 }
 

@@ -211,7 +211,8 @@ impl TcpSock {
         let early: usize = self.out_of_order_queue.values().map(size).sum();
         let received: usize = st.receive_queue.iter().map(size).sum();
         holds("wmem_queued", self.wmem_queued == sent)?;
-        holds("rmem_alloc", st.rmem_alloc == early + received)?;
+        let reports: usize = st.rare().map_or(0, |rare| rare.charged_to_rmem());
+        holds("rmem_alloc", st.rmem_alloc == early + received + reports)?;
         holds("forward_alloc", self.forward_alloc >= 0)
     }
 

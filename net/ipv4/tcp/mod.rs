@@ -22,6 +22,7 @@ mod seq;
 mod sk;
 mod sock;
 mod types;
+mod zerocopy;
 
 #[cfg(debug_assertions)]
 pub use check::{tcp_check_all, tcp_check_fd};

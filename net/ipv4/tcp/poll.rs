@@ -70,7 +70,7 @@ pub(crate) fn tcp_poll(sk: &Arc<Sock>) -> u32 {
             mask |= POLLPRI;
         }
     }
-    if sk.st.err.is_some() || !sk.st.error_queue.is_empty() {
+    if sk.st.err.is_some() || sk.st.errors() != 0 {
         mask |= POLLERR;
     }
     mask as u32

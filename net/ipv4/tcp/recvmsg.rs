@@ -5,11 +5,13 @@
 
 use super::{SeqNr, TcpSk, TcpSock, TcpState, UrgData};
 use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::time::Ktime;
 use crate::net::core::datagram::copy_to_iter_at;
 use crate::net::core::skbuff::Skb;
 use crate::net::core::sock::{RCV_SHUTDOWN, SkBuffHead, Sock, SockGuard};
 use crate::net::core::stream::sk_mem_uncharge;
-use crate::net::ipv4::ip_sockglue::ip_recv_error;
+use crate::net::ipv4::inet_hashtables::CmsgFlags;
+use crate::net::ipv4::ip_sockglue::{ip_recv_error, put_times};
 use crate::net::ipv4::tcp::AckPending;
 use crate::net::ipv4::tcp_input::tcp_rcv_space_adjust;
 use crate::net::ipv4::tcp_output::{__tcp_select_window, cb, tcp_send_ack};
@@ -51,9 +53,10 @@ pub(crate) fn tcp_recvmsg(
         return Poll::Ready(read.map(|len| msg.received.len = len));
     }
     let len: usize = msg.iov.iter().map(|part| part.len()).sum();
+    let mut stamp = Ktime::ZERO;
     let turn = {
         let mut guard = sk.lock_sock(cx);
-        tcp_recvmsg_locked(&mut guard, msg, (len, flags), wait)
+        tcp_recvmsg_locked(&mut guard, msg, (len, flags), (wait, &mut stamp))
     };
     let ended = match turn {
         Turn::Done => Ok(()),
@@ -82,7 +85,7 @@ pub(crate) fn tcp_recvmsg(
         return Poll::Ready(Err(error));
     }
     msg.received.len = copied;
-    tell_inq(sk, msg);
+    tell(sk, msg, stamp);
     Poll::Ready(Ok(()))
 }
 
@@ -100,7 +103,7 @@ fn tcp_recvmsg_locked(
     guard: &mut SockGuard<'_>,
     msg: &mut MsgRecv<'_>,
     (len, flags): (usize, i32),
-    wait: &mut Wait,
+    (wait, stamp): (&mut Wait, &mut Ktime),
 ) -> Turn {
     let begun = begin(guard, (len, flags), wait.progress);
     let (mut reader, target) = match begun {
@@ -111,6 +114,7 @@ fn tcp_recvmsg_locked(
     reader.copy(msg, len, &mut wait.progress);
     let copied = wait.progress - before;
     let (next, at_urgent) = (reader.seq, reader.stopped_at_urgent());
+    *stamp = reader.stamp;
     let ended = guard.in_bh(|cx, sk| reader.finish(cx, sk, copied));
     if ended.is_none() {
         return Turn::Fails(Errno::EOPNOTSUPP);
@@ -182,6 +186,8 @@ fn begin(
         truncate: flags & MSG_TRUNC != 0,
         eaten: Vec::with_capacity(most),
         hole: 0,
+        timed: state.base.inet.cmsg_flags.intersects(CmsgFlags::TIMED),
+        stamp: Ktime::ZERO,
     };
     Ok((reader, target))
 }
@@ -200,6 +206,10 @@ struct Reader {
     eaten: Vec<Skb>,
     /// Urgent octets that were passed over.
     hole: usize,
+    /// Segments have times.
+    timed: bool,
+    /// When the last one came of which something was read.
+    stamp: Ktime,
 }
 
 impl Reader {
@@ -248,7 +258,18 @@ impl Reader {
                 break;
             }
         }
+        let read = have != *done;
         (*done, self.seq) = (have, seq);
+        if self.timed && read {
+            self.stamp = self.last_stamp();
+        }
+    }
+
+    /// When the last segment came of which something was read.
+    #[cold]
+    fn last_stamp(&self) -> Ktime {
+        let begun = self.queue.iter().take_while(|skb| cb(skb).seq.before(self.seq)).last();
+        begun.or(self.eaten.last()).map_or(Ktime::ZERO, |skb| skb.tstamp())
     }
 
     /// Gives the queue back: what was read is gone, the window may open, the peer may be told.
@@ -379,17 +400,24 @@ fn tcp_inq_hint(tp: &TcpSock) -> i32 {
     if left == 0 { tp.done.into() } else { left }
 }
 
-/// Tells what is left to read, if the socket asked (`TCP_INQ`).
-fn tell_inq(sk: &Sock, msg: &mut MsgRecv<'_>) {
-    let inq = {
+/// Tells what the socket asked to be told: when data came, and what is left to read (`TCP_INQ`).
+fn tell(sk: &Sock, msg: &mut MsgRecv<'_>, stamp: Ktime) {
+    let (inq, asked) = {
         let state = sk.state();
         let tp: Option<&TcpSock> = state.tcp.as_deref().filter(|tp| tp.recvmsg_inq);
-        tp.map(tcp_inq_hint)
+        (tp.map(tcp_inq_hint), state.inet.cmsg_flags)
     };
-    if let Some(inq) = inq {
-        let mut writer = CmsgWriter::new(msg.control);
-        writer.put(SOL_TCP, TCP_CM_INQ, &inq.to_ne_bytes());
-        msg.received.flags |= writer.flags();
-        msg.received.controllen = writer.used();
+    let stamped = stamp != Ktime::ZERO && asked.intersects(CmsgFlags::TIMES_TOLD);
+    if inq.is_none() && !stamped {
+        return;
     }
+    let mut writer = CmsgWriter::new(msg.control);
+    if stamped {
+        put_times(&mut writer, asked, stamp);
+    }
+    if let Some(inq) = inq {
+        writer.put(SOL_TCP, TCP_CM_INQ, &inq.to_ne_bytes());
+    }
+    msg.received.flags |= writer.flags();
+    msg.received.controllen = writer.used();
 }

@@ -3,14 +3,16 @@
 //! linux: net/ipv4/tcp.c (`tcp_sendmsg`), net/core/stream.c. Context: task, which owns the socket; the
 //! queue is filled in BH sections of bounded length, so that others get the CPU and the socket's lock between.
 
+use super::zerocopy::Zerocopy;
 use super::{Chrono, Nonagle, TcpSk, TcpSock, TcpState};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::time::{HZ, TICK_NSEC};
-use crate::net::core::skbuff::{Cb, Skb, SkbFrag};
+use crate::net::core::skbuff::{Cb, Skb, SkbFlags, SkbFrag};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::stream::{
     MemKind, sk_forced_mem_charge, sk_mem_charge, sk_stream_memory_free,
 };
+use crate::net::core::timestamping::{__sock_tx_timestamp, tsflags_of_cmsg};
 use crate::net::ipv4::af_inet::tcp_sendmsg_fastopen;
 use crate::net::ipv4::tcp::TcpSkbCb;
 use crate::net::ipv4::tcp_fastopen::Tfo;
@@ -25,11 +27,12 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::net_tstamp::{SOF_TIMESTAMPING_TX_ACK, SOF_TIMESTAMPING_TX_RECORD_MASK};
 use uapi::poll::POLLOUT;
 use uapi::snmp::LinuxMib;
 use uapi::socket::{
-    MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, SCM_CREDENTIALS, SCM_RIGHTS, SO_MARK, SOL_SOCKET,
-    cmsgs,
+    MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_SPLICE_PAGES, MSG_ZEROCOPY, SCM_CREDENTIALS,
+    SCM_RIGHTS, SO_MARK, SO_TIMESTAMPING, SOL_SOCKET, cmsgs,
 };
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH};
 
@@ -63,7 +66,7 @@ enum Turn {
 /// # Errors
 /// EPIPE for a connection that is over or was shut down, or not begun; EAGAIN without room when the call may
 /// not wait, or its time is up; EINTR; those of connecting with `MSG_FASTOPEN`; EINVAL for control data that is none;
-/// the socket's pending error.
+/// ENOBUFS when too much waits to be told of (`MSG_ZEROCOPY`); the socket's pending error.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg
 pub(crate) fn tcp_sendmsg(
@@ -75,7 +78,20 @@ pub(crate) fn tcp_sendmsg(
     walk!(cx, tcp_sendmsg);
     let mut sent = Sent::default();
     for (msg, flags) in batch.iter() {
-        match send_one(cx, sk, (msg, flags), wait) {
+        let zc = if flags & (MSG_ZEROCOPY | MSG_SPLICE_PAGES) == 0 {
+            None
+        } else {
+            match Zerocopy::begin(cx, sk, (msg, flags, batch.owned()), wait) {
+                Ok(zc) => zc,
+                Err(error) if sent.messages == 0 => return Poll::Ready(Err(error)),
+                Err(error) => return Poll::Ready(Ok(Sent { stop: Some(error), ..sent })),
+            }
+        };
+        let whole = send_one(cx, sk, (msg, flags, zc.as_ref()), wait);
+        if let Some(zc) = zc {
+            zc.end(cx, sk, &whole, wait);
+        }
+        match whole {
             Poll::Ready(Ok(bytes)) => sent.add(bytes),
             Poll::Ready(Err(error)) if sent.messages == 0 => return Poll::Ready(Err(error)),
             Poll::Ready(Err(error)) => {
@@ -89,27 +105,23 @@ pub(crate) fn tcp_sendmsg(
     Poll::Ready(Ok(sent))
 }
 
+/// Sends one message; `zc`: without a copy.
 fn send_one(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
-    (msg, flags): (&MsgSend<'_>, i32),
+    (msg, flags, zc): (&MsgSend<'_>, i32, Option<&Zerocopy<'_>>),
     wait: &mut Wait,
 ) -> Poll<Result<usize, Errno>> {
-    if fastopens(sk, flags, wait) {
-        match ready!(tcp_sendmsg_fastopen(cx, sk, (msg, flags), wait)) {
-            Ok(()) => (),
-            Err(Errno::EINPROGRESS) if wait.progress != 0 => {
-                return Poll::Ready(Ok(std::mem::take(&mut wait.progress)));
-            }
-            Err(error) => {
-                wait.progress = 0;
-                return Poll::Ready(Err(error));
-            }
-        }
+    if fastopens(sk, flags, wait)
+        && let Some(ended) = ready!(send_fastopen(cx, sk, (msg, flags, zc), wait))
+    {
+        return Poll::Ready(ended);
     }
+    let mut tsflags = sk.tsflags();
     if !msg.control.is_empty() {
-        sock_cmsg_send(msg.control)?;
+        sock_cmsg_send(msg.control, &mut tsflags)?;
     }
+    let outgoing = Outgoing { iov: msg.iov, flags, tsflags, zc };
     let mut turn;
     {
         let mut guard = sk.lock_sock(cx);
@@ -117,7 +129,7 @@ fn send_one(
         loop {
             let written = &mut wait.progress;
             turn = guard
-                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, (msg.iov, flags), written))
+                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, &outgoing, written))
                 .unwrap_or(Turn::Fails(Errno::EOPNOTSUPP));
             if turn != Turn::More {
                 break;
@@ -128,33 +140,77 @@ fn send_one(
         Turn::Done | Turn::More => return Poll::Ready(Ok(std::mem::take(&mut wait.progress))),
         Turn::Fails(error) => error,
         Turn::NoRoom | Turn::NoMemory | Turn::Connecting => {
-            if turn == Turn::NoMemory {
-                let most = memory_nap(cx);
-                wait.nap(cx, most);
-            }
-            let waited = wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
-                let Some(tp) = state.tcp.as_deref_mut() else { return true };
-                let over = state.base.err.is_some() || state.base.shutdown & SEND_SHUTDOWN != 0;
-                if turn == Turn::Connecting {
-                    return over || !matches!(tp.state, TcpState::SynSent | TcpState::SynRecv);
-                }
-                tp.nospace = true;
-                over || !may_write(tp)
-                    || (turn == Turn::NoRoom
-                        && tp.wmem_queued < sk.sndbuf()
-                        && tp.write_seq - tp.snd_nxt < tp.notsent_lowat)
-            });
-            match waited {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(done)) => return Poll::Ready(Ok(done)),
-                Poll::Ready(Err(error)) => error,
+            match ready!(wait_memory(cx, sk, (turn, flags), wait)) {
+                Ok(done) => return Poll::Ready(Ok(done)),
+                Err(error) => error,
             }
         }
     };
     match std::mem::take(&mut wait.progress) {
         0 => Poll::Ready(Err(failed)),
-        written => Poll::Ready(Ok(written)),
+        written => {
+            if tsflags != 0 {
+                sk.lock_sock(cx).in_bh(|cx, sk| tcp_tx_timestamp(cx, sk.tp, tsflags));
+            }
+            Poll::Ready(Ok(written))
+        }
     }
+}
+
+/// Connects, with the message's first octets in the SYN if they may be there. How the call ended; `None`: it goes on.
+fn send_fastopen(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    (msg, flags, zc): (&MsgSend<'_>, i32, Option<&Zerocopy<'_>>),
+    wait: &mut Wait,
+) -> Poll<Option<Result<usize, Errno>>> {
+    let ubuf = zc.and_then(|zc| zc.ubuf.as_ref());
+    Poll::Ready(match ready!(tcp_sendmsg_fastopen(cx, sk, (msg, flags, ubuf), wait)) {
+        Ok(()) => None,
+        Err(Errno::EINPROGRESS) if wait.progress != 0 => {
+            Some(Ok(std::mem::take(&mut wait.progress)))
+        }
+        Err(error) => {
+            wait.progress = 0;
+            Some(Err(error))
+        }
+    })
+}
+
+/// Waits for room, for memory, or for the connection, as the turn ended.
+///
+/// linux: net/core/stream.c:sk_stream_wait_memory, sk_stream_wait_connect
+fn wait_memory(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    (turn, flags): (Turn, i32),
+    wait: &mut Wait,
+) -> Poll<Result<usize, Errno>> {
+    if turn == Turn::NoMemory {
+        let most = memory_nap(cx);
+        wait.nap(cx, most);
+    }
+    wait.for_event(cx, sk, POLLOUT as u32, flags, |state| {
+        let Some(tp) = state.tcp.as_deref_mut() else { return true };
+        let over = state.base.err.is_some() || state.base.shutdown & SEND_SHUTDOWN != 0;
+        if turn == Turn::Connecting {
+            return over || !matches!(tp.state, TcpState::SynSent | TcpState::SynRecv);
+        }
+        tp.nospace = true;
+        over || !may_write(tp)
+            || (turn == Turn::NoRoom
+                && tp.wmem_queued < sk.sndbuf()
+                && tp.write_seq - tp.snd_nxt < tp.notsent_lowat)
+    })
+}
+
+/// A message as it is written.
+struct Outgoing<'a> {
+    iov: &'a [IoSlice<'a>],
+    flags: i32,
+    /// What it is to be told of: `SOF_TIMESTAMPING_*`.
+    tsflags: u32,
+    zc: Option<&'a Zerocopy<'a>>,
 }
 
 /// The call connects, or has begun to.
@@ -178,9 +234,13 @@ fn memory_nap(cx: &mut TaskCx) -> Duration {
 }
 
 /// Control data: only what every socket takes.
-fn sock_cmsg_send(control: &[u8]) -> Result<(), Errno> {
+fn sock_cmsg_send(control: &[u8], tsflags: &mut u32) -> Result<(), Errno> {
     for cmsg in cmsgs(control) {
         let cmsg = cmsg?;
+        if (cmsg.level, cmsg.type_) == (SOL_SOCKET, SO_TIMESTAMPING) {
+            *tsflags = tsflags_of_cmsg(cmsg.data, *tsflags)?;
+            continue;
+        }
         let known = matches!(cmsg.type_, SCM_RIGHTS | SCM_CREDENTIALS | SO_MARK);
         if cmsg.level == SOL_SOCKET && !known {
             return Err(Errno::EINVAL);
@@ -222,15 +282,16 @@ fn may_not_send(sk: &mut TcpSk<'_>) -> Option<Turn> {
     failed.then(|| sk_stream_error(sk))
 }
 
-/// Copies a message from where the last turn ended, as far as there is room.
+/// Copies a message from where the last turn ended, as far as there is room; or lets segments refer to it.
 ///
 /// linux: net/ipv4/tcp.c:tcp_sendmsg_locked
 fn tcp_sendmsg_locked(
     cx: &mut BhCx<'_>,
     sk: &mut TcpSk<'_>,
-    (iov, flags): (&[IoSlice<'_>], i32),
+    msg: &Outgoing<'_>,
     written: &mut usize,
 ) -> Turn {
+    let Outgoing { iov, flags, zc, .. } = *msg;
     if let Some(ends) = may_not_send(sk) {
         return ends;
     }
@@ -239,11 +300,15 @@ fn tcp_sendmsg_locked(
     let end = all.min(*written + SECTION);
     let mut turn = if end == all { Turn::Done } else { Turn::More };
     while *written < end {
-        let Some(room) = segment_room(cx, sk, goal) else {
+        let Some(room) = segment_room(cx, sk, (goal, zc)) else {
             turn = Turn::NoRoom;
             break;
         };
-        let copied = copy_to_tail(cx, sk, iov, *written, room.min(end - *written));
+        let len = room.min(end - *written);
+        let copied = match zc {
+            None => copy_to_tail(cx, sk, iov, *written, len),
+            Some(zc) => zc.refer(cx, sk, (iov, *written), len),
+        };
         if copied == 0 {
             turn = Turn::NoRoom;
             break;
@@ -280,12 +345,28 @@ fn tcp_sendmsg_locked(
             }
         }
         _ => {
+            if msg.tsflags != 0 && turn == Turn::Done {
+                tcp_tx_timestamp(cx, sk.tp, msg.tsflags);
+            }
             let nonagle = sk.tp.nonagle;
             let more = if turn == Turn::More { MSG_MORE } else { 0 };
             tcp_push(cx, sk, (flags | more, mss, goal), nonagle);
         }
     }
     turn
+}
+
+/// The last octet that was written is to be told of.
+///
+/// linux: net/ipv4/tcp.c:tcp_tx_timestamp
+#[cold]
+fn tcp_tx_timestamp(cx: &BhCx<'_>, tp: &mut TcpSock, tsflags: u32) {
+    let Some(tail) = tp.write_queue.back_mut() else { return };
+    if tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK != 0 {
+        let octet = cb(tail).seq + tail.len - 1;
+        __sock_tx_timestamp(cx, tail, tsflags, octet.0);
+        tail.flags.set(SkbFlags::ACK_TSTAMP, tsflags & SOF_TIMESTAMPING_TX_ACK != 0);
+    }
 }
 
 /// The segment size, and how large the pieces of the queue are made.
@@ -308,11 +389,19 @@ fn tcp_send_mss(sk: &mut TcpSk<'_>, flags: i32) -> (u32, usize) {
 }
 
 /// How much of a segment is free: the last one's room, or that of a new one. `None`: the buffer is full.
-fn segment_room(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, goal: usize) -> Option<usize> {
+fn segment_room(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    (goal, zc): (usize, Option<&Zerocopy<'_>>),
+) -> Option<usize> {
     if let Some(tail) = sk.tp.tcp_write_queue_tail() {
         let left = goal.saturating_sub(tail.data_len as usize);
-        if left != 0 && !cb(tail).eor && tail.frags.len() < MAX_SKB_FRAGS {
-            return Some(left);
+        if left != 0 && !cb(tail).eor {
+            if tail.frags.len() < MAX_SKB_FRAGS && zc.is_none_or(|zc| zc.may_join(tail)) {
+                return Some(left);
+            }
+            // Nothing can be added to it: it need not wait for more.
+            tcp_mark_push(sk);
         }
     }
     if !sk_stream_memory_free(sk) {
@@ -369,14 +458,8 @@ fn copy_to_tail(
 ) -> usize {
     let Some(frag) = cx.cpu.pool.page_frag_refill() else { return 0 };
     let len = len.min(frag.room());
-    // The first octets of an idle stream are never refused.
-    let queued = sk.tp.wmem_queued > SEGMENT_OVERHEAD;
-    if queued {
-        if !sk_mem_charge(cx, sk, len, MemKind::Send) {
-            return 0;
-        }
-    } else {
-        sk_forced_mem_charge(cx, sk, len);
+    if !charge_data(cx, sk, len) {
+        return 0;
     }
     let Some(frag) = cx.cpu.pool.page_frag_refill() else { return 0 };
     let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
@@ -389,6 +472,25 @@ fn copy_to_tail(
         }
         _ => tail.frags.push(SkbFrag { page, offset, size }),
     }
+    grow_tail(tp, size);
+    size as usize
+}
+
+/// Charges octets that a segment is about to hold; false when the account does not allow it. The first octets of an
+/// idle stream are never refused.
+#[inline]
+pub(super) fn charge_data(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, len: usize) -> bool {
+    if sk.tp.wmem_queued > SEGMENT_OVERHEAD {
+        return sk_mem_charge(cx, sk, len, MemKind::Send);
+    }
+    sk_forced_mem_charge(cx, sk, len);
+    true
+}
+
+/// The last segment has so many octets more.
+#[inline]
+pub(super) fn grow_tail(tp: &mut TcpSock, size: u32) {
+    let Some(tail) = tp.write_queue.back_mut() else { return };
     tail.len += size;
     tail.data_len += size;
     tail.truesize += size;
@@ -397,7 +499,6 @@ fn copy_to_tail(
     own.tcp_flags &= !TCPHDR_PSH;
     tp.write_seq += size;
     tp.wmem_queued += size as usize;
-    size as usize
 }
 
 /// Fills `to` with what the message has from an offset on.

@@ -10,12 +10,13 @@ use super::{
 };
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
-use crate::net::core::skbuff::SkBuff;
+use crate::net::core::skbuff::{SkBuff, UbufInfo};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
 use crate::net::ipv4::tcp_input::{Segment, tcp_mark_skb_lost};
 use crate::net::ipv4::tcp_output::{cb, tcp_non_congestion_loss_retransmit};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use uapi::in_::ipv4_is_loopback;
@@ -32,6 +33,8 @@ pub(crate) struct FastopenReq<'a> {
     pub iov: &'a [IoSlice<'a>],
     /// Octets that the SYN took.
     pub copied: usize,
+    /// Who hears when it is acknowledged (`MSG_ZEROCOPY`).
+    pub ubuf: Option<&'a Arc<UbufInfo>>,
 }
 
 /// What is remembered of a server.

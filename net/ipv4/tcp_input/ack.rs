@@ -6,7 +6,7 @@ use super::recovery::{
     Verdict, tcp_end_cwnd_reduction, tcp_fastretrans_alert, tcp_init_cwnd_reduction,
     tcp_remove_reno_sacks, tcp_set_ca_state, tcp_try_keep_open, tcp_xmit_recovery,
 };
-use super::rtt::{RttSamples, tcp_ack_update_rtt, tcp_rearm_rto};
+use super::rtt::{RttSamples, tcp_ack_tstamp, tcp_ack_update_rtt, tcp_rearm_rto};
 use super::sack::{
     SackState, tcp_check_sack_reordering, tcp_highest_sack_seq, tcp_sacktag_write_queue,
 };
@@ -14,6 +14,7 @@ use super::{AckFlags, Segment, cong_refresh, tcp_send_challenge_ack};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
+use crate::net::core::skbuff::{Skb, SkbFlags};
 use crate::net::ipv4::inet_connection_sock::{inet_csk_clear_xmit_timer, tcp_reset_xmit_timer};
 use crate::net::ipv4::tcp::{
     CaState, Chrono, IcskPending, Sacked, SeqNr, TCP_RTO_MAX, TcpSk, TcpSock, tcp_clock_ms,
@@ -346,7 +347,7 @@ fn tcp_clean_rtx_queue(
 ) -> AckFlags {
     let (now, in_flight) = (cx.now(), sk.tp.tcp_packets_in_flight());
     let mut cleaned = Cleaned { prior_sacked: sk.tp.sacked_out != 0, ..Cleaned::default() };
-    take_acked(cx, sk, &mut cleaned, sacks);
+    take_acked(cx, sk, prior_una, &mut cleaned, sacks);
     let mut flag = flag | cleaned.flag;
     if sk.tp.rtx_queue.is_empty() {
         sk.tp.tsorted_sent_queue.clear();
@@ -437,7 +438,13 @@ fn tcp_ack_maybe_delayed(
         && !flag.intersects(AckFlags::CA_ALERT | AckFlags::SYN_ACKED)
 }
 
-fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sacks: &mut SackState) {
+fn take_acked(
+    cx: &mut BhCx<'_>,
+    sk: &mut TcpSk<'_>,
+    prior_una: SeqNr,
+    cleaned: &mut Cleaned,
+    sacks: &mut SackState,
+) {
     let una = sk.tp.snd_una;
     while let Some(skb) = sk.tp.rtx_queue.front() {
         let (own, segs, sent) = (*cb(skb), tcp_skb_pcount(skb), skb.tstamp());
@@ -454,6 +461,9 @@ fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sack
             (&mut skb.tcp_tx, sent),
             &mut sacks.rate,
         );
+        if skb.flags.contains(SkbFlags::ACK_TSTAMP) {
+            tcp_ack_tstamp(cx, sk, &skb, prior_una);
+        }
         if !whole {
             cleaned.partly = true;
             sk.tp.rtx_queue.push_front(skb);
@@ -466,12 +476,7 @@ fn take_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, cleaned: &mut Cleaned, sack
 /// The front of a packet of several segments is acknowledged: how many of them.
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_tso_acked
-fn tcp_tso_acked(
-    cx: &mut BhCx<'_>,
-    sk: &mut TcpSk<'_>,
-    skb: &mut crate::net::core::skbuff::Skb,
-    segs: u32,
-) -> u32 {
+fn tcp_tso_acked(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb, segs: u32) -> u32 {
     let cut = sk.tp.snd_una - cb(skb).seq;
     tcp_trim_head(cx, sk, skb, cut);
     let mss = tcp_skb_mss(skb);

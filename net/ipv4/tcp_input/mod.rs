@@ -12,6 +12,7 @@ mod comp_sack;
 mod conn;
 mod data;
 mod parse;
+mod prune;
 mod recovery;
 mod rtt;
 mod sack;
@@ -26,6 +27,7 @@ pub(crate) use comp_sack::{
     tcp_comp_sack_sent, tcp_compressed_ack_kick, tcp_sack_compress_send_ack, tcp_stop_comp_sack,
 };
 pub(crate) use conn::{tcp_rcv_listen, tcp_rcv_listen_at};
+use data::stamp_last;
 pub(crate) use data::tcp_queue_rcv;
 pub(crate) use parse::{TcpOptions, each_option, seconds, tcp_parse_options};
 pub(crate) use recovery::{
@@ -241,6 +243,7 @@ fn fast_data(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb, seg: &Segment)
     }
     tcp_event_data_recv(cx, sk, &skb);
     tcp_queue_rcv(cx, sk, skb);
+    stamp_last(cx, sk.st);
     let acked = seg.cb.ack_seq != sk.tp.snd_una;
     if acked {
         tcp_ack(cx, sk, seg, AckFlags::DATA);

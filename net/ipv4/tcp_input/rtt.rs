@@ -5,8 +5,14 @@
 use super::AckFlags;
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
+use crate::net::core::skbuff::Skb;
+use crate::net::core::timestamping::__skb_tstamp_tx;
 use crate::net::ipv4::inet_connection_sock::{inet_csk_clear_xmit_timer, tcp_reset_xmit_timer};
-use crate::net::ipv4::tcp::{IcskPending, TCP_RTO_MAX, TcpSk, TcpSkbCb, TcpSock, tcp_clock_ms};
+use crate::net::ipv4::tcp::{
+    IcskPending, SeqNr, TCP_RTO_MAX, TcpSk, TcpSkbCb, TcpSock, tcp_clock_ms,
+};
+use std::sync::Arc;
+use uapi::errqueue::SCM_TSTAMP_ACK;
 
 /// What an acknowledgement says of the round trip, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -179,5 +185,16 @@ pub(super) fn tcp_rcv_rtt_measure_ts(tp: &mut TcpSock, cb: &TcpSkbCb, now: Ktime
         && let Some(sample) = tcp_rtt_tsopt_us(tp, now)
     {
         tcp_rcv_rtt_update(tp, sample, false);
+    }
+}
+
+/// The octet that a packet is to be told of by has been acknowledged now.
+///
+/// linux: net/ipv4/tcp_input.c:tcp_ack_tstamp
+#[cold]
+pub(super) fn tcp_ack_tstamp(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: &Skb, prior_una: SeqNr) {
+    let octet = SeqNr(skb.csum);
+    if !octet.before(prior_una) && octet.before(sk.tp.snd_una) {
+        __skb_tstamp_tx(cx, skb, Arc::clone(sk.sk), SCM_TSTAMP_ACK);
     }
 }

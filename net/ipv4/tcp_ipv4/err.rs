@@ -115,7 +115,7 @@ fn sock_err(cx: &mut BhCx<'_>, sk: &Arc<Sock>, error: &IcmpError<'_>, seq: SeqNr
         }
         if sk.st.inet.recverr {
             let to = SockaddrIn::new(sk.st.inet.daddr, sk.st.inet.dport);
-            ip_icmp_error(sk.st, error, (errno, to), error.transport);
+            ip_icmp_error(cx, sk.st, error, (errno, to), error.transport);
         }
         sk.st.sk_error_report(cx, Some(errno));
         return tcp_done(cx, &mut sk);

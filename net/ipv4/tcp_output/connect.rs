@@ -180,21 +180,34 @@ fn fill(
     (req, space): (&mut FastopenReq<'_>, usize),
 ) -> Option<Skb> {
     let all: usize = req.iov.iter().map(|part| part.len()).sum();
-    let room = cx.cpu.pool.page_frag_refill().map_or(0, |frag| frag.room());
-    let len = space.min(all).min(room);
-    let frag = cx.cpu.pool.page_frag_refill().filter(|_| len != 0);
-    let Some(frag) = frag else {
+    let Some(piece) = first_octets(cx, req, space.min(all)) else {
         cx.free_skb(syn);
         return None;
     };
-    let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
-    let size = frag.append(len, |to| copy_from_iov(req.iov, 0, to));
-    syn.frags.push(SkbFrag { page, offset, size });
+    let size = piece.size;
+    syn.frags.push(piece);
     (syn.len, syn.data_len) = (size, size);
     syn.truesize += size;
     cb_mut(&mut syn).end_seq += size;
     req.copied = size as usize;
     Some(syn)
+}
+
+/// A copy of up to `len` octets from the front of a message.
+fn first_octets(cx: &mut BhCx<'_>, req: &FastopenReq<'_>, len: usize) -> Option<SkbFrag> {
+    if len == 0 {
+        return None;
+    }
+    if req.ubuf.is_some() {
+        let mut bytes = vec![0; len];
+        copy_from_iov(req.iov, 0, &mut bytes);
+        let page = cx.copied_page(&bytes, req.ubuf)?;
+        return Some(SkbFrag { page, offset: 0, size: len as u32 });
+    }
+    let frag = cx.cpu.pool.page_frag_refill()?;
+    let (page, offset) = (Arc::clone(frag.place().0), frag.place().1);
+    let size = frag.append(len, |to| copy_from_iov(req.iov, 0, to));
+    Some(SkbFrag { page, offset, size })
 }
 
 fn charge(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &Skb) {

@@ -5,9 +5,9 @@
 use super::options::established_header_len;
 use super::tcp_mtup_bound;
 use crate::kernel::context::BhCx;
-use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFrag};
+use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFlags, SkbFrag};
 use crate::net::core::stream::{sk_forced_mem_charge, sk_mem_uncharge};
-use crate::net::ipv4::tcp::{Sacked, TcpSk, TcpSkbCb, TcpSock};
+use crate::net::ipv4::tcp::{Sacked, SeqNr, TcpSk, TcpSkbCb, TcpSock};
 use uapi::snmp::LinuxMib;
 use uapi::tcp::{TCPHDR_FIN, TCPHDR_PSH};
 
@@ -105,11 +105,26 @@ pub(crate) fn tcp_fragment(
     head.eor = false;
     rest.set_tstamp(skb.tstamp());
     rest.tcp_tx = skb.tcp_tx;
+    if skb.flags.intersects(SkbFlags::TX_TSTAMP) {
+        tcp_fragment_tstamp(skb, &mut rest);
+    }
     tcp_set_skb_tso_segs(skb, mss);
     tcp_set_skb_tso_segs(&mut rest, mss);
     sk.tp.wmem_queued += SEGMENT_OVERHEAD;
     sk_forced_mem_charge(cx, sk, SEGMENT_OVERHEAD);
     Some(rest)
+}
+
+/// Of two parts of a segment the one is to be told of that has the octet.
+///
+/// linux: net/ipv4/tcp_output.c:tcp_fragment_tstamp
+#[cold]
+fn tcp_fragment_tstamp(skb: &mut SkBuff, rest: &mut SkBuff) {
+    if !SeqNr(skb.csum).before(cb(rest).seq) {
+        rest.flags |= skb.flags & SkbFlags::TX_TSTAMP;
+        rest.csum = skb.csum;
+        skb.flags.remove(SkbFlags::TX_TSTAMP);
+    }
 }
 
 /// Leaves what lies behind `len` octets of a packet at the head of the send queue; false without memory.
@@ -166,6 +181,11 @@ pub(super) fn tcp_skb_join(skb: &mut SkBuff, next: &mut SkBuff) {
     own.tcp_flags |= other.tcp_flags;
     own.sacked |= other.sacked & Sacked::EVER_RETRANS;
     own.eor = other.eor;
+    // One octet is told of, the last of both.
+    if next.flags.intersects(SkbFlags::TX_TSTAMP) {
+        skb.flags |= next.flags & SkbFlags::TX_TSTAMP;
+        skb.csum = next.csum;
+    }
 }
 
 /// Takes octets off a segment's front that were acknowledged.
@@ -185,7 +205,7 @@ pub(crate) fn tcp_trim_head(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb
         gone += 1;
     }
     for frag in skb.frags.drain(..gone) {
-        cx.cpu.pool.put_page(frag.page);
+        cx.put_page(frag.page);
     }
     skb.len -= cut;
     skb.data_len -= cut;

@@ -16,7 +16,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::kernel::trace::{FlowKey, events::Point};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::skbuff::{
-    Cb, FragCut, Gso, GsoType, SkBuff, Skb, SkbList, alloc_skb, kfree_skb,
+    Cb, FragCut, Gso, GsoType, SkBuff, Skb, SkbFlags, SkbList, alloc_skb, kfree_skb,
 };
 use crate::net::core::sock::SkPacing;
 use crate::net::ipv4::inet_connection_sock::sk_stop_timer;
@@ -134,6 +134,10 @@ pub(crate) fn tcp_transmit_skb(
     }
     if from.walk_id.watched() {
         link(cx, &mut skb, from);
+    }
+    if from.flags.intersects(SkbFlags::SW_TSTAMP | SkbFlags::SCHED_TSTAMP) {
+        skb.flags |= from.flags & (SkbFlags::SW_TSTAMP | SkbFlags::SCHED_TSTAMP);
+        skb.csum = from.csum;
     }
     write_header(cx, sk, &mut skb, &own, options);
     burst.push(skb);

@@ -294,7 +294,7 @@ fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {
     let Some((errno, fatal)) = errno_of(error, state.inet.pmtudisc) else { return };
     if state.inet.recverr {
         let payload = error.transport.get(size_of::<UdpHdr>()..).unwrap_or(&[]);
-        ip_icmp_error(&mut state, error, (errno, to), payload);
+        ip_icmp_error(cx, &mut state, error, (errno, to), payload);
     } else if !fatal || state.inet.daddr == 0 {
         return;
     }

@@ -7,33 +7,35 @@
 
 pub(super) mod cork;
 mod gso;
+mod make;
 mod prepare;
+mod ubuf;
 
 use self::gso::{gso_of_message, make_segments};
+use self::make::make_datagram;
 use self::prepare::prepare;
+use self::ubuf::udp_send_zerocopy;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dev::tx::{Lost, NetXmit};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
-use crate::net::core::skbuff::{Cb, IpSummed, Skb, SkbList};
+use crate::net::core::skbuff::{Skb, SkbList};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
-use crate::net::ipv4::InetSkbParm;
-use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
+use crate::net::ipv4::ip_output::{IpMakeSkb, ip_send_skb};
 use crate::net::ipv4::ip_sockglue::ip_local_error;
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
-use klib::checksum::{csum_add, csum_fold, csum_partial, csum_tcpudp_nofold};
+use klib::checksum::csum_tcpudp_nofold;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
-use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, ipv4_is_multicast};
+use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT};
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
-use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE};
+use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_PROBE, MSG_ZEROCOPY};
 use uapi::udp::UdpHdr;
-use zerocopy::IntoBytes;
 
 /// The largest packet that IP can tell of.
 ///
@@ -61,6 +63,10 @@ struct Send4 {
     priority: u32,
     /// Octets of payload of the datagrams that it is cut into; zero: of none.
     gso_size: u16,
+    /// What it is to be told of: `SOF_TIMESTAMPING_*`.
+    tsflags: u32,
+    /// Its number, in place of the socket's count.
+    ts_opt_id: Option<u32>,
 }
 
 /// What a socket's datagrams have in common, read under its lock once a batch.
@@ -82,6 +88,8 @@ enum Stop {
     NoRoom,
     /// The message is to be corked.
     Cork,
+    /// It is to be told of.
+    Zerocopy,
 }
 
 impl From<Errno> for Stop {
@@ -142,6 +150,13 @@ fn udp_send_batch(
     for msg in batch.iter() {
         match udp_send_one(cx, sk, &template, &mut run, msg) {
             Ok(len) => sent.add(len),
+            Err(Stop::Zerocopy) => match udp_send_zerocopy(cx, sk, &template, &mut run, msg) {
+                Ok(len) => sent.add(len),
+                Err(why) => {
+                    stop = Some(why);
+                    break;
+                }
+            },
             Err(why) => {
                 stop = Some(why);
                 break;
@@ -227,6 +242,8 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         mc_loop: inet.mc_loop,
         priority: opts.priority,
         gso_size: state.udp.gso_size,
+        tsflags: sk.tsflags(),
+        ts_opt_id: None,
     };
     Template {
         send,
@@ -342,8 +359,8 @@ fn udp_send_one(
             run.list.dst = Some(ip_route_output_ports(cx, &run.plan.send.flow)?);
         }
     } else {
-        if flags & MSG_MORE != 0 {
-            return Err(Stop::Cork);
+        if flags & (MSG_MORE | MSG_ZEROCOPY) != 0 {
+            return Err(if flags & MSG_MORE != 0 { Stop::Cork } else { Stop::Zerocopy });
         }
         if !msg.control.is_empty() {
             sock_kmalloc(cx, msg.control.len())?;
@@ -515,68 +532,10 @@ fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Resu
     Ok(())
 }
 
-/// Makes a datagram of `len` bytes that `getfrag` writes. It has no route and nobody is charged.
-#[inline(always)]
-fn make_datagram(
-    cx: &mut BhCx<'_>,
-    sk: &Arc<Sock>,
-    plan: &Plan,
-    len: usize,
-    getfrag: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
-) -> Result<Skb, Errno> {
-    let send = &plan.send;
-    let mut skb = ip_make_skb(cx, &plan.make, len, |parts| {
-        if send.connected {
-            parts.iph.id.set(sk.next_ident());
-        }
-        let ulen = (size_of::<UdpHdr>() + len) as u16;
-        parts.transport.len.set(ulen);
-        getfrag(parts.payload)?;
-        let pseudo = csum_add(plan.pseudo, ulen.into());
-        parts.transport.check.set(match plan.csum {
-            Csum::None => 0,
-            // The device adds the sum over the rest to that of the pseudo header.
-            Csum::Partial => !csum_fold(pseudo),
-            Csum::Software => udp_csum(pseudo, parts.transport, parts.payload),
-        });
-        Ok(())
-    })?;
-    finish(&mut skb, plan, plan.csum);
-    Ok(skb)
-}
-
-/// What is known of a datagram beside its octets.
-#[inline(always)]
-fn finish(skb: &mut Skb, plan: &Plan, csum: Csum) {
-    let send = &plan.send;
-    if csum == Csum::Partial {
-        skb.ip_summed = IpSummed::Partial;
-        skb.csum_start = skb.transport_header;
-        skb.csum_offset = 6;
-    }
-    skb.priority = send.priority;
-    skb.mark = send.flow.mark;
-    if ipv4_is_multicast(plan.daddr) {
-        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop });
-    }
-}
-
 /// To nobody in particular means to this machine.
 #[inline(always)]
 fn dst_addr(send: &Send4, dst: &Dst) -> u32 {
     if send.flow.daddr == 0 { dst.saddr } else { send.flow.daddr }
-}
-
-/// The checksum of a datagram whose device can't fill it in; `pseudo`: the sum over the pseudo
-/// header.
-///
-/// linux: include/net/udp.h:udp_csum
-fn udp_csum(pseudo: u32, header: &UdpHdr, payload: &[u8]) -> u16 {
-    // RFC 768: zero says "no checksum", so a computed zero goes out as all ones.
-    match csum_fold(csum_partial(payload, csum_partial(header.as_bytes(), pseudo))) {
-        0 => 0xffff,
-        check => check,
-    }
 }
 
 /// Sends datagrams that are complete but for what the device fills in.

@@ -342,7 +342,7 @@ fn fragments_that_timed_out_elsewhere_are_no_error() -> Digest {
             dev_queue_xmit_one(bh, skb, &dev);
         });
         pair.world.settle();
-        reports.push(sk.state().error_queue.len());
+        reports.push(sk.state().errors());
     }
     assert_eq!(reports, [1, 1], "time to live is, reassembly time is not");
     assert_eq!(pair.a.mib().get(uapi::snmp::IcmpMib::InTimeExcds), 2);

@@ -27,6 +27,8 @@ pub struct TestDev {
     pub rx: Mutex<VecDeque<Vec<u8>>>,
     /// Frames that were sent.
     pub tx: Mutex<Vec<Vec<u8>>>,
+    /// The pieces of memory that the driver was given beside the frame's first: where, and how long.
+    pub pieces: Mutex<Vec<(usize, usize)>>,
     /// The next transmissions find no room.
     pub busy: AtomicU32,
     /// What a poll takes goes up in one list, not each frame by itself.
@@ -157,6 +159,8 @@ impl NetDeviceOps for Ops {
             return Err(skb);
         }
         self.0.tx.lock().expect("no panic under it").push(skb.data().to_vec());
+        let pieces = skb.parts().skip(1).map(|piece| (piece.as_ptr() as usize, piece.len()));
+        self.0.pieces.lock().expect("no panic under it").extend(pieces);
         if self.0.free_by_softirq.load(Ordering::Relaxed) {
             dev_kfree_skb_irq(cx, skb);
         } else {

@@ -1,9 +1,12 @@
-//! Pages of payload: written once, from front to back, by one writer, and read by any number of packets.
+//! Pages of payload: written once, from front to back, by one writer, and read by any number of packets; or
+//! a program's own memory, which it has promised not to write.
 #![allow(unsafe_code)]
 
-use crate::net::core::skbuff::Depot;
+use crate::net::core::skbuff::{Depot, UbufInfo};
+use bytes::Bytes;
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::ptr::{NonNull, slice_from_raw_parts_mut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -14,14 +17,29 @@ pub const PAGE_FRAG_SIZE: usize = 32 << 10;
 
 /// A page that packets share. What was written is never written again, so a packet that refers to it can be
 /// read by a device while the writer goes on behind.
+// A box taken apart, or the start of `foreign`'s bytes: reading asks neither which.
 pub struct Page {
-    bytes: Box<[UnsafeCell<u8>]>,
+    start: NonNull<UnsafeCell<u8>>,
+    size: u32,
     /// Bytes from the front that are written and stay as they are.
     filled: AtomicU32,
     /// The account it is charged to.
     home: Weak<Depot>,
+    /// Whose bytes they are, when they are not the page's own.
+    foreign: Option<Box<Foreign>>,
 }
 
+/// Memory of a program's in a page's place, and who is to hear when it is free again.
+struct Foreign {
+    /// Keeps the bytes where they are.
+    _bytes: Bytes,
+    ubuf: Option<Arc<UbufInfo>>,
+    /// The account of a copy, and its bytes.
+    charged: Option<(Weak<Depot>, usize)>,
+}
+
+// SAFETY: the bytes are the page's own or held by its `Bytes`, both of which may go to another thread.
+unsafe impl Send for Page {}
 // SAFETY: bytes below `filled` are only read, those from there on are reached through the one
 // `PageFrag` of the page alone, which moves `filled` with Release behind what it has written.
 unsafe impl Sync for Page {}
@@ -29,8 +47,41 @@ unsafe impl Sync for Page {}
 impl Page {
     /// An empty page whose memory is charged already.
     pub(in crate::net::core::skbuff) fn new(home: Weak<Depot>) -> Self {
-        let bytes = (0..PAGE_FRAG_SIZE).map(|_| UnsafeCell::new(0)).collect();
-        Self { bytes, filled: AtomicU32::new(0), home }
+        Self::of((0..PAGE_FRAG_SIZE).map(|_| UnsafeCell::new(0)).collect(), 0, home)
+    }
+
+    /// A page on these bytes, the first `filled` of them written.
+    fn of(bytes: Box<[UnsafeCell<u8>]>, filled: u32, home: Weak<Depot>) -> Self {
+        let size = u32::try_from(bytes.len()).expect("a page is small");
+        // `into_raw` never gives null; the empty box dangles, as it must.
+        let start = NonNull::new(Box::into_raw(bytes).cast()).expect("a box is somewhere");
+        Self { start, size, filled: AtomicU32::new(filled), home, foreign: None }
+    }
+
+    /// A page that is full: memory of somebody else's, held until nothing refers to the page. `ubuf` hears of
+    /// that. No more than 4 GiB of it.
+    pub(crate) fn foreign(bytes: Bytes, ubuf: Option<Arc<UbufInfo>>) -> Self {
+        Self::held(Foreign { _bytes: bytes, ubuf, charged: None })
+    }
+
+    /// The same of a copy, whose memory is charged already.
+    pub(in crate::net::core::skbuff) fn copied(
+        bytes: &[u8],
+        ubuf: Option<Arc<UbufInfo>>,
+        home: Weak<Depot>,
+    ) -> Self {
+        let charged = Some((home, bytes.len()));
+        Self::held(Foreign { _bytes: Bytes::copy_from_slice(bytes), ubuf, charged })
+    }
+
+    fn held(foreign: Foreign) -> Self {
+        let bytes = &foreign._bytes;
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        // Bytes stay where they are while a `Bytes` refers to them, and nobody writes them meanwhile; nor does
+        // the page, which has no room.
+        let start = NonNull::from(&bytes[..]).cast();
+        let filled = AtomicU32::new(size);
+        Self { start, size, filled, home: Weak::new(), foreign: Some(Box::new(foreign)) }
     }
 
     /// Bytes of a range, if all of it is written.
@@ -40,11 +91,11 @@ impl Page {
         if end > self.filled.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `offset + size <= filled <= bytes.len()`; nobody writes there any more, and the
+        // SAFETY: `offset + size <= filled <= self.size`; nobody writes there any more, and the
         // Acquire above sees what was written before `filled` moved. `UnsafeCell<u8>` is a `u8` in memory.
         Some(unsafe {
             std::slice::from_raw_parts(
-                self.bytes.as_ptr().cast::<u8>().add(offset as usize),
+                self.start.as_ptr().cast::<u8>().add(offset as usize),
                 size as usize,
             )
         })
@@ -56,6 +107,22 @@ impl Page {
         std::ptr::eq(self.home.as_ptr(), Arc::as_ptr(depot))
     }
 
+    /// Its bytes are a program's, or a copy that stands for them.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign.is_some()
+    }
+
+    /// Who is to hear when nothing refers to its bytes any more.
+    pub(crate) fn ubuf(&self) -> Option<&Arc<UbufInfo>> {
+        self.foreign.as_ref()?.ubuf.as_ref()
+    }
+
+    /// The same, of a page that goes.
+    pub(crate) fn take_ubuf(&mut self) -> Option<Arc<UbufInfo>> {
+        self.foreign.as_mut()?.ubuf.take()
+    }
+
     /// Nothing refers to it any more: it can be filled anew.
     fn clear(&mut self) {
         *self.filled.get_mut() = 0;
@@ -65,23 +132,33 @@ impl Page {
 impl From<&[u8]> for Page {
     /// A page that is full: these bytes. Charged to nobody.
     fn from(bytes: &[u8]) -> Self {
-        let filled = AtomicU32::new(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        let bytes = bytes.iter().map(|byte| UnsafeCell::new(*byte)).collect();
-        Self { bytes, filled, home: Weak::new() }
+        let filled = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Self::of(bytes.iter().map(|byte| UnsafeCell::new(*byte)).collect(), filled, Weak::new())
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
         if let Some(depot) = self.home.upgrade() {
-            depot.uncharge(self.bytes.len());
+            depot.uncharge(self.size as usize);
+        }
+        let Some(foreign) = &self.foreign else {
+            let bytes = slice_from_raw_parts_mut(self.start.as_ptr(), self.size as usize);
+            // SAFETY: `of` took a box of so many bytes at this address apart, and it is put together once.
+            return drop(unsafe { Box::from_raw(bytes) });
+        };
+        if let Some((home, size)) = &foreign.charged
+            && let Some(depot) = home.upgrade()
+        {
+            depot.uncharge(*size);
         }
     }
 }
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Page({} of {})", self.filled.load(Ordering::Relaxed), self.bytes.len())
+        let whose = if self.is_foreign() { ", foreign" } else { "" };
+        write!(f, "Page({} of {}{whose})", self.filled.load(Ordering::Relaxed), self.size)
     }
 }
 
@@ -94,8 +171,11 @@ pub(crate) struct PageFrag {
 }
 
 impl PageFrag {
-    /// Begins to fill a page, if nobody refers to it.
+    /// Begins to fill a page, if nobody refers to it and its bytes are its own.
     pub(in crate::net::core::skbuff) fn of(mut page: Arc<Page>) -> Option<Self> {
+        if page.is_foreign() {
+            return None;
+        }
         Arc::get_mut(&mut page)?.clear();
         Some(Self { page })
     }
@@ -103,7 +183,7 @@ impl PageFrag {
     /// Bytes that are free.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        self.page.bytes.len() - self.page.filled.load(Ordering::Relaxed) as usize
+        (self.page.size - self.page.filled.load(Ordering::Relaxed)) as usize
     }
 
     /// The page, and where the next byte goes.
@@ -118,10 +198,11 @@ impl PageFrag {
         let from = self.page.filled.load(Ordering::Relaxed) as usize;
         // SAFETY: the range lies within the page and from `filled` on, where nobody reads, and no
         // other `PageFrag` writes: `of` makes one only for a page without other references, and no
-        // copy of it can be made; `&mut self` keeps a second range away. All of it is initialised.
+        // copy of it can be made; `&mut self` keeps a second range away. All of it is initialised, and
+        // the page's own.
         unsafe {
-            let start = self.page.bytes.as_ptr().cast::<u8>().cast_mut().add(from);
-            std::slice::from_raw_parts_mut(start, self.page.bytes.len() - from)
+            let start = self.page.start.as_ptr().cast::<u8>().add(from);
+            std::slice::from_raw_parts_mut(start, self.page.size as usize - from)
         }
     }
 
@@ -186,5 +267,28 @@ mod tests {
         assert!(PageFrag::of(page).is_none());
         let again = PageFrag::of(other).expect("the last one");
         assert_eq!((again.room(), again.place().1), (PAGE_FRAG_SIZE, 0));
+    }
+
+    #[test]
+    fn foreign_bytes_stay_where_they_are_and_are_given_back() {
+        let owner = Arc::new(());
+        struct Owned(Vec<u8>, #[expect(dead_code, reason = "it counts")] Arc<()>);
+        impl AsRef<[u8]> for Owned {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let bytes = Bytes::from_owner(Owned(b"theirs".to_vec(), Arc::clone(&owner)));
+        let at = bytes.as_ptr();
+        let page = Arc::new(Page::foreign(bytes, None));
+        let read = page.get(0, 6).expect("all of it");
+        assert_eq!((read, read.as_ptr()), (&b"theirs"[..], at));
+        assert!(page.get(0, 7).is_none());
+        assert!(PageFrag::of(Arc::clone(&page)).is_none(), "nobody fills it");
+        assert_eq!(Arc::strong_count(&owner), 2);
+        drop(page);
+        assert_eq!(Arc::strong_count(&owner), 1);
+        let empty = Page::foreign(Bytes::new(), None);
+        assert_eq!((empty.get(0, 0), empty.get(0, 1)), (Some(&b""[..]), None));
     }
 }

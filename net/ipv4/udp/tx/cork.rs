@@ -3,6 +3,7 @@
 //! linux: net/ipv4/udp.c. Contexts: task; a BH section to find the way and to send. The socket is
 //! locked for the whole of a call.
 
+use super::ubuf::cork_zerocopy;
 use super::{
     Msg, Plan, Run, Send4, Stop, check_way, gso_of_message, iov_length, make_datagram,
     make_segments, prepare, sock_alloc_send, sock_kmalloc, template,
@@ -17,7 +18,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::ip::IpHdr;
-use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_OOB};
+use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
 use uapi::udp::UdpHdr;
 
 /// The most a datagram carries: an IP packet less its headers.
@@ -50,7 +51,8 @@ pub(super) fn udp_send_corked(
 ) -> Result<Sent, Errno> {
     let mut sent = Sent::default();
     for msg in batch.iter() {
-        match cork(cx, sk, msg) {
+        let zerocopy = msg.1 & MSG_ZEROCOPY != 0;
+        match if zerocopy { cork_zerocopy(cx, sk, msg) } else { cork(cx, sk, msg) } {
             Ok(len) => sent.add(len),
             Err(error) if sent.messages == 0 => return Err(error),
             Err(error) => return Ok(Sent { stop: Some(error), ..sent }),
@@ -60,7 +62,7 @@ pub(super) fn udp_send_corked(
 }
 
 /// Adds to a corked datagram, or begins one; sends it when the cork is out.
-fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize, Errno> {
+pub(super) fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Result<usize, Errno> {
     let len = iov_length(msg.iov);
     if len > 0xffff {
         return Err(Errno::EMSGSIZE);

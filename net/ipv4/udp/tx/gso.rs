@@ -2,7 +2,8 @@
 //!
 //! linux: net/ipv4/udp.c (`udp_send_skb`).
 
-use super::{Csum, Plan, finish};
+use super::make::finish;
+use super::{Csum, Plan};
 use crate::kernel::context::BhCx;
 use crate::net::core::gso::gso_of;
 use crate::net::core::skbuff::{GsoType, Skb};
@@ -61,6 +62,6 @@ pub(super) fn make_segments(
         Ok(())
     })?;
     skb.gso = gso;
-    finish(&mut skb, plan, Csum::Partial);
+    finish(cx, sk, &mut skb, plan, Csum::Partial);
     Ok(skb)
 }

@@ -37,10 +37,12 @@ pub(super) fn prepare(
     let many = ipv4_is_multicast(send.flow.daddr);
     send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
     if !msg.control.is_empty() {
-        let mut ipc = IpcmCookie { tos: send.tos, ..IpcmCookie::default() };
+        let (tos, tsflags) = (send.tos, send.tsflags);
+        let mut ipc = IpcmCookie { tos, tsflags, ..IpcmCookie::default() };
         if udp_cmsg_send(msg.control, &mut send.gso_size)? {
             ip_cmsg_send(msg.control, &mut ipc)?;
         }
+        (send.tsflags, send.ts_opt_id) = (ipc.tsflags, ipc.ts_opt_id);
         send.tos = ipc.tos;
         send.flow.tos = ipc.tos & INET_DSCP_MASK | send.flow.tos & RTO_ONLINK;
         send.ttl = ipc.ttl.unwrap_or(send.ttl);

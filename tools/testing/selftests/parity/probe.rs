@@ -7,8 +7,8 @@ use std::fmt::{Display, Write};
 use uapi::errno::Errno;
 use uapi::in_::{IP_PKTINFO, InPktinfo, SockaddrIn};
 use uapi::socket::{
-    AF_INET, CmsgWriter, MSG_DONTWAIT, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SOCK_DGRAM, SOL_IP,
-    SOL_SOCKET, cmsg_space, cmsgs,
+    AF_INET, CmsgWriter, MSG_DONTWAIT, SCM_TIMESTAMP, SCM_TIMESTAMPING, SCM_TIMESTAMPNS,
+    SOCK_DGRAM, SOL_IP, SOL_SOCKET, cmsg_space, cmsgs,
 };
 
 /// First of the ports that hosts choose.
@@ -121,6 +121,11 @@ impl<'a> Probe<'a> {
         match (level, kind) {
             (SOL_SOCKET, SCM_TIMESTAMP | SCM_TIMESTAMPNS) => {
                 format!("{level}/{kind} (time) of {}", data.len())
+            }
+            (SOL_SOCKET, SCM_TIMESTAMPING) => {
+                // Of three times those that are there.
+                let there: Vec<bool> = data.chunks(16).map(|time| time != [0; 16]).collect();
+                format!("{level}/{kind} (times) {there:?} of {}", data.len())
             }
             (SOL_IP, IP_PKTINFO) if data.len() == 12 => {
                 let bytes: [u8; 12] = data.try_into().unwrap_or_default();

@@ -27,7 +27,11 @@ mod stream_recv;
 mod stream_send;
 mod stream_splice;
 mod stream_states;
+mod stream_timestamping;
+mod stream_zerocopy;
+mod timestamping;
 mod udp_gso;
+mod zerocopy;
 
 use crate::Check;
 
@@ -51,6 +55,8 @@ pub fn all() -> Vec<Check> {
         devices::ALL,
         many::ALL,
         routes::ALL,
+        zerocopy::ALL,
+        timestamping::ALL,
     ]
     .concat()
 }
@@ -67,6 +73,8 @@ pub fn streams() -> Vec<Check> {
         stream_close::ALL,
         stream_poll::ALL,
         stream_options::ALL,
+        stream_zerocopy::ALL,
+        stream_timestamping::ALL,
     ]
     .concat()
 }

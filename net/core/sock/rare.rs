@@ -1,0 +1,181 @@
+//! What few sockets have: reports to read, and what goes with their kinds. Boxed, so that it costs the many others
+//! a word.
+//!
+//! linux: net/core/skbuff.c (`sock_queue_err_skb`), include/net/sock.h (`sk_error_queue`, `sk_omem_alloc`,
+//! `sk_zckey`). Key types: [`SockRare`], [`SockError`]. Contexts: BH and task, under `class::Sock`. Invariant:
+//! what waits to be read is charged and bounded: reports to the receive buffer, notifications to what the socket
+//! may keep besides.
+
+use super::state::ERROR_EVENTS;
+use super::{SockLocked, SockState};
+use crate::kernel::time::Ktime;
+use std::collections::VecDeque;
+use std::task::Waker;
+use uapi::errno::Errno;
+use uapi::errqueue::SockExtendedErr;
+
+/// What few sockets have.
+#[derive(Debug, Default)]
+pub struct SockRare {
+    /// Reports to read with `MSG_ERRQUEUE`.
+    pub error_queue: VecDeque<SockError>,
+    /// The number of the next call that sends without a copy (`sk_zckey`).
+    pub(in crate::net::core) zckey: u32,
+    /// Bytes of notifications, those that are due too (`sk_omem_alloc`).
+    pub(in crate::net::core) omem_alloc: usize,
+    /// The next datagram's number, or the octet that a stream's are counted from (`sk_tskey`).
+    pub(in crate::net::core) tskey: u32,
+}
+
+/// An ICMP error or other report in a socket's error queue.
+#[derive(Debug)]
+pub struct SockError {
+    /// The packet it is about: its payload is what `recvmsg` copies.
+    pub payload: Vec<u8>,
+    /// What happened.
+    pub ee: SockExtendedErr,
+    /// Where the packet was going.
+    pub to: uapi::in_::SockaddrIn,
+    /// Who reported it; `None`: this machine.
+    pub offender: Option<u32>,
+    /// What brought it; `None`: nothing did.
+    pub packet: Option<ErrorPacket>,
+    /// When it was, by the wall clock; zero: nobody asked.
+    pub stamp: Ktime,
+}
+
+/// What is kept of the packet that brought an ICMP error, for who asks to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPacket {
+    /// The device it came in at.
+    pub ifindex: u16,
+    /// Where it was sent to.
+    pub daddr: u32,
+    /// Its time to live, when it arrived.
+    pub ttl: u8,
+    /// Its type of service.
+    pub tos: u8,
+}
+
+impl SockError {
+    /// linux: net/core/skbuff.c:is_icmp_err_skb
+    pub(crate) fn is_icmp(&self) -> bool {
+        self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_ICMP
+    }
+
+    /// It tells when a packet left.
+    pub(crate) fn is_tx_stamp(&self) -> bool {
+        self.ee.ee_origin == uapi::errqueue::SO_EE_ORIGIN_TIMESTAMPING
+    }
+
+    /// It is about a packet that went somewhere.
+    ///
+    /// linux: net/ipv4/ip_sockglue.c:ipv4_datagram_support_addr
+    pub(crate) fn has_address(&self) -> bool {
+        use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL};
+        matches!(self.ee.ee_origin, SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_LOCAL) || self.to.port != 0
+    }
+
+    /// What it is charged with.
+    fn truesize(&self) -> usize {
+        self.payload.len() + 256
+    }
+}
+
+impl SockRare {
+    /// Bytes of reports that the receive buffer is charged with.
+    #[cfg(debug_assertions)]
+    pub(crate) fn charged_to_rmem(&self) -> usize {
+        let reports = self.error_queue.iter().filter(|report| !report.is_notification());
+        reports.map(SockError::truesize).sum()
+    }
+}
+
+impl SockState {
+    /// What few sockets have, if this one does.
+    #[inline]
+    pub(crate) fn rare(&self) -> Option<&SockRare> {
+        self.rare.as_deref()
+    }
+
+    /// The same, for who needs it.
+    pub(crate) fn rare_mut(&mut self) -> &mut SockRare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Reports that wait to be read.
+    pub fn errors(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.error_queue.len())
+    }
+
+    /// Takes all reports, of a socket that is closed.
+    pub(super) fn take_errors(&mut self) -> VecDeque<SockError> {
+        self.rare.take().map_or(VecDeque::new(), |rare| rare.error_queue)
+    }
+
+    /// Puts a report into the error queue, if the receive buffer has room for it.
+    ///
+    /// linux: net/core/skbuff.c:sock_queue_err_skb
+    pub fn sock_queue_err(&mut self, report: SockError) -> bool {
+        let size = report.truesize();
+        if self.rmem_alloc + size > self.opts.rcvbuf as usize {
+            return false;
+        }
+        self.rmem_alloc += size;
+        self.rare_mut().error_queue.push_back(report);
+        true
+    }
+
+    /// Wakes who waits for an error, from whatever context.
+    ///
+    /// linux: include/net/sock.h:sk_error_report
+    pub(in crate::net::core) fn report_error(&mut self, wakeups: &mut Vec<Waker>) {
+        self.wq.wake_up_all(ERROR_EVENTS, wakeups);
+    }
+
+    /// Takes the oldest report out. If the next one is ICMP's, its error is pending then; only an
+    /// ICMP report takes the pending error away. Who is to be woken for the next one goes into
+    /// `wakeups`.
+    ///
+    /// linux: net/core/skbuff.c:sock_dequeue_err_skb
+    pub fn sock_dequeue_err(&mut self, wakeups: &mut Vec<Waker>) -> Option<SockError> {
+        let report = self.rare.as_mut()?.error_queue.pop_front()?;
+        self.uncharge(&report);
+        let next = self.rare.as_ref().and_then(|rare| rare.error_queue.front());
+        let (more, icmp) = (next.is_some(), next.filter(|next| next.is_icmp()));
+        match icmp {
+            Some(next) => self.err = Some(Errno(next.ee.ee_errno as i32)),
+            None if report.is_icmp() => self.err = None,
+            None => (),
+        }
+        if more {
+            self.report_error(wakeups);
+        }
+        Some(report)
+    }
+
+    /// Throws all reports away; a pending error stays.
+    ///
+    /// linux: net/core/skbuff.c:skb_errqueue_purge
+    pub(crate) fn skb_errqueue_purge(&mut self) {
+        while let Some(report) = self.rare.as_mut().and_then(|rare| rare.error_queue.pop_front()) {
+            self.uncharge(&report);
+        }
+    }
+
+    fn uncharge(&mut self, report: &SockError) {
+        if report.is_notification() {
+            let rare = self.rare_mut();
+            rare.omem_alloc = rare.omem_alloc.saturating_sub(SockError::NOTIFICATION);
+        } else {
+            self.rmem_alloc = self.rmem_alloc.saturating_sub(report.truesize());
+        }
+    }
+}
+
+impl SockLocked {
+    /// Nobody can read from it any more (`SOCK_DEAD`).
+    pub(in crate::net::core) fn closed(&self) -> bool {
+        self.base.dead || self.tcp.as_ref().is_some_and(|tp| tp.orphan)
+    }
+}

@@ -41,6 +41,8 @@ pub struct Losses {
     pub seed: u64,
     /// How many, in parts of one.
     pub rate: f64,
+    /// The number of one that is lost in any case, from 1; 0: none is.
+    pub surely: u64,
     /// Frames of fewer octets are neither counted nor lost: acknowledgements, and what opens a connection.
     pub least: usize,
 }
@@ -52,6 +54,9 @@ impl Losses {
             return false;
         }
         *before += 1;
+        if *before == self.surely {
+            return true;
+        }
         // Steele, Lea and Flood, Fast splittable pseudorandom number generators (2014): SplitMix64, which gives the
         // nth number of a seed without those before it.
         let mut z = self.seed.wrapping_add(before.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -310,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_same_frames_are_lost_whoever_sends_them() {
-        let losses = Losses { seed: 7, rate: 0.01, least: 200 };
+        let losses = Losses { seed: 7, rate: 0.01, surely: 0, least: 200 };
         let lost = |losses: Losses, acks: bool| -> Vec<u64> {
             let mut before = 0;
             let mut lose = |nth: u64| {
@@ -324,6 +329,7 @@ mod tests {
         assert!((900..1100).contains(&first.len()), "{}", first.len());
         assert_ne!(first, lost(Losses { seed: 8, ..losses }, false));
         assert_eq!(lost(Losses { rate: 0.0, ..losses }, false), [0; 0]);
+        assert_eq!(lost(Losses { rate: 0.0, surely: 40, ..losses }, true), [39]);
         assert_eq!(lost(Losses { rate: 1.0, ..losses }, false).len(), 100_000);
     }
 

@@ -11,6 +11,6 @@ pub mod task;
 pub mod world;
 
 pub use digest::Digest;
-pub use link::{Bottleneck, BottleneckStats, Impairment, LinkSpec};
+pub use link::{Bottleneck, BottleneckStats, Fate, Impairment, LinkSpec};
 pub use task::Task;
 pub use world::{MachineSpec, World};

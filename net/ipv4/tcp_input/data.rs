@@ -280,6 +280,7 @@ fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_data_queue_ofo
 fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    walk!(cx, skb, tcp_data_queue_ofo);
     let size = skb.truesize as usize;
     tcp_ecn_check_ce(cx, sk.tp, cb(&skb).ip_dsfield);
     if !tcp_try_rmem_schedule(cx, sk, size) {

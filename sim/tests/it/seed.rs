@@ -457,6 +457,7 @@ fn the_same_seed_gives_the_same_walk() {
             reorder: 0.1,
             corrupt: 0.1,
             bottleneck: None,
+            fates: &[],
         };
         let mut pair = Pair::with(seed, LinkSpec::Impaired(weather), 2);
         pair.world.watch(WalkFilter::default());

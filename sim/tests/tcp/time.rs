@@ -26,6 +26,7 @@ const WIRE: Impairment = Impairment {
     reorder: 0.0,
     corrupt: 0.0,
     bottleneck: None,
+    fates: &[],
 };
 
 /// The same when nothing arrives.

@@ -51,6 +51,7 @@ impl Weather {
             reorder: self.reorder,
             corrupt: self.noise,
             bottleneck: None,
+            fates: &[],
         }
     }
 

@@ -161,7 +161,7 @@ fn of_a_connection(point: Point) -> Option<&'static str> {
         P::tcp_end_cwnd_reduction => "the window is where it should be",
         P::tcp_xmit_retransmit_queue => "what is lost goes again",
         P::tcp_try_undo_recovery => "all that was out has arrived",
-        P::tcp_undo_cwnd_reduction => "nothing was lost: the window is as before",
+        P::tcp_undo_cwnd_reduction => "nothing was lost: all as before",
         P::tcp_send_loss_probe => "nothing came for two round trips",
         P::tcp_process_tlp_ack => "the probe's acknowledgement",
         P::tcp_send_syn_data => "a SYN with data, if it may",

@@ -5,7 +5,7 @@
 //! else 1; a reader that closes its pipe is no failure.
 
 use crate::ask::{self, Asking, walk::Shape};
-use crate::scenario::{self, Nic, ScenarioError, Setup, Subject};
+use crate::scenario::{self, Nic, ScenarioError, Setup, Subject, TcpScenario};
 use crate::walk::{self, Format, stations, text};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   netkeel walk                    a UDP datagram and its answer, station by station
   netkeel walk tcp                a connection, from connect to close
+  netkeel walk tcp --scenario tlp what happens to one: loss, reorder, tlp, fastopen, bbr
   netkeel walk icmp               port unreachable, and an echo
   netkeel walk --stations         every station with its Linux file
   netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
@@ -38,6 +39,7 @@ const WALK_EXAMPLES: &str = "\
 Examples:
   netkeel walk                                     UDP between two machines, as a tree
   netkeel walk arp --files                         with the Linux file of every station
+  netkeel walk tcp --scenario loss                 SACK, RACK, fast retransmission, PRR
   netkeel walk --cpus 2                            interrupt and reader on different CPUs
   netkeel walk --format json | jq .point           one object a line
   netkeel walk --format pcapng --out walk.pcapng   for Wireshark: the walk is the comment
@@ -96,6 +98,9 @@ pub struct WalkArgs {
     /// What to watch.
     #[arg(value_enum, default_value_t)]
     subject: Subject,
+    /// What happens to the connection of `walk tcp`.
+    #[arg(long, value_enum, value_name = "NAME")]
+    scenario: Option<TcpScenario>,
     /// How to write it down.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -124,14 +129,14 @@ pub struct WalkArgs {
         value_name = "FILTER",
         num_args = 0..=1,
         default_missing_value = "",
-        conflicts_with_all = ["subject", "cpus", "queues", "nic", "seed", "files", "out", "stations"]
+        conflicts_with_all = ["subject", "scenario", "cpus", "queues", "nic", "seed", "files", "out", "stations"]
     )]
     attach: Option<String>,
     /// The machine to watch: its TAP's name, or the path of its control socket.
     #[arg(long, value_name = "NAME|PATH", requires = "attach")]
     machine: Option<String>,
     /// List every station with its Linux file, and walk nowhere.
-    #[arg(long, conflicts_with_all = ["subject", "format", "cpus", "queues", "nic", "seed", "files"])]
+    #[arg(long, conflicts_with_all = ["subject", "scenario", "format", "cpus", "queues", "nic", "seed", "files"])]
     stations: bool,
 }
 
@@ -174,7 +179,7 @@ impl fmt::Display for Failure {
 impl From<ScenarioError> for Failure {
     fn from(error: ScenarioError) -> Self {
         match error {
-            ScenarioError::Queues(..) => Self::Usage(error.to_string()),
+            ScenarioError::Queues(..) | ScenarioError::NotTcp => Self::Usage(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }
@@ -260,6 +265,7 @@ impl WalkArgs {
         }
         let setup = Setup {
             subject: self.subject,
+            scenario: self.scenario,
             nic: self.nic,
             cpus: self.cpus,
             queues: self.queues,

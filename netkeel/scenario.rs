@@ -42,6 +42,21 @@ pub enum Subject {
     Tcp,
 }
 
+/// What happens to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum TcpScenario {
+    /// Two segments are lost: SACK tells, RACK marks them, they go again at once.
+    Loss,
+    /// Segments come late: RACK waits, or they go again for nothing, which is undone.
+    Reorder,
+    /// The last segment is lost: a probe by time brings it.
+    Tlp,
+    /// Two connections: the first asks for a cookie, the second has data in its SYN.
+    Fastopen,
+    /// BBR's states and its pace, over a link of a megabyte a second.
+    Bbr,
+}
+
 /// The network cards of the machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Nic {
@@ -57,6 +72,8 @@ pub enum Nic {
 pub struct Setup {
     /// What happens.
     pub subject: Subject,
+    /// What happens to TCP's connection; `None`: nothing special.
+    pub scenario: Option<TcpScenario>,
     /// The machines' network cards.
     pub nic: Nic,
     /// Virtual CPUs of each machine, 1 to 64.
@@ -72,7 +89,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let (subject, nic) = (Subject::default(), Nic::default());
-        Self { subject, nic, cpus: 1, queues: 1, seed: 1, frames: false }
+        Self { subject, scenario: None, nic, cpus: 1, queues: 1, seed: 1, frames: false }
     }
 }
 
@@ -128,6 +145,8 @@ pub enum ScenarioError {
     Call(&'static str, Errno),
     /// It did not come to its end.
     Unfinished(&'static str),
+    /// The scenario is one of TCP.
+    NotTcp,
 }
 
 impl fmt::Display for ScenarioError {
@@ -144,6 +163,9 @@ impl fmt::Display for ScenarioError {
             }
             Self::Boot(errno) => write!(f, "a machine did not start: {errno}; this is a defect"),
             Self::Call(call, errno) => write!(f, "{call} failed with {errno}; this is a defect"),
+            Self::NotTcp => {
+                write!(f, "scenarios are TCP's: write walk tcp --scenario, or leave it out")
+            }
             Self::Unfinished(what) => write!(f, "{what} never happened; this is a defect"),
         }
     }
@@ -155,19 +177,19 @@ impl std::error::Error for ScenarioError {}
 ///
 /// # Errors
 /// When the card is not there, has not so many queues, or does not come up.
-pub fn attach(
+fn attach(
     world: &mut World,
-    nic: Nic,
+    (nic, link): (Nic, LinkSpec),
     queues: u8,
     ends: [(&Arc<Machine>, Ipv4Addr); 2],
 ) -> Result<(), ScenarioError> {
     match nic {
         Nic::Wire if queues != 1 => Err(ScenarioError::Queues(nic, queues)),
-        Nic::Wire => world.wire(LinkSpec::Wire, ends).map(|_devs| ()).map_err(ScenarioError::Boot),
+        Nic::Wire => world.wire(link, ends).map(|_devs| ()).map_err(ScenarioError::Boot),
         Nic::Igb if !(1..=8).contains(&queues) => Err(ScenarioError::Queues(nic, queues)),
         Nic::Igb => {
             let options = IgbOptions { queues: Some(queues), ..IgbOptions::default() };
-            world.igb(LinkSpec::Wire, options, ends).map(|_devs| ()).map_err(ScenarioError::Boot)
+            world.igb(link, options, ends).map(|_devs| ()).map_err(ScenarioError::Boot)
         }
     }
 }
@@ -177,13 +199,18 @@ pub fn attach(
 /// # Errors
 /// When the network card is not to be had; anything else is a defect of the stack.
 pub fn run(setup: &Setup) -> Result<Scene, ScenarioError> {
+    if setup.scenario.is_some() && setup.subject != Subject::Tcp {
+        return Err(ScenarioError::NotTcp);
+    }
     let mut world = World::new(setup.seed);
     let spec = MachineSpec { cpus: setup.cpus, ..MachineSpec::default() };
     let a = world.machine(&spec);
     let mut machines = vec![("A", a)];
     if setup.subject != Subject::Loopback {
         machines.push(("B", world.machine(&spec)));
-        attach(&mut world, setup.nic, setup.queues, [(&machines[0].1, A), (&machines[1].1, B)])?;
+        let link = setup.scenario.map_or(LinkSpec::Wire, TcpScenario::link);
+        let ends = [(&machines[0].1, A), (&machines[1].1, B)];
+        attach(&mut world, (setup.nic, link), setup.queues, ends)?;
     }
     let stage = play::Stage::new(world, machines);
     stage.play(setup)

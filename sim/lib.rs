@@ -14,6 +14,6 @@ pub mod task;
 pub mod world;
 
 pub use digest::Digest;
-pub use link::{Bottleneck, BottleneckStats, Impairment, LinkSpec, Losses};
+pub use link::{Bottleneck, BottleneckStats, Fate, Impairment, LinkSpec, Losses};
 pub use task::Task;
 pub use world::{MachineSpec, World};

@@ -32,6 +32,18 @@ pub struct Impairment {
     pub losses: Option<Losses>,
     /// How fast it is, each way; `None`: as fast as one likes.
     pub bottleneck: Option<Bottleneck>,
+    /// What becomes of single segments of TCP from the first end, by their number among those that have data,
+    /// from 1 on: not by chance.
+    pub fates: &'static [(u32, Fate)],
+}
+
+/// What becomes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is lost.
+    Lost,
+    /// It takes so much longer.
+    Late(Duration),
 }
 
 /// Losses that depend on nothing but how many frames came before: two stacks that are compared lose the same ones.
@@ -145,6 +157,17 @@ fn mark_ce(frame: &mut [u8]) -> bool {
     true
 }
 
+/// An Ethernet frame with a TCP segment over IPv4 that has data.
+fn has_tcp_data(frame: &[u8]) -> bool {
+    const ETH: usize = 14;
+    let Some([0x08, 0x00, ip @ ..]) = frame.get(ETH - 2..) else { return false };
+    let [version_ihl, _, len_high, len_low, ..] = ip else { return false };
+    let total = usize::from(u16::from_be_bytes([*len_high, *len_low]));
+    let ihl = usize::from(version_ihl & 15) * 4;
+    let (Some(6), Some(offset)) = (ip.get(9), ip.get(ihl + 12)) else { return false };
+    total > ihl + usize::from(offset >> 4) * 4
+}
+
 /// How two ends are joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum LinkSpec {
@@ -162,6 +185,8 @@ pub(crate) struct WeatherLink {
     spec: Impairment,
     on_the_way: BTreeMap<(Ktime, u64), (usize, Vec<u8>, FrameMeta)>,
     sent: u64,
+    /// Segments with data from the first end.
+    data_segments: u32,
     batch: FrameBatch,
     /// By the side that frames come from.
     queues: [Queue; 2],
@@ -182,6 +207,7 @@ pub(crate) fn join(spec: LinkSpec) -> ([Arc<WireEnd>; 2], Option<WeatherLink>) {
                 spec,
                 on_the_way: BTreeMap::new(),
                 sent: 0,
+                data_segments: 0,
                 batch: FrameBatch::new(),
                 queues: Default::default(),
             };
@@ -218,6 +244,15 @@ impl WeatherLink {
 
     fn send(&mut self, side: usize, frame: &[u8], meta: FrameMeta, now: Ktime, rng: &mut impl Rng) {
         let spec = self.spec;
+        let mut later = Duration::ZERO;
+        if side == 0 && !spec.fates.is_empty() && has_tcp_data(frame) {
+            self.data_segments += 1;
+            match spec.fates.iter().find(|(number, _)| *number == self.data_segments) {
+                Some((_, Fate::Lost)) => return,
+                Some((_, Fate::Late(time))) => later = *time,
+                None => {}
+            }
+        }
         let mut frame = frame.to_vec();
         let mut sent_at = now;
         if let Some(bottleneck) = &spec.bottleneck {
@@ -250,7 +285,7 @@ impl WeatherLink {
             let jitter = if jitter == 0 { 0 } else { rng.random_range(0..=jitter) };
             let hold =
                 if late { spec.delay.max(Duration::from_millis(1)) * 3 } else { Duration::ZERO };
-            let at = sent_at + spec.delay + Duration::from_nanos(jitter) + hold;
+            let at = sent_at + spec.delay + Duration::from_nanos(jitter) + hold + later;
             self.sent += 1;
             self.on_the_way.insert((at, self.sent), (1 - side, bytes, meta));
         }
@@ -343,6 +378,24 @@ mod tests {
         let (mut queue, spec) = (Queue::default(), bottleneck(10, None));
         let times = [0, 0, 1_000].map(|at| take(&mut queue, at, &spec));
         assert_eq!(times, [Some(1_000), None, Some(2_000)]);
+    }
+
+    #[test]
+    fn segments_with_data_are_told_apart() {
+        let frame = |kind: u16, protocol: u8, data: u16| {
+            let mut frame = vec![0; 54 + usize::from(data)];
+            frame[12..14].copy_from_slice(&kind.to_be_bytes());
+            frame[14] = 0x45;
+            frame[16..18].copy_from_slice(&(40 + data).to_be_bytes());
+            (frame[23], frame[46]) = (protocol, 0x50);
+            frame
+        };
+        assert!(has_tcp_data(&frame(0x0800, 6, 1)));
+        for none in [frame(0x0800, 6, 0), frame(0x0800, 17, 1), frame(0x0806, 6, 1), vec![0; 13]] {
+            assert!(!has_tcp_data(&none));
+        }
+        let whole = frame(0x0800, 6, 1);
+        (0..47).for_each(|len| assert!(!has_tcp_data(&whole[..len])));
     }
 
     #[test]

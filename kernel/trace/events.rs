@@ -91,13 +91,21 @@ points! {
     }
     "net/ipv4/tcp_input.c" {
         tcp_rcv_established tcp_rcv_state_process tcp_ack tcp_data_queue tcp_queue_rcv tcp_conn_request
-        tcp_reset
+        tcp_reset tcp_data_queue_ofo tcp_sacktag_write_queue tcp_check_dsack tcp_fastretrans_alert
+        tcp_enter_recovery tcp_cwnd_reduction tcp_end_cwnd_reduction tcp_try_undo_recovery
+        tcp_undo_cwnd_reduction tcp_process_tlp_ack tcp_rcv_fastopen_synack
     }
+    "net/ipv4/tcp_recovery.c" { tcp_rack_mark_lost tcp_rack_reo_timeout tcp_rack_update_reo_wnd }
     "net/ipv4/tcp_minisocks.c" { tcp_check_req tcp_child_process tcp_time_wait }
     "net/ipv4/tcp_output.c" {
         tcp_connect tcp_write_xmit tcp_transmit_skb __tcp_push_pending_frames tcp_push_one
-        tcp_send_ack tcp_send_fin tcp_retransmit_skb
+        tcp_send_ack tcp_send_fin tcp_retransmit_skb tcp_xmit_retransmit_queue tcp_send_loss_probe
+        tcp_pacing_check tcp_pace_kick tcp_send_syn_data
     }
+    "net/ipv4/tcp_fastopen.c" {
+        tcp_fastopen_cookie_check tcp_try_fastopen tcp_fastopen_create_child
+    }
+    "net/ipv4/tcp_bbr.c" { bbr_main }
     "net/ipv4/tcp_timer.c" { tcp_retransmit_timer }
     "net/ipv4/tcp_offload.c" { tcp4_gro_receive }
     "net/ipv4/udp_offload.c" { udp4_gro_receive }

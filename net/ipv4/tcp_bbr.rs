@@ -389,6 +389,10 @@ impl TcpCongestionOps for Bbr {
         self.bbr_set_cwnd(tp, rs, bw);
     }
 
+    fn mode(&self) -> u8 {
+        self.mode as u8
+    }
+
     fn needs_pacing(&self) -> bool {
         true
     }

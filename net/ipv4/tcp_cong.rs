@@ -270,6 +270,11 @@ pub trait TcpCongestionOps: Send + fmt::Debug {
     /// Sets window and pace after an acknowledgement.
     fn cong_control(&mut self, _tp: &mut TcpCong, _rs: &RateSample) {}
 
+    /// Which of its states it is in, by a number of its own: the walk tells when that changes.
+    fn mode(&self) -> u8 {
+        0
+    }
+
     /// Its segments are to leave at `pacing_rate`.
     fn needs_pacing(&self) -> bool {
         false

@@ -282,7 +282,12 @@ pub(crate) fn tcp_rack_mark_lost(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool 
     if !std::mem::take(&mut sk.tp.rack.advanced) {
         return false;
     }
+    let before = sk.tp.lost_out;
     let timeout = tcp_rack_detect_loss(cx, sk.tp);
+    let lost = sk.tp.lost_out.saturating_sub(before);
+    if timeout != 0 || lost != 0 {
+        walk!(cx, tcp_rack_mark_lost => timeout << 32 | u64::from(lost));
+    }
     if timeout != 0 {
         let timeout = (timeout + TCP_TIMEOUT_MIN_US).min(sk.tp.rto.into());
         inet_csk_reset_xmit_timer(cx, sk, IcskPending::ReoTimeout, timeout);
@@ -315,6 +320,7 @@ pub(crate) fn tcp_rack_advance(
 ///
 /// linux: net/ipv4/tcp_recovery.c:tcp_rack_reo_timeout
 pub(crate) fn tcp_rack_reo_timeout(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
+    walk!(cx, tcp_rack_reo_timeout);
     let (in_flight, lost) = (sk.tp.tcp_packets_in_flight(), sk.tp.cong.lost);
     let timeout = tcp_rack_detect_loss(cx, sk.tp);
     debug_assert!(timeout == 0 || sk.tp.packets_out != 0);
@@ -348,6 +354,7 @@ pub(crate) fn tcp_rack_update_reo_wnd(cx: &BhCx<'_>, tp: &mut TcpSock, rs: &Rate
         tp.rack.reo_wnd_steps = tp.rack.reo_wnd_steps.saturating_add(1);
         tp.rack.last_delivered = tp.delivered;
         tp.rack.reo_wnd_persist = TCP_RACK_RECOVERY_THRESH;
+        walk!(cx, tcp_rack_update_reo_wnd => tp.rack.reo_wnd_steps.into());
     } else if tp.rack.reo_wnd_persist == 0 {
         tp.rack.reo_wnd_steps = 1;
     }

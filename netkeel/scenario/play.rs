@@ -1,7 +1,9 @@
 //! What the tasks of each scene do.
 
+mod tcp;
+
 use super::capture::Capture;
-use super::{A, B, Host, ScenarioError, Scene, Setup, Subject};
+use super::{A, B, Host, ScenarioError, Scene, Setup, Subject, TcpScenario};
 use klib::checksum::{csum_fold, csum_partial, ip_fast_csum};
 use sim::{Task, World};
 use stack::fs::{exit_files, sys_close, sys_read, sys_write};
@@ -40,6 +42,8 @@ const MESSAGE: &[u8] = b"hello";
 const LIMIT: Duration = Duration::from_secs(10);
 /// A network card holds an interrupt back no longer than this: by then it has told of all it sent.
 const INTERRUPTS_SETTLE: Duration = Duration::from_millis(1);
+/// After this the last FIN over a link that takes time is acknowledged.
+const STREAMS_SETTLE: Duration = Duration::from_secs(1);
 /// After this, `delay_probe_time` and the probe it leads to are over: neighbours are REACHABLE.
 const NEIGHBOURS_SETTLE: Duration = Duration::from_secs(6);
 
@@ -66,15 +70,21 @@ impl Stage {
         }
         let capture = setup.frames.then(|| self.tap());
         let title = self.cast(setup)?;
-        self.world.watch(WalkFilter::default());
+        if !setup.scenario.is_some_and(TcpScenario::begins_connected) {
+            self.world.watch(WalkFilter::default());
+        }
         self.run()?;
         for (_, machine) in &self.machines {
             machine.tracer.stop();
         }
-        let records = self.world.take_walk();
+        let mut records = self.world.take_walk();
+        if let Some(scenario) = setup.scenario {
+            scenario.pick(&mut records);
+        }
         self.close();
         // A card that held its interrupt back still has what it sent.
-        self.world.run_for(INTERRUPTS_SETTLE);
+        let settles = if setup.scenario.is_some() { STREAMS_SETTLE } else { INTERRUPTS_SETTLE };
+        self.world.run_for(settles);
         debug_assert_eq!(self.world.live_skbs(), 0, "the scene left packets behind");
         let hosts = self.machines.iter().map(|(name, machine)| Host::of(name, machine)).collect();
         let frames = capture.map(|capture| capture.take()).unwrap_or_default();
@@ -86,6 +96,10 @@ impl Stage {
         // The receiver on the last CPU: with several, the interrupt's and the reader's differ.
         let last = CpuId(setup.cpus.saturating_sub(1));
         let size = MESSAGE.len();
+        if let Some(scenario) = setup.scenario {
+            self.cast_tcp(scenario, last)?;
+            return Ok(scenario.title());
+        }
         Ok(match setup.subject {
             Subject::Udp => {
                 self.serve(1, last, Answer::Yes)?;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::walk::{self, Format, text};
 use clap::ValueEnum;
 use stack::kernel::trace::{Context, events::Point};
 
@@ -109,4 +110,145 @@ fn what_a_card_cannot_do_is_said() {
     let queues = run(&Setup { queues: 2, ..wire() }).expect_err("a wire has one queue");
     assert_eq!(queues, ScenarioError::Queues(Nic::Wire, 2));
     assert!(queues.to_string().contains("--queues"));
+}
+
+fn play_scenario(scenario: TcpScenario) -> Scene {
+    let setup = Setup { subject: Subject::Tcp, scenario: Some(scenario), ..wire() };
+    run(&setup).expect("the scene plays")
+}
+
+/// The walk as it is printed, without times.
+fn timeless(scene: &Scene) -> String {
+    let mut bytes = Vec::new();
+    let options = text::Options { files: false, width: 0 };
+    walk::write(&mut bytes, scene, Format::Text, options).expect("memory takes all");
+    let printed = String::from_utf8(bytes).expect("UTF-8");
+    let mut rendered = String::new();
+    // Behind the walk each packet is summed up, with its time.
+    for line in printed.lines().take_while(|line| !line.starts_with('#')) {
+        match line.trim_start().split_once(' ') {
+            Some((time, _)) if time.parse::<f64>().is_ok() && line.len() > 11 => {
+                let behind = line.find(time).expect("it is there") + time.len();
+                rendered +=
+                    &format!("{:11}{}", "", line[behind..].strip_prefix("  ").unwrap_or(""));
+            }
+            _ => rendered += line,
+        }
+        rendered.push('\n');
+    }
+    rendered
+}
+
+/// Compares with the committed walk; `NETKEEL_BLESS=1` writes it anew.
+fn golden(scenario: TcpScenario) {
+    let name = scenario.to_possible_value().expect("it has one").get_name().to_owned();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tools/testing/selftests/walks")
+        .join(format!("tcp-scenario-{name}.txt"));
+    let seen = timeless(&play_scenario(scenario));
+    if std::env::var_os("NETKEEL_BLESS").is_some() {
+        std::fs::write(&file, &seen).expect("the golden walk is written");
+    }
+    let golden = std::fs::read_to_string(&file).unwrap_or_default();
+    let differs = golden.lines().zip(seen.lines()).position(|(golden, seen)| golden != seen);
+    assert!(
+        golden == seen,
+        "{name}: line {} differs from the golden walk; NETKEEL_BLESS=1 writes it anew:\n{}",
+        differs.map_or(0, |at| at + 1),
+        differs.and_then(|at| seen.lines().nth(at)).unwrap_or("(the end)")
+    );
+}
+
+/// A's stations that are among these, each as often as it comes, but once in a row.
+fn in_turn(scene: &Scene, of: &[Point]) -> Vec<Point> {
+    let mut found: Vec<Point> =
+        stations(scene, 0).into_iter().filter(|point| of.contains(point)).collect();
+    found.dedup();
+    found
+}
+
+#[test]
+fn a_loss_is_told_marked_sent_again_and_recovered_from() {
+    use Point as P;
+    golden(TcpScenario::Loss);
+    let scene = play_scenario(TcpScenario::Loss);
+    let of = [
+        P::tcp_enter_recovery,
+        P::tcp_retransmit_skb,
+        P::tcp_try_undo_recovery,
+        P::tcp_end_cwnd_reduction,
+    ];
+    assert_eq!(in_turn(&scene, &of), of);
+    let a = stations(&scene, 0);
+    let at = |point| a.iter().position(|other| *other == point);
+    assert!(at(P::tcp_sacktag_write_queue) < at(P::tcp_rack_mark_lost), "SACK first");
+    assert!(at(P::tcp_rack_mark_lost) < at(P::tcp_enter_recovery));
+    let sent_again = a.iter().filter(|p| **p == P::tcp_retransmit_skb).count();
+    assert_eq!(sent_again, 2, "both that were lost, and no other");
+    assert!(!a.contains(&P::tcp_undo_cwnd_reduction), "it was no mistake");
+}
+
+#[test]
+fn what_is_late_is_waited_for_or_sent_again_and_that_undone() {
+    use Point as P;
+    golden(TcpScenario::Reorder);
+    let of = [
+        P::tcp_rack_mark_lost,
+        P::tcp_rack_reo_timeout,
+        P::tcp_retransmit_skb,
+        P::tcp_check_dsack,
+        P::tcp_undo_cwnd_reduction,
+        P::tcp_rack_update_reo_wnd,
+    ];
+    let seen = in_turn(&play_scenario(TcpScenario::Reorder), &of);
+    // In doubt twice; the second time for nothing; in doubt the third time, with more time.
+    assert_eq!(seen, [&of[..], &of[..1]].concat());
+}
+
+#[test]
+fn a_lost_tail_is_probed_for() {
+    use Point as P;
+    golden(TcpScenario::Tlp);
+    let of = [P::tcp_send_loss_probe, P::tcp_process_tlp_ack, P::tcp_end_cwnd_reduction];
+    assert_eq!(in_turn(&play_scenario(TcpScenario::Tlp), &of), of);
+}
+
+#[test]
+fn a_cookie_is_asked_for_and_the_next_syn_has_data() {
+    use Point as P;
+    golden(TcpScenario::Fastopen);
+    let scene = play_scenario(TcpScenario::Fastopen);
+    let of = [P::tcp_fastopen_cookie_check, P::tcp_rcv_fastopen_synack];
+    assert_eq!(in_turn(&scene, &of), [of, of].concat());
+    let b: Vec<Point> = stations(&scene, 1)
+        .into_iter()
+        .filter(|point| [P::tcp_try_fastopen, P::tcp_fastopen_create_child].contains(point))
+        .collect();
+    assert_eq!(b, [P::tcp_try_fastopen, P::tcp_try_fastopen, P::tcp_fastopen_create_child]);
+}
+
+#[test]
+fn bbr_goes_from_state_to_state_at_its_pace() {
+    use Point as P;
+    golden(TcpScenario::Bbr);
+    let scene = play_scenario(TcpScenario::Bbr);
+    let states: Vec<u64> = scene
+        .records
+        .iter()
+        .filter(|(_, record)| record.point == P::bbr_main)
+        .map(|(_, record)| record.arg)
+        .collect();
+    assert_eq!(states, [1, 2], "DRAIN, then PROBE_BW");
+    let of = [P::tcp_pacing_check, P::tcp_pace_kick];
+    assert!(in_turn(&scene, &of).len() > 100, "one segment after the other");
+}
+
+#[test]
+fn scenarios_are_the_same_each_time_and_of_tcp_alone() {
+    for scenario in TcpScenario::value_variants() {
+        let [first, second] = [(); 2].map(|()| play_scenario(*scenario));
+        assert_eq!(first.records, second.records, "{scenario:?}");
+        let setup = Setup { scenario: Some(*scenario), ..wire() };
+        assert_eq!(run(&setup).err(), Some(ScenarioError::NotTcp));
+    }
 }

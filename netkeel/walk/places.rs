@@ -141,6 +141,37 @@ pub(super) fn gloss(point: Point) -> Option<&'static str> {
         P::neigh_event_send => "address unknown: the packet waits",
         P::icmp_send => "tells the sender why",
         P::udp_err => "the error reaches the socket",
+        _ => return of_a_connection(point),
+    })
+}
+
+/// The same of what happens to a connection.
+fn of_a_connection(point: Point) -> Option<&'static str> {
+    use Point as P;
+    Some(match point {
+        P::tcp_data_queue_ofo => "beyond a hole: it waits",
+        P::tcp_sacktag_write_queue => "what has arrived beyond a hole",
+        P::tcp_check_dsack => "it went again for nothing",
+        P::tcp_fastretrans_alert => "something is amiss",
+        P::tcp_rack_mark_lost => "later ones have arrived",
+        P::tcp_rack_reo_timeout => "it has had its time",
+        P::tcp_rack_update_reo_wnd => "others get more time",
+        P::tcp_enter_recovery => "fast recovery begins",
+        P::tcp_cwnd_reduction => "PRR",
+        P::tcp_end_cwnd_reduction => "the window is where it should be",
+        P::tcp_xmit_retransmit_queue => "what is lost goes again",
+        P::tcp_try_undo_recovery => "all that was out has arrived",
+        P::tcp_undo_cwnd_reduction => "nothing was lost: all as before",
+        P::tcp_send_loss_probe => "nothing came for two round trips",
+        P::tcp_process_tlp_ack => "the probe's acknowledgement",
+        P::tcp_send_syn_data => "a SYN with data, if it may",
+        P::tcp_fastopen_cookie_check => "a cookie of that server?",
+        P::tcp_try_fastopen => "is the cookie ours?",
+        P::tcp_fastopen_create_child => "a socket before the handshake ends",
+        P::tcp_rcv_fastopen_synack => "a cookie? was the data taken?",
+        P::tcp_pacing_check => "held back to the pace",
+        P::tcp_pace_kick => "the next may leave",
+        P::bbr_main => "a new state",
         _ => return None,
     })
 }

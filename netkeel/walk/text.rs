@@ -243,6 +243,17 @@ fn detail(story: &Story<'_>, record: &Record) -> Option<String> {
         P::arp_send | P::arp_process if arg == 1 => Some("request".to_owned()),
         P::arp_send | P::arp_process if arg == 2 => Some("reply".to_owned()),
         P::napi_skb_finish => GRO.get(arg as usize).map(|name| (*name).to_owned()),
+        P::tcp_sacktag_write_queue => Some(counted(arg, "block")),
+        P::tcp_check_dsack => Some(format!("{} came twice", counted(arg, "segment"))),
+        P::tcp_xmit_retransmit_queue => Some(format!("{} lost", counted(arg, "segment"))),
+        P::tcp_rack_mark_lost => Some(rack(arg)),
+        P::tcp_rack_update_reo_wnd => Some(format!("{arg} quarters of the round trip")),
+        P::tcp_cwnd_reduction | P::tcp_end_cwnd_reduction => Some(format!("cwnd {arg}")),
+        P::tcp_fastretrans_alert => CA_STATES.get(arg as usize).map(|name| (*name).to_owned()),
+        P::tcp_pacing_check => Some(format!("for {} us", arg / 1000)),
+        P::bbr_main => BBR.get(arg as usize).map(|name| (*name).to_owned()),
+        P::tcp_fastopen_cookie_check if arg == 0 => Some("none is known".to_owned()),
+        P::tcp_fastopen_cookie_check => Some("one is known".to_owned()),
         P::skb_clone => Some(format!("makes {}", story.name(WalkId(arg)))),
         P::kfree_skb => record.drop_reason().map(|why| format!("{why}: {}", why.explain())),
         P::__neigh_create
@@ -256,6 +267,26 @@ fn detail(story: &Story<'_>, record: &Record) -> Option<String> {
         _ => None,
     }
 }
+
+/// So many of them.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// What RACK found: segments that are lost, and the microseconds until others may be.
+fn rack(arg: u64) -> String {
+    let (waits, lost) = (arg >> 32, arg & u64::from(u32::MAX));
+    let lost = (lost != 0).then(|| format!("{} lost", counted(lost, "segment")));
+    let waits = (waits != 0).then(|| format!("in doubt for {waits} us"));
+    lost.into_iter().chain(waits).collect::<Vec<_>>().join(", ")
+}
+
+/// linux: include/uapi/linux/tcp.h:tcp_ca_state
+const CA_STATES: [&str; 5] = ["Open", "Disorder", "CWR", "Recovery", "Loss"];
+
+/// linux: net/ipv4/tcp_bbr.c:bbr_mode
+const BBR: [&str; 4] = ["STARTUP", "DRAIN", "PROBE_BW", "PROBE_RTT"];
 
 const HOOKS: [&str; 5] = ["PRE_ROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POST_ROUTING"];
 

@@ -180,6 +180,7 @@ pub(crate) fn tcp_rcv_fastopen_synack(
     synack: &SkBuff,
     seg: &Segment,
 ) -> bool {
+    walk!(cx, tcp_rcv_fastopen_synack);
     let options = synack.data().get(20..seg.th.doff()).unwrap_or(&[]);
     let mut cookie = tcp_parse_fastopen_option(options);
     let asked = sk.tp.tfo(Tfo::SYN_FASTOPEN);

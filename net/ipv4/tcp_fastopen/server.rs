@@ -163,6 +163,7 @@ pub(crate) fn tcp_try_fastopen(
     (tuple, seg): (&InetTuple, &Segment),
     (asked, no_cookie): (Option<TcpFastopenCookie>, bool),
 ) -> TryFastopen {
+    walk!(cx, tcp_try_fastopen => asked.is_some().into());
     let none = TryFastopen::default();
     if asked.is_some_and(|cookie| cookie.is_request()) {
         cx.count(LinuxMib::TCPFastOpenCookieReqd);
@@ -205,6 +206,7 @@ pub(crate) fn tcp_fastopen_init_child(
     req: &Arc<RequestSock>,
     (syn, seg): (&SkBuff, &Segment),
 ) {
+    walk!(cx, tcp_fastopen_create_child);
     req.queue.fastopenq.enter();
     let tfo = sk.tp.tfo_mut();
     tfo.rsk = Some(Arc::clone(req));

@@ -228,6 +228,7 @@ fn tcp_set_xmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// linux: net/ipv4/tcp_input.c:tcp_process_tlp_ack
 fn tcp_process_tlp_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, ack: SeqNr, flag: AckFlags) {
     let Some(high) = sk.tp.tlp_high_seq.filter(|high| !ack.before(*high)) else { return };
+    walk!(cx, tcp_process_tlp_ack);
     let progress = AckFlags::SND_UNA_ADVANCED | AckFlags::NOT_DUP | AckFlags::DATA_SACKED;
     if !sk.tp.tlp_retrans || flag.contains(AckFlags::DSACK_TLP) {
         // New data arrived, or both the copy and the original did.
@@ -551,12 +552,18 @@ fn tcp_cong_control(
     cong_refresh(sk.tp, now);
     if sk.tp.ca_ops.has_cong_control() {
         let tp = &mut *sk.tp;
+        let before = tp.ca_ops.mode();
         tp.ca_ops.cong_control(&mut tp.cong, rs);
+        let mode = tp.ca_ops.mode();
+        if mode != before {
+            walk!(cx, bbr_main => mode.into());
+        }
         return tcp_cap_pacing_rate(sk);
     }
     let (delivered, lost) = (rs.acked_sacked, rs.losses);
     if matches!(sk.tp.ca_state, CaState::Cwr | CaState::Recovery) {
         super::recovery::tcp_cwnd_reduction(sk.tp, delivered, lost, flag);
+        walk!(cx, tcp_cwnd_reduction => u64::from(sk.tp.cong.snd_cwnd));
     } else if tcp_may_raise_cwnd(cx, sk.tp, flag) {
         let tp = &mut *sk.tp;
         tp.ca_ops.cong_avoid(&mut tp.cong, ack.0, delivered);

@@ -304,6 +304,7 @@ fn tcp_ofo_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_data_queue_ofo
 fn tcp_data_queue_ofo(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, mut skb: Skb) {
+    walk!(cx, skb, tcp_data_queue_ofo);
     if sk.st.inet.cmsg_flags.intersects(CmsgFlags::TIMED) {
         stamp(cx, Some(&mut skb));
     }

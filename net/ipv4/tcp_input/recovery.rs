@@ -193,6 +193,7 @@ pub(super) fn tcp_any_retrans_done(tp: &TcpSock) -> bool {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_fastretrans_alert
 pub(super) fn tcp_fastretrans_alert(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdict: &mut Verdict) {
+    walk!(cx, tcp_fastretrans_alert => sk.tp.ca_state as u64);
     if sk.tp.packets_out == 0 {
         sk.tp.sacked_out = 0;
     }
@@ -399,6 +400,7 @@ pub(super) fn tcp_end_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     }
     cong_refresh(tp, now);
     tp.ca_ops.cwnd_event(&mut tp.cong, TcpCaEvent::CompleteCwr);
+    walk!(cx, tcp_end_cwnd_reduction => u64::from(sk.tp.cong.snd_cwnd));
 }
 
 /// A router has marked a packet, or a queue of this machine is full: the window is reduced.
@@ -440,6 +442,7 @@ pub(super) fn tcp_try_keep_open(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_enter_recovery
 pub(crate) fn tcp_enter_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, flag: AckFlags) {
+    walk!(cx, tcp_enter_recovery);
     let sack = sk.tp.rx_opt.sack_ok;
     cx.count(if sack { LinuxMib::TCPSackRecovery } else { LinuxMib::TCPRenoRecovery });
     if sk.tp.undo_marker.is_none() && sk.tp.retrans_out == 0 {

@@ -91,6 +91,7 @@ fn tcp_check_dsack(
         return false;
     };
     cx.cpu.mib.add(LinuxMib::TCPDSACKRecvSegs.into(), segs.into());
+    walk!(cx, tcp_check_dsack => segs.into());
     // It tells of octets that are acknowledged and forgotten: they can only be counted.
     if let Some(marker) = tp.undo_marker
         && tp.undo_retrans > 0
@@ -137,6 +138,7 @@ pub(super) fn tcp_sacktag_write_queue(
     (ack, prior_una): (SeqNr, SeqNr),
     state: &mut SackState,
 ) {
+    walk!(cx, tcp_sacktag_write_queue => options.num_sacks.into());
     let dsack = tcp_check_dsack(cx, sk.tp, options, (ack, prior_una), state);
     if ack.before(prior_una - sk.tp.max_window) || sk.tp.packets_out == 0 {
         return;

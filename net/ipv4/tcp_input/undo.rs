@@ -38,6 +38,7 @@ fn tcp_packet_delayed(tp: &TcpSock) -> bool {
 
 /// linux: net/ipv4/tcp_input.c:tcp_undo_cwnd_reduction
 fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) {
+    walk!(cx, tcp_undo_cwnd_reduction);
     let now = cx.now();
     if unmark {
         for skb in &mut sk.tp.rtx_queue {
@@ -65,6 +66,7 @@ fn tcp_undo_cwnd_reduction(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, unmark: bool) 
 ///
 /// linux: net/ipv4/tcp_input.c:tcp_try_undo_recovery
 pub(crate) fn tcp_try_undo_recovery(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
+    walk!(cx, tcp_try_undo_recovery);
     if tcp_may_undo(sk.tp) {
         let loss = sk.tp.ca_state == CaState::Loss;
         tcp_undo_cwnd_reduction(cx, sk, false);

@@ -135,8 +135,10 @@ fn tcp_send_syn_data(
     syn: &mut Skb,
     (req, burst): (&mut FastopenReq<'_>, &mut Burst),
 ) -> Option<Skb> {
+    walk!(cx, tcp_send_syn_data);
     sk.tp.rx_opt.mss_clamp = sk.tp.advmss as u16;
     let known = tcp_fastopen_cookie_check(cx, sk);
+    walk!(cx, tcp_fastopen_cookie_check => known.data.into());
     sk.tp.tfo_mut().cookie = known.cookie;
     if let Some(mss) = known.mss {
         sk.tp.rx_opt.mss_clamp = tcp_mss_clamp(sk.tp.rx_opt.user_mss, mss.into()) as u16;

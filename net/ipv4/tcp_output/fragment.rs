@@ -4,7 +4,8 @@
 
 use super::options::established_header_len;
 use super::tcp_mtup_bound;
-use crate::kernel::context::BhCx;
+use crate::kernel::context::{BhCx, Walker as _};
+use crate::kernel::trace::events::Point;
 use crate::net::core::skbuff::{Cb, SkBuff, Skb, SkbFlags, SkbFrag};
 use crate::net::core::stream::{sk_forced_mem_charge, sk_mem_uncharge};
 use crate::net::ipv4::tcp::{Sacked, SeqNr, TcpSk, TcpSkbCb, TcpSock};
@@ -112,6 +113,10 @@ pub(crate) fn tcp_fragment(
     tcp_set_skb_tso_segs(&mut rest, mss);
     sk.tp.wmem_queued += SEGMENT_OVERHEAD;
     sk_forced_mem_charge(cx, sk, SEGMENT_OVERHEAD);
+    if skb.walk_id.watched() {
+        rest.walk_id = cx.m.tracer.fresh();
+        cx.walk_packet(&rest, Point::link_clone, skb.walk_id.0);
+    }
     Some(rest)
 }
 

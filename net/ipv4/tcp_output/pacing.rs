@@ -54,6 +54,7 @@ fn held_back(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
     let target: Arc<dyn TimerTarget> = Arc::clone(sk.sk) as Arc<dyn TimerTarget>;
     let timer = cx.cpu.hrtimers.hrtimer_start(at, target, TimerKind::PACING);
     pacing.pacing_timer = Some((cx.cpu.id.0, timer));
+    walk!(cx, tcp_pacing_check => at.since(now).as_nanos() as u64);
     true
 }
 
@@ -104,6 +105,7 @@ pub(crate) fn tcp_pace_kick(cx: &mut BhCx<'_>, sk: &Arc<Sock>) {
         return;
     }
     pacing.pacing_timer = None;
+    walk!(cx, tcp_pace_kick);
     if owned {
         sk.tp.deferred |= Deferred::TSQ;
         sk.st.release_cb_due = true;

@@ -52,6 +52,7 @@ pub(crate) fn tcp_schedule_loss_probe(
 /// linux: net/ipv4/tcp_output.c:tcp_send_loss_probe
 pub(crate) fn tcp_send_loss_probe(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     // One at a time.
+    walk!(cx, tcp_send_loss_probe);
     if sk.tp.tlp_high_seq.is_none() && probe(cx, sk) {
         sk.tp.tlp_high_seq = Some(sk.tp.snd_nxt);
         cx.count(LinuxMib::TCPLossProbes);

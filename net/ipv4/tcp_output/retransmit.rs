@@ -259,6 +259,7 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     if sk.tp.packets_out == 0 {
         return;
     }
+    walk!(cx, tcp_xmit_retransmit_queue => sk.tp.lost_out.into());
     let mut burst = Burst::new(cx);
     let (mut hole, mut rearm) = (false, false);
     let max_segs = tcp_tso_segs(cx, sk.tp, sk.tp.mss_cache);

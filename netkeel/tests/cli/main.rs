@@ -71,6 +71,23 @@ fn every_subject_is_shown() {
 }
 
 #[test]
+fn every_scenario_of_tcp_is_shown_and_no_other() {
+    for scenario in ["loss", "reorder", "tlp", "fastopen", "bbr"] {
+        for format in ["text", "json", "pcapng", "perfetto"] {
+            let output = run(&["walk", "tcp", "--scenario", scenario, "--format", format]);
+            assert!(output.status.success() && !output.stdout.is_empty(), "{scenario} {format}");
+        }
+    }
+    let (code, said) = refusal(&["walk", "tcp", "--scenario", "none"]);
+    assert_eq!(code, Some(2));
+    let known = "[possible values: loss, reorder, tlp, fastopen, bbr]";
+    assert!(said.contains("'none'") && said.contains(known), "{said}");
+    let (code, said) = refusal(&["walk", "udp", "--scenario", "loss"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("write walk tcp --scenario, or leave it out"), "{said}");
+}
+
+#[test]
 fn several_cpus_are_shown() {
     assert!(stdout(&["walk", "--nic", "wire", "--cpus", "3"]).contains("B · CPU 2"));
 }

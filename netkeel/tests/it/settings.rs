@@ -24,7 +24,7 @@ use std::time::Instant;
 use uapi::if_ether::{ETH_HLEN, ETH_P_ALL};
 use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4};
 use uapi::ip::IPPROTO_TCP;
-use uapi::snmp::IpMib;
+use uapi::snmp::{IpMib, LinuxMib, TcpMib};
 use uapi::socket::SOL_TCP;
 use uapi::tcp::{TCP_INFO, TCPI_OPT_ECN, TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS};
 
@@ -215,6 +215,9 @@ fn run(cx: &mut TaskCx, dev: &NetDevice, setting: &Setting, len: u64) {
     assert_eq!((sent.0, got.0), (len, len));
     cx.flush();
     let end = counts(cx, dev);
+    let mib = cx.machine().mib();
+    let (again, timeouts) = (mib.get(TcpMib::RetransSegs), mib.get(LinuxMib::TCPTimeouts));
+    println!("{again} segments sent again here, {timeouts} time-outs");
     let [frames, octets, _, _, received] = std::array::from_fn(|at| end[at] - begin[at]);
     check_seen(setting, &seen);
     // Among them are the acknowledgements of what we sent.

@@ -458,6 +458,7 @@ fn the_same_seed_gives_the_same_walk() {
             corrupt: 0.1,
             losses: None,
             bottleneck: None,
+            fates: &[],
         };
         let mut pair = Pair::with(seed, LinkSpec::Impaired(weather), 2);
         pair.world.watch(WalkFilter::default());

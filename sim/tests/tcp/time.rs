@@ -31,6 +31,7 @@ const WIRE: Impairment = Impairment {
     corrupt: 0.0,
     losses: None,
     bottleneck: None,
+    fates: &[],
 };
 
 /// The same when nothing arrives.

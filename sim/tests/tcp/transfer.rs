@@ -52,6 +52,7 @@ impl Weather {
             corrupt: self.noise,
             losses: None,
             bottleneck: None,
+            fates: &[],
         }
     }
 

@@ -152,7 +152,11 @@ fn udp_queue_rcv_alone(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb) {
 #[inline(always)]
 fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     walk!(cx, list, udp_queue_rcv_skb);
-    if list.iter().any(|skb| skb.gso.size != 0) {
+    let merged = match &list.packets[..] {
+        [one] => one.gso.size != 0,
+        many => many.iter().any(|skb| skb.gso.size != 0),
+    };
+    if merged {
         udp_unexpected_gso(cx, sk, list);
     }
     let mut state = sk.state();

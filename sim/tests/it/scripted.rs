@@ -5,6 +5,7 @@ use crate::testdev::frame;
 use crate::util::addr;
 use sim::MachineSpec;
 use stack::fs::sys_close;
+use stack::net::core::dev::NetdevFeatures;
 use stack::net::socket::{sys_accept4, sys_bind, sys_listen, sys_socket};
 use uapi::socket::{AF_INET, SOCK_STREAM};
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN};
@@ -26,6 +27,9 @@ pub struct Conn {
 impl Conn {
     pub fn new() -> Self {
         let mut lone = Lone::with(MachineSpec::default(), 1000);
+        // Without it what is in several pieces is copied into one before the driver sees it.
+        let dev = lone.dev.dev();
+        dev.set_features(dev.features() | NetdevFeatures::SG | NetdevFeatures::HW_CSUM);
         let listener = sys_socket(&mut lone.cx, AF_INET, SOCK_STREAM, 0).expect("a socket");
         sys_bind(&mut lone.cx, listener, &addr(LOCAL, 80)).expect("a free port");
         sys_listen(&mut lone.cx, listener, 5).expect("it listens");

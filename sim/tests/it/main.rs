@@ -18,6 +18,7 @@ mod igb;
 mod ip;
 mod links;
 mod lone;
+mod md5;
 mod memory;
 mod neigh;
 mod panics;

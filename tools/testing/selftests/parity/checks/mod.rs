@@ -21,6 +21,7 @@ mod stream_bind;
 mod stream_close;
 mod stream_connect;
 mod stream_lib;
+mod stream_md5;
 mod stream_options;
 mod stream_poll;
 mod stream_recv;
@@ -73,6 +74,7 @@ pub fn streams() -> Vec<Check> {
         stream_options::ALL,
         stream_zerocopy::ALL,
         stream_timestamping::ALL,
+        stream_md5::ALL,
     ]
     .concat()
 }

@@ -9,8 +9,10 @@
 use super::state::ERROR_EVENTS;
 use super::{SockLocked, SockState};
 use crate::kernel::time::Ktime;
+use crate::net::core::dev::NapiStruct;
 use crate::net::ipv4::tcp_md5sig::TcpMd5sigKey;
 use std::collections::VecDeque;
+use std::sync::Weak;
 use std::task::Waker;
 use uapi::errno::Errno;
 use uapi::errqueue::SockExtendedErr;
@@ -26,6 +28,8 @@ pub struct SockRare {
     pub(in crate::net::core) omem_alloc: usize,
     /// The next datagram's number, or the octet that a stream's are counted from (`sk_tskey`).
     pub(in crate::net::core) tskey: u32,
+    /// Who brings its packets, while it polls for them.
+    pub(crate) napi: Weak<NapiStruct>,
     /// Keys for signatures of segments.
     pub(crate) md5sig_info: Vec<TcpMd5sigKey>,
 }

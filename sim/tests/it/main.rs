@@ -7,6 +7,7 @@ mod tcp;
 mod affinity;
 mod bad_input;
 mod batches;
+mod busy_poll;
 mod calls;
 mod drops;
 mod files;

@@ -1,6 +1,7 @@
 //! The checks, by subject.
 
 mod bind;
+mod busy_poll;
 mod connect;
 mod control;
 mod devices;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Check> {
         routes::ALL,
         zerocopy::ALL,
         timestamping::ALL,
+        busy_poll::ALL,
     ]
     .concat()
 }

@@ -39,6 +39,8 @@ pub struct Net {
     /// IP ID counters, one for each hash of a destination.
     pub(crate) idents: Box<[AtomicU32]>,
     pub(crate) next_cookie: AtomicU64,
+    /// Some socket polls for its packets: until then nobody notes who brings them.
+    pub(crate) busy_polls: AtomicBool,
     /// Some packet was to be told of when it leaves: until then nobody looks.
     pub(crate) tx_tstamps: AtomicBool,
 }
@@ -88,6 +90,7 @@ impl Net {
             ident_key,
             idents,
             next_cookie: AtomicU64::new(1),
+            busy_polls: AtomicBool::new(false),
             tx_tstamps: AtomicBool::new(false),
         }
     }

@@ -37,6 +37,10 @@ drop_reasons! {
     PktTooSmall "PKT_TOO_SMALL" "Shorter than its header says or needs.";
     TcpCsum "TCP_CSUM" "The TCP checksum is wrong.";
     TcpFlags "TCP_FLAGS" "The TCP flags fit nothing the connection's state expects.";
+    TcpMd5NotFound "TCP_MD5NOTFOUND" "No signature, where the peer's key asks for one.";
+    TcpMd5Unexpected "TCP_MD5UNEXPECTED" "A signature, where no key is known for the peer.";
+    TcpMd5Failure "TCP_MD5FAILURE" "The signature is not that of the peer's key.";
+    TcpAuthHdr "TCP_AUTH_HDR" "More than one signature.";
     TcpZeroWindow "TCP_ZEROWINDOW" "Data for a receive window that is closed.";
     TcpOldData "TCP_OLD_DATA" "All of the data was received before.";
     TcpOverwindow "TCP_OVERWINDOW" "Data beyond the receive window.";

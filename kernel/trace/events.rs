@@ -36,7 +36,7 @@ points! {
     "kernel/timer.c" { run_timer_softirq }
     "net/core/dev.c" {
         net_dev_init dev_add_pack netif_napi_add ____napi_schedule net_rx_action napi_gro_receive
-        dev_gro_receive napi_skb_finish napi_gro_flush napi_gro_complete napi_complete netif_receive_skb
+        dev_gro_receive napi_skb_finish napi_gro_flush napi_gro_complete napi_complete napi_busy_loop netif_receive_skb
         __netif_receive_skb_core enqueue_to_backlog process_backlog netif_rx dev_queue_xmit
         dev_queue_xmit_nit __dev_xmit_skb __netif_schedule __netif_reschedule net_tx_action
         dev_hard_start_xmit netif_skb_features skb_gso_segment dev_open dev_close dev_kfree_skb_irq

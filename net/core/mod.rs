@@ -1,5 +1,6 @@
 //! What every protocol stands on: packets, devices, neighbours, sockets, counters, settings.
 
+pub(crate) mod busy_poll;
 pub mod datagram;
 pub mod dev;
 pub mod dev_ioctl;

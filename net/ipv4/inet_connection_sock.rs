@@ -146,6 +146,8 @@ pub struct RequestSock {
     pub cookie: u64,
     /// It is in no table: its answer's sequence number remembers it.
     pub as_cookie: bool,
+    /// The key that signs its segments.
+    pub(crate) md5_key: Option<Box<crate::net::ipv4::tcp_md5sig::TcpMd5sigKey>>,
     /// What changes.
     pub(crate) state: SpinLock<ReqState, class::Request>,
 }

@@ -35,6 +35,8 @@ pub struct InetTimewaitSock {
     pub ts_offset: u32,
     /// A number no other socket of the namespace has.
     pub cookie: u64,
+    /// The key that signs its segments.
+    pub(crate) md5_key: Option<Box<crate::net::ipv4::tcp_md5sig::TcpMd5sigKey>>,
     /// What changes.
     pub(crate) state: SpinLock<TwState, class::TimeWait>,
 }
@@ -79,6 +81,7 @@ impl InetTimewaitSock {
             mark: sk.st.opts.mark,
             ts_offset: tp.tsoffset,
             cookie: sk.sk.cookie,
+            md5_key: sk.st.tcp_md5_do_lookup(sk.st.inet.daddr).cloned().map(Box::new),
             state: SpinLock::new(TwState {
                 substate,
                 rcv_nxt: tp.rcv_nxt,

@@ -26,6 +26,7 @@ pub mod tcp_ecn;
 pub mod tcp_fastopen;
 pub mod tcp_input;
 pub mod tcp_ipv4;
+pub(crate) mod tcp_md5sig;
 pub mod tcp_minisocks;
 pub mod tcp_offload;
 pub mod tcp_output;

@@ -33,6 +33,7 @@ use crate::net::ipv4::tcp_fastopen::{
 use crate::net::ipv4::tcp_input::{
     Segment, tcp_rcv_established, tcp_rcv_listen, tcp_rcv_state_process,
 };
+use crate::net::ipv4::tcp_md5sig::{tcp_inbound_hash, tcp_inbound_md5_hash};
 use crate::net::ipv4::tcp_minisocks::{
     TcpTw, tcp_check_req, tcp_child_process, tcp_timewait_state_process,
 };
@@ -252,6 +253,11 @@ pub(crate) fn tcp_v4_do_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, locked: &mut Sock
     if sk.tp.state == TcpState::Established {
         return tcp_rcv_established(cx, &mut sk, skb, &seg);
     }
+    if sk.tp.md5 | seg.opts.md5
+        && let Err(reason) = tcp_inbound_hash(cx, sk.st, &skb)
+    {
+        return kfree_skb(cx, skb, reason);
+    }
     tcp_rcv_state_process(cx, &mut sk, skb, &seg);
 }
 
@@ -285,6 +291,9 @@ fn no_tcp_socket(cx: &mut BhCx<'_>, skb: Skb) {
 
 /// A segment of a connection that is only asked for yet.
 fn tcp_v4_rcv_request(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, skb: Skb) {
+    if let Err(reason) = tcp_inbound_md5_hash(cx, req.md5_key.as_deref(), &skb) {
+        return kfree_skb(cx, skb, reason);
+    }
     if let Some((child, skb)) = tcp_check_req(cx, req, skb) {
         tcp_child_process(cx, req, &child, skb);
     }

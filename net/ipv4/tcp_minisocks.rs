@@ -28,6 +28,7 @@ use crate::net::ipv4::tcp_ipv4::{
     flow_of, tcp_v4_do_rcv, tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_send_synack,
     tcp_v4_send_synack_by,
 };
+use crate::net::ipv4::tcp_md5sig::{TCPOLEN_MD5SIG_ALIGNED, tcp_md5_key_copy};
 use crate::net::ipv4::tcp_output::{ipv4_default_advmss, tcp_mss_clamp, tcp_sync_mss};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -367,6 +368,12 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     let child = tcp_create_openreq_child(cx, req)?;
     let mut locked = child.state();
     let mut sk = TcpSk::of(&child, &mut locked)?;
+    if let Some(key) = &req.md5_key
+        && !tcp_md5_key_copy(cx, &mut sk, key)
+    {
+        inet_csk_destroy_sock(cx, &mut sk);
+        return None;
+    }
     if cx.t.net.sysctl.tcp.reflect_tos {
         sk.st.inet.tos = req.syn_tos & INET_DSCP_MASK;
     }
@@ -460,6 +467,9 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     tp.rx_opt.mss_clamp = req.mss;
     tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss.min(0xffff) as u16;
     tp.tcp_header_len = if req.opt.tstamp_ok { 32 } else { 20 };
+    if req.md5_key.is_some() {
+        tp.tcp_header_len += TCPOLEN_MD5SIG_ALIGNED as u16;
+    }
     if req.ecn_ok {
         tp.ecn_flags = EcnFlags::OK;
     }

@@ -24,6 +24,7 @@ use crate::kernel::context::{TaskCx, Walker};
 use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
+use crate::net::core::busy_poll::sk_busy_loop;
 use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
 use crate::net::core::skbuff::{UbufInfo, net_zcopy_put_task};
 use crate::net::core::sock::{Sock, SockLocked, deadline, sock_gettstamp};
@@ -32,12 +33,13 @@ use ::bytes::Bytes;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
-use uapi::poll::POLLOUT;
+use uapi::poll::{POLLIN, POLLOUT};
 use uapi::socket::MSG_DONTWAIT;
 use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
 
@@ -179,6 +181,8 @@ struct Asleep {
     span: WalkId,
     /// Not before it waits at a socket is there one: `None` inside is for ever.
     deadline: Option<Option<Ktime>>,
+    /// Until then it polls for its packets; `None`: it has not begun.
+    busy_until: Option<Ktime>,
     /// What the call's data is to be told of by (`MSG_ZEROCOPY`).
     ubuf: Option<Arc<UbufInfo>>,
     queued: Option<Queued>,
@@ -270,7 +274,12 @@ impl Wait {
         flags: i32,
         ready: impl FnOnce(&mut SockLocked) -> bool,
     ) -> Poll<Result<T, Errno>> {
+        let reads = events & POLLIN as u32 != 0 && sk.net.busy_polls.load(Ordering::Relaxed);
         if !self.may_wait(flags) {
+            if reads && sk_busy_loop(cx, sk, None) && ready(&mut sk.state()) {
+                cx.waker.wake_by_ref();
+                return Poll::Pending;
+            }
             return Poll::Ready(Err(Errno::EAGAIN));
         }
         let asleep = self.asleep.get_or_insert_with(|| Asleep::new(cx));
@@ -287,6 +296,9 @@ impl Wait {
         }
         if cx.task().take_signal() {
             return Poll::Ready(Err(Errno::EINTR));
+        }
+        if reads {
+            let _look_again = sk_busy_loop(cx, sk, Some(&mut asleep.busy_until));
         }
         let mut state = sk.state();
         if ready(&mut state) {
@@ -380,7 +392,15 @@ pub(crate) fn sock_read_some(
 
 impl Asleep {
     fn new(cx: &TaskCx) -> Box<Self> {
-        Box::new(Self { span: cx.span(), deadline: None, ubuf: None, queued: None, file: None })
+        let busy_until = None;
+        Box::new(Self {
+            span: cx.span(),
+            deadline: None,
+            busy_until,
+            ubuf: None,
+            queued: None,
+            file: None,
+        })
     }
 }
 

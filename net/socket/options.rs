@@ -6,6 +6,7 @@
 
 use super::sockfd_lookup_light;
 use crate::kernel::context::TaskCx;
+use crate::net::core::busy_poll::busy_poll_begins;
 use crate::net::core::snmp::Mib;
 use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
 use crate::net::core::stream::sk_stream_write_space;
@@ -20,12 +21,13 @@ use uapi::errno::Errno;
 use uapi::if_::IFNAMSIZ;
 use uapi::ip::IPPROTO_TCP;
 use uapi::socket::{
-    AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_COOKIE, SO_DOMAIN,
-    SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK,
-    SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PRIORITY, SO_PROTOCOL,
-    SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL,
-    SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPING,
-    SO_TIMESTAMPNS, SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
+    AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_BUSY_POLL,
+    SO_BUSY_POLL_BUDGET, SO_COOKIE, SO_DOMAIN, SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU,
+    SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MAX_PACING_RATE, SO_NO_CHECK,
+    SO_OOBINLINE, SO_PEEK_OFF, SO_PREFER_BUSY_POLL, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
+    SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF,
+    SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPING, SO_TIMESTAMPNS,
+    SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
 };
 
 /// Sets an option: `value` as the bytes that Linux takes.
@@ -100,7 +102,12 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX | SO_INCOMING_CPU => {
             return set_compared(sk, name, val);
         }
-        _ => return set_plain(&mut sk.state(), name, (val, value)),
+        _ => {
+            if name == SO_BUSY_POLL && val > 0 {
+                busy_poll_begins(sk);
+            }
+            return set_plain(&mut sk.state(), name, (val, value));
+        }
     }
     Ok(())
 }
@@ -208,6 +215,11 @@ fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Re
         SO_BROADCAST => opts.broadcast = on,
         SO_DONTROUTE => opts.localroute = on,
         SO_NO_CHECK => opts.no_check_tx = on,
+        SO_BUSY_POLL => opts.ll_usec = u32::try_from(val).map_err(|_| Errno::EINVAL)?,
+        SO_PREFER_BUSY_POLL => opts.prefer_busy_poll = on,
+        SO_BUSY_POLL_BUDGET => {
+            opts.busy_poll_budget = u16::try_from(val).map_err(|_| Errno::EINVAL)?;
+        }
         SO_ZEROCOPY => opts.zerocopy = (0..=1).contains(&val).then_some(on).ok_or(Errno::EINVAL)?,
         SO_PRIORITY => opts.priority = val as u32,
         SO_MARK => opts.mark = val as u32,
@@ -355,6 +367,8 @@ fn sock_getsockopt(
         SO_KEEPALIVE => i32::from(opts.keepalive),
         SO_NO_CHECK => i32::from(opts.no_check_tx),
         SO_ZEROCOPY => i32::from(opts.zerocopy),
+        SO_BUSY_POLL => opts.ll_usec as i32,
+        SO_PREFER_BUSY_POLL => i32::from(opts.prefer_busy_poll),
         SO_PRIORITY => opts.priority as i32,
         SO_MARK => opts.mark as i32,
         SO_RCVBUF => opts.rcvbuf as i32,

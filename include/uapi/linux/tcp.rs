@@ -265,6 +265,15 @@ impl TcpHdr {
     }
 }
 
+/// Octets of a `tcp_md5sig`.
+pub const TCP_MD5SIG_LEN: usize = 216;
+/// Octets of a key for signatures, at the most.
+pub const TCP_MD5SIG_MAXKEYLEN: usize = 80;
+/// The key is for a network (`TCP_MD5SIG_EXT`).
+pub const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
+/// The key is for a device (`TCP_MD5SIG_EXT`).
+pub const TCP_MD5SIG_FLAG_IFINDEX: u8 = 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;

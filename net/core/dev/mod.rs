@@ -126,6 +126,8 @@ pub struct SoftnetData {
     pub(crate) received_rps: u64,
     /// The NAPI that works them off.
     pub(crate) backlog: Arc<NapiStruct>,
+    /// The one of a device that is polled now or was last, while sockets want to know.
+    pub(crate) polling: Option<Arc<NapiStruct>>,
     /// GRO: packets of the present poll that may still grow.
     pub(crate) gro_list: Vec<Skb>,
     /// Lists that wait to be used, empty.
@@ -162,6 +164,7 @@ impl SoftnetData {
             receive_here: false,
             received_rps: 0,
             backlog: NapiStruct::backlog(),
+            polling: None,
             gro_list: Vec::new(),
             lists: SpareLists::default(),
             output_queue: VecDeque::new(),

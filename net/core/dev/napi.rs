@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A run of [`net_rx_action`] polls no more once this has passed.
@@ -93,7 +94,7 @@ impl PollList {
 
     /// Nothing is to be polled.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::net::core) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
@@ -228,7 +229,8 @@ pub fn net_rx_action(cx: &mut BhCx<'_>) {
     let began = cx.now();
     let mut taken: u32 = 0;
     while let Some(napi) = cx.cpu.softnet.poll_list.pop_front() {
-        taken = napi_poll(cx, napi).saturating_add(taken);
+        let weight = napi.weight;
+        taken = napi_poll(cx, napi, weight).saturating_add(taken);
         cx.m.charge_poll();
         if cx.cpu.softnet.poll_list.is_empty() {
             return;
@@ -261,11 +263,18 @@ fn contain_poll_panic(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
     weight
 }
 
-/// Polls one context; it goes to the list's end when it used its weight up.
+/// Takes the right to poll, if nobody has it: who has is not asked to look again.
+pub(crate) fn napi_take(napi: &NapiStruct) -> bool {
+    !napi.scheduled() && napi.state.schedule()
+}
+
+/// Polls one context; it goes to the list's end when it used up what it may take.
 ///
 /// linux: net/core/dev.c:napi_poll
-fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
-    let weight = napi.weight;
+pub(crate) fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>, weight: u32) -> u32 {
+    if cx.m.init_net.busy_polls.load(Ordering::Relaxed) {
+        cx.cpu.softnet.polling = napi.dev.is_some().then(|| Arc::clone(&napi));
+    }
     let polled = catch_unwind(AssertUnwindSafe(|| napi.poll.poll(cx, &napi, weight)));
     let Ok(work) = polled else { return contain_poll_panic(cx, napi) };
     if work >= weight {

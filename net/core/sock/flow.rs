@@ -9,6 +9,7 @@ use super::{Sock, SockState};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::cpu::CpuId;
 use crate::kernel::locking::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::net::core::busy_poll::sk_mark_napi;
 use crate::net::core::dev::DevId;
 use crate::net::core::skbuff::{SkBuff, SkbList};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
@@ -57,6 +58,9 @@ impl Sock {
         let flow = &self.flow;
         set(&flow.incoming_cpu, u32::from(cx.cpu.id.0) + 1);
         set(&flow.napi_id, napi_id(cx, skb));
+        if state.opts.ll_usec != 0 {
+            sk_mark_napi(cx, state);
+        }
         let followed = cx.m.init_net.rps_sock_flow_table.on();
         set(&flow.rxhash, if followed { skb.hash } else { 0 });
         // What a reader who asks for nothing more does is not to look at this.

@@ -35,6 +35,7 @@ use crate::kernel::locking::{SpinGuard, SpinLock, lockdep::class};
 use crate::kernel::sched::wait::WaitQueue;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::busy_poll::BUSY_POLL_BUDGET;
 use crate::net::core::skbuff::{Skb, kfree_skb};
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::tcp::TcpSock;
@@ -171,6 +172,12 @@ pub struct SockOpts {
     pub localroute: bool,
     /// `SO_NO_CHECK`: send without checksum.
     pub no_check_tx: bool,
+    /// `SO_BUSY_POLL`: so many microseconds a reader polls before he sleeps.
+    pub ll_usec: u32,
+    /// `SO_BUSY_POLL_BUDGET`: packets of such a poll.
+    pub busy_poll_budget: u16,
+    /// `SO_PREFER_BUSY_POLL`, remembered.
+    pub prefer_busy_poll: bool,
     /// `SO_ZEROCOPY`: `MSG_ZEROCOPY` means something.
     pub zerocopy: bool,
     /// `SO_PRIORITY`.
@@ -259,12 +266,15 @@ impl Sock {
         let net = Arc::clone(cx.machine().net());
         let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
         let inet_id = cx.local_bh_disable(|bh| bh.cpu.rng.next_u32());
+        if sysctl.busy_read != 0 {
+            net.busy_polls.store(true, Ordering::Relaxed);
+        }
         Arc::new(Self {
             cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
             net,
             sk_prot,
             slock: SpinLock::new(SockLocked {
-                base: SockState::new(sysctl.rmem_default),
+                base: SockState::new(sysctl.rmem_default).with_busy_read(sysctl.busy_read),
                 tcp: None,
             }),
             wmem_alloc: AtomicUsize::new(0),
@@ -468,6 +478,14 @@ impl SockState {
     }
 }
 
+impl SockState {
+    /// Readers poll from the beginning (`net.core.busy_read`).
+    fn with_busy_read(mut self, usec: u32) -> Self {
+        self.opts.ll_usec = usec;
+        self
+    }
+}
+
 impl SockOpts {
     fn new(rcvbuf: u32) -> Self {
         Self {
@@ -481,6 +499,9 @@ impl SockOpts {
             keepalive: false,
             localroute: false,
             no_check_tx: false,
+            ll_usec: 0,
+            busy_poll_budget: BUSY_POLL_BUDGET,
+            prefer_busy_poll: false,
             zerocopy: false,
             priority: 0,
             mark: 0,

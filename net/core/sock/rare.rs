@@ -9,7 +9,10 @@
 use super::state::ERROR_EVENTS;
 use super::{SockLocked, SockState};
 use crate::kernel::time::Ktime;
+use crate::net::core::dev::NapiStruct;
+use crate::net::ipv4::tcp_md5sig::TcpMd5sigKey;
 use std::collections::VecDeque;
+use std::sync::Weak;
 use std::task::Waker;
 use uapi::errno::Errno;
 use uapi::errqueue::SockExtendedErr;
@@ -25,6 +28,10 @@ pub struct SockRare {
     pub(in crate::net::core) omem_alloc: usize,
     /// The next datagram's number, or the octet that a stream's are counted from (`sk_tskey`).
     pub(in crate::net::core) tskey: u32,
+    /// Who brings its packets, while it polls for them.
+    pub(crate) napi: Weak<NapiStruct>,
+    /// Keys for signatures of segments.
+    pub(crate) md5sig_info: Vec<TcpMd5sigKey>,
 }
 
 /// An ICMP error or other report in a socket's error queue.
@@ -83,6 +90,24 @@ impl SockError {
 }
 
 impl SockRare {
+    /// Charges memory that the socket keeps besides its buffers; false when it has too much of it.
+    ///
+    /// linux: net/core/sock.c:sock_kmalloc
+    pub(crate) fn sock_kmalloc(&mut self, size: usize, optmem_max: u32) -> bool {
+        let fits = self.omem_alloc + size < optmem_max as usize;
+        if fits {
+            self.omem_alloc += size;
+        }
+        fits
+    }
+
+    /// Some of it is gone.
+    ///
+    /// linux: net/core/sock.c:sock_kfree_s
+    pub(crate) fn sock_kfree(&mut self, size: usize) {
+        self.omem_alloc = self.omem_alloc.saturating_sub(size);
+    }
+
     /// Bytes of reports that the receive buffer is charged with.
     #[cfg(debug_assertions)]
     pub(crate) fn charged_to_rmem(&self) -> usize {

@@ -15,6 +15,7 @@ use crate::net::ipv4::tcp_fastopen::{
     FastopenKeys, FastopenQueue, TFO_CLIENT_ENABLE, Tfo, tcp_fastopen_keys,
 };
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_ca_starts, tcp_set_window_clamp};
+use crate::net::ipv4::tcp_md5sig::tcp_v4_parse_md5_keys;
 use crate::net::ipv4::tcp_output::tcp_push_pending_frames;
 use crate::net::ipv4::tcp_timer::{keepalive_time_elapsed, keepalive_time_when};
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use uapi::errno::Errno;
 use uapi::tcp::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT,
     TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE,
-    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_QUICKACK,
-    TCP_SAVE_SYN, TCP_SAVED_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS,
-    TCP_TIMESTAMP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_MD5SIG, TCP_MD5SIG_EXT, TCP_NODELAY,
+    TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_SAVE_SYN, TCP_SAVED_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
+    TCP_THIN_LINEAR_TIMEOUTS, TCP_TIMESTAMP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use zerocopy::IntoBytes;
 
@@ -61,6 +62,10 @@ pub(crate) fn tcp_setsockopt(
         let name = value[..end.min(TCP_CA_NAME_MAX - 1)].to_vec();
         let name = String::from_utf8(name).map_err(|_| Errno::ENOENT)?;
         return guard.in_bh(|cx, sk| set_congestion(cx, sk, &name)).ok_or(Errno::EOPNOTSUPP)?;
+    }
+    if matches!(name, TCP_MD5SIG | TCP_MD5SIG_EXT) {
+        let set = guard.in_bh(|cx, sk| tcp_v4_parse_md5_keys(cx, sk, (name, value)));
+        return set.ok_or(Errno::EOPNOTSUPP)?;
     }
     if name == TCP_FASTOPEN_KEY {
         let keys = FastopenKeys::from_bytes(value).ok_or(Errno::EINVAL)?;

@@ -31,6 +31,8 @@ pub struct TcpSock {
     pub state: TcpState,
     /// The sender's view of the network (`icsk_ca_state`).
     pub ca_state: CaState,
+    /// It has keys for signatures (`TCP_MD5SIG`): without, nobody looks for any.
+    pub md5: bool,
     /// Octets of a header with the options of every segment.
     pub tcp_header_len: u16,
     /// The next octet to come.

@@ -23,6 +23,7 @@ use crate::net::ipv4::tcp::{SeqNr, TcpOptionsReceived, TcpState, tcp_clock_ms};
 use crate::net::ipv4::tcp_ecn::tcp_ecn_create_request;
 use crate::net::ipv4::tcp_fastopen::{Tfo, tcp_parse_fastopen_option, tcp_try_fastopen};
 use crate::net::ipv4::tcp_ipv4::{tcp_v4_send_reset, tcp_v4_send_synack};
+use crate::net::ipv4::tcp_md5sig::{TcpMd5sigKey, tcp_inbound_md5_hash};
 use crate::net::ipv4::tcp_minisocks::{Made, tcp_child_process, tcp_v4_syn_recv_sock};
 use crate::net::ipv4::tcp_output::{
     InitialWindow, ipv4_default_advmss, tcp_mss_clamp, tcp_select_initial_window,
@@ -49,6 +50,8 @@ struct Terms {
     oif: u16,
     save_syn: u8,
     fastopen_no_cookie: bool,
+    /// The key for this peer.
+    md5_key: Option<Box<TcpMd5sigKey>>,
 }
 
 /// A SYN, and whom it is for.
@@ -61,7 +64,7 @@ struct Asked<'a> {
 }
 
 /// `None` when it does not listen any more.
-fn terms(sk: &Arc<Sock>) -> Option<Terms> {
+fn terms(sk: &Arc<Sock>, peer: u32) -> Option<Terms> {
     let state = sk.state();
     let tp = state.tcp.as_deref().filter(|tp| tp.state == TcpState::Listen)?;
     Some(Terms {
@@ -74,6 +77,7 @@ fn terms(sk: &Arc<Sock>) -> Option<Terms> {
         oif: state.opts.bound_dev_if,
         save_syn: tp.save_syn,
         fastopen_no_cookie: tp.tfo(Tfo::NO_COOKIE),
+        md5_key: state.tcp_md5_do_lookup(peer).cloned().map(Box::new),
     })
 }
 
@@ -93,10 +97,13 @@ pub(crate) fn tcp_rcv_listen_at(
     (tuple, isn): (&InetTuple, Option<SeqNr>),
 ) {
     walk!(cx, skb, tcp_rcv_state_process);
-    let (Some(seg), Some(terms)) = (Segment::of(&skb), terms(sk)) else {
+    let (Some(seg), Some(terms)) = (Segment::of(&skb), terms(sk, tuple.raddr)) else {
         tcp_v4_send_reset(cx, &skb, None);
         return kfree_skb(cx, skb, DropReason::NoSocket);
     };
+    if let Err(reason) = tcp_inbound_md5_hash(cx, terms.md5_key.as_deref(), &skb) {
+        return kfree_skb(cx, skb, reason);
+    }
     let th = &seg.th;
     if th.rst() {
         return kfree_skb(cx, skb, DropReason::TcpReset);
@@ -186,7 +193,9 @@ fn agreed(cx: &BhCx<'_>, asked: &Asked<'_>, seg: &Segment, cookie: bool) -> TcpO
     };
     opt.note_ts(seg.opts.ts, 0);
     opt.negotiate(&seg.opts, &cx.t.net.sysctl.tcp);
-    opt.tstamp_ok = opt.saw_tstamp;
+    // A SYN-ACK has no room for all three (a cookie's has no use for SACK without a timestamp).
+    let crowded = asked.terms.md5_key.is_some() && opt.sack_ok && !cookie;
+    opt.tstamp_ok = opt.saw_tstamp && !crowded;
     opt.ts_recent = if opt.tstamp_ok { opt.rcv_tsval } else { 0 };
     if cookie && !opt.tstamp_ok {
         // There is nowhere to remember them.
@@ -267,6 +276,7 @@ fn tcp_conn_request(
         saved_syn: tcp_reqsk_record_syn(asked, seg),
         cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: cookie,
+        md5_key: terms.md5_key.clone(),
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     });
     answer(cx, &req, seg, asked)
@@ -397,11 +407,9 @@ fn cookie_request(
         cx.count(LinuxMib::SyncookiesFailed);
         return None;
     };
-    let ts_off = if seg.opts.ts.is_some() && sysctl.timestamps == 1 {
-        secure_tcp_ts_off(&net.tcp.ts_key, addrs.daddr, addrs.saddr)
-    } else {
-        0
-    };
+    let offset = seg.opts.ts.is_some() && sysctl.timestamps == 1;
+    let ts_off =
+        if offset { secure_tcp_ts_off(&net.tcp.ts_key, addrs.daddr, addrs.saddr) } else { 0 };
     let tsecr = seg.opts.ts.map(|(_, ecr)| ecr.wrapping_sub(ts_off));
     let options = cookie_timestamp_decode(tsecr, sysctl)?;
     let mut opt = TcpOptionsReceived {
@@ -435,6 +443,7 @@ fn cookie_request(
         saved_syn: None,
         cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: true,
+        md5_key: terms.md5_key.clone(),
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     }))
 }

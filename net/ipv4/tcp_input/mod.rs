@@ -52,6 +52,7 @@ use crate::net::ipv4::tcp::{
     tcp_done,
 };
 use crate::net::ipv4::tcp_fastopen::tcp_fastopen_reset_out_of_order;
+use crate::net::ipv4::tcp_md5sig::tcp_inbound_hash;
 use crate::net::ipv4::tcp_minisocks::tcp_time_wait;
 use crate::net::ipv4::tcp_output::{
     __tcp_select_window, cb, tcp_check_space, tcp_push_pending_frames, tcp_send_ack,
@@ -182,6 +183,11 @@ fn predicted(sk: &TcpSk<'_>, seg: &Segment) -> bool {
 #[inline]
 pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Skb, seg: &Segment) {
     walk!(cx, skb, tcp_rcv_established);
+    if sk.tp.md5
+        && let Err(reason) = tcp_inbound_hash(cx, sk.st, &skb)
+    {
+        return kfree_skb(cx, skb, reason);
+    }
     count_in(sk, seg);
     sk.tp.rx_opt.note_ts(seg.opts.ts, sk.tp.tsoffset);
     if predicted(sk, seg) {
@@ -198,6 +204,12 @@ pub(crate) fn tcp_rcv_established(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: Sk
         if sk_mem_charge(cx, sk, skb.truesize as usize, MemKind::Recv) {
             return fast_data(cx, sk, skb, seg);
         }
+    } else if seg.opts.md5
+        && !sk.tp.md5
+        && let Err(reason) = tcp_inbound_hash(cx, sk.st, &skb)
+    {
+        // With a signature none is as predicted: the header is longer.
+        return kfree_skb(cx, skb, reason);
     } else if !tcp_validate_incoming(cx, sk, seg) {
         return kfree_skb(cx, skb, DropReason::TcpInvalid);
     }

@@ -9,8 +9,8 @@ use crate::net::ipv4::tcp::{
 };
 use uapi::tcp::{
     TCPOLEN_MSS, TCPOLEN_SACK_PERBLOCK, TCPOLEN_SACK_PERM, TCPOLEN_TIMESTAMP, TCPOLEN_WINDOW,
-    TCPOPT_EOL, TCPOPT_MSS, TCPOPT_NOP, TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_TIMESTAMP,
-    TCPOPT_WINDOW,
+    TCPOPT_EOL, TCPOPT_MD5SIG, TCPOPT_MSS, TCPOPT_NOP, TCPOPT_SACK, TCPOPT_SACK_PERM,
+    TCPOPT_TIMESTAMP, TCPOPT_WINDOW,
 };
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U32;
@@ -24,6 +24,8 @@ pub(crate) struct TcpOptions {
     pub wscale: Option<u8>,
     /// Of a SYN: it takes SACKs.
     pub sack_perm: bool,
+    /// It is signed.
+    pub md5: bool,
     /// Its timestamp, and ours that it echoes.
     pub ts: Option<(u32, u32)>,
     /// Blocks that arrived there.
@@ -38,6 +40,7 @@ impl TcpOptions {
         mss: None,
         wscale: None,
         sack_perm: false,
+        md5: false,
         ts: None,
         sacks: [SackBlock { start: SeqNr(0), end: SeqNr(0) }; 4],
         num_sacks: 0,
@@ -110,6 +113,7 @@ fn one(options: &mut TcpOptions, kind: u8, value: &[u8], syn: bool) {
         TCPOPT_SACK_PERM if syn && value.len() == value_len(TCPOLEN_SACK_PERM) => {
             options.sack_perm = true;
         }
+        TCPOPT_MD5SIG => options.md5 = true,
         TCPOPT_TIMESTAMP if value.len() == value_len(TCPOLEN_TIMESTAMP) => {
             options.ts = Some((word(0), word(4)));
         }

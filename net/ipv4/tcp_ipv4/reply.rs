@@ -2,17 +2,19 @@
 //!
 //! linux: net/ipv4/tcp_ipv4.c, net/ipv4/ip_output.c (`ip_send_unicast_reply`, `ip_build_and_send_pkt`).
 
-use super::header_sum;
+use super::{header_sum, lookup_listener};
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::SkBuff;
 use crate::net::ipv4::inet_connection_sock::RequestSock;
+use crate::net::ipv4::inet_hashtables::InetTuple;
 use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, tcp_clock_ms};
 use crate::net::ipv4::tcp_fastopen::TcpFastopenCookie;
+use crate::net::ipv4::tcp_md5sig::{TcpMd5sigKey, key_of_stranger};
 use crate::net::ipv4::tcp_output::{TcpOutOptions, tcp_synack_options};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -38,22 +40,28 @@ fn send(
     cx: &mut BhCx<'_>,
     reply: &Reply,
     dst: Arc<Dst>,
-    options: &TcpOutOptions,
+    (options, key): (&TcpOutOptions, Option<&TcpMd5sigKey>),
 ) -> Result<(), Errno> {
     let mut bytes = [0_u8; 40];
-    let options = options.write(&mut bytes);
+    let len = options.write(&mut bytes).len();
     let flow = &reply.flow;
     let mut th = TcpHdr {
         source: reply.sport.into(),
         dest: reply.dport.into(),
         seq: reply.seq.0.into(),
         ack_seq: reply.ack.0.into(),
-        doff_res: (((size_of::<TcpHdr>() + options.len()) / 4) << 4) as u8,
+        doff_res: (((size_of::<TcpHdr>() + len) / 4) << 4) as u8,
         flags: reply.flags,
         window: reply.window.into(),
         check: 0.into(),
         urg_ptr: 0.into(),
     };
+    if let Some(key) = key {
+        let whole = size_of::<TcpHdr>() + len;
+        let signature = key.sign((flow.saddr, flow.daddr), &th, whole, std::iter::empty());
+        bytes[4..20].copy_from_slice(&signature);
+    }
+    let options = &bytes[..len];
     th.check.set(header_sum(&th, options, (flow.saddr, flow.daddr)));
     let iph = IpHdr {
         tos: reply.tos,
@@ -84,11 +92,22 @@ fn send(
 }
 
 /// Answers a segment, by the way back to where it came from.
-fn answer(cx: &mut BhCx<'_>, reply: &Reply, ts: Option<(u32, u32)>) {
+fn answer(cx: &mut BhCx<'_>, reply: &Reply, ts: Option<(u32, u32)>, key: Option<&TcpMd5sigKey>) {
     if let Ok(dst) = ip_route_output_flow(cx, &reply.flow) {
-        let options = TcpOutOptions { ts, ..TcpOutOptions::default() };
+        let options = TcpOutOptions { md5: key.is_some(), ts, ..TcpOutOptions::default() };
         // Nobody is there to be told that it did not leave.
-        let _sent = send(cx, reply, dst, &options);
+        let _sent = send(cx, reply, dst, (&options, key));
+    }
+}
+
+/// Who a segment that is answered came to.
+fn tuple_of(reply: &Reply) -> InetTuple {
+    InetTuple {
+        laddr: reply.flow.saddr,
+        raddr: reply.flow.daddr,
+        lport: reply.sport,
+        rport: reply.dport,
+        dev: 0,
     }
 }
 
@@ -123,13 +142,21 @@ pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&Tcp
         reply.ack = SeqNr(end);
         reply.flags = TCPHDR_RST | TCPHDR_ACK;
     }
+    let key = match sk {
+        Some(sk) => sk.st.tcp_md5_do_lookup(reply.flow.daddr).cloned(),
+        None => match key_of_stranger(skb, || lookup_listener(cx, &tuple_of(&reply))) {
+            Ok(key) => key,
+            // Who signs with no key of ours is not told that nobody is here.
+            Err(_) => return,
+        },
+    };
     if let Some(sk) = sk {
         reply.flow.mark = sk.st.opts.mark;
         reply.flow.oif = sk.st.opts.bound_dev_if;
         reply.tos = sk.st.inet.tos & !INET_ECN_MASK;
     }
     cx.count(TcpMib::OutRsts);
-    answer(cx, &reply, None);
+    answer(cx, &reply, None, key.as_ref());
 }
 
 /// Acknowledges what a connection that is over got last.
@@ -151,7 +178,7 @@ pub(crate) fn tcp_v4_timewait_ack(cx: &mut BhCx<'_>, tw: &InetTimewaitSock, skb:
     let own = tcp_clock_ms(now).wrapping_add(tw.ts_offset);
     let ts = (state.ts_recent_stamp != 0).then_some((own, state.ts_recent));
     drop(state);
-    answer(cx, &reply, ts);
+    answer(cx, &reply, ts, tw.md5_key.as_deref());
 }
 
 /// Acknowledges what a request got: a segment that can't be the end of its handshake.
@@ -170,7 +197,7 @@ pub(crate) fn tcp_v4_reqsk_send_ack(cx: &mut BhCx<'_>, req: &RequestSock, skb: &
     };
     let own = tcp_clock_ms(now).wrapping_add(req.ts_off);
     let ts = req.opt.tstamp_ok.then_some((own, ts_recent));
-    answer(cx, &reply, ts);
+    answer(cx, &reply, ts, req.md5_key.as_deref());
 }
 
 /// The way to whoever asked for a connection.
@@ -243,7 +270,7 @@ pub(crate) fn tcp_v4_send_synack_by(
         // A SYN's window is never scaled.
         window: req.rcv_wnd.min(0xffff) as u16,
     };
-    if send(cx, &reply, dst, &options).is_err() {
+    if send(cx, &reply, dst, (&options, req.md5_key.as_deref())).is_err() {
         cx.count(LinuxMib::TCPRetransFail);
     }
 }

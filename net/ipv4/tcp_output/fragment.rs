@@ -271,7 +271,7 @@ pub(crate) fn tcp_current_mss(sk: &mut TcpSk<'_>) -> u32 {
     if mtu != sk.tp.pmtu_cookie && sk.tp.dst.is_some() {
         mss = tcp_sync_mss(sk, mtu);
     }
-    let header = established_header_len(sk.tp);
+    let header = established_header_len(sk);
     if header != sk.tp.tcp_header_len {
         let more = i64::from(header) - i64::from(sk.tp.tcp_header_len);
         mss = (i64::from(mss) - more).max(8) as u32;

@@ -93,7 +93,12 @@ pub(crate) const GSO_MAX_SIZE: u32 = 65_536 - 320;
 /// short, two at least.
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_tso_segs
-pub(super) fn tcp_tso_segs(cx: &BhCx<'_>, tp: &TcpSock, mss: u32) -> u32 {
+pub(super) fn tcp_tso_segs(cx: &BhCx<'_>, sk: &TcpSk<'_>, mss: u32) -> u32 {
+    let tp = &*sk.tp;
+    // Each segment has a signature of its own.
+    if sk.tp.md5 {
+        return 1;
+    }
     let mut bytes = tp.cong.pacing_rate >> 10;
     let shift = tp.rtt_min.0 >> 9;
     if shift < 32 {

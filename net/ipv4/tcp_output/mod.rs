@@ -95,7 +95,7 @@ pub(crate) fn tcp_write_xmit(
         burst.finish(cx, sk);
         return false;
     };
-    let max_segs = tcp_tso_segs(cx, sk.tp, mss);
+    let max_segs = tcp_tso_segs(cx, sk, mss);
     let (mut cwnd_limited, mut rwnd_limited) = (false, false);
     while let Some(mut skb) = paced(cx, sk) {
         let segs = tcp_set_skb_tso_segs(&mut skb, mss);

@@ -7,9 +7,11 @@ use crate::kernel::time::Ktime;
 use crate::net::ipv4::inet_connection_sock::RequestSock;
 use crate::net::ipv4::tcp::{SackBlock, TcpSk, TcpSock};
 use crate::net::ipv4::tcp_fastopen::TcpFastopenCookie;
+use crate::net::ipv4::tcp_md5sig::TCPOLEN_MD5SIG_ALIGNED;
 use uapi::tcp::{
-    TCPOLEN_MSS, TCPOLEN_SACK_PERM, TCPOLEN_TIMESTAMP, TCPOLEN_WINDOW, TCPOPT_MSS, TCPOPT_NOP,
-    TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_TIMESTAMP, TCPOPT_WINDOW,
+    TCPOLEN_MD5SIG, TCPOLEN_MSS, TCPOLEN_SACK_PERM, TCPOLEN_TIMESTAMP, TCPOLEN_WINDOW,
+    TCPOPT_MD5SIG, TCPOPT_MSS, TCPOPT_NOP, TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_TIMESTAMP,
+    TCPOPT_WINDOW,
 };
 
 /// The most options take.
@@ -20,6 +22,8 @@ pub(crate) const MAX_TCP_OPTION_SPACE: usize = 40;
 /// linux: net/ipv4/tcp_output.c:tcp_out_options
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TcpOutOptions {
+    /// It is signed: the place is kept for that.
+    pub md5: bool,
     /// The segment size we take; zero: not said.
     pub mss: u16,
     /// Our timestamp and theirs.
@@ -40,6 +44,9 @@ impl TcpOutOptions {
     /// Octets they take.
     pub fn len(&self) -> usize {
         let mut len = 0;
+        if self.md5 {
+            len += TCPOLEN_MD5SIG_ALIGNED;
+        }
         if self.mss != 0 {
             len += 4;
         }
@@ -73,6 +80,10 @@ impl TcpOutOptions {
         };
         let bytes = |a: u8, b: u8, c: u8, d: u8| u32::from_be_bytes([a, b, c, d]);
         const NOP: u8 = TCPOPT_NOP;
+        if self.md5 {
+            word(bytes(NOP, NOP, TCPOPT_MD5SIG, TCPOLEN_MD5SIG));
+            (0..4).for_each(|_| word(0));
+        }
         if self.mss != 0 {
             word(bytes(TCPOPT_MSS, TCPOLEN_MSS, (self.mss >> 8) as u8, self.mss as u8));
         }
@@ -130,8 +141,10 @@ pub(super) fn tcp_syn_options(cx: &BhCx<'_>, sk: &TcpSk<'_>, now: Ktime) -> TcpO
     let sysctl = &cx.t.net.sysctl.tcp;
     let mtu = sk.tp.dst.as_ref().map_or(1500, |dst| dst.mtu);
     let mss = tcp_mss_clamp(sk.tp.rx_opt.user_mss, ipv4_default_advmss(mtu));
-    let stamped = sysctl.timestamps != 0;
+    let md5 = signs(sk);
+    let stamped = sysctl.timestamps != 0 && !md5;
     let mut options = TcpOutOptions {
+        md5,
         mss: mss as u16,
         ts: stamped.then(|| (sk.tp.tcp_time_stamp(now), sk.tp.rx_opt.ts_recent)),
         wscale: sysctl.window_scaling.then_some(sk.tp.rx_opt.rcv_wscale),
@@ -149,6 +162,7 @@ pub(super) fn tcp_synack_options_of(sk: &TcpSk<'_>, now: Ktime) -> TcpOutOptions
     let mtu = sk.tp.dst.as_ref().map_or(1500, |dst| dst.mtu);
     let opt = &sk.tp.rx_opt;
     TcpOutOptions {
+        md5: signs(sk),
         mss: tcp_mss_clamp(opt.user_mss, ipv4_default_advmss(mtu)) as u16,
         ts: opt.tstamp_ok.then(|| (sk.tp.tcp_time_stamp(now), opt.ts_recent)),
         wscale: opt.wscale_ok.then_some(opt.rcv_wscale),
@@ -166,6 +180,7 @@ pub(crate) fn tcp_synack_options(
     ts: (u32, u32),
 ) -> TcpOutOptions {
     TcpOutOptions {
+        md5: req.md5_key.is_some(),
         mss: tcp_mss_clamp(user_mss, ipv4_default_advmss(mtu)) as u16,
         ts: req.opt.tstamp_ok.then_some(ts),
         wscale: req.opt.wscale_ok.then_some(req.opt.rcv_wscale),
@@ -178,8 +193,10 @@ pub(crate) fn tcp_synack_options(
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_established_options
 #[inline]
-pub(super) fn tcp_established_options(tp: &TcpSock, now: Ktime) -> TcpOutOptions {
+pub(super) fn tcp_established_options(sk: &TcpSk<'_>, now: Ktime) -> TcpOutOptions {
     let mut options = TcpOutOptions::default();
+    let tp = &*sk.tp;
+    options.md5 = signs(sk);
     if tp.rx_opt.tstamp_ok {
         options.ts = Some((tp.tcp_time_stamp(now), tp.rx_opt.ts_recent));
     }
@@ -191,7 +208,7 @@ pub(super) fn tcp_established_options(tp: &TcpSock, now: Ktime) -> TcpOutOptions
 
 #[cold]
 fn sack_blocks(tp: &TcpSock, options: &mut TcpOutOptions) {
-    let room = (MAX_TCP_OPTION_SPACE - options.len() - 4) / 8;
+    let room = MAX_TCP_OPTION_SPACE.saturating_sub(options.len() + 4) / 8;
     let twice = tp.rx_opt.dsack.then_some(tp.duplicate_sack);
     let missing = &tp.selective_acks[..usize::from(tp.rx_opt.num_sacks).min(4)];
     for block in twice.into_iter().chain(missing.iter().copied()).take(room.min(4)) {
@@ -201,12 +218,24 @@ fn sack_blocks(tp: &TcpSock, options: &mut TcpOutOptions) {
 }
 
 /// Octets of a header with the options that a segment would have now.
-pub(super) fn established_header_len(tp: &TcpSock) -> u16 {
+pub(super) fn established_header_len(sk: &TcpSk<'_>) -> u16 {
+    let tp = &*sk.tp;
     let stamped = if tp.rx_opt.tstamp_ok { 12 } else { 0 };
-    if tp.rx_opt.num_sacks == 0 && !tp.rx_opt.dsack {
+    if tp.rx_opt.num_sacks == 0 && !tp.rx_opt.dsack && !sk.tp.md5 {
         return 20 + stamped;
     }
-    20 + tcp_established_options(tp, Ktime::ZERO).len() as u16
+    20 + tcp_established_options(sk, Ktime::ZERO).len() as u16
+}
+
+/// The socket's segments are signed.
+#[inline]
+fn signs(sk: &TcpSk<'_>) -> bool {
+    sk.tp.md5 && has_key(sk)
+}
+
+#[cold]
+fn has_key(sk: &TcpSk<'_>) -> bool {
+    sk.st.tcp_md5_do_lookup(sk.st.inet.daddr).is_some()
 }
 
 #[cfg(test)]
@@ -229,6 +258,14 @@ mod tests {
             TcpOutOptions { mss: 1460, wscale: Some(7), sack_perm: true, ..Default::default() },
             TcpOutOptions { ts: Some((1, 2)), sacks, num_sacks: 3, ..Default::default() },
             TcpOutOptions { sacks, num_sacks: 4, ..Default::default() },
+            TcpOutOptions { md5: true, ts: Some((1, 2)), ..Default::default() },
+            TcpOutOptions {
+                md5: true,
+                mss: 1460,
+                wscale: Some(7),
+                sack_perm: true,
+                ..Default::default()
+            },
         ];
         for options in all {
             let mut bytes = [0; MAX_TCP_OPTION_SPACE];

@@ -262,7 +262,7 @@ pub(crate) fn tcp_xmit_retransmit_queue(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
     walk!(cx, tcp_xmit_retransmit_queue => sk.tp.lost_out.into());
     let mut burst = Burst::new(cx);
     let (mut hole, mut rearm) = (false, false);
-    let max_segs = tcp_tso_segs(cx, sk.tp, sk.tp.mss_cache);
+    let max_segs = tcp_tso_segs(cx, sk, sk.tp.mss_cache);
     let mut at = tcp_skip_hint(sk.tp);
     while !tcp_pacing_check(cx, sk)
         && let Some(skb) = sk.tp.rtx_queue.get(at)

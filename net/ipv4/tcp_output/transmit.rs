@@ -26,6 +26,7 @@ use crate::net::ipv4::tcp_cong::TcpCaEvent;
 use crate::net::ipv4::tcp_ecn::{ecn_of, inet_ecn_xmit, tcp_ecn_send};
 use crate::net::ipv4::tcp_input::{cong_refresh, tcp_comp_sack_sent, tcp_enter_cwr};
 use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
+use crate::net::ipv4::tcp_md5sig::calc_md5_hash;
 use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
 use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
 use uapi::ip::{INET_ECN_MASK, INET_ECN_NOT_ECT, IPPROTO_TCP, IpHdr};
@@ -192,7 +193,7 @@ fn options_of(
     match cb.tcp_flags & (TCPHDR_SYN | TCPHDR_ACK) {
         TCPHDR_SYN => tcp_syn_options(cx, sk, now),
         flags if flags & TCPHDR_SYN != 0 => tcp_synack_options_of(sk, now),
-        _ => tcp_established_options(sk.tp, now),
+        _ => tcp_established_options(sk, now),
     }
 }
 
@@ -248,6 +249,9 @@ fn write_header(
     });
     // What is cut below gets its checksums there.
     let by = if offload || skb.gso.size != 0 { CsumBy::Device } else { CsumBy::Software };
+    if sk.tp.md5 {
+        calc_md5_hash(sk, skb);
+    }
     if sk.sk.pacing_status() == SkPacing::Fq {
         skb.set_tstamp(sk.tp.cong.tcp_wstamp(cx.now()));
     }

@@ -6,6 +6,7 @@ use super::table::{__udp4_lib_lookup_skb, UdpFlow, udp4_lib_lookup};
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::busy_poll::sk_mark_napi;
 use crate::net::core::dst::Dst;
 use crate::net::core::gso::udp_rcv_segment;
 use crate::net::core::skbuff::{Cb, Skb, SkbList, kfree_skb, skb_clone};
@@ -165,6 +166,8 @@ fn udp_queue_rcv_skb(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     }
     if state.inet.daddr != 0 {
         sk.mark_flow(cx, &mut state, list);
+    } else if state.opts.ll_usec != 0 {
+        sk_mark_napi(cx, &mut state);
     }
     // Nothing is in the backlog of a socket that nobody owns: the queue alone can be full.
     __udp_queue_rcv_skb(cx, &mut state, list);

@@ -3,6 +3,7 @@
 
 use ::stack::kernel::context::TaskCx;
 use ::stack::net::core::sysctl::names::sysctl_write;
+use ::stack::net::ipv4::tcp::tcp4_seq_show;
 use ::stack::net::sched::{QDISCS, dev_set_qdisc};
 use uapi::errno::Errno;
 
@@ -67,11 +68,12 @@ fn one(cx: &mut TaskCx, program: &str, args: &[String]) -> Result<(), String> {
             set(cx, name, value)
         }),
         "tc" => tc(cx, args),
+        "grep" => grep(cx, args),
         // A machine's settings go with it.
         _ if program.starts_with("/tmp/sysctl_restore_") => Ok(()),
         _ if NOTHING.contains(&name) => Ok(()),
         _ => Err(format!(
-            "the command `{program}` means nothing to the stack: sysctl, tc, defaults.sh and \
+            "the command `{program}` means nothing to the stack: sysctl, tc, grep, defaults.sh and \
              set_sysctls.py do, {} are passed by; run the script with --backend kernel",
             NOTHING.join(", ")
         )),
@@ -93,6 +95,37 @@ fn tc(cx: &mut TaskCx, args: &[String]) -> Result<(), String> {
         })?;
     }
     Ok(())
+}
+
+/// `grep TEXT FILE… | grep TEXT …` on what the machine shows of its streams: a line must be left. A text is taken as it
+/// stands.
+fn grep(cx: &TaskCx, args: &[String]) -> Result<(), String> {
+    let mut steps = args.split(|arg| arg == "|");
+    let first = steps.next().unwrap_or(&[]);
+    let Some((text, files)) = first.split_first() else {
+        return Err("grep: write grep TEXT FILE".to_owned());
+    };
+    let mut shown = String::new();
+    for file in files {
+        match file.as_str() {
+            "/proc/net/tcp" => shown += &tcp4_seq_show(cx.machine()),
+            // There is no IPv6.
+            "/proc/net/tcp6" => {}
+            other => return Err(format!("grep: the stack shows /proc/net/tcp, not {other}")),
+        }
+    }
+    let mut texts = vec![text.as_str()];
+    for step in steps {
+        let [program, text] = step else { return Err("grep: write | grep TEXT".to_owned()) };
+        if program != "grep" {
+            return Err(format!("grep: into {program}: only grep can follow"));
+        }
+        texts.push(text);
+    }
+    if shown.lines().any(|line| texts.iter().all(|text| line.contains(text))) {
+        return Ok(());
+    }
+    Err(format!("grep: no line has {texts:?}:\n{shown}"))
 }
 
 fn no_setting(arg: &str) -> String {

@@ -1,6 +1,7 @@
 //! The checks, by subject.
 
 mod bind;
+mod busy_poll;
 mod connect;
 mod control;
 mod devices;
@@ -21,6 +22,7 @@ mod stream_bind;
 mod stream_close;
 mod stream_connect;
 mod stream_lib;
+mod stream_md5;
 mod stream_options;
 mod stream_poll;
 mod stream_recv;
@@ -57,6 +59,7 @@ pub fn all() -> Vec<Check> {
         routes::ALL,
         zerocopy::ALL,
         timestamping::ALL,
+        busy_poll::ALL,
     ]
     .concat()
 }
@@ -75,6 +78,7 @@ pub fn streams() -> Vec<Check> {
         stream_options::ALL,
         stream_zerocopy::ALL,
         stream_timestamping::ALL,
+        stream_md5::ALL,
     ]
     .concat()
 }

@@ -229,8 +229,9 @@ fn not_now(cx: &mut BhCx<'_>, sk: &Arc<Sock>, locked: &mut SockLocked, list: &mu
         list.pass(cx, |_, _| Err(DropReason::SocketClose));
         return;
     }
-    // What the owner has to read may lie here, and what he sent is acknowledged by it, beside.
-    let limit = locked.opts.rcvbuf as usize + sk.sndbuf() / 2 + (64 << 10);
+    // What the owner has to read may lie here, and what he sent is acknowledged by it, beside. The buffer counts
+    // twice: small segments within the window may need more than it has, until he packs them closer.
+    let limit = 2 * locked.opts.rcvbuf as usize + sk.sndbuf() / 2 + (64 << 10);
     list.hand_over(|skb| locked.sk_add_backlog(cx, skb, limit));
     if !list.is_empty() {
         cx.cpu.mib.add(LinuxMib::TCPBacklogDrop.into(), list.len() as u64);

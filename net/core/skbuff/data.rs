@@ -57,10 +57,10 @@ impl SkBuff {
         self.head.data_offset()
     }
 
-    /// Bytes free behind the linear data; none in a packet that has fragments.
+    /// Bytes free behind the linear data; none in a packet that has fragments, or whose data is a clone's.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        if self.data_len != 0 { 0 } else { self.head.tailroom() }
+        if self.data_len != 0 || self.head.is_shared() { 0 } else { self.head.tailroom() }
     }
 
     /// The linear data.

@@ -211,3 +211,19 @@ fn a_packet_in_parts_becomes_one_piece_with_its_headers_in_front() {
         bh.free_skb(clone);
     });
 }
+
+#[test]
+fn behind_data_that_a_clone_refers_to_there_is_no_room() {
+    with_bh(|bh| {
+        let mut skb = alloc_skb(bh, 200).expect("memory");
+        skb.skb_put(50).expect("room").fill(1);
+        assert!(skb.tailroom() >= 150);
+        let mut clone = skb_clone(bh, &mut skb).expect("memory");
+        for skb in [&mut skb, &mut clone] {
+            assert_eq!(skb.tailroom(), 0);
+            assert!(skb.skb_put(1).is_none());
+        }
+        bh.free_skb(skb);
+        bh.free_skb(clone);
+    });
+}

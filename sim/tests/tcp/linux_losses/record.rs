@@ -17,6 +17,7 @@ use stack::kernel::time::Ktime;
 use std::collections::BTreeMap;
 use std::io::{IoSlice, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,10 +55,10 @@ pub(super) fn record() -> Outcomes {
     })
 }
 
-/// What the near side tells the far one: its link address, then how many listeners it wants, each time.
+/// What the near side tells the far one: its link address, then the ports at which it wants listeners, each time.
 enum Word {
     Mac([u8; 6]),
-    Listen(u64),
+    Listen(Range<u16>),
 }
 
 /// The receivers.
@@ -66,9 +67,9 @@ fn far(ns: &NetNs, to_near: &Sender<Option<Tap>>, from_near: &Receiver<Word>) {
     let Ok(Word::Mac(mac)) = from_near.recv() else { return };
     introduce(ns, "nkfar", A, mac);
     to_near.send(Some(tap)).expect("somebody waits");
-    while let Ok(Word::Listen(count)) = from_near.recv() {
-        for number in 0..count {
-            let listener = TcpListener::bind((B, FIRST_PORT + number as u16)).expect("a free port");
+    while let Ok(Word::Listen(ports)) = from_near.recv() {
+        for port in ports {
+            let listener = TcpListener::bind((B, port)).expect("a free port");
             thread::spawn(move || {
                 let (mut stream, _) = listener.accept().expect("it comes");
                 drop(listener);
@@ -88,19 +89,23 @@ fn near(ns: &NetNs, to_far: &Sender<Word>, from_far: &Receiver<Option<Tap>>) -> 
     introduce(ns, "nknear", B, theirs.mac().expect("it has one"));
     let taps = [ours, theirs];
     let mut outcomes = Outcomes::new();
+    // New ones each time: what those before still have to send must not be counted with what comes now.
+    let mut port = FIRST_PORT;
     for cell in cells() {
         // What the relay can carry without being late.
-        let at_once = if cell.loss <= 50 { 5 } else { 10 };
+        let at_once = if cell.loss <= 10 && cell.round_trip <= 10 { 5 } else { 10 };
         for first in (0..SEEDS).step_by(at_once as usize) {
-            to_far.send(Word::Listen(at_once)).expect("somebody waits");
+            let ports = port..port + at_once as u16;
+            port = ports.end;
+            to_far.send(Word::Listen(ports.clone())).expect("somebody waits");
             from_far.recv().expect("they listen");
             let stop = Arc::new(AtomicBool::new(false));
             thread::scope(|scope| {
-                let relay = Relay::new(&taps, cell, first, at_once);
+                let relay = Relay::new(&taps, cell, first, ports.clone());
                 let flag = Arc::clone(&stop);
                 let relay = scope.spawn(move || relay.run(&flag));
                 let flows: Vec<ScopedJoinHandle<'_, Outcome>> =
-                    (0..at_once).map(|number| scope.spawn(move || send(number))).collect();
+                    (0..).zip(ports).map(|(n, port)| scope.spawn(move || send(n, port))).collect();
                 for (seed, flow) in (first..).zip(flows) {
                     let outcome = flow.join().expect("it sends");
                     outcomes.insert((cell, seed), outcome);
@@ -117,11 +122,11 @@ fn near(ns: &NetNs, to_far: &Sender<Word>, from_far: &Receiver<Option<Tap>>) -> 
 }
 
 /// One connection, as long as it may send.
-fn send(number: u64) -> Outcome {
+fn send(number: u32, port: u16) -> Outcome {
     // Not all in slow start at the same time.
-    thread::sleep(Duration::from_millis(200) * number as u32);
+    thread::sleep(Duration::from_millis(200) * number);
     let until = Instant::now() + TIME;
-    let mut stream = TcpStream::connect((B, FIRST_PORT + number as u16)).expect("connected");
+    let mut stream = TcpStream::connect((B, port)).expect("connected");
     congestion_control(&stream, "cubic").expect("root may");
     let data = vec![7; 32 << 10];
     loop {
@@ -151,6 +156,8 @@ struct Flow {
 struct Relay<'a> {
     taps: &'a [Tap; 2],
     delay: Duration,
+    /// By the listener's port, from this one on.
+    first_port: u16,
     flows: Vec<Flow>,
     on_the_way: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     taken: u64,
@@ -158,12 +165,13 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(taps: &'a [Tap; 2], cell: Cell, first: u64, count: u64) -> Self {
+    fn new(taps: &'a [Tap; 2], cell: Cell, first: u64, ports: Range<u16>) -> Self {
         let flow = |seed| Flow { losses: cell.losses(seed), before: 0, queues: Default::default() };
         Self {
             taps,
             delay: cell.delay(),
-            flows: (first..first + count).map(flow).collect(),
+            first_port: ports.start,
+            flows: (first..).zip(ports).map(|(seed, _)| flow(seed)).collect(),
             on_the_way: BTreeMap::new(),
             taken: 0,
             late: 0,
@@ -200,7 +208,7 @@ impl<'a> Relay<'a> {
         let at = 14 + 20 + if side == 0 { 2 } else { 0 };
         let is_tcp = frame.get(12..15) == Some(&[8, 0, 0x45]) && frame.get(23) == Some(&6);
         let Some(&[high, low]) = frame.get(at..at + 2).filter(|_| is_tcp) else { return };
-        let number = u16::from_be_bytes([high, low]).wrapping_sub(FIRST_PORT);
+        let number = u16::from_be_bytes([high, low]).wrapping_sub(self.first_port);
         let Some(flow) = self.flows.get_mut(usize::from(number)) else { return };
         let now = monotonic_ns();
         let Some(sent) = flow.queues[side].take(frame, Ktime(now), &bottleneck()) else { return };

@@ -6,6 +6,7 @@ use super::{File, HeldFile, NR_OPEN};
 use crate::kernel::context::TaskCx;
 use crate::kernel::sched::{Operation, wait::WaitKey};
 use crate::kernel::time::Ktime;
+use crate::net::core::busy_poll::sk_busy_loop;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct PollFd {
 struct PollTable {
     queued: Vec<(HeldFile, WaitKey)>,
     until: Option<Option<Ktime>>,
+    /// Until then the devices of sockets are polled; `None`: that has not begun.
+    busy_until: Option<Ktime>,
     started: bool,
 }
 
@@ -50,6 +53,29 @@ impl PollTable {
             self.queued.push((held, key));
         }
         true
+    }
+
+    /// Polls the devices of sockets that are read from and poll, once each, while the machine's time for that lasts
+    /// (`net.core.busy_poll`).
+    ///
+    /// linux: include/net/busy_poll.h:net_busy_loop_on
+    fn busy_loop(&mut self, cx: &mut TaskCx, fds: &[PollFd]) {
+        let usec = cx.machine().tables().net.sysctl.busy_poll;
+        if usec == 0 {
+            return;
+        }
+        let now = cx.now();
+        let end = now + Duration::from_micros(usec.into());
+        if now >= *self.busy_until.get_or_insert(end) {
+            return;
+        }
+        for fd in fds.iter().filter(|fd| fd.events & (POLLIN | POLLRDNORM) != 0) {
+            if let Some(file) = cx.task().files().get(fd.fd)
+                && let Some(socket) = file.socket()
+            {
+                sk_busy_loop(cx, &socket.sk, None);
+            }
+        }
     }
 
     /// Files of the descriptors, with what is ready on each; queued for what is not, when `queue`.
@@ -81,6 +107,7 @@ impl PollTable {
         timeout: Option<Duration>,
     ) -> Poll<Result<usize, Errno>> {
         self.clear();
+        self.busy_loop(cx, fds);
         let ready = self.look(cx, fds, false);
         if ready != 0 || timeout == Some(Duration::ZERO) {
             return Poll::Ready(Ok(ready));

@@ -4,8 +4,7 @@
 //! Invariants: a context is polled by whoever has its SCHED bit, a reader or the softirq; a reader's time is counted
 //! from where he would have slept first, by the machine's clock, and a call that waits is a value that is polled:
 //! between two looks others have their turn.
-//! DIVERGES: `net.core.busy_poll` (for `poll` and `select`) is not there, and `epoll` does not poll devices;
-//! `SO_PREFER_BUSY_POLL` is only remembered. What waits for a connection is not polled for.
+//! DIVERGES: `epoll` does not poll devices; `SO_PREFER_BUSY_POLL` is only remembered.
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::softirq::{__raise_softirq_irqoff, Softirq};
@@ -57,7 +56,7 @@ pub(crate) fn napi_busy_poll(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>, budget: 
 
 /// A reader is about to sleep, or to be told that there is nothing: looks whether his device has something. `until`:
 /// the end of his time, which begins with the first look; `None`: he does not wait, and looks once. True: he should
-/// look again before he sleeps.
+/// look again before he sleeps, which the call's driver knows.
 ///
 /// linux: include/net/busy_poll.h:sk_busy_loop
 #[cold]

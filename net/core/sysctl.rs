@@ -36,6 +36,8 @@ pub struct Sysctls {
     pub wmem_max: u32,
     /// `net.core.optmem_max`: a message's control data is shorter.
     pub optmem_max: u32,
+    /// `net.core.busy_poll`: so many microseconds `poll` and `select` poll the devices of such sockets.
+    pub busy_poll: u32,
     /// `net.core.busy_read`: what new sockets have for `SO_BUSY_POLL`.
     pub busy_read: u32,
     /// `net.core.default_qdisc`: what the queues of devices to come have.
@@ -128,6 +130,7 @@ impl Default for Sysctls {
             wmem_default: 212_992,
             wmem_max: 212_992,
             optmem_max: 131_072,
+            busy_poll: 0,
             busy_read: 0,
             default_qdisc: "pfifo_fast",
             somaxconn: 4096,

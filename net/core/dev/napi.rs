@@ -263,6 +263,13 @@ fn contain_poll_panic(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
     weight
 }
 
+/// Sockets that poll want to know who brings their packets.
+#[cold]
+#[inline(never)]
+fn note_polling(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>) {
+    cx.cpu.softnet.polling = napi.dev.is_some().then(|| Arc::clone(napi));
+}
+
 /// Takes the right to poll, if nobody has it: who has is not asked to look again.
 pub(crate) fn napi_take(napi: &NapiStruct) -> bool {
     !napi.scheduled() && napi.state.schedule()
@@ -271,9 +278,10 @@ pub(crate) fn napi_take(napi: &NapiStruct) -> bool {
 /// Polls one context; it goes to the list's end when it used up what it may take.
 ///
 /// linux: net/core/dev.c:napi_poll
+#[inline(always)]
 pub(crate) fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>, weight: u32) -> u32 {
     if cx.m.init_net.busy_polls.load(Ordering::Relaxed) {
-        cx.cpu.softnet.polling = napi.dev.is_some().then(|| Arc::clone(&napi));
+        note_polling(cx, &napi);
     }
     let polled = catch_unwind(AssertUnwindSafe(|| napi.poll.poll(cx, &napi, weight)));
     let Ok(work) = polled else { return contain_poll_panic(cx, napi) };

@@ -4,7 +4,7 @@
 //! Documentation/networking/msg_zerocopy.rst. Key type: [`UbufInfo`]. Contexts: made under the socket's lock; let
 //! go of in BH, where the last one is kept by the CPU until its stay ends, for telling takes the socket's lock.
 //! Invariants: calls of a socket are told of once each; what waits to be told of is bounded by
-//! `net.core.optmem_max`.
+//! `net.core.optmem_max`. What a panic unwinds with a packet is told of by nobody, as the packet is.
 //! DIVERGES: data that is only lent (`&[u8]`) is copied, and the notification says so, whatever the device; memory
 //! is not locked, so `RLIMIT_MEMLOCK` bounds nothing: the send buffer does.
 

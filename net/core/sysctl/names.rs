@@ -55,6 +55,7 @@ fn net_core_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
     vec![
         ("net.core.netdev_budget", U32(&mut s.netdev_budget, 1, MOST)),
         ("net.core.netdev_max_backlog", U32(&mut s.netdev_max_backlog, 0, MOST)),
+        ("net.core.busy_poll", U32(&mut s.busy_poll, 0, MOST)),
         ("net.core.busy_read", U32(&mut s.busy_read, 0, MOST)),
         ("net.core.optmem_max", U32(&mut s.optmem_max, 0, MOST)),
         ("net.core.rmem_default", U32(&mut s.rmem_default, SOCK_MIN_RCVBUF, MOST)),

@@ -6,13 +6,15 @@ use crate::scripted::{Conn, PEER_SEQ};
 use crate::testdev::{TestDev, frame};
 use crate::util::{A, B, Pair, addr, recv, send, udp};
 use sim::{Digest, LinkSpec};
-use stack::fs::sys_read;
+use stack::fs::select::FdSets;
+use stack::fs::{PollFd, sys_poll, sys_read, sys_select};
 use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{sys_recvfrom, sys_setsockopt};
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::poll::POLLIN;
 use uapi::snmp::LinuxMib;
 use uapi::socket::{MSG_DONTWAIT, SO_BUSY_POLL, SO_BUSY_POLL_BUDGET, SO_RCVTIMEO, SOL_SOCKET};
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_RST};
@@ -142,6 +144,35 @@ fn new_sockets_poll_by_the_machines_setting() {
     assert_eq!(lone.recv_all(fd), [b"first"]);
     silent(&lone, [datagram(b"second")]);
     assert_eq!(read(&mut lone, fd, 0), Ok(b"second".to_vec()));
+    let _digest = lone.end();
+}
+
+/// Who waits for a descriptor polls by the machine's setting, for sockets that poll.
+#[test]
+fn poll_and_select_look_at_the_devices_of_their_sockets() {
+    let (mut lone, fd) = reader(50);
+    let look = |lone: &mut Lone, timeout| {
+        let mut fds = [PollFd { fd, events: POLLIN, revents: 0 }];
+        lone.run(sys_poll(&mut fds, timeout))
+    };
+    silent(&lone, [datagram(b"second")]);
+    assert_eq!(look(&mut lone, Some(Duration::ZERO)), Ok(0), "it is not set");
+    lone.sysctl(|settings| settings.busy_poll = 100);
+    assert_eq!(look(&mut lone, Some(Duration::ZERO)), Ok(1));
+    assert_eq!(read(&mut lone, fd, MSG_DONTWAIT), Ok(b"second".to_vec()));
+
+    silent(&lone, [datagram(b"third")]);
+    let mut sets = FdSets { read: vec![fd], ..FdSets::default() };
+    assert_eq!(lone.run(sys_select(&mut sets, None)), Ok(1));
+    assert_eq!(read(&mut lone, fd, MSG_DONTWAIT), Ok(b"third".to_vec()));
+    assert_eq!(polled_packets(&lone), 2);
+
+    // In vain it ends, and the time is that of the call.
+    let (polls, began) = (lone.dev.polls.load(Ordering::Relaxed), lone.world.clock().peek());
+    assert_eq!(look(&mut lone, Some(Duration::from_millis(20))), Ok(0));
+    assert!(lone.world.clock().peek() - began >= Duration::from_millis(20));
+    let polls = lone.dev.polls.load(Ordering::Relaxed) - polls;
+    assert!((5..=200).contains(&polls), "{polls} polls in 100 us");
     let _digest = lone.end();
 }
 

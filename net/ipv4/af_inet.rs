@@ -73,11 +73,16 @@ fn ip_packet_offload() -> PacketOffload {
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
 fn inet_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
-    walk!(cx, list, inet_gro_receive);
     // What merges looks within the list, and there is nothing in it to merge with; asked is only for the walk.
-    if list.len() < 2 && !list.walk_id.watched() {
-        return;
+    if list.len() >= 2 || list.walk_id.watched() {
+        gro_receive(cx, list);
     }
+}
+
+// By itself, so that a single packet does not pay for what several take.
+#[inline(never)]
+fn gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    walk!(cx, list, inet_gro_receive);
     match list.common(|skb| [protocol_of(skb)]) {
         Some([protocol]) => transport_gro_receive(cx, list, protocol),
         None => list.in_runs(cx, protocol_of, transport_gro_receive),

@@ -7,7 +7,7 @@
 pub mod names;
 mod tcp;
 
-pub use tcp::{MtuProbing, TcpSysctls};
+pub use tcp::{KeyPair, MtuProbing, TcpSysctls};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::update_tables;

@@ -5,8 +5,7 @@
 //! listener's queue has one of class `Accept`, the cookies of servers one of class `InetPeer`.
 //! Invariants: no more connections whose address nobody has proven wait at a listener than its `TCP_FASTOPEN`
 //! says, those reset in the last minute among them; the table of cookies has a bound.
-//! DIVERGES: cookies of servers are remembered in a table of their own, not in `tcp_metrics`; `tcp_fastopen_key`
-//! takes one key.
+//! DIVERGES: cookies of servers are remembered in a table of their own, not in `tcp_metrics`.
 
 mod client;
 mod server;

@@ -7,7 +7,7 @@
 
 mod tcp;
 
-use super::{Sysctls, update_sysctls};
+use super::{KeyPair, Sysctls, update_sysctls};
 use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
@@ -37,11 +37,11 @@ enum Knob<'a> {
     Ports(&'a mut (u16, u16)),
     /// Three numbers, none less than so much. Who writes fewer changes the first ones.
     Three(&'a mut [u32; 3], u32),
-    /// A key of four words in hexadecimal.
-    Key(&'a mut Option<[u32; 4]>),
+    /// A key of four words in hexadecimal, or two.
+    Keys(&'a mut Option<KeyPair>),
 }
 
-use Knob::{Flag, I8, Key, Ports, Three, Time, U8, U32};
+use Knob::{Flag, I8, Keys, Ports, Three, Time, U8, U32};
 
 const MOST: u32 = i32::MAX as u32;
 const MS: Duration = Duration::from_millis(1);
@@ -120,9 +120,12 @@ impl Knob<'_> {
             Time(value, unit) => (value.as_nanos() / unit.as_nanos()).to_string(),
             Ports((low, high)) => format!("{low}\t{high}"),
             Three([least, first, most], _) => format!("{least}\t{first}\t{most}"),
-            Key(key) => {
-                let [a, b, c, d] = key.unwrap_or_default();
-                format!("{a:08x}-{b:08x}-{c:08x}-{d:08x}")
+            Keys(keys) => {
+                let key = |[a, b, c, d]: [u32; 4]| format!("{a:08x}-{b:08x}-{c:08x}-{d:08x}");
+                match keys.unwrap_or_default() {
+                    (primary, None) => key(primary),
+                    (primary, Some(backup)) => format!("{},{}", key(primary), key(backup)),
+                }
             }
         }
     }
@@ -136,7 +139,9 @@ impl Knob<'_> {
             Time(..) => format!("0 to {MOST}"),
             Ports(_) => "two ports, the lower first".to_owned(),
             Three(_, least) => format!("up to three numbers, each {least} to {MOST}"),
-            Key(_) => "four words of eight hexadecimal digits, with dashes between".to_owned(),
+            Keys(_) => "four words of eight hexadecimal digits, with dashes between, or two such keys with a comma \
+                        between"
+                .to_owned(),
         }
     }
 
@@ -179,17 +184,25 @@ impl Knob<'_> {
                     place.iter_mut().zip(all).for_each(|(place, value)| *place = value);
                 })
             }
-            Key(place) => {
-                let word = |word: &str| {
-                    let digits = word.len() == 8 && word.bytes().all(|c| c.is_ascii_hexdigit());
-                    digits.then(|| u32::from_str_radix(word, 16).ok()).flatten()
-                };
-                let words: Option<Vec<u32>> = text.split('-').take(5).map(word).collect();
-                words.and_then(|all| all.try_into().ok()).map(|key| *place = Some(key))
-            }
+            Keys(place) => match text.split_once(',') {
+                None => key(text).map(|one| *place = Some((one, None))),
+                Some((primary, backup)) => key(primary)
+                    .zip(key(backup.trim()))
+                    .map(|(primary, backup)| *place = Some((primary, Some(backup)))),
+            },
         };
         stored.ok_or(Errno::EINVAL)
     }
+}
+
+/// Four words in hexadecimal, with dashes between.
+fn key(text: &str) -> Option<[u32; 4]> {
+    let word = |word: &str| {
+        let digits = word.len() == 8 && word.bytes().all(|c| c.is_ascii_hexdigit());
+        digits.then(|| u32::from_str_radix(word, 16).ok()).flatten()
+    };
+    let words: Option<Vec<u32>> = text.split('-').take(5).map(word).collect();
+    words?.try_into().ok()
 }
 
 /// A setting that is no number in the snapshot: it makes a table.
@@ -362,6 +375,8 @@ mod tests {
             ("net.ipv4.tcp_fastopen_key", "1-2-3-4"),
             ("net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003"),
             ("net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003-+0000004"),
+            ("net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003-00000004,"),
+            ("net.ipv4.tcp_fastopen_key", "00000001-00000002-00000003-00000004,1"),
         ] {
             let refused = store(tcp_table(&mut s.tcp), name, value);
             assert_eq!(refused, Err(Errno::EINVAL), "{name}={value}");
@@ -392,6 +407,11 @@ mod tests {
         assert_eq!((s.max_reordering, s.reordering), (1000, 900));
         let key = tcp_table(&mut s).into_iter().find(|(name, _)| name.ends_with("_key"));
         assert_eq!(key.unwrap().1.show(), "a1a1a1a1-b2b2b2b2-c3c3c3c3-0000000d");
+        let two = "00000001-00000002-00000003-00000004, 00000005-00000006-00000007-00000008";
+        assert_eq!(store(tcp_table(&mut s), "net.ipv4.tcp_fastopen_key", two), Ok(()));
+        assert_eq!(s.fastopen_key, Some(([1, 2, 3, 4], Some([5, 6, 7, 8]))));
+        let key = tcp_table(&mut s).into_iter().find(|(name, _)| name.ends_with("_key"));
+        assert_eq!(key.unwrap().1.show(), two.replace(' ', ""));
     }
 
     /// What the host's settings are, ours can be; and most are by default. A host's administrator,

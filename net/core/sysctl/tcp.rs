@@ -7,6 +7,9 @@ use std::time::Duration;
 
 const PAGE_SIZE: usize = 4096;
 
+/// A key of `tcp_fastopen_key`, and perhaps one that was in its place before.
+pub type KeyPair = ([u32; 4], Option<[u32; 4]>);
+
 /// The settings `net.ipv4.tcp_*`; each field is its name without the prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpSysctls {
@@ -133,7 +136,7 @@ pub struct TcpSysctls {
     /// `tcp_fastopen`: bits: 1 by clients, 2 by listeners, and variants.
     pub fastopen: u32,
     /// `tcp_fastopen_key`: of listeners, if one was set.
-    pub fastopen_key: Option<[u32; 4]>,
+    pub fastopen_key: Option<KeyPair>,
     /// `tcp_fastopen_blackhole_timeout_sec`: how long clients do without it when the way did not bear it, the first
     /// time; 0: they go on.
     pub fastopen_blackhole_timeout: Duration,

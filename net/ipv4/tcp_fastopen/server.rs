@@ -9,7 +9,7 @@ use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{Cb, SkBuff, Skb, alloc_skb};
 use crate::net::core::stream::sk_forced_mem_charge;
-use crate::net::core::sysctl::TcpSysctls;
+use crate::net::core::sysctl::{KeyPair, TcpSysctls};
 use crate::net::ipv4::inet_connection_sock::{RequestSock, inet_csk_reset_xmit_timer};
 use crate::net::ipv4::inet_hashtables::InetTuple;
 use crate::net::ipv4::tcp::{
@@ -62,10 +62,11 @@ impl FastopenKeys {
         keys.flat_map(|key| key.0).flat_map(u64::to_le_bytes).collect()
     }
 
-    /// Of four words of `tcp_fastopen_key`.
-    fn of_words([a, b, c, d]: [u32; 4]) -> Self {
+    /// Of the words of `tcp_fastopen_key`.
+    fn of_words((primary, backup): KeyPair) -> Self {
         let word = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        Self { primary: SipKey([word(a, b), word(c, d)]), backup: None }
+        let key = |[a, b, c, d]: [u32; 4]| SipKey([word(a, b), word(c, d)]);
+        Self { primary: key(primary), backup: backup.map(key) }
     }
 }
 

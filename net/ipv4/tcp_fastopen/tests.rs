@@ -17,7 +17,7 @@ fn cookie(bytes: &[u8]) -> TcpFastopenCookie {
 /// What Linux 6.18 gives.
 #[test]
 fn cookies_are_those_of_linux() {
-    let sysctl = TcpSysctls { fastopen_key: Some(KEYS), ..TcpSysctls::default() };
+    let sysctl = TcpSysctls { fastopen_key: Some((KEYS, None)), ..TcpSysctls::default() };
     let keys = tcp_fastopen_keys(&sysctl, SipKey([1, 2]));
     let made = TcpFastopenCookie::generate(&keys.primary, CLIENT, SERVER);
     assert_eq!(made, cookie(&0x3021_b9d8_8901_7eeb_u64.to_be_bytes()));
@@ -36,6 +36,9 @@ fn a_key_has_sixteen_octets_or_two_have_thirty_two() {
         assert_eq!(keys.is_some(), matches!(len, 16 | 32), "{len}");
         assert_eq!(keys.is_some_and(|keys| keys.backup.is_some()), len == 32);
     }
+    let sysctl =
+        TcpSysctls { fastopen_key: Some((KEYS, Some([1, 0, 2, 0]))), ..TcpSysctls::default() };
+    assert_eq!(tcp_fastopen_keys(&sysctl, SipKey([1, 2])).backup, Some(SipKey([1, 2])));
     let unset = tcp_fastopen_keys(&TcpSysctls::default(), SipKey([1, 2]));
     assert_eq!(unset.primary, SipKey([1, 2]), "a secret one, where nobody has set one");
 }

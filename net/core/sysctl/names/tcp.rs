@@ -1,6 +1,6 @@
 //! TCP's settings by name.
 
-use super::Knob::{self, Flag, I8, Key, Three, Time, U8, U32};
+use super::Knob::{self, Flag, I8, Keys, Three, Time, U8, U32};
 use super::{MOST, MS, SECOND};
 use crate::net::core::sysctl::{MtuProbing, TcpSysctls};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) fn tcp_table(s: &mut TcpSysctls) -> Vec<(&'static str, Knob<'_>)> {
             "net.ipv4.tcp_fastopen_blackhole_timeout_sec",
             Time(&mut s.fastopen_blackhole_timeout, SECOND),
         ),
-        ("net.ipv4.tcp_fastopen_key", Key(&mut s.fastopen_key)),
+        ("net.ipv4.tcp_fastopen_key", Keys(&mut s.fastopen_key)),
         ("net.ipv4.tcp_fin_timeout", Time(&mut s.fin_timeout, SECOND)),
         ("net.ipv4.tcp_frto", U8(&mut s.frto, 0, u8::MAX)),
         ("net.ipv4.tcp_invalid_ratelimit", Time(&mut s.invalid_ratelimit, MS)),

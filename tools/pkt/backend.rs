@@ -37,6 +37,9 @@ pub struct Config {
     pub ts_ecr_scaled: bool,
     /// Packets that nobody expects are passed by, and why.
     pub allow_extra: Option<String>,
+    /// On the stack: whether the device cuts TCP's segments and sums them, or does not even merge what comes; `None`:
+    /// it merges, and does nothing else. A script sees the same.
+    pub offloads: Option<bool>,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             ts_tick: 0,
             ts_ecr_scaled: false,
             allow_extra: None,
+            offloads: None,
         }
     }
 }

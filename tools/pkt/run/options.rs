@@ -10,7 +10,8 @@ type Set = Result<(), String>;
 
 /// The options that there are, for messages.
 const KNOWN: &str = "ip_version, local_ip, remote_ip, gateway_ip, netmask_ip, mtu, bind_port, \
-     connect_port, tolerance_usecs, tolerance_percent, strict_segments, tcp_ts_tick_usecs, \
+     connect_port, tolerance_usecs, tolerance_percent, strict_segments, offloads, \
+     tcp_ts_tick_usecs, \
      tcp_ts_ecr_scaled, allow_extra";
 
 /// Applies options given from outside, then the script's own.
@@ -74,6 +75,13 @@ fn set(config: &mut Config, name: &str, value: Option<&str>) -> Set {
             config.tolerance_percent = percent;
         }
         "strict_segments" => config.strict_segments = true,
+        "offloads" => {
+            config.offloads = match value {
+                Some("on") => Some(true),
+                Some("off") => Some(false),
+                _ => return Err("--offloads wants on or off".to_owned()),
+            };
+        }
         "tcp_ts_tick_usecs" => config.ts_tick = number::<u32>(name, value)?.into(),
         "tcp_ts_ecr_scaled" => config.ts_ecr_scaled = true,
         "allow_extra" => {

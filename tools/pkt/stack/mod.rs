@@ -2,12 +2,13 @@
 //! waiting costs nothing, and a script run twice gives the same packets at the same times.
 //!
 //! Key type: [`Stack`]. Parts: `calls` (the system calls of a task), `commands` (what commands of
-//! scripts mean here). Contexts: the caller's thread.
+//! scripts mean here), `cut` (what the device does). Contexts: the caller's thread.
 //! Invariants: frames are seen in the turn of the world in which they leave; nothing of the operating
 //! system is used.
 
 mod calls;
 mod commands;
+mod cut;
 
 use crate::backend::{Backend, Call, Config, Done, Sent};
 use crate::parse::script::Us;
@@ -16,8 +17,8 @@ use ::stack::kernel::context::TaskCx;
 use ::stack::kernel::cpu::CpuId;
 use ::stack::kernel::sched::TaskStruct;
 use ::stack::kernel::time::Ktime;
-use ::stack::net::core::dev::dev_open;
 use ::stack::net::core::dev::device::dev_set_mtu;
+use ::stack::net::core::dev::{NetdevFeatures, dev_open};
 use ::stack::net::core::neighbour::{NeighKey, neigh_add};
 use ::stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use ::stack::net::ipv4::fib::{FibInfo, fib_new_route};
@@ -90,6 +91,13 @@ impl Stack {
             .map_err(refused(&format!("the address {}/{}", config.local, config.prefix)))?;
         inet_insert_ifa(&mut cx, &dev, addr).map_err(refused("the address"))?;
         dev_open(&mut cx, &dev).map_err(refused("bringing tun0 up"))?;
+        match config.offloads {
+            None => (),
+            Some(true) => {
+                dev.set_features(dev.features() | NetdevFeatures::HW_CSUM | NetdevFeatures::TSO);
+            }
+            Some(false) => dev.set_features(dev.features() - NetdevFeatures::GRO),
+        }
         let info = FibInfo { gateway: config.gateway.into(), ..FibInfo::default() };
         fib_new_route(&mut cx, 0, 0, info)
             .map_err(refused(&format!("the gateway {} of {}", config.gateway, config.local)))?;
@@ -121,11 +129,13 @@ impl Stack {
     fn collect(&mut self) {
         let at = us(self.world().clock().peek());
         while self.outside.drain(64, &mut self.batch) != 0 {
-            for (frame, _) in self.batch.iter() {
+            for (frame, meta) in self.batch.iter() {
                 // ARP is between the machine and its link, and none of a script's.
                 if frame.len() > ETH_HLEN && frame[12..ETH_HLEN] == ETH_P_IP {
-                    let bytes = frame[ETH_HLEN..].to_vec();
-                    self.sent.push_back(Sent { at, bytes, csum: Csum::Full });
+                    for whole in cut::finish(frame, meta.vnet.as_ref()) {
+                        let bytes = whole[ETH_HLEN..].to_vec();
+                        self.sent.push_back(Sent { at, bytes, csum: Csum::Full });
+                    }
                 }
             }
             self.batch.clear();

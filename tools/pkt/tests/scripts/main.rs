@@ -216,6 +216,28 @@ fn the_stack_gives_the_same_each_time() {
     }
 }
 
+/// Who cuts segments, and whether any are merged, shows in nothing that a script looks at.
+#[test]
+fn offloads_change_nothing_that_a_script_sees() {
+    let results = Results::read();
+    let mut cases = own();
+    cases.extend(of_linux().unwrap_or_default());
+    cases.retain(|case| {
+        results.of(&case.name, "stack").is_some_and(|row| row.verdict == Verdict::Pass)
+    });
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let (script, config) = loaded(Target::Stack, case);
+        for on in [true, false] {
+            let config = Config { offloads: Some(on), ..config.clone() };
+            if let Err(failure) = run(Target::Stack, case, &(script.clone(), config)) {
+                wrong.push(format!("{}, offloads {on}: {failure}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
 /// The script with an expectation behind its last event that nothing meets.
 fn spoilt(script: &Script) -> Script {
     let wrong = pkt::parse::parse("+0 > P. 9999:10000(1) ack 9999").expect("it is of the language");

@@ -169,7 +169,7 @@ fn what_is_lost_costs_what_it_costs_linux() {
         write(&record::record());
     }
     let recorded = read();
-    let seeds = crate::util::seeds(if cfg!(debug_assertions) { 2 } else { SEEDS }).min(SEEDS);
+    let seeds = crate::util::seeds(if cfg!(debug_assertions) { 1 } else { SEEDS }).min(SEEDS);
     let near = |ratio: f64| (ratio - 1.0).abs() <= tolerance(seeds);
     let mut far = Vec::new();
     for cell in cells() {
@@ -178,10 +178,11 @@ fn what_is_lost_costs_what_it_costs_linux() {
         let both = Both { cell, ours, linux };
         println!("{}", both.line());
         let timeouts = |all: &[Outcome]| sum(all, |outcome| outcome.timeouts);
-        // Where Linux has none there is no reason for any; else a few more or less are chance.
+        // Where Linux has none there is no reason for any. Else they are chance: three recordings of the worst cell
+        // had 24, 26 and 38.
         let most = match timeouts(&both.linux) {
             0.0 => 0.0,
-            some => 1.5 * some + 2.0,
+            some => 2.0 * some + 4.0,
         };
         if !near(both.ratio(|outcome| outcome.acked))
             || !near(both.ratio(|outcome| outcome.again))

@@ -1,13 +1,15 @@
 //! `netkeel bench`: where the stack stands beside the host's kernel and others, measured on this machine.
 //!
 //! Key types: [`BenchArgs`], [`BenchError`], [`Rival`]; [`run`] is the command. Parts: `place` (the namespaces and
-//! devices of a measurement), `figure` (counting and medians), `udp` and `tcp` (what is measured: by the host's
+//! devices of a measurement), `figure` (counting and medians), `ours` (a machine of
+//! the stack), `udp` and `tcp` (what is measured: by the host's
 //! programs, by a bare loop on the TAP, by ours, and the table). Contexts: threads of its own, in network
 //! namespaces of its own.
 //! Invariants: nothing of the host is changed; what is compared is measured in turn in one run, so that a
 //! machine whose clock moves shows in the spread and not in the ratio.
 
 mod figure;
+mod ours;
 mod place;
 mod tcp;
 mod udp;

@@ -92,6 +92,11 @@ impl Run {
     fn spins(&self) -> bool {
         self.work == Work::Trip(Placement::TwoSpinning)
     }
+
+    /// So long a task that waits spins.
+    fn busy_poll(&self) -> Duration {
+        if self.spins() { self.busy_poll } else { Duration::ZERO }
+    }
 }
 
 /// Measures; the text to print.

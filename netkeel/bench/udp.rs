@@ -83,6 +83,11 @@ impl Run {
     fn spins(&self) -> bool {
         matches!(self.work, Work::RoundTrip(Placement::TwoSpinning))
     }
+
+    /// So long a task that waits spins.
+    fn busy_poll(&self) -> Duration {
+        if self.spins() { self.busy_poll } else { Duration::ZERO }
+    }
 }
 
 /// What is asked for and can be measured here.

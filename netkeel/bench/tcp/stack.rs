@@ -2,20 +2,17 @@
 
 use super::kernel::{CALL, Peer};
 use super::row::{Offloads, Work};
-use super::{HOST, OUR_MAC, OURS, PORT, Run, Way};
+use super::{HOST, PORT, Run, Way};
 use crate::bench::figure::{SILENCE, Sample, flow, round_trips};
+use crate::bench::ours::on_machine;
 use crate::bench::{BenchError, refused};
+use host::block_on;
 use host::tap::Tap;
-use host::{Runtime, TapSpec, block_on};
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
-use stack::kernel::cpu::CpuId;
-use stack::net::core::dev::{NetdevFeatures, dev_open};
-use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::net::core::dev::NetdevFeatures;
 use stack::net::socket::{sys_connect, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
-use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::if_ether::ETH_DATA_LEN;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IPPROTO_TCP;
 use uapi::socket::{AF_INET, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET};
@@ -23,26 +20,16 @@ use uapi::tcp::TCP_NODELAY;
 
 pub(super) fn measure(run: &Run, tap: Tap) -> Result<Sample, BenchError> {
     run.seats.settle()?;
-    let busy_poll = if run.spins() { run.busy_poll } else { Duration::ZERO };
-    let mut runtime = Runtime::builder().busy_poll(busy_poll).boot()?;
-    let spec = TapSpec { addr: OUR_MAC, mtu: ETH_DATA_LEN as u32, cpu: CpuId(0) };
-    let dev = runtime.add_tap(tap, spec)?;
-    if matches!(run.work, Work::Bulk(_, Offloads::Off)) {
-        let off = NetdevFeatures::HW_CSUM
-            | NetdevFeatures::RXCSUM
-            | NetdevFeatures::TSO
-            | NetdevFeatures::GRO;
-        dev.set_features(dev.features() - off);
-    }
-    let mut cx = runtime.task("bench");
-    dev_open(&mut cx, &dev).map_err(refused("bringing the device up"))?;
-    let addr = IfAddr::new(OURS, 24).map_err(refused("our address"))?;
-    inet_insert_ifa(&mut cx, &dev, addr).map_err(refused("adding the address"))?;
-    let sample = on_socket(&mut cx, run);
-    exit_files(&mut cx);
-    drop(cx);
-    runtime.shutdown()?;
-    sample
+    let off = match run.work {
+        Work::Bulk(_, Offloads::Off) => {
+            NetdevFeatures::HW_CSUM
+                | NetdevFeatures::RXCSUM
+                | NetdevFeatures::TSO
+                | NetdevFeatures::GRO
+        }
+        _ => NetdevFeatures::empty(),
+    };
+    on_machine(tap, run.busy_poll(), off, |cx| on_socket(cx, run))
 }
 
 fn on_socket(cx: &mut TaskCx, run: &Run) -> Result<Sample, BenchError> {

@@ -3,37 +3,21 @@
 use super::kernel::Peer;
 use super::{Run, Work};
 use crate::bench::figure::{SILENCE, Sample, count, round_trips};
-use crate::bench::place::{HOST, OUR_MAC, OURS, PORT};
+use crate::bench::ours::on_machine;
+use crate::bench::place::{HOST, OURS, PORT};
 use crate::bench::{BenchError, refused};
+use host::block_on;
 use host::tap::Tap;
-use host::{Runtime, TapSpec, block_on};
-use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
-use stack::kernel::cpu::CpuId;
-use stack::net::core::dev::dev_open;
-use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::net::core::dev::NetdevFeatures;
 use stack::net::socket::{sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
-use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::if_ether::ETH_DATA_LEN;
 use uapi::in_::SockaddrIn;
 use uapi::socket::{AF_INET, SO_RCVTIMEO, SOCK_DGRAM, SOL_SOCKET};
 
 pub(super) fn measure(run: &Run, tap: Tap) -> Result<Sample, BenchError> {
     run.seats.settle()?;
-    let busy_poll = if run.spins() { run.busy_poll } else { Duration::ZERO };
-    let mut runtime = Runtime::builder().busy_poll(busy_poll).boot()?;
-    let spec = TapSpec { addr: OUR_MAC, mtu: ETH_DATA_LEN as u32, cpu: CpuId(0) };
-    let dev = runtime.add_tap(tap, spec)?;
-    let mut cx = runtime.task("bench");
-    dev_open(&mut cx, &dev).map_err(refused("bringing the device up"))?;
-    let addr = IfAddr::new(OURS, 24).map_err(refused("our address"))?;
-    inet_insert_ifa(&mut cx, &dev, addr).map_err(refused("adding the address"))?;
-    let sample = on_socket(&mut cx, run);
-    exit_files(&mut cx);
-    drop(cx);
-    runtime.shutdown()?;
-    sample
+    on_machine(tap, run.busy_poll(), NetdevFeatures::empty(), |cx| on_socket(cx, run))
 }
 
 fn on_socket(cx: &mut TaskCx, run: &Run) -> Result<Sample, BenchError> {

@@ -73,8 +73,8 @@ fn ip_packet_offload() -> PacketOffload {
 ///
 /// linux: net/ipv4/af_inet.c:inet_gro_receive
 fn inet_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
-    // What merges looks within the list, and there is nothing in it to merge with; asked is only for the walk.
-    if list.len() >= 2 || list.walk_id.watched() {
+    // Who holds nothing has nothing to do with one that comes alone; for the walk it is asked all the same.
+    if list.len() >= 2 || cx.t.net.inet_gro_holds || list.walk_id.watched() {
         gro_receive(cx, list);
     }
 }

@@ -35,6 +35,8 @@ pub struct NetOffload {
     pub gro_receive: GroReceive,
     /// Completes. Context: BH.
     pub gro_complete: GroComplete,
+    /// It may have a packet held for one that comes in a later list: then it is asked about one that comes alone, too.
+    pub holds: bool,
 }
 
 /// What protocols have registered, by IP protocol number.
@@ -76,7 +78,10 @@ impl<T> fmt::Debug for ByProtocol<T> {
 ///
 /// linux: net/ipv4/protocol.c:inet_add_offload
 pub fn inet_add_offload(m: &mut Machine, protocol: u8, offload: NetOffload) {
-    m.boot_tables(|t| t.net.inet_offloads.0[usize::from(protocol)] = Some(offload));
+    m.boot_tables(|t| {
+        t.net.inet_gro_holds |= offload.holds;
+        t.net.inet_offloads.0[usize::from(protocol)] = Some(offload);
+    });
 }
 
 /// Registers a protocol's handlers, at boot.

@@ -7,22 +7,22 @@
 //! is held beside it.
 
 use crate::kernel::context::BhCx;
-use crate::net::core::dev::gro::{GroFlow, GroHead, GroHeads};
-use crate::net::core::skbuff::{GsoType, IpSummed, Skb, SkbList};
+use crate::net::core::dev::gro::{GroFlow, GroHead, GroHeads, inet_gro_finish};
+use crate::net::core::skbuff::{GsoType, Skb, SkbList};
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::protocol::NetOffload;
-use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold, ip_fast_csum};
+use klib::checksum::ip_fast_csum;
 use uapi::ip::{IPPROTO_TCP, IpHdr};
 use uapi::tcp::{
     TCPHDR_ACK, TCPHDR_CWR, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN, TCPHDR_URG, TcpHdr,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 const IHL: usize = size_of::<IpHdr>();
 
 /// What TCP registers.
 pub(crate) const TCPV4_OFFLOAD: NetOffload =
-    NetOffload { gro_receive: tcp4_gro_receive, gro_complete: |_, _| () };
+    NetOffload { gro_receive: tcp4_gro_receive, gro_complete: |_, _| (), holds: false };
 
 /// A packet that more may be merged into, and the sequence number that the next segment must begin with.
 type Open = GroHead<u32>;
@@ -177,21 +177,12 @@ fn append(
 ///
 /// linux: net/ipv4/tcp_offload.c:tcp4_gro_complete
 fn tcp_gro_complete(first: &mut Skb) {
-    let len = first.len;
-    first.csum_start = first.headroom() as u16 + IHL as u16;
-    first.csum_offset = std::mem::offset_of!(TcpHdr, check) as u16;
-    first.ip_summed = IpSummed::Partial;
-    let Some((iph, rest)) = first.data_mut().and_then(|data| IpHdr::mut_from_prefix(data).ok())
-    else {
-        return;
-    };
-    iph.tot_len.set(len as u16);
-    iph.check.set(0);
-    iph.check.set(csum_fold(csum_partial(iph.as_bytes(), 0)));
-    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
-    let Ok((th, _)) = TcpHdr::mut_from_prefix(rest) else { return };
-    let pseudo = csum_tcpudp_nofold(saddr, daddr, len - IHL as u32, IPPROTO_TCP, 0);
-    th.check.set(!csum_fold(pseudo));
+    let offset = std::mem::offset_of!(TcpHdr, check);
+    if let Some((transport, _, check)) = inet_gro_finish(first, offset)
+        && let Ok((th, _)) = TcpHdr::mut_from_prefix(transport)
+    {
+        th.check.set(check);
+    }
 }
 
 #[cfg(test)]

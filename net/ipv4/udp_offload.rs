@@ -7,13 +7,13 @@
 
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::NetdevFeatures;
-use crate::net::core::dev::gro::{GroFlow, GroHead, GroHeads};
-use crate::net::core::skbuff::{GsoType, IpSummed, Skb, SkbList};
+use crate::net::core::dev::gro::{GroFlow, GroHead, GroHeads, inet_gro_finish};
+use crate::net::core::skbuff::{GsoType, Skb, SkbList};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::protocol::NetOffload;
 use crate::net::ipv4::udp::{UdpFlow, udp4_lib_lookup};
-use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
+use klib::checksum::ip_fast_csum;
 use uapi::ip::{IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::udp::UdpHdr;
 use zerocopy::{FromBytes, IntoBytes};
@@ -27,7 +27,7 @@ const HEADERS: usize = IHL + size_of::<UdpHdr>();
 
 /// What UDP registers.
 pub(crate) const UDPV4_OFFLOAD: NetOffload =
-    NetOffload { gro_receive: udp4_gro_receive, gro_complete: |_, _| () };
+    NetOffload { gro_receive: udp4_gro_receive, gro_complete: |_, _| (), holds: false };
 
 /// A datagram as it is looked at.
 struct Datagram {
@@ -55,7 +55,7 @@ fn look_at(skb: &mut Skb) -> Option<Datagram> {
     let whole = total == skb.len() && total == IHL + ulen && total > HEADERS;
     let may = plain
         && whole
-        && csum_fold(csum_partial(iph.as_bytes(), 0)) == 0
+        && ip_fast_csum(iph.as_bytes()) == 0
         && skb_checksum_validate(skb, IHL, IPPROTO_UDP);
     Some(Datagram { flow, len: may.then(|| (total - HEADERS) as u32) })
 }
@@ -143,22 +143,13 @@ fn udp_gro_complete(first: &mut Skb) {
     if first.gso.kind != GsoType::UdpL4 {
         return;
     }
-    let len = first.len;
-    first.csum_start = first.headroom() as u16 + IHL as u16;
-    first.csum_offset = std::mem::offset_of!(UdpHdr, check) as u16;
-    first.ip_summed = IpSummed::Partial;
-    let Some((iph, rest)) = first.data_mut().and_then(|data| IpHdr::mut_from_prefix(data).ok())
-    else {
-        return;
-    };
-    iph.tot_len.set(len as u16);
-    iph.check.set(0);
-    iph.check.set(csum_fold(csum_partial(iph.as_bytes(), 0)));
-    let (saddr, daddr) = (iph.saddr.get(), iph.daddr.get());
-    let Ok((uh, _)) = UdpHdr::mut_from_prefix(rest) else { return };
-    let ulen = len - IHL as u32;
-    uh.len.set(ulen as u16);
-    uh.check.set(!csum_fold(csum_tcpudp_nofold(saddr, daddr, ulen, IPPROTO_UDP, 0)));
+    let offset = std::mem::offset_of!(UdpHdr, check);
+    if let Some((transport, ulen, check)) = inet_gro_finish(first, offset)
+        && let Ok((uh, _)) = UdpHdr::mut_from_prefix(transport)
+    {
+        uh.len.set(ulen);
+        uh.check.set(check);
+    }
 }
 
 #[cfg(test)]

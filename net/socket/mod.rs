@@ -170,8 +170,6 @@ pub struct Wait {
     /// Octets of a stream that the call has read or written in its polls before; of `connect`, 1 if it found the
     /// connection on its way.
     pub(crate) progress: usize,
-    /// When the next wait ends at the latest, and the call looks again.
-    nap: Option<Ktime>,
     asleep: Option<Box<Asleep>>,
 }
 
@@ -181,6 +179,8 @@ struct Asleep {
     span: WalkId,
     /// Not before it waits at a socket is there one: `None` inside is for ever.
     deadline: Option<Option<Ktime>>,
+    /// When the next wait ends at the latest, and the call looks again.
+    nap: Option<Ktime>,
     /// Until then it polls for its packets; `None`: it has not begun.
     busy_until: Option<Ktime>,
     /// What the call's data is to be told of by (`MSG_ZEROCOPY`).
@@ -258,7 +258,8 @@ impl Wait {
 
     /// The next wait lasts no longer than that.
     pub(crate) fn nap(&mut self, cx: &mut TaskCx, most: Duration) {
-        self.nap = Some(cx.now() + most);
+        let asleep = self.asleep.get_or_insert_with(|| Asleep::new(cx));
+        asleep.nap = Some(cx.now() + most);
     }
 
     /// Waits until `ready`, woken by any of `events` on `sk`. Pending: the caller is polled again
@@ -320,7 +321,7 @@ impl Wait {
         state.wq.prepare_to_wait(&mut key, events, &cx.waker);
         drop(state);
         asleep.queued = key.map(|key| Queued::Sock(Arc::clone(sk), key));
-        if let Some(at) = [until, self.nap.take()].into_iter().flatten().min() {
+        if let Some(at) = [until, asleep.nap.take()].into_iter().flatten().min() {
             cx.schedule_timeout(at);
         }
         Poll::Pending
@@ -397,6 +398,7 @@ impl Asleep {
             span: cx.span(),
             deadline: None,
             busy_until,
+            nap: None,
             ubuf: None,
             queued: None,
             file: None,

@@ -37,12 +37,7 @@ impl FeaturesArgs {
     /// With the cause and the way out.
     pub fn run(&self) -> Result<(), Failure> {
         let mut words = Words::new("features", &self.words);
-        let mut verb = words.verb();
-        let mut dev = None;
-        if verb == "dev" {
-            dev = Some(words.need("the device")?);
-            verb = words.verb();
-        }
+        let (dev, verb) = words.dev_and_verb()?;
         if verb == "show" {
             let [after] = words.values(["dev"])?;
             let features = self.features(dev.or(after))?;

@@ -99,6 +99,14 @@ impl<'a> Words<'a> {
         self.rest.next().map(String::as_str)
     }
 
+    /// The device, if `dev D` stands first, and the verb.
+    fn dev_and_verb(&mut self) -> Result<(Option<&'a str>, &'a str), Failure> {
+        match self.verb() {
+            "dev" => Ok((Some(self.need("the device")?), self.verb())),
+            verb => Ok((None, verb)),
+        }
+    }
+
     /// The next word, which must be there.
     fn need(&mut self, what: &str) -> Result<&'a str, Failure> {
         self.next().ok_or_else(|| usage(format!("{}: {what} is missing", self.command)))

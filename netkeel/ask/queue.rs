@@ -37,12 +37,7 @@ impl QueueArgs {
     /// With the cause and the way out.
     pub fn run(&self) -> Result<(), Failure> {
         let mut words = Words::new("queue", &self.words);
-        let mut verb = words.verb();
-        let mut dev = None;
-        if verb == "dev" {
-            dev = Some(words.need("the device")?);
-            verb = words.verb();
-        }
+        let (dev, verb) = words.dev_and_verb()?;
         if verb == "show" {
             let [after] = words.values(["dev"])?;
             let all = self.queues(dev.or(after))?;

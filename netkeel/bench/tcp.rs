@@ -249,7 +249,9 @@ impl Bed<'_> {
                 let ends = Ends { mac: OUR_MAC, ours: OURS, host: HOST, port: PORT };
                 flow(run.time, rival.over_tap(&tap, ends, way)?)
             }
-            Work::BulkInMemory(_) | Work::Trip(_) => flow(run.time, rival.in_memory()),
+            Work::BulkInMemory(_) => flow(run.time, rival.in_memory()),
+            // No such row.
+            Work::Trip(_) => Ok(Sample::NONE),
         }
     }
 }

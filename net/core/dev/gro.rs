@@ -8,7 +8,7 @@
 
 mod heads;
 
-pub(crate) use heads::{GroFlow, GroHead, GroHeads};
+pub(crate) use heads::{GroFlow, GroHead, GroHeads, inet_gro_finish};
 
 use super::device::NetDevice;
 use super::features::NetdevFeatures;

@@ -70,6 +70,8 @@ pub struct NetTables {
     pub inet_protos: InetProtos,
     /// Transport protocols' parts of GRO.
     pub inet_offloads: InetOffloads,
+    /// One of them may hold packets.
+    pub inet_gro_holds: bool,
     /// Congestion control algorithms.
     pub tcp_cong_list: Vec<TcpCa>,
     /// IPv4 configuration of the devices, by index.

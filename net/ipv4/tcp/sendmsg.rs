@@ -125,11 +125,16 @@ fn send_one(
     let mut turn;
     {
         let mut guard = sk.lock_sock(cx);
-        guard.in_bh(|_, sk| tcp_rate_check_app_limited(sk));
+        let mut begins = true;
         loop {
             let written = &mut wait.progress;
             turn = guard
-                .in_bh(|cx, sk| tcp_sendmsg_locked(cx, sk, &outgoing, written))
+                .in_bh(|cx, sk| {
+                    if std::mem::take(&mut begins) {
+                        tcp_rate_check_app_limited(sk);
+                    }
+                    tcp_sendmsg_locked(cx, sk, &outgoing, written)
+                })
                 .unwrap_or(Turn::Fails(Errno::EOPNOTSUPP));
             if turn != Turn::More {
                 break;

@@ -6,6 +6,8 @@ use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::dev::gro::MAX_GRO_SKBS;
 use crate::net::core::gso::validate_xmit_skb_list;
 use crate::net::core::skbuff::{Gso, alloc_skb, skb_add_paged, skb_clone};
+use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
+use zerocopy::IntoBytes;
 
 const SADDR: u32 = 0xc000_0201;
 const DADDR: u32 = 0xc000_0202;

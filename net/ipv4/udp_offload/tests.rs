@@ -5,7 +5,7 @@ use crate::kernel::testing::with_bh;
 use crate::net::core::dev::gro::MAX_GRO_SKBS;
 use crate::net::core::gso::{udp_rcv_segment, validate_xmit_skb_list};
 use crate::net::core::skbuff::{Gso, alloc_skb, skb_add_paged, skb_clone};
-use klib::checksum::ip_fast_csum;
+use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold};
 
 const SADDR: u32 = 0xc000_0201;
 const DADDR: u32 = 0xc000_0202;

@@ -29,7 +29,7 @@ const COUNT: usize = 21;
 fn protocol(m: &mut Machine) {
     let handlers = NetProtocol { handler: |cx, list| list.consume(cx), err_handler: |_, _| () };
     inet_add_protocol(m, PROTOCOL, handlers);
-    inet_add_offload(m, PROTOCOL, NetOffload { gro_receive, gro_complete });
+    inet_add_offload(m, PROTOCOL, NetOffload { gro_receive, gro_complete, holds: true });
 }
 
 /// Appends the data to the held packet of the same flow, or asks to be held.
@@ -85,7 +85,10 @@ struct Receiver {
 
 impl Receiver {
     fn new() -> Self {
-        let mut world = World::recorded(17);
+        Self::of(World::recorded(17))
+    }
+
+    fn of(mut world: World) -> Self {
         let spec = MachineSpec { initcalls: vec![protocol], ..MachineSpec::default() };
         let machine = world.machine(&spec);
         let mut cx = world.task_cx(&machine, CpuId(0));
@@ -122,6 +125,23 @@ fn what_a_poll_held_goes_up_merged_with_napi_complete() -> Digest {
     assert_eq!(up, [(5, 3, vec![0, 2, 3]), (6, 0, vec![1])], "the oldest first");
     golden::check(&receiver.world, "gro");
     receiver.end()
+}
+
+/// One that comes alone is asked about like any other, also where nobody watches: it may be held for the next.
+#[test]
+fn what_comes_alone_is_held_for_what_follows() {
+    let mut receiver = Receiver::of(World::new(17));
+    let lone = |at| {
+        let packet = frame::ip(PROTOCOL, frame::PEER, LOCAL, &[5, 0, at]);
+        frame::ether(TestDev::MAC, 0x0800, &packet)
+    };
+    // Of another ethertype: what lies between the two parts them into lists of one.
+    let between = frame::ether(TestDev::MAC, 0x88b5, &[0; 46]);
+    receiver.dev.deliver([lone(0), between, lone(1)]);
+    receiver.world.settle();
+    let up = std::mem::take(&mut *receiver.seen.0.lock().expect("free"));
+    assert_eq!(up, [(5, 2, vec![0, 1])]);
+    let _digest = receiver.end();
 }
 
 stepped!(a_poll_that_used_its_budget_up_hands_up_what_it_held);

@@ -5,8 +5,10 @@
 
 use super::{GroResult, MAX_GRO_SKBS};
 use crate::kernel::context::BhCx;
-use crate::net::core::skbuff::{Gso, GsoType, Skb, SkbList};
+use crate::net::core::skbuff::{Gso, GsoType, IpSummed, Skb, SkbList};
+use klib::checksum::{csum_fold, csum_tcpudp_nofold, ip_fast_csum};
 use uapi::ip::IpHdr;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The most octets of a packet, headers included.
 ///
@@ -87,6 +89,29 @@ impl<T> GroHead<T> {
         first.gso = Gso { size: self.size as u16, segs: self.segs, kind };
         first.frag_list.get_or_insert_with(|| cx.skb_list()).push(skb);
     }
+}
+
+/// Makes the IP header, 20 octets, that of all of a packet into which others were merged, whose transport checksum is
+/// to be filled in at `csum_offset` in its header: the transport header, its length with the data, and what the checksum
+/// field has until then.
+///
+/// linux: net/ipv4/af_inet.c:inet_gro_complete
+pub(crate) fn inet_gro_finish(
+    first: &mut Skb,
+    csum_offset: usize,
+) -> Option<(&mut [u8], u16, u16)> {
+    const IHL: usize = size_of::<IpHdr>();
+    let len = first.len;
+    first.csum_start = first.headroom() as u16 + IHL as u16;
+    first.csum_offset = csum_offset as u16;
+    first.ip_summed = IpSummed::Partial;
+    let (iph, transport) = IpHdr::mut_from_prefix(first.data_mut()?).ok()?;
+    iph.tot_len.set(len as u16);
+    iph.check.set(0);
+    iph.check.set(ip_fast_csum(iph.as_bytes()));
+    let (addrs, ulen) = ((iph.saddr.get(), iph.daddr.get()), len - IHL as u32);
+    let pseudo = csum_tcpudp_nofold(addrs.0, addrs.1, ulen, iph.protocol, 0);
+    Some((transport, ulen as u16, !csum_fold(pseudo)))
 }
 
 /// Those of a list; of too many flows, one gives its place up.

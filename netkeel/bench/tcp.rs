@@ -2,8 +2,10 @@
 //!
 //! Key types: [`TcpArgs`], [`Rival`]; [`run`] is the command. Parts: `row` (what there is to measure, beside whom,
 //! and what is wanted), `kernel` (the host's programs), `stack` (ours over a TAP), `tap` (a bare loop on it),
+//! `bare_stream` (the least that the host's TCP takes for a stream),
 //! `report` (the table). In memory two machines of ours are measured, on one thread.
 
+mod bare_stream;
 mod kernel;
 mod report;
 mod row;
@@ -163,7 +165,7 @@ impl Bed<'_> {
 
     fn ours(&self, run: &Run) -> Result<Sample, BenchError> {
         match run.work {
-            Work::Bulk(_, Offloads::On) => {
+            Work::Bulk(_, Offloads::On) | Work::BytesOut => {
                 stack::measure(run, self.place.open_tap(TUN_F_CSUM | TUN_F_TSO4)?)
             }
             Work::Bulk(_, Offloads::Off) => stack::measure(run, self.place.open_tap(0)?),
@@ -197,6 +199,10 @@ impl Bed<'_> {
         match other {
             Other::Kernel => self.kernel(run),
             Other::Tap => self.bare_tap(run),
+            Other::TapStream => {
+                let tap = self.place.open_tap(TUN_F_CSUM | TUN_F_TSO4)?;
+                bare_stream::measure(run, &tap)
+            }
             // A row of it is left out where there is none.
             Other::Smoltcp => self.rival.map_or(Ok(Sample::NONE), |rival| self.rival(run, rival)),
         }
@@ -216,9 +222,9 @@ impl Bed<'_> {
 
     fn bare_tap(&self, run: &Run) -> Result<Sample, BenchError> {
         match run.work {
-            Work::Bulk(way, Offloads::On) => {
+            Work::Bulk(_, Offloads::On) | Work::BytesOut => {
                 let large = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_USO4 | TUN_F_USO6;
-                tap::measure(run, way, &self.place.open_tap(large)?)
+                tap::measure(run, run.work.way(), &self.place.open_tap(large)?)
             }
             Work::Bulk(way, Offloads::Off) => {
                 let tap = self.place.open_tap(0)?;
@@ -251,7 +257,7 @@ impl Bed<'_> {
             }
             Work::BulkInMemory(_) => flow(run.time, rival.in_memory()),
             // No such row.
-            Work::Trip(_) => Ok(Sample::NONE),
+            Work::Trip(_) | Work::BytesOut => Ok(Sample::NONE),
         }
     }
 }

@@ -38,7 +38,7 @@ impl Peer {
             }
             match run.work {
                 Work::Bulk(Way::In, _) => flood(stream, &flag),
-                Work::Bulk(Way::Out, _) => swallow(stream),
+                Work::Bulk(Way::Out, _) | Work::BytesOut => swallow(stream),
                 _ => echo(stream, run.spins(), &flag),
             }
         });
@@ -95,7 +95,7 @@ pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
     let mut stream = TcpStream::connect((NEAR, PORT)).map_err(&failed)?;
     prepare(&stream).map_err(&failed)?;
     match run.work {
-        Work::Bulk(Way::Out, _) => {
+        Work::Bulk(Way::Out, _) | Work::BytesOut => {
             let data = vec![0; CALL];
             flow(run.time, || stream.write(&data).map_err(&failed))
         }

@@ -14,6 +14,8 @@ pub(super) enum Offloads {
 pub(super) enum Work {
     /// A stream over a TAP.
     Bulk(Way, Offloads),
+    /// A stream out over a TAP with offloads, from memory that the stack may keep instead of copying it.
+    BytesOut,
     /// A stream between two machines in memory, on one thread.
     BulkInMemory(Offloads),
     /// An octet there and back over a TAP.
@@ -29,6 +31,8 @@ pub(super) enum Other {
     Kernel,
     /// Frames read and written, nothing else.
     Tap,
+    /// The same frames written as a stream that the host's TCP takes.
+    TapStream,
     /// Another stack in user space.
     Smoltcp,
 }
@@ -62,6 +66,7 @@ impl Work {
         for offloads in [Offloads::On, Offloads::Off] {
             works.extend([Way::In, Way::Out].map(|way| Self::Bulk(way, offloads)));
         }
+        works.insert(2, Self::BytesOut);
         works.extend([Offloads::On, Offloads::Off].map(Self::BulkInMemory));
         works.extend(Placement::here().into_iter().map(Self::Trip));
         works.push(Self::TripInMemory);
@@ -76,27 +81,38 @@ impl Work {
         match self {
             Self::Bulk(Way::In, o) => format!("bulk in over a TAP, {}", offloads(o)),
             Self::Bulk(Way::Out, o) => format!("bulk out over a TAP, {}", offloads(o)),
+            Self::BytesOut => "bulk out over a TAP, not copied".to_owned(),
             Self::BulkInMemory(o) => format!("bulk in memory, {}", offloads(o)),
             Self::Trip(placement) => placement.round_trip().to_owned(),
             Self::TripInMemory => "round trip in memory".to_owned(),
         }
     }
 
+    /// Where a stream's octets go.
+    pub(super) fn way(self) -> Way {
+        match self {
+            Self::Bulk(Way::Out, _) | Self::BytesOut => Way::Out,
+            _ => Way::In,
+        }
+    }
+
     /// A stream's octets, or else the time of a round trip.
     pub(super) fn is_rate(self) -> bool {
-        matches!(self, Self::Bulk(..) | Self::BulkInMemory(_))
+        matches!(self, Self::Bulk(..) | Self::BytesOut | Self::BulkInMemory(_))
     }
 
     /// Those it is measured beside, each with what is wanted.
     pub(super) fn beside(self) -> &'static [Beside] {
         use {Goal::*, Other::*};
-        const WITH_OFFLOADS: &[Beside] = &[beside(Kernel, Times(0.7)), beside(Tap, Times(0.7))];
+        const WITH_OFFLOADS: &[Beside] =
+            &[beside(Kernel, Times(0.7)), beside(Tap, Times(0.7)), beside(TapStream, Times(0.7))];
         const IN: &[Beside] = &[beside(Smoltcp, Times(1.0)), beside(Tap, Times(0.85))];
         const OUT: &[Beside] = &[beside(Smoltcp, Times(1.4)), beside(Tap, Times(0.85))];
         const SLEEPING: &[Beside] = &[beside(Tap, MoreBy(4000.0))];
         const SPINNING: &[Beside] = &[beside(Tap, MoreBy(3000.0))];
         match self {
-            Self::Bulk(_, Offloads::On) => WITH_OFFLOADS,
+            Self::Bulk(Way::In, Offloads::On) => &WITH_OFFLOADS[..2],
+            Self::Bulk(Way::Out, Offloads::On) | Self::BytesOut => WITH_OFFLOADS,
             Self::Bulk(Way::In, Offloads::Off) => IN,
             Self::Bulk(Way::Out, Offloads::Off) => OUT,
             Self::BulkInMemory(Offloads::On) => const { &[beside(Smoltcp, Times(1.5))] },
@@ -113,6 +129,7 @@ impl Other {
         match self {
             Self::Kernel => "kernel, veth",
             Self::Tap => "bare TAP",
+            Self::TapStream => "TAP to TCP",
             Self::Smoltcp => "smoltcp",
         }
     }

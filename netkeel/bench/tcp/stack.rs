@@ -6,12 +6,15 @@ use super::{HOST, PORT, Run, Way};
 use crate::bench::figure::{SILENCE, Sample, flow, round_trips};
 use crate::bench::ours::on_machine;
 use crate::bench::{BenchError, refused};
+use bytes::Bytes;
 use host::block_on;
 use host::tap::Tap;
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::net::core::dev::NetdevFeatures;
-use stack::net::socket::{sys_connect, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket};
+use stack::net::socket::{
+    sys_connect, sys_recvfrom, sys_send_bytes, sys_sendto, sys_setsockopt, sys_socket,
+};
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IPPROTO_TCP;
@@ -46,6 +49,10 @@ fn on_socket(cx: &mut TaskCx, run: &Run) -> Result<Sample, BenchError> {
     block_on(cx, &mut sys_connect(fd, &to)).map_err(refused("connecting"))?;
     let mut buf = vec![0; CALL];
     let sample = match run.work {
+        Work::BytesOut => {
+            let data = [Bytes::from(buf)];
+            flow(run.time, || block_on(cx, &mut sys_send_bytes(fd, &data, 0)).map_err(not_sent))
+        }
         Work::Bulk(Way::Out, _) => flow(run.time, || send(cx, fd, &buf)),
         Work::Bulk(Way::In, _) | Work::BulkInMemory(_) => {
             flow(run.time, || receive(cx, fd, &mut buf))
@@ -62,10 +69,14 @@ fn on_socket(cx: &mut TaskCx, run: &Run) -> Result<Sample, BenchError> {
 }
 
 fn send(cx: &mut TaskCx, fd: i32, data: &[u8]) -> Result<usize, BenchError> {
-    block_on(cx, &mut sys_sendto(fd, data, 0, None)).map_err(|errno| match errno {
+    block_on(cx, &mut sys_sendto(fd, data, 0, None)).map_err(not_sent)
+}
+
+fn not_sent(errno: Errno) -> BenchError {
+    match errno {
         Errno::EAGAIN => BenchError::Silence("the host"),
         errno => refused("sending")(errno),
-    })
+    }
 }
 
 fn receive(cx: &mut TaskCx, fd: i32, buf: &mut [u8]) -> Result<usize, BenchError> {

@@ -6,6 +6,7 @@ pub mod dev;
 pub mod dev_ioctl;
 pub mod dst;
 pub mod ethtool;
+pub mod filter;
 pub mod flow_dissector;
 pub mod gso;
 pub mod neighbour;

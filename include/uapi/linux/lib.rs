@@ -25,6 +25,7 @@ pub mod errno;
 pub mod errqueue;
 pub mod ethtool;
 pub mod fcntl;
+pub mod filter;
 pub mod icmp;
 pub mod if_;
 pub mod if_arp;

@@ -34,6 +34,7 @@ drop_reasons! {
     SocketClose "SOCKET_CLOSE" "The socket was closed with the packet still queued.";
     SocketRcvbuff "SOCKET_RCVBUFF" "The socket's receive buffer is full.";
     SocketBacklog "SOCKET_BACKLOG" "The backlog of a socket in use is full.";
+    SocketFilter "SOCKET_FILTER" "The socket's filter (SO_ATTACH_FILTER) wants nothing of it.";
     PktTooSmall "PKT_TOO_SMALL" "Shorter than its header says or needs.";
     TcpCsum "TCP_CSUM" "The TCP checksum is wrong.";
     TcpFlags "TCP_FLAGS" "The TCP flags fit nothing the connection's state expects.";

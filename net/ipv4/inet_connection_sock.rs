@@ -148,6 +148,8 @@ pub struct RequestSock {
     pub as_cookie: bool,
     /// The key that signs its segments.
     pub(crate) md5_key: Option<Box<crate::net::ipv4::tcp_md5sig::TcpMd5sigKey>>,
+    /// What the listener wants of them.
+    pub(crate) filter: Option<crate::net::core::filter::BpfProg>,
     /// What changes.
     pub(crate) state: SpinLock<ReqState, class::Request>,
 }

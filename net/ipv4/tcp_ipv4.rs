@@ -16,11 +16,14 @@ pub(crate) use reply::{
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::tx::Lost;
+use crate::net::core::filter::{BpfProg, SkbFrom};
 use crate::net::core::secure_seq::{TcpTuple, secure_tcp_seq, secure_tcp_ts_off};
 use crate::net::core::skbuff::{Cb, IpSummed, PktType, Skb, SkbList, kfree_skb};
-use crate::net::core::sock::{Sock, SockLocked};
+use crate::net::core::sock::{Sock, SockLocked, SockState};
 use crate::net::ipv4::inet_connection_sock::{RequestSock, inet_csk_clear_xmit_timers};
-use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple, ListenFlow, inet_hash_connect};
+use crate::net::ipv4::inet_hashtables::{
+    CmsgFlags, EhashEntry, InetTuple, ListenFlow, inet_hash_connect,
+};
 use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill};
 use crate::net::ipv4::ip_input::skb_checksum_validate;
 use crate::net::ipv4::ip_output::ip_queue_xmit;
@@ -207,6 +210,9 @@ fn tcp_v4_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList, ports: u32) {
 #[inline]
 fn tcp_v4_rcv_sock(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
     let mut locked = sk.state();
+    if locked.inet.cmsg_flags.contains(CmsgFlags::FILTERED) {
+        tcp_filter_list(cx, &locked, list);
+    }
     if locked.sock_owned_by_user() || locked.dead {
         return not_now(cx, sk, &mut locked, list);
     }
@@ -219,6 +225,35 @@ fn tcp_v4_rcv_sock(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
         tcp_v4_do_rcv(cx, sk, &mut locked, skb);
         Ok(())
     });
+}
+
+/// What a connection's filter wants nothing of ends here.
+#[cold]
+#[inline(never)]
+fn tcp_filter_list(cx: &mut BhCx<'_>, state: &SockState, list: &mut SkbList) {
+    if let Some(program) = state.filter().cloned() {
+        list.pass(cx, |cx, skb| tcp_filter(cx, &program, skb));
+    }
+}
+
+/// A segment keeps its header whole; its end moves to where its data now ends.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_filter
+pub(crate) fn tcp_filter(
+    cx: &mut BhCx<'_>,
+    program: &BpfProg,
+    skb: &mut Skb,
+) -> Result<(), DropReason> {
+    let Some(doff) = skb.front::<TcpHdr>().map(TcpHdr::doff) else {
+        return Err(DropReason::HdrTrunc);
+    };
+    let before = skb.len();
+    program.sk_filter_trim_cap(cx, skb, (SkbFrom::Data, doff))?;
+    let cut = (before - skb.len()) as u32;
+    if let Cb::Tcp(cb) = &mut skb.cb {
+        cb.end_seq = cb.end_seq - cut;
+    }
+    Ok(())
 }
 
 /// For a socket that a task owns, or that a panic has killed.
@@ -291,7 +326,12 @@ fn no_tcp_socket(cx: &mut BhCx<'_>, skb: Skb) {
 }
 
 /// A segment of a connection that is only asked for yet.
-fn tcp_v4_rcv_request(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, skb: Skb) {
+fn tcp_v4_rcv_request(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, mut skb: Skb) {
+    if let Some(program) = &req.filter
+        && let Err(reason) = tcp_filter(cx, program, &mut skb)
+    {
+        return kfree_skb(cx, skb, reason);
+    }
     if let Err(reason) = tcp_inbound_md5_hash(cx, req.md5_key.as_deref(), &skb) {
         return kfree_skb(cx, skb, reason);
     }

@@ -21,14 +21,17 @@ use uapi::errno::Errno;
 use uapi::if_::IFNAMSIZ;
 use uapi::ip::IPPROTO_TCP;
 use uapi::socket::{
-    AF_INET, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_BUSY_POLL,
-    SO_BUSY_POLL_BUDGET, SO_COOKIE, SO_DOMAIN, SO_DONTROUTE, SO_ERROR, SO_INCOMING_CPU,
-    SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MAX_PACING_RATE, SO_NO_CHECK,
-    SO_OOBINLINE, SO_PEEK_OFF, SO_PREFER_BUSY_POLL, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
-    SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF,
-    SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPING, SO_TIMESTAMPNS,
-    SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
+    AF_INET, SO_ACCEPTCONN, SO_ATTACH_FILTER, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST,
+    SO_BUSY_POLL, SO_BUSY_POLL_BUDGET, SO_COOKIE, SO_DETACH_FILTER, SO_DOMAIN, SO_DONTROUTE,
+    SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_LOCK_FILTER,
+    SO_MARK, SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PREFER_BUSY_POLL,
+    SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR,
+    SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP,
+    SO_TIMESTAMPING, SO_TIMESTAMPNS, SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
 };
+
+/// Reading what was attached has the same number.
+const SO_GET_FILTER: i32 = SO_ATTACH_FILTER;
 
 /// Sets an option: `value` as the bytes that Linux takes.
 ///
@@ -74,6 +77,10 @@ fn count_unknown(cx: &mut TaskCx, error: Errno) {
 fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
     match name {
         SO_BINDTODEVICE => return bind_to_device(cx, sk, value),
+        SO_ATTACH_FILTER => {
+            let optmem_max = cx.machine().tables().net.sysctl.optmem_max;
+            return sk.state().sk_attach_filter(value, optmem_max);
+        }
         SO_RCVTIMEO => {
             sk.state().opts.rcvtimeo = timeval(value)?;
             return Ok(());
@@ -85,6 +92,11 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         _ => (),
     }
     let val = int(value)?;
+    match name {
+        SO_DETACH_FILTER => return sk.state().sk_detach_filter(),
+        SO_LOCK_FILTER => return sk.state().sk_lock_filter(val != 0),
+        _ => (),
+    }
     if name == SO_MAX_PACING_RATE {
         set_max_pacing_rate(cx, sk, (val, value));
         return Ok(());
@@ -388,6 +400,11 @@ fn sock_getsockopt(
         SO_LINGER => {
             let linger = [i32::from(opts.linger.on), opts.linger.seconds];
             return Ok(linger.iter().flat_map(|value| value.to_ne_bytes()).collect());
+        }
+        SO_LOCK_FILTER => i32::from(state.filter_locked()),
+        SO_GET_FILTER => {
+            let program = state.sk_get_filter();
+            return if room < program.len() { Err(Errno::EINVAL) } else { Ok(program) };
         }
         SO_RCVTIMEO => return Ok(timeval_bytes(opts.rcvtimeo)),
         SO_SNDTIMEO => return Ok(timeval_bytes(opts.sndtimeo)),

@@ -6,9 +6,12 @@
 
 mod check;
 mod run;
+mod skb;
+mod sock;
 
 pub use check::bpf_check_classic;
 pub use run::BpfSource;
+pub use skb::{SkbFrom, SkbSource};
 
 use std::sync::Arc;
 use uapi::filter::SockFilter;

@@ -381,6 +381,23 @@ impl SkBuff {
         self.network_header as isize - self.headroom() as isize
     }
 
+    /// From the data's start to the link-layer header; negative once it was pulled.
+    #[inline]
+    pub fn mac_offset(&self) -> isize {
+        self.mac_header as isize - self.headroom() as isize
+    }
+
+    /// Octets at an offset from the data's start, those in headers that were pulled too.
+    pub(crate) fn octets_at<const N: usize>(&self, at: isize) -> Option<[u8; N]> {
+        let in_head = usize::try_from(self.headroom() as isize + at).ok()?;
+        if let Some(octets) = self.head.linear_at(in_head).and_then(|rest| rest.first_chunk()) {
+            return Some(*octets);
+        }
+        let mut octets = [0; N];
+        let have = self.skb_copy_bits(usize::try_from(at).ok()?, &mut octets);
+        (have == N).then_some(octets)
+    }
+
     /// From the data's start to the transport header; negative once it was pulled.
     #[inline]
     pub fn transport_offset(&self) -> isize {

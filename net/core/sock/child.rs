@@ -5,6 +5,7 @@
 use super::{Proto, SkPacing, Sock, SockFlow, SockLocked, SockOpts, SockState};
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinLock;
+use crate::net::core::filter::BpfProg;
 use crate::net::ipv4::inet_hashtables::{InetSock, InetTuple};
 use crate::net::ipv4::tcp::TcpSock;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(crate) struct ChildOf {
     sndbuf: usize,
     pacing: (SkPacing, u64),
     tsflags: u32,
+    filter: Option<BpfProg>,
 }
 
 impl ChildOf {
@@ -29,7 +31,15 @@ impl ChildOf {
         let (opts, inet) = (state.opts.clone(), state.inet.clone());
         let pacing = (sk.pacing_status(), sk.max_pacing_rate());
         let tsflags = sk.tsflags();
-        Self { prot: sk.sk_prot, opts, inet, sndbuf: sk.sndbuf(), pacing, tsflags }
+        Self {
+            prot: sk.sk_prot,
+            opts,
+            inet,
+            sndbuf: sk.sndbuf(),
+            pacing,
+            tsflags,
+            filter: state.filter().cloned(),
+        }
     }
 }
 
@@ -59,6 +69,7 @@ impl Sock {
             port_bound: false,
             ..from.inet
         };
+        base.inherit_filter(from.filter);
         let inet_id = cx.cpu.rng.next_u32();
         Arc::new(Self {
             cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),

@@ -10,6 +10,7 @@ use super::state::ERROR_EVENTS;
 use super::{SockLocked, SockState};
 use crate::kernel::time::Ktime;
 use crate::net::core::dev::NapiStruct;
+use crate::net::core::filter::BpfProg;
 use crate::net::ipv4::tcp_md5sig::TcpMd5sigKey;
 use std::collections::VecDeque;
 use std::sync::Weak;
@@ -30,6 +31,10 @@ pub struct SockRare {
     pub(in crate::net::core) tskey: u32,
     /// Who brings its packets, while it polls for them.
     pub(crate) napi: Weak<NapiStruct>,
+    /// What says how much of a packet it gets (`sk_filter`).
+    pub(in crate::net::core) filter: Option<BpfProg>,
+    /// `SO_LOCK_FILTER`: it stays.
+    pub(crate) filter_locked: bool,
     /// Keys for signatures of segments.
     pub(crate) md5sig_info: Vec<TcpMd5sigKey>,
 }

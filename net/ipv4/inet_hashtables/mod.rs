@@ -58,6 +58,8 @@ bitflags! {
         const TIMESTAMPING = 1 << 10;
         /// `SO_TIMESTAMPING`: packets get one.
         const RX_STAMP = 1 << 11;
+        /// A filter is attached.
+        const FILTERED = 1 << 13;
         /// A time is told.
         const TIMES_TOLD = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::TIMESTAMPING.bits();
         /// Packets get a time when they are queued.

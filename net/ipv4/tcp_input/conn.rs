@@ -7,6 +7,7 @@ use super::{Segment, seconds};
 use crate::kernel::context::BhCx;
 use crate::kernel::locking::SpinLock;
 use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::filter::BpfProg;
 use crate::net::core::secure_seq::{TcpTuple, secure_tcp_seq, secure_tcp_ts_off};
 use crate::net::core::skbuff::{SkBuff, Skb, consume_skb, kfree_skb};
 use crate::net::core::sock::Sock;
@@ -22,7 +23,7 @@ use crate::net::ipv4::syncookies::{
 use crate::net::ipv4::tcp::{SeqNr, TcpOptionsReceived, TcpState, tcp_clock_ms};
 use crate::net::ipv4::tcp_ecn::tcp_ecn_create_request;
 use crate::net::ipv4::tcp_fastopen::{Tfo, tcp_parse_fastopen_option, tcp_try_fastopen};
-use crate::net::ipv4::tcp_ipv4::{tcp_v4_send_reset, tcp_v4_send_synack};
+use crate::net::ipv4::tcp_ipv4::{tcp_filter, tcp_v4_send_reset, tcp_v4_send_synack};
 use crate::net::ipv4::tcp_md5sig::{TcpMd5sigKey, tcp_inbound_md5_hash};
 use crate::net::ipv4::tcp_minisocks::{Made, tcp_child_process, tcp_v4_syn_recv_sock};
 use crate::net::ipv4::tcp_output::{
@@ -52,6 +53,7 @@ struct Terms {
     fastopen_no_cookie: bool,
     /// The key for this peer.
     md5_key: Option<Box<TcpMd5sigKey>>,
+    filter: Option<BpfProg>,
 }
 
 /// A SYN, and whom it is for.
@@ -78,6 +80,7 @@ fn terms(sk: &Arc<Sock>, peer: u32) -> Option<Terms> {
         save_syn: tp.save_syn,
         fastopen_no_cookie: tp.tfo(Tfo::NO_COOKIE),
         md5_key: state.tcp_md5_do_lookup(peer).cloned().map(Box::new),
+        filter: state.filter().cloned(),
     })
 }
 
@@ -93,11 +96,17 @@ pub(crate) fn tcp_rcv_listen(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, tuple:
 pub(crate) fn tcp_rcv_listen_at(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
-    skb: Skb,
+    mut skb: Skb,
     (tuple, isn): (&InetTuple, Option<SeqNr>),
 ) {
     walk!(cx, skb, tcp_rcv_state_process);
-    let (Some(seg), Some(terms)) = (Segment::of(&skb), terms(sk, tuple.raddr)) else {
+    let terms = terms(sk, tuple.raddr);
+    if let Some(program) = terms.as_ref().and_then(|terms| terms.filter.as_ref())
+        && let Err(reason) = tcp_filter(cx, program, &mut skb)
+    {
+        return kfree_skb(cx, skb, reason);
+    }
+    let (Some(seg), Some(terms)) = (Segment::of(&skb), terms) else {
         tcp_v4_send_reset(cx, &skb, None);
         return kfree_skb(cx, skb, DropReason::NoSocket);
     };
@@ -277,6 +286,7 @@ fn tcp_conn_request(
         cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: cookie,
         md5_key: terms.md5_key.clone(),
+        filter: terms.filter.clone(),
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     });
     answer(cx, &req, seg, asked)
@@ -444,6 +454,7 @@ fn cookie_request(
         cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: true,
         md5_key: terms.md5_key.clone(),
+        filter: terms.filter.clone(),
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     }))
 }

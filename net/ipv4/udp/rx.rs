@@ -8,6 +8,7 @@ use crate::kernel::locking::SpinGuard;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::busy_poll::sk_mark_napi;
 use crate::net::core::dst::Dst;
+use crate::net::core::filter::SkbFrom;
 use crate::net::core::gso::udp_rcv_segment;
 use crate::net::core::skbuff::{Cb, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockLocked, SockState};
@@ -246,9 +247,15 @@ fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, list: &mut SkbL
     state.sock_queue_rcv_skb(cx, list);
 }
 
-/// What the reader asks to be told beside the data.
+/// What the reader asks to be told beside the data; and what his filter keeps from him.
 #[cold]
-fn prepare_control(cx: &BhCx<'_>, state: &SockState, list: &mut SkbList) {
+fn prepare_control(cx: &mut BhCx<'_>, state: &mut SockState, list: &mut SkbList) {
+    if let Some(program) = state.filter().cloned() {
+        let cap = (SkbFrom::Transport, size_of::<UdpHdr>());
+        let lost = list.pass(cx, |cx, skb| program.sk_filter_trim_cap(cx, skb, cap));
+        state.drops += lost;
+        cx.cpu.mib.add(UdpMib::InErrors.into(), u64::from(lost));
+    }
     let timed = state.inet.cmsg_flags.intersects(CmsgFlags::TIMED);
     let SkbList { packets, dst, .. } = list;
     for skb in packets {

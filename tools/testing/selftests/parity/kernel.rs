@@ -13,6 +13,7 @@ use std::io::Error;
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
+use uapi::socket::{SO_ATTACH_FILTER, SOL_SOCKET};
 
 /// The host kernel, as the calling thread has it.
 #[derive(Debug)]
@@ -299,6 +300,9 @@ impl Calls for Kernel {
     }
 
     fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret {
+        if (level, name) == (SOL_SOCKET, SO_ATTACH_FILTER) {
+            return attach_filter(fd, value);
+        }
         let len = value.len() as socklen_t;
         // SAFETY: the value is read for its length.
         ret(unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) })
@@ -306,10 +310,13 @@ impl Calls for Kernel {
 
     fn getsockopt(&mut self, fd: i32, level: i32, name: i32, len: i32) -> Result<Vec<u8>, i32> {
         let mut value = vec![0_u8; len.max(0) as usize];
-        let mut len = len as socklen_t;
+        let filter = (level, name) == (SOL_SOCKET, SO_ATTACH_FILTER);
+        // A program's length is counted in instructions, both ways.
+        let unit = if filter { size_of::<libc::sock_filter>() } else { 1 };
+        let mut len = (len / unit as i32) as socklen_t;
         // SAFETY: room for `len` bytes; a negative length is refused before anything is written.
         ret(unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) })?;
-        value.truncate(len as usize);
+        value.truncate(len as usize * unit);
         Ok(value)
     }
 
@@ -489,4 +496,22 @@ impl Calls for Kernel {
         // SAFETY: no pointers.
         ret(unsafe { libc::ftruncate(fd, length) })
     }
+}
+
+/// The kernel takes a pointer to the program, and counts its instructions.
+fn attach_filter(fd: i32, program: &[u8]) -> Ret {
+    const SIZE: usize = size_of::<libc::sock_filter>();
+    if !program.len().is_multiple_of(SIZE) {
+        // What can't be said that way is refused by both.
+        return Err(libc::EINVAL);
+    }
+    let mut aligned: Vec<u64> = program
+        .chunks_exact(SIZE)
+        .map(|octets| octets.try_into().map_or(0, u64::from_ne_bytes))
+        .collect();
+    let fprog = libc::sock_fprog { len: aligned.len() as u16, filter: aligned.as_mut_ptr().cast() };
+    let len = size_of_val(&fprog) as socklen_t;
+    let (level, name) = (SOL_SOCKET, SO_ATTACH_FILTER);
+    // SAFETY: the structure says where the program lies and how long it is; both outlive the call.
+    ret(unsafe { libc::setsockopt(fd, level, name, (&raw const fprog).cast(), len) })
 }

@@ -1,5 +1,6 @@
 //! The checks, by subject.
 
+mod attach_filter;
 mod bind;
 mod busy_poll;
 mod connect;
@@ -18,6 +19,7 @@ mod send;
 mod shutdown;
 mod sockets;
 mod stream_accept;
+mod stream_attach_filter;
 mod stream_bind;
 mod stream_close;
 mod stream_connect;
@@ -60,6 +62,7 @@ pub fn all() -> Vec<Check> {
         zerocopy::ALL,
         timestamping::ALL,
         busy_poll::ALL,
+        attach_filter::ALL,
     ]
     .concat()
 }
@@ -78,6 +81,7 @@ pub fn streams() -> Vec<Check> {
         stream_options::ALL,
         stream_zerocopy::ALL,
         stream_timestamping::ALL,
+        stream_attach_filter::ALL,
         stream_md5::ALL,
     ]
     .concat()

@@ -3,6 +3,7 @@
 //! Nothing here uses `net` but [`cpu`] and [`rcupdate`], which must name what per-CPU data and the
 //! read-mostly tables hold.
 
+pub mod bpf;
 pub mod context;
 pub mod cpu;
 pub mod hrtimer;

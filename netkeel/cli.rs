@@ -44,7 +44,7 @@ Examples:
   netkeel walk --format json | jq .point           one object a line
   netkeel walk --format pcapng --out walk.pcapng   for Wireshark: the walk is the comment
   netkeel walk --format perfetto --out walk.pftrace   for ui.perfetto.dev
-  netkeel walk --attach udp,7                      the packets of a machine that runs
+  netkeel walk --attach 'udp port 7'               the packets of a machine that runs
   netkeel walk --attach --format json --machine nk0 | jq -c '[.point, .drop]'
   netkeel walk --stations                          every station with its Linux file";
 
@@ -122,8 +122,8 @@ pub struct WalkArgs {
     /// In text: name the Linux file of every station, however long the line gets.
     #[arg(long)]
     files: bool,
-    /// Watch a machine that runs, until Ctrl-C: the packets of FILTER, any of tcp|udp|icmp|arp, an IPv4
-    /// address, a port, separated by commas. One can watch a machine at a time.
+    /// Watch a machine that runs, until Ctrl-C: the packets of FILTER, in tcpdump's language, as
+    /// 'tcp port 80'. One can watch a machine at a time.
     #[arg(
         long,
         value_name = "FILTER",

@@ -4,7 +4,6 @@ pub mod ask;
 pub mod bench;
 pub mod cli;
 pub mod control;
-pub mod filter;
 pub mod pkt;
 pub mod replay;
 pub mod scenario;

@@ -26,7 +26,7 @@ use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::time::Ktime;
-use stack::kernel::trace::WalkFilter;
+
 use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
@@ -250,7 +250,7 @@ impl Player {
         let replayer = CaptureFile::replay(outside.clone(), open(&args.file)?, start)
             .map_err(|error| unplayable(&args.file, &error))?;
         world.settle();
-        world.watch(WalkFilter::default());
+        world.watch(None);
         let (hosts, report) = (Hosts::new(place.addr, place.gw), Report::default());
         Ok(Self { world, cx, outside, replayer, taken: 0, sockets, hosts, mac: place.mac, report })
     }

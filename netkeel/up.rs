@@ -56,7 +56,7 @@ Examples:
     sudo ip tuntap add dev nk0 mode tap multi_queue user $USER
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --cpus 2 --queues 2
   See what happens to the datagrams of one host and port:
-    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk udp,192.0.2.1,7
+    netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk 'udp port 7 and host 192.0.2.1'
   Capture every frame, each with its walk as a comment; or look on as they pass:
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --walk --pcap nk0.pcapng
     netkeel up --tap nk0 --addr 192.0.2.2/24 --echo --pcap - | tshark -r -";
@@ -84,8 +84,8 @@ pub struct UpArgs {
     #[arg(long)]
     pub echo: bool,
 
-    /// Print the stations of each packet as it ends; FILTER: any of tcp|udp|icmp|arp, an IPv4 address,
-    /// a port, separated by commas
+    /// Print the stations of each packet as it ends; FILTER: which packets, in tcpdump's language, as 'tcp port 80'.
+    /// What is sent is judged by its headers, where it begins
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     pub walk: Option<String>,
 
@@ -241,7 +241,7 @@ fn serve_to(args: &UpArgs, out: &mut dyn Write, stop: impl AsFd) -> Result<(), U
     if plan.echo {
         services::start(&mut up.runtime)?;
     }
-    if let Some(filter) = plan.walk {
+    if let Some(filter) = plan.walk.clone() {
         up.runtime.machine().tracer.start(filter);
         let comments = if up.capture.is_some() { Comments::Yes } else { Comments::No };
         up.walk = Some(WalkPrinter::new(up.runtime.machine(), comments));
@@ -457,7 +457,7 @@ mod tests {
         assert_eq!(parse(common).walk, None);
         assert_eq!(parse(&format!("{common} --walk")).walk.as_deref(), Some(""));
         assert_eq!(parse(&format!("--walk {common}")).walk.as_deref(), Some(""));
-        assert_eq!(parse(&format!("{common} --walk udp,7")).walk.as_deref(), Some("udp,7"));
+        assert_eq!(parse(&format!("{common} --walk udp")).walk.as_deref(), Some("udp"));
         assert!(!parse(common).echo && parse(&format!("{common} --echo")).echo);
         let pcap = parse(&format!("{common} --pcap - --walk")).pcap;
         assert!(pcap.is_some_and(|path| is_stdout(&path)));

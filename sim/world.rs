@@ -14,13 +14,14 @@ use hw::igb::I82576;
 use hw::wire::{Carrier, WireEnd};
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
+use stack::kernel::bpf::BpfProg;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::{CpuId, Next};
 use stack::kernel::initcall::Initcall;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::{Operation, TaskStruct};
 use stack::kernel::time::Ktime;
-use stack::kernel::trace::{Record, WalkFilter};
+use stack::kernel::trace::Record;
 use stack::net::core::dev::{NetDevice, dev_open};
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use std::future::Future;
@@ -136,7 +137,7 @@ impl World {
             .boot(Box::new(SimPlatform(Arc::clone(&self.clock))))
             .expect("the only module is loopback, on a machine without devices");
         if self.diary.is_of_everything() {
-            machine.tracer.start(WalkFilter::default());
+            machine.tracer.start(None);
         }
         let next = vec![Next::default(); usize::from(spec.cpus)];
         self.hosts.push(Host { machine: Arc::clone(&machine), next });
@@ -443,13 +444,13 @@ impl World {
     }
 
     /// Watches what `filter` matches, on every machine.
-    pub fn watch(&self, filter: WalkFilter) {
+    pub fn watch(&self, filter: Option<BpfProg>) {
         // What a recorded world saw before it was asked is not of the walk that is asked for.
         if self.diary.begin_watch() {
             self.diary.note_all(self.machines());
         }
         for machine in self.machines() {
-            machine.tracer.start(filter);
+            machine.tracer.start(filter.clone());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The walk: which stations a packet, an interrupt or a call passed, when, where and how it ended.
 //!
 //! linux: kernel/trace, include/trace/events/{net,napi,skb,irq}.h.
-//! Key types: [`Tracer`], [`Record`], [`events::Point`], [`drop_reason::DropReason`], [`WalkFilter`].
+//! Key types: [`Tracer`], [`Record`], [`events::Point`], [`drop_reason::DropReason`].
 //! Contexts: recording in all; reading from tasks. Locks: `class::Trace`, a ring's.
 //! Invariants: off costs one test and one branch a station, arguments are evaluated only when the
 //! packet or span is watched; nothing is recorded without an id; lost records are counted.
@@ -9,6 +9,7 @@
 pub mod drop_reason;
 pub mod events;
 
+use crate::kernel::bpf::{BpfProg, BpfSource};
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::time::Ktime;
 use drop_reason::DropReason;
@@ -100,40 +101,6 @@ impl Record {
     }
 }
 
-/// Which packets to watch; an empty filter watches all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WalkFilter {
-    /// An IP protocol, or [`WalkFilter::ARP`].
-    pub proto: Option<u16>,
-    /// An IPv4 address, source or destination.
-    pub host: Option<u32>,
-    /// A UDP or TCP port, source or destination.
-    pub port: Option<u16>,
-}
-
-/// What a filter looks at, taken from a frame or from a flow about to be sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowKey {
-    /// The IP protocol, or [`WalkFilter::ARP`].
-    pub proto: u16,
-    /// Source and destination address.
-    pub hosts: [u32; 2],
-    /// Source and destination port.
-    pub ports: [u16; 2],
-}
-
-impl WalkFilter {
-    /// Stands for ARP among the IP protocol numbers.
-    pub const ARP: u16 = 0x0806;
-
-    /// The filter asks for this flow.
-    pub fn matches(&self, key: &FlowKey) -> bool {
-        self.proto.is_none_or(|proto| proto == key.proto)
-            && self.host.is_none_or(|host| key.hosts.contains(&host))
-            && self.port.is_none_or(|port| key.ports.contains(&port))
-    }
-}
-
 #[derive(Debug, Default)]
 struct Ring {
     records: VecDeque<Record>,
@@ -147,7 +114,8 @@ pub struct Tracer {
     next: AtomicU64,
     prefix: u64,
     capacity: usize,
-    filter: SpinLock<WalkFilter, class::Trace>,
+    /// What of all packets is watched; none: each.
+    filter: SpinLock<Option<BpfProg>, class::Trace>,
     rings: Box<[SpinLock<Ring, class::Trace>]>,
 }
 
@@ -167,8 +135,8 @@ impl Tracer {
         }
     }
 
-    /// Starts watching what `filter` matches.
-    pub fn start(&self, filter: WalkFilter) {
+    /// Starts watching the packets that `filter` wants, as Ethernet frames; without one: all.
+    pub fn start(&self, filter: Option<BpfProg>) {
         *self.filter.lock() = filter;
         self.on.store(true, Ordering::Release);
     }
@@ -190,15 +158,17 @@ impl Tracer {
         if self.on() { self.fresh() } else { WalkId::NONE }
     }
 
-    /// A new id if the filter asks for the flow, whose key is computed only when somebody watches.
+    /// A new id if somebody watches and the filter wants the packet, which it is shown only then.
     #[inline]
-    pub fn packet(&self, key: impl FnOnce() -> FlowKey) -> WalkId {
-        if self.on() { self.packet_slow(&key()) } else { WalkId::NONE }
+    pub fn packet<S: BpfSource + ?Sized>(&self, packet: &S) -> WalkId {
+        if self.on() { self.packet_slow(packet) } else { WalkId::NONE }
     }
 
     #[cold]
-    fn packet_slow(&self, key: &FlowKey) -> WalkId {
-        if self.filter.lock().matches(key) { self.fresh() } else { WalkId::NONE }
+    fn packet_slow<S: BpfSource + ?Sized>(&self, packet: &S) -> WalkId {
+        let filter = self.filter.lock().clone();
+        let wanted = filter.is_none_or(|program| program.bpf_prog_run(packet) != 0);
+        if wanted { self.fresh() } else { WalkId::NONE }
     }
 
     /// A new id.
@@ -272,6 +242,7 @@ macro_rules! walk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uapi::filter::*;
 
     fn record(time: u64, cpu: u8, arg: u64) -> Record {
         Record {
@@ -290,16 +261,20 @@ mod tests {
     fn off_gives_no_ids() {
         let tracer = Tracer::new(1, 1, 8);
         assert!(!tracer.span().watched());
-        assert!(!tracer.packet(|| unreachable!("off: the key is not computed")).watched());
+        assert!(!tracer.packet(&[0_u8; 60][..]).watched());
     }
 
     #[test]
     fn the_filter_decides_who_is_watched() {
         let tracer = Tracer::new(1, 1, 8);
-        tracer.start(WalkFilter { port: Some(7), ..WalkFilter::default() });
-        let key = FlowKey { proto: 17, hosts: [1, 2], ports: [9, 7] };
-        assert!(tracer.packet(|| key).watched());
-        assert!(!tracer.packet(|| FlowKey { ports: [9, 8], ..key }).watched());
+        // Frames whose first octet is 7.
+        let load = SockFilter::stmt(BPF_LD | BPF_B | BPF_ABS, 0);
+        let jump = SockFilter::jump(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 1);
+        let ends = [1, 0].map(|len| SockFilter::stmt(BPF_RET | BPF_K, len));
+        tracer.start(Some(BpfProg::checked(&[load, jump, ends[0], ends[1]])));
+        assert!(tracer.packet(&[7][..]).watched());
+        assert!(!tracer.packet(&[8][..]).watched());
+        assert!(!tracer.packet(&[][..]).watched());
     }
 
     #[test]

@@ -251,7 +251,7 @@ pub(crate) fn tcp_filter(
     program.sk_filter_trim_cap(cx, skb, (SkbFrom::Data, doff))?;
     let cut = (before - skb.len()) as u32;
     if let Cb::Tcp(cb) = &mut skb.cb {
-        cb.end_seq = cb.end_seq - cut;
+        cb.end_seq -= cut;
     }
     Ok(())
 }

@@ -402,10 +402,7 @@ fn sock_getsockopt(
             return Ok(linger.iter().flat_map(|value| value.to_ne_bytes()).collect());
         }
         SO_LOCK_FILTER => i32::from(state.filter_locked()),
-        SO_GET_FILTER => {
-            let program = state.sk_get_filter();
-            return if room < program.len() { Err(Errno::EINVAL) } else { Ok(program) };
-        }
+        SO_GET_FILTER => return filter_value(&state, room),
         SO_RCVTIMEO => return Ok(timeval_bytes(opts.rcvtimeo)),
         SO_SNDTIMEO => return Ok(timeval_bytes(opts.sndtimeo)),
         SO_MAX_PACING_RATE => return Ok(max_pacing_rate(sk, room)),
@@ -426,6 +423,11 @@ fn sock_getsockopt(
         _ => return Err(Errno::ENOPROTOOPT),
     };
     Ok(value.to_ne_bytes().to_vec())
+}
+
+fn filter_value(state: &SockState, room: usize) -> Result<Vec<u8>, Errno> {
+    let program = state.sk_get_filter();
+    if room < program.len() { Err(Errno::EINVAL) } else { Ok(program) }
 }
 
 fn timeval_bytes(timeout: Option<Duration>) -> Vec<u8> {

@@ -6,8 +6,8 @@
 use super::server::Server;
 use super::wire::{Event, short, to_line};
 use crate::up::walk::WalkLog;
+use stack::kernel::bpf::BpfProg;
 use stack::kernel::machine::Machine;
-use stack::kernel::trace::WalkFilter;
 
 /// The one who watches, and what waits to be told.
 pub(crate) struct Watch {
@@ -19,7 +19,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts watching for a client.
-    pub(crate) fn start(client: usize, filter: WalkFilter, m: &Machine) -> Self {
+    pub(crate) fn start(client: usize, filter: Option<BpfProg>, m: &Machine) -> Self {
         // What is still there is of an earlier watch.
         m.tracer.take();
         m.tracer.start(filter);

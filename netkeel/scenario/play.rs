@@ -10,7 +10,7 @@ use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-use stack::kernel::trace::WalkFilter;
+
 use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit_one};
 use stack::net::core::skbuff::{consume_skb, netdev_alloc_skb};
 use stack::net::socket::{
@@ -71,7 +71,7 @@ impl Stage {
         let capture = setup.frames.then(|| self.tap());
         let title = self.cast(setup)?;
         if !setup.scenario.is_some_and(TcpScenario::begins_connected) {
-            self.world.watch(WalkFilter::default());
+            self.world.watch(None);
         }
         self.run()?;
         for (_, machine) in &self.machines {

@@ -2,12 +2,11 @@
 
 use super::{UpArgs, UpError};
 use klib::bitmap::CpuMask;
-use stack::kernel::trace::WalkFilter;
+use stack::kernel::bpf::BpfProg;
 use stack::net::ipv4::devinet::{IfAddr, mask};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
-use uapi::ip::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// The arguments, understood.
 #[derive(Clone, Debug)]
@@ -16,7 +15,8 @@ pub(super) struct Plan {
     pub(super) addr: IfAddr,
     pub(super) gw: Option<Ipv4Addr>,
     pub(super) echo: bool,
-    pub(super) walk: Option<WalkFilter>,
+    /// Whether walks are watched, and of which packets: none named, all.
+    pub(super) walk: Option<Option<BpfProg>>,
     pub(super) pcap: Option<PathBuf>,
     pub(super) control: Option<PathBuf>,
     pub(super) cpus: u8,
@@ -130,33 +130,13 @@ pub(crate) fn parse_gw(text: &str, ifa: &IfAddr) -> Result<Ipv4Addr, UpError> {
     Err(usage(format!("--gw {gw} {why}: name a neighbour in {link}")))
 }
 
-/// What to watch; `flag` is what the text was written behind.
-pub(crate) fn parse_filter(flag: &str, text: &str) -> Result<WalkFilter, UpError> {
-    let mut filter = WalkFilter::default();
-    for word in text.split(',').filter(|word| !word.is_empty()) {
-        let twice = match word {
-            "tcp" => filter.proto.replace(IPPROTO_TCP.into()).is_some(),
-            "udp" => filter.proto.replace(IPPROTO_UDP.into()).is_some(),
-            "icmp" => filter.proto.replace(IPPROTO_ICMP.into()).is_some(),
-            "arp" => filter.proto.replace(WalkFilter::ARP).is_some(),
-            word => match (word.parse::<Ipv4Addr>(), word.parse::<u16>()) {
-                (Ok(host), _) => filter.host.replace(host.into()).is_some(),
-                (_, Ok(port)) => filter.port.replace(port).is_some(),
-                _ => {
-                    return Err(usage(format!(
-                        "{flag}: {word:?} is neither tcp, udp, icmp or arp, nor an IPv4 address, nor a \
-                         port: write for example {flag} udp,192.0.2.1,7"
-                    )));
-                }
-            },
-        };
-        if twice {
-            return Err(usage(format!(
-                "{flag} {text}: at most one protocol, one address and one port: leave {word} out"
-            )));
-        }
+/// What to watch, in tcpdump's language; `flag` is what the text was written behind. None: all.
+pub(crate) fn parse_filter(flag: &str, text: &str) -> Result<Option<BpfProg>, UpError> {
+    if text.trim().is_empty() {
+        return Ok(None);
     }
-    Ok(filter)
+    let explained = |e| usage(format!("{flag} {text:?}, {e}"));
+    pcap_filter::compile(text).map(Some).map_err(explained)
 }
 
 #[cfg(test)]
@@ -248,14 +228,10 @@ mod tests {
     #[test]
     fn filters() {
         let filter = |text| plan("192.0.2.2/24", None, Some(text)).map(|plan| plan.walk.unwrap());
-        assert_eq!(filter("").unwrap(), WalkFilter::default());
-        let full = WalkFilter { proto: Some(17), host: Some(0xc000_0201), port: Some(7) };
-        assert_eq!(filter("udp,192.0.2.1,7").unwrap(), full);
-        assert_eq!(filter("7,192.0.2.1,udp").unwrap(), full);
-        assert_eq!(filter("arp").unwrap().proto, Some(WalkFilter::ARP));
-        assert_eq!(filter("tcp").unwrap().proto, Some(6));
-        assert!(filter("sctp").unwrap_err().contains("neither"));
-        assert!(filter("70000").unwrap_err().contains("neither"));
-        assert!(filter("udp,icmp").unwrap_err().contains("at most one"));
+        assert_eq!(filter("").unwrap(), None);
+        let program = pcap_filter::compile("udp port 7 and host 192.0.2.1").unwrap();
+        assert_eq!(filter("udp port 7 and host 192.0.2.1").unwrap(), Some(program));
+        let error = filter("udp prot 7").unwrap_err();
+        assert!(error.contains("--walk \"udp prot 7\", column 5: "), "{error}");
     }
 }

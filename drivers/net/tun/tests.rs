@@ -515,9 +515,9 @@ fn frames_that_come_one_by_one_are_read_without_a_second_look() {
 
 #[test]
 fn the_walk_names_interrupt_poll_and_transmission() {
-    use stack::kernel::trace::{WalkFilter, events::Point};
+    use stack::kernel::trace::events::Point;
     let mut bed = Bed::new();
-    bed.m.tracer.start(WalkFilter::default());
+    bed.m.tracer.start(None);
     bed.introduce();
     let (records, _) = bed.m.tracer.take();
     let points: Vec<Point> = records.iter().map(|record| record.point).collect();

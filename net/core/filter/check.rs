@@ -20,7 +20,7 @@ pub fn bpf_check_classic(program: &[SockFilter]) -> Result<BpfProg, Errno> {
     if !program.iter().enumerate().all(sound) || !ends(program) || !loads_are_stored(program) {
         return Err(Errno::EINVAL);
     }
-    Ok(BpfProg(program.into()))
+    Ok(BpfProg::checked(program))
 }
 
 /// There is such an instruction.

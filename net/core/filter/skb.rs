@@ -1,6 +1,6 @@
 //! A packet as a program sees it: its octets from where its socket's begin, and what is known beside them.
 
-use super::run::BpfSource;
+use crate::kernel::bpf::BpfSource;
 use crate::kernel::context::BhCx;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skbuff::SkBuff;

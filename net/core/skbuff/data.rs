@@ -1,9 +1,7 @@
 //! Reading and moving a packet's data: push, pull, put, trim, copy, sum.
 
 use super::{IpSummed, SkBuff, Skb, SkbFlags};
-use crate::kernel::trace::{FlowKey, WalkFilter};
 use klib::checksum::{csum_block_add, csum_fold, csum_partial};
-use uapi::if_ether::{ETH_P_ARP, ETH_P_IP};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Parts of a packet's data on their way into one piece.
@@ -559,32 +557,5 @@ impl SkBuff {
             home: std::mem::take(&mut self.home),
             ..Self::default()
         };
-    }
-}
-
-/// What a walk filter looks at, from a packet whose network header is set or lies at the front.
-pub(super) fn flow_key(skb: &SkBuff) -> FlowKey {
-    let be32 = |at: &[u8]| u32::from_be_bytes([at[0], at[1], at[2], at[3]]);
-    let be16 = |at: &[u8]| u16::from_be_bytes([at[0], at[1]]);
-    let bytes = skb.network_bytes();
-    match skb.protocol {
-        ETH_P_IP if bytes.len() >= 20 => {
-            let ports = usize::from(bytes[0] & 15) * 4;
-            let has_ports = matches!(bytes[9], 6 | 17) && be16(&bytes[6..]) & 0x1fff == 0;
-            FlowKey {
-                proto: u16::from(bytes[9]),
-                hosts: [be32(&bytes[12..]), be32(&bytes[16..])],
-                ports: match bytes.get(ports..ports + 4) {
-                    Some(ports) if has_ports => [be16(ports), be16(&ports[2..])],
-                    _ => [0; 2],
-                },
-            }
-        }
-        ETH_P_ARP if bytes.len() >= 28 => FlowKey {
-            proto: WalkFilter::ARP,
-            hosts: [be32(&bytes[14..]), be32(&bytes[24..])],
-            ports: [0; 2],
-        },
-        other => FlowKey { proto: other, ..FlowKey::default() },
     }
 }

@@ -13,6 +13,7 @@ mod pool;
 mod rx_pages;
 #[cfg(test)]
 mod tests;
+mod walk_frame;
 mod zerocopy;
 
 pub use depot::Depot;
@@ -507,7 +508,7 @@ impl BhCx<'_> {
 
     #[cold]
     fn watch_slow(&mut self, skb: &mut SkBuff) {
-        skb.walk_id = self.m.tracer.packet(|| data::flow_key(skb));
+        skb.walk_id = self.m.tracer.packet(&walk_frame::WalkFrame(skb));
         self.link_span(skb);
     }
 

@@ -1,11 +1,11 @@
 //! The packet's data: room, cuts, fragments, sums, clones.
 
-use super::data::flow_key;
+use super::walk_frame::WalkFrame;
 use super::{
     Depot, IpSummed, Skb, SkbFrag, SkbPool, alloc_skb, skb_add_paged, skb_clone, skb_linearize,
 };
+use crate::kernel::bpf::BpfSource;
 use crate::kernel::testing::with_bh;
-use crate::kernel::trace::WalkFilter;
 use std::sync::Arc;
 
 fn pool() -> SkbPool {
@@ -140,15 +140,15 @@ fn what_a_walk_filter_sees_of_a_frame() {
     ip[20..24].copy_from_slice(&[0, 7, 0, 9]);
     skb.skb_put(28).expect("room").copy_from_slice(&ip);
     skb.protocol = uapi::if_ether::ETH_P_IP;
-    let key = flow_key(&skb);
-    assert_eq!((key.proto, key.hosts[0], key.ports), (17, 0x0a00_0001, [7, 9]));
-    // A later fragment has no ports, only what looks like them.
-    skb.data_mut().expect("its own")[7] = 1;
-    assert_eq!(flow_key(&skb).ports, [0, 0]);
+    let type_at = |skb: &Skb, at| WalkFrame(skb).octets::<2>(at);
+    assert_eq!(type_at(&skb, 12), Some([8, 0]), "no link header yet: its type");
+    assert_eq!(WalkFrame(&skb).octets::<4>(26), Some([10, 0, 0, 1]));
+    assert_eq!((type_at(&skb, 34), WalkFrame(&skb).len()), (Some([0, 7]), 42));
+    assert_eq!((type_at(&skb, 41), type_at(&skb, -1)), (None, None), "not all there");
+    assert!(skb.skb_pull(20));
+    assert_eq!(WalkFrame(&skb).octets::<4>(26), Some([10, 0, 0, 1]), "pulled");
     skb.pskb_trim(3);
-    assert_eq!(flow_key(&skb).ports, [0, 0], "cut off");
-    skb.protocol = uapi::if_ether::ETH_P_ARP;
-    assert_eq!(flow_key(&skb).proto, WalkFilter::ARP);
+    assert_eq!(type_at(&skb, 36), None, "cut off");
     pool.free(skb);
 }
 

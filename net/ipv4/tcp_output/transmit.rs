@@ -13,7 +13,7 @@ use super::tcp_pace;
 use super::window::tcp_select_window;
 use crate::kernel::context::{BhCx, Walker};
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::kernel::trace::{FlowKey, events::Point};
+use crate::kernel::trace::events::Point;
 use crate::net::core::dev::NetdevFeatures;
 use crate::net::core::skbuff::{
     Cb, FragCut, Gso, GsoType, SkBuff, Skb, SkbFlags, SkbList, alloc_skb, kfree_skb,
@@ -29,6 +29,7 @@ use crate::net::ipv4::tcp_ipv4::{CsumBy, IPV4_SPECIFIC};
 use crate::net::ipv4::tcp_md5sig::calc_md5_hash;
 use crate::net::ipv4::tcp_rate::tcp_rate_skb_sent;
 use crate::net::ipv4::tcp_recovery::tcp_update_skb_after_send;
+use uapi::if_ether::{ETH_ALEN, ETH_HLEN, ETH_P_IP};
 use uapi::ip::{INET_ECN_MASK, INET_ECN_NOT_ECT, IPPROTO_TCP, IpHdr};
 use uapi::snmp::TcpMib;
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHdr};
@@ -84,22 +85,36 @@ impl Burst {
     }
 }
 
-/// The flow of a socket, for who watches it.
+/// A segment to be made, as far as its headers are known: for who watches it.
 #[cold]
-fn flow_key(sk: &TcpSk<'_>) -> FlowKey {
+fn frame_of(sk: &TcpSk<'_>, skb: &SkBuff) -> [u8; FRAME] {
     let inet = &sk.st.inet;
-    FlowKey {
-        proto: IPPROTO_TCP.into(),
-        hosts: [inet.saddr, inet.daddr],
-        ports: [inet.sport, inet.dport],
+    let mut frame = [0; FRAME];
+    let (link, rest) = frame.split_at_mut(ETH_HLEN);
+    let (ip, tcp) = rest.split_at_mut(size_of::<IpHdr>());
+    link[2 * ETH_ALEN..].copy_from_slice(&ETH_P_IP.to_be_bytes());
+    (ip[0], ip[1], ip[8], ip[9]) = (0x45, inet.tos, 64, IPPROTO_TCP);
+    let total = (size_of::<IpHdr>() + size_of::<TcpHdr>() + skb.len()).min(u16::MAX.into()) as u16;
+    ip[2..4].copy_from_slice(&total.to_be_bytes());
+    ip[12..16].copy_from_slice(&inet.saddr.to_be_bytes());
+    ip[16..20].copy_from_slice(&inet.daddr.to_be_bytes());
+    tcp[..2].copy_from_slice(&inet.sport.to_be_bytes());
+    tcp[2..4].copy_from_slice(&inet.dport.to_be_bytes());
+    if let Cb::Tcp(cb) = skb.cb {
+        tcp[4..8].copy_from_slice(&cb.seq.0.to_be_bytes());
+        tcp[13] = cb.tcp_flags;
     }
+    tcp[12] = 0x50;
+    frame
 }
+
+const FRAME: usize = ETH_HLEN + size_of::<IpHdr>() + size_of::<TcpHdr>();
 
 /// Marks a segment that begins here, if somebody watches its flow.
 #[inline]
 pub(crate) fn watch_segment(cx: &mut BhCx<'_>, sk: &TcpSk<'_>, skb: &mut SkBuff) {
     if cx.m.tracer.on() && !skb.walk_id.watched() {
-        skb.walk_id = cx.m.tracer.packet(|| flow_key(sk));
+        skb.walk_id = cx.m.tracer.packet(&frame_of(sk, skb)[..]);
         cx.link_span(skb);
     }
 }

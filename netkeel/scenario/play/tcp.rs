@@ -8,7 +8,7 @@ use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::trace::events::Point;
-use stack::kernel::trace::{Record, WalkFilter, WalkId};
+use stack::kernel::trace::{Record, WalkId};
 use stack::net::core::sysctl::update_sysctls;
 use stack::net::socket::{sys_accept4, sys_connect, sys_sendto, sys_setsockopt, sys_socket};
 use std::collections::BTreeSet;
@@ -180,7 +180,7 @@ impl Stage {
                 called("connect", task.call(sys_connect(fd, &address(B, SERVER))).await)?;
                 called("write", task.call(sys_write(fd, FIRST)).await)?;
                 read_all(&task, fd, 1).await?;
-                watched.iter().for_each(|machine| machine.tracer.start(WalkFilter::default()));
+                watched.iter().for_each(|machine| machine.tracer.start(None));
                 for burst in scenario.bursts() {
                     let data = vec![0; *burst];
                     let mut sent = 0;

@@ -360,8 +360,8 @@ fn is_watched() -> bool {
 fn walks_are_watched_by_one_at_a_time_and_a_killed_watcher_is_detached() {
     with_up(|_, up| {
         for (words, text) in [
-            ("walk --attach udp,7", " udp_rcv "),
-            ("walk --attach udp,7 --format json", "\"point\":\"udp_rcv\""),
+            ("walk --attach udp", " udp_rcv "),
+            ("walk --attach udp --format json", "\"point\":\"udp_rcv\""),
         ] {
             let mut watcher = Watcher::start(words);
             let seen = AtomicBool::new(false);

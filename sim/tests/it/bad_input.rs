@@ -8,7 +8,6 @@ use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::ipv4::devinet::update_devconf;
@@ -42,7 +41,7 @@ impl Victim {
 
     /// Delivers one frame; why it was dropped, and what was sent because of it.
     fn take(&mut self, bytes: Vec<u8>) -> (Vec<DropReason>, usize) {
-        self.world.watch(WalkFilter::default());
+        self.world.watch(None);
         self.dev.deliver([bytes]);
         self.world.settle();
         let walk = self.world.take_walk();

@@ -8,7 +8,6 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use sim::Digest;
 use stack::kernel::context::BhCx;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::skbuff::Skb;
 use stack::net::core::snmp::NetMib;
@@ -146,7 +145,7 @@ fn received(seed: u64, together: bool) -> (Outcome, Digest) {
         nf_register_hook(&mut lone.cx, point, 0, hook);
     }
     lone.dev.together.store(together, Ordering::Relaxed);
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     let mut rng = Pcg64::seed_from_u64(seed);
     let mut mark = 0;
     let mut read = vec![Vec::new(); sockets.len()];
@@ -256,7 +255,7 @@ fn sent(seed: u64, together: bool) -> (Sent, Digest) {
     if seed % 3 == 2 {
         nf_register_hook(&mut lone.cx, NfInetHook::PostRouting, 0, Arc::new(Meddler));
     }
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     let (mut results, mut read) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         let messages = messages(&mut rng);
@@ -316,7 +315,7 @@ stepped!(a_call_reads_more_than_one_lock_gives);
 fn a_call_reads_more_than_one_lock_gives() -> Digest {
     let mut lone = Lone::new();
     let socket = udp(&mut lone.cx, LOCAL, 7);
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     let packet = |n: u8| frame::udp((frame::PEER, 5000), (LOCAL, 7), &[n; 20]);
     lone.dev.deliver((0..150).map(|n| frame::ether(TestDev::MAC, 0x0800, &packet(n))));
     lone.world.settle();

@@ -10,7 +10,6 @@ use stack::fs::{
     sys_epoll_wait, sys_fcntl, sys_ioctl, sys_poll, sys_read, sys_readv, sys_select, sys_write,
     sys_writev,
 };
-use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{
     MsgRecv, MsgSend, sys_bind, sys_getpeername, sys_getsockname, sys_getsockopt, sys_recvfrom,
     sys_recvmmsg, sys_recvmsg, sys_send, sys_sendmmsg, sys_sendmsg, sys_sendto, sys_setsockopt,
@@ -60,7 +59,7 @@ fn read_write_and_poll_walk_through_the_file() -> Digest {
     assert_eq!(pair.run(&mut ends.a, sys_write(client, b"warm")), Ok(4));
     let mut data = [0; 16];
     assert_eq!(pair.run(&mut ends.b, sys_read(server, &mut data)), Ok(4));
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     assert_eq!(pair.run(&mut ends.a, sys_write(client, b"written")), Ok(7));
     let mut fds = [PollFd { fd: server, events: POLLIN, revents: 0 }];
     assert_eq!(pair.run(&mut ends.b, sys_poll(&mut fds, None)), Ok(1));
@@ -90,7 +89,7 @@ fn several_messages_in_one_call() -> Digest {
     // The way must be known, or what waits for ARP counts against the send buffer.
     assert_eq!(pair.run(&mut ends.a, sys_send(client, b"", 0)), Ok(0));
     pair.world.settle();
-    pair.world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("port 1").ok());
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs[..3], 0)), Ok(3));
     golden::check(&pair.world, "sendmmsg");
     let mut buffers = vec![[0_u8; 128]; 4];

@@ -9,7 +9,6 @@ use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::BhCx;
 use stack::kernel::cpu::CpuId;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::rx::dev_remove_pack;
 use stack::net::core::dev::{
@@ -30,7 +29,7 @@ fn a_full_qdisc_refuses_and_a_closing_device_empties_it() -> Digest {
     let dev = lone.dev.dev();
     let socket = udp(&mut lone.cx, LOCAL, 4000);
     dev.netif_stop_subqueue(0);
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     for _ in 0..5 {
         assert_eq!(lone.send(socket, b"x", (frame::PEER, 9)), Ok(1), "a drop is not its error");
     }
@@ -82,7 +81,7 @@ fn a_device_that_goes_down_forgets_its_neighbours() -> Digest {
     let socket = udp(&mut lone.cx, LOCAL, 4000);
     lone.send(socket, b"x", (Ipv4Addr::new(192, 0, 2, 20), 9)).expect("it waits for the answer");
     assert_eq!(lone.machine.live_skbs(), 1);
-    lone.world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+    lone.world.watch(pcap_filter::compile("port 1").ok());
     let dev = lone.dev.dev();
     dev_close(&mut lone.cx, &dev);
     golden::check(&lone.world, "neighbour-gone");
@@ -208,7 +207,7 @@ fn a_router_drops_for_its_reasons() -> Digest {
     assert_eq!(lone.take_ip(&patched(big.clone(), 6, 0x40)), [DropReason::PktTooBig]);
     assert_eq!(lone.take_ip(&big), [DropReason::PktTooBig], "fragments are not made either");
     let nowhere = frame::udp((frame::PEER, 5000), ([203, 0, 113, 1].into(), 7), b"");
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     lone.dev.deliver([frame::ether(TestDev::MAC, 0x0800, &nowhere)]);
     lone.world.settle();
     golden::check(&lone.world, "no-route");

@@ -11,7 +11,6 @@ use stack::fs::{
 };
 use stack::kernel::context::TaskCx;
 use stack::kernel::sched::{Operation, TaskStruct, poll_operation};
-use stack::kernel::trace::WalkFilter;
 use stack::net::socket::{MsgRecv, sys_bind, sys_recvfrom, sys_recvmmsg, sys_socket};
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -237,7 +236,7 @@ fn epoll_and_select_walk() -> Digest {
     let mut data = [0; 8];
     let first = sys_recvfrom(FD, &mut data, 0);
     assert!(shared.pair.run(&mut shared.other, first).is_ok());
-    shared.pair.world.watch(WalkFilter::default());
+    shared.pair.world.watch(None);
     let mut op = sys_epoll_wait(ep, 8, None);
     shared.begin(&mut op);
     send(&mut shared.pair, &mut shared.peer, shared.sender, b"new", addr(A, 4000));

@@ -4,7 +4,6 @@ use crate::golden;
 use crate::util::{A, B, Pair, addr, recv, udp};
 use sim::{Digest, Impairment, LinkSpec};
 use stack::fs::exit_files;
-use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{dev_close, dev_open};
 use stack::net::core::sysctl::names::{sysctl_all, sysctl_write};
 use stack::net::sched::dev_set_qdisc;
@@ -34,7 +33,7 @@ fn a_datagram_by_fq() -> Digest {
     // Who has the address is asked first.
     assert_eq!(pair.run(&mut ends.a, sys_sendto(client, b"warm", 0, Some(&to))), Ok(4));
     recv(&mut pair, &mut ends.b, server).expect("arrives");
-    pair.world.watch(WalkFilter { port: Some(7), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("port 7").ok());
     assert_eq!(pair.run(&mut ends.a, sys_sendto(client, b"data", 0, Some(&to))), Ok(4));
     golden::check(&pair.world, "qdisc-fq");
     recv(&mut pair, &mut ends.b, server).expect("arrives");

@@ -6,7 +6,6 @@ use sim::{Digest, MachineSpec, World};
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::gro::MAX_GRO_SKBS;
 use stack::net::core::dev::{
@@ -120,7 +119,7 @@ impl Receiver {
 stepped!(what_a_poll_held_goes_up_merged_with_napi_complete);
 fn what_a_poll_held_goes_up_merged_with_napi_complete() -> Digest {
     let mut receiver = Receiver::new();
-    receiver.world.watch(WalkFilter::default());
+    receiver.world.watch(None);
     let up = receiver.deliver(&[5, 6, 5, 5]);
     assert_eq!(up, [(5, 3, vec![0, 2, 3]), (6, 0, vec![1])], "the oldest first");
     golden::check(&receiver.world, "gro");
@@ -157,7 +156,7 @@ stepped!(what_a_poll_held_when_it_panicked_is_dropped);
 fn what_a_poll_held_when_it_panicked_is_dropped() -> Digest {
     let mut receiver = Receiver::new();
     receiver.dev.panic_after.store(3, std::sync::atomic::Ordering::Relaxed);
-    receiver.world.watch(WalkFilter::default());
+    receiver.world.watch(None);
     let up = receiver.deliver(&[5, 5, 6, 5, 6]);
     assert_eq!(receiver.machine.contained_panics(), 1);
     assert_eq!(receiver.machine.mib().drops(DropReason::Panicked), 2, "both flows' held packets");

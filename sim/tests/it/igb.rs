@@ -5,7 +5,6 @@ use crate::util::{A, B, Pair, addr, recv, send, udp};
 use sim::{Digest, LinkSpec};
 use stack::fs::exit_files;
 use stack::kernel::softirq::Softirq;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::events::Point;
 
 fn finish(mut pair: Pair, mut ends: crate::util::Ends) -> Digest {
@@ -34,7 +33,7 @@ stepped!(a_datagram_out_and_in_over_igb);
 fn a_datagram_out_and_in_over_igb() -> Digest {
     let mut pair = Pair::igb(41, LinkSpec::Wire, 1);
     let (mut ends, client, server) = warm(&mut pair);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, b"walk", addr(B, 7));
     recv(&mut pair, &mut ends.b, server).expect("arrives");
     pair.world.settle();
@@ -49,7 +48,7 @@ stepped!(echo_over_igb);
 fn echo_over_igb() -> Digest {
     let mut pair = Pair::igb(42, LinkSpec::Wire, 1);
     let (mut ends, client, server) = warm(&mut pair);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, b"echo", addr(B, 7));
     let (data, from) = recv(&mut pair, &mut ends.b, server).expect("arrives");
     send(&mut pair, &mut ends.b, server, &data, from.to_bytes());
@@ -65,7 +64,7 @@ fn arp_over_igb() -> Digest {
     let mut ends = pair.ends();
     let client = udp(&mut ends.a, A, 4000);
     let server = udp(&mut ends.b, B, 7);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, b"first", addr(B, 7));
     recv(&mut pair, &mut ends.b, server).expect("arrives");
     pair.world.run_for(std::time::Duration::from_millis(1));
@@ -78,7 +77,7 @@ fn a_transmit_completion_raises_net_rx_and_frees_what_was_sent() -> Digest {
     let mut pair = Pair::igb(44, LinkSpec::Wire, 1);
     let (mut ends, client, _server) = warm(&mut pair);
     let before = pair.a.softirq_runs()[0];
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, b"completed", addr(B, 7));
     pair.world.settle();
     let walk: Vec<_> = pair.world.take_walk().into_iter().filter(|(m, _)| *m == 0).collect();
@@ -118,7 +117,7 @@ fn flows_spread_over_queues_and_each_stays_on_its_cpu() -> Digest {
         let client = udp(&mut ends.a, source, 4000);
         let mut cpus = Vec::new();
         for _ in 0..3 {
-            pair.world.watch(WalkFilter { port: Some(4000), ..WalkFilter::default() });
+            pair.world.watch(pcap_filter::compile("port 4000").ok());
             send(&mut pair, &mut ends.a, client, &[n], addr(B, 7));
             recv(&mut pair, &mut ends.b, server).expect("arrives");
             let walk = pair.world.take_walk();

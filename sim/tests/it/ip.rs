@@ -8,7 +8,6 @@ use stack::fs::exit_files;
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::kernel::trace::events::Point;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
@@ -65,7 +64,7 @@ stepped!(a_router_takes_one_from_the_time_to_live);
 fn a_router_takes_one_from_the_time_to_live() -> Digest {
     let mut router = Router::new();
     let packet = frame::udp((frame::PEER, 5000), (FAR, 7), b"through");
-    router.world.watch(WalkFilter::default());
+    router.world.watch(None);
     router.forward(&packet);
     let sent = router.far.sent();
     assert_eq!(sent.len(), 1);
@@ -366,7 +365,7 @@ stepped!(ping_is_answered_and_timestamps_too);
 fn ping_is_answered_and_timestamps_too() -> Digest {
     let mut router = Router::new();
     let ping = frame::icmp(8, 0, [0x12, 0x34, 0, 7], b"abcdefgh");
-    router.world.watch(WalkFilter::default());
+    router.world.watch(None);
     router.forward(&frame::ip(1, frame::PEER, LOCAL, &ping));
     let sent = router.near.sent();
     assert_eq!(sent.len(), 1);

@@ -7,7 +7,6 @@ use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::sched::Operation;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::core::sysctl::{Sysctls, update_sysctls};
@@ -87,7 +86,7 @@ impl Lone {
 
     /// Delivers a frame; why what it set off was dropped.
     pub fn take(&mut self, frame: Vec<u8>) -> Vec<DropReason> {
-        self.world.watch(WalkFilter::default());
+        self.world.watch(None);
         self.dev.deliver([frame]);
         self.world.settle();
         let walk = self.world.take_walk();

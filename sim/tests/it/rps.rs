@@ -10,7 +10,6 @@ use stack::fs::exit_files;
 use stack::kernel::context::{BhCx, TaskCx};
 use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::TaskStruct;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::{
     flush_all_backlogs, rps_sock_flow_sysctl, show_rps_dev_flow_table_cnt, show_rps_map,
@@ -67,7 +66,7 @@ fn a_packet_is_handed_to_the_cpu_that_the_map_names() -> Digest {
     let mut lone = lone(2);
     let fd = udp(&mut lone.cx, LOCAL, 7);
     lone.rps(0b10);
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     lone.dev.deliver(datagrams(5000, [1]));
     lone.world.settle();
     golden::check(&lone.world, "rps");

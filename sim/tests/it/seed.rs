@@ -9,9 +9,9 @@ use stack::fs::exit_files;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
 use stack::kernel::softirq::Softirq;
+use stack::kernel::trace::Record;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::kernel::trace::events::Point;
-use stack::kernel::trace::{Record, WalkFilter};
 use stack::net::core::dev::{NetDevice, PacketFunc, PacketTap, PacketType, dev_add_pack};
 use stack::net::core::skbuff::{Skb, consume_skb};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
@@ -43,7 +43,7 @@ fn a_softirq_runs_on_the_cpu_of_its_interrupt() -> Digest {
     for cpu in [2, 0, 3] {
         let before = ran_on(&machine, Softirq::NetRx as usize);
         dev.irq_affinity(cpu);
-        world.watch(WalkFilter::default());
+        world.watch(None);
         dev.deliver([datagram(9, b"x")]);
         world.settle();
         let walk = world.take_walk();
@@ -80,7 +80,7 @@ fn ksoftirqd_on_each_of(cpus: u8) -> Digest {
     let mut walk = Vec::new();
     for cpu in 0..cpus {
         dev.irq_affinity(cpu);
-        world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+        world.watch(pcap_filter::compile("port 1").ok());
         dev.deliver((0..200).map(|_| datagram(9, b"x")));
         world.settle();
         let seen = world.take_walk();
@@ -111,7 +111,7 @@ fn the_tenth_restart_wakes_ksoftirqd() -> Digest {
     // So cheap that neither two jiffies nor 2 ms pass in ten rounds of 300 packets.
     world.clock().set_costs(Costs { call_ns: 0, poll_ns: 0 });
     *dev.endless.lock().expect("free") = Some(datagram(9, b"x"));
-    world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+    world.watch(pcap_filter::compile("port 1").ok());
     dev.interrupt();
     let next = machine.run_cpu(CpuId(0));
     assert!(next.ksoftirqd, "it was woken");
@@ -134,7 +134,7 @@ fn the_budget_ends_net_rx_action_with_a_squeeze() -> Digest {
     let mut cx = world.task_cx(&machine, CpuId(0));
     let dev = TestDev::add(&mut cx, LOCAL, 100);
     world.clock().set_costs(Costs { call_ns: 0, poll_ns: 0 });
-    world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+    world.watch(pcap_filter::compile("port 1").ok());
     dev.deliver((0..400).map(|_| datagram(9, b"x")));
     world.settle();
     assert_eq!(machine.softnet_stat()[0].time_squeeze, 1);
@@ -152,7 +152,7 @@ fn two_jiffies_end_net_rx_action_with_a_squeeze() -> Digest {
     let dev = TestDev::add(&mut cx, LOCAL, 100);
     // Each poll takes 1.5 ms: the second ends past two jiffies, 128 packets short of the budget.
     world.clock().set_costs(Costs { call_ns: 0, poll_ns: 1_500_000 });
-    world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+    world.watch(pcap_filter::compile("port 1").ok());
     dev.deliver((0..200).map(|_| datagram(9, b"x")));
     machine.run_cpu(CpuId(0));
     assert_eq!(machine.softnet_stat()[0].processed, 128);
@@ -171,7 +171,7 @@ fn an_interrupt_during_a_poll_sets_missed_and_the_napi_runs_again() -> Digest {
     let mut cx = world.task_cx(&machine, CpuId(0));
     let dev = TestDev::add(&mut cx, LOCAL, 100);
     dev.irq_in_poll.store(true, std::sync::atomic::Ordering::Relaxed);
-    world.watch(WalkFilter::default());
+    world.watch(None);
     dev.deliver([datagram(9, b"x")]);
     world.settle();
     assert_eq!(dev.polls.load(std::sync::atomic::Ordering::Relaxed), 2);
@@ -199,7 +199,7 @@ fn a_tap_sees_the_packet_before_ip_does() -> Digest {
     let func = PacketFunc::Tap(Arc::clone(&tap) as Arc<dyn PacketTap>);
     dev_add_pack(&mut cx, PacketType { kind: uapi::if_ether::ETH_P_ALL, dev: None, func });
     let socket = udp(&mut cx, LOCAL, 9);
-    world.watch(WalkFilter::default());
+    world.watch(None);
     dev.deliver([datagram(9, b"seen twice")]);
     world.settle();
     let walk = world.take_walk();
@@ -229,7 +229,7 @@ fn a_datagram_for_an_owned_socket_takes_the_backlog() -> Digest {
     send(&mut pair, &mut on_a, client, b"first", addr(B, 7));
     recv(&mut pair, &mut on_b, server).expect("the first");
     let sk = pair.b.net().udp_table.dump().remove(0);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     {
         on_b.enter_call();
         let guard = sk.lock_sock(&mut on_b);
@@ -257,7 +257,7 @@ fn a_full_receive_queue_drops() -> Digest {
     let small = 2304_i32.to_ne_bytes();
     let (level, name) = (uapi::socket::SOL_SOCKET, uapi::socket::SO_RCVBUF);
     stack::net::socket::sys_setsockopt(&mut on_b, server, level, name, &small).expect("set");
-    pair.world.watch(WalkFilter { port: Some(7), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("port 7").ok());
     for _ in 0..5 {
         send(&mut pair, &mut on_a, client, &[0; 600], addr(B, 7));
         pair.world.settle();
@@ -286,7 +286,7 @@ fn nobody_listening_sends_port_unreachable() -> Digest {
     let mut on_a = pair.on_a();
     let client = udp(&mut on_a, A, 4000);
     connect(&mut on_a, client, &addr(B, 9)).expect("connected");
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     let sent = pair.run(&mut on_a, sys_sendto(client, b"anybody?", 0, None));
     assert_eq!(sent, Ok(8));
     let got = recv(&mut pair, &mut on_a, client).map(|_| ());
@@ -313,7 +313,7 @@ fn an_exhausted_quota_goes_on_by_net_tx_action() -> Digest {
         world.block_on(&mut cx, &mut op, Duration::from_secs(1)).expect("queued").expect("sent");
     }
     assert_eq!(dev.sent().len(), 0);
-    world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+    world.watch(pcap_filter::compile("port 1").ok());
     cx.enter_call();
     cx.local_bh_disable(|bh| dev.dev().netif_wake_subqueue(bh, 0));
     world.settle();
@@ -359,7 +359,7 @@ fn a_busy_driver_requeues() -> Digest {
     resolve_peer(&mut world, &mut cx, &dev);
     let socket = udp(&mut cx, LOCAL, 4000);
     dev.busy.store(2, std::sync::atomic::Ordering::Relaxed);
-    world.watch(WalkFilter::default());
+    world.watch(None);
     let to = addr(frame::PEER, 9);
     let mut op = sys_sendto(socket, b"twice", 0, Some(&to));
     world.block_on(&mut cx, &mut op, Duration::from_secs(1)).expect("queued").expect("sent");
@@ -380,7 +380,7 @@ fn loopback_has_no_queue() -> Digest {
     let lo = Arc::clone(machine.tables().net.dev_by_name("lo").expect("booted with one"));
     assert_eq!(lo.tx_queues[0].qdisc().id(), "noqueue");
     let socket = udp(&mut cx, Ipv4Addr::LOCALHOST, 7);
-    world.watch(WalkFilter::default());
+    world.watch(None);
     let to = addr(Ipv4Addr::LOCALHOST, 7);
     let mut op = sys_sendto(socket, b"to myself", 0, Some(&to));
     world.block_on(&mut cx, &mut op, Duration::from_secs(1)).expect("at once").expect("sent");
@@ -402,7 +402,7 @@ fn an_unresolved_neighbour_queues_asks_and_sends_on_the_answer() -> Digest {
     let mut cx = world.task_cx(&machine, CpuId(0));
     let dev = TestDev::add(&mut cx, LOCAL, 100);
     let socket = udp(&mut cx, LOCAL, 4000);
-    world.watch(WalkFilter::default());
+    world.watch(None);
     for data in [&b"one"[..], b"two"] {
         let to = addr(frame::PEER, 9);
         let mut op = sys_sendto(socket, data, 0, Some(&to));
@@ -461,7 +461,7 @@ fn the_same_seed_gives_the_same_walk() {
             fates: &[],
         };
         let mut pair = Pair::with(seed, LinkSpec::Impaired(weather), 2);
-        pair.world.watch(WalkFilter::default());
+        pair.world.watch(None);
         let (mut on_a, mut on_b) = (pair.on_a(), pair.on_b());
         let client = udp(&mut on_a, A, 4000);
         let server = udp(&mut on_b, B, 7);

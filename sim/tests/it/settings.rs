@@ -6,7 +6,6 @@ use crate::util::{A, B, Pair, addr, recv, send, udp};
 use sim::{Digest, LinkSpec, MachineSpec};
 use stack::fs::exit_files;
 use stack::kernel::irq::IrqLine;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::kernel::trace::events::Point;
 use stack::net::core::sysctl::names::{sysctl_all, sysctl_write};
@@ -227,7 +226,7 @@ fn a_cards_ring_holds_no_more_bytes_than_its_limit() -> Digest {
     let iov = [IoSlice::new(&data)];
     let count = 2 * before as usize / data.len();
     let msgs = vec![MsgSend { iov: &iov, name: Some(&to), control: &[], flags: 0 }; count];
-    pair.world.watch(WalkFilter { port: Some(7), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("port 7").ok());
     assert_eq!(pair.run(&mut ends.a, sys_sendmmsg(client, &msgs, 0)), Ok(count));
     let walk = pair.world.take_walk();
     let passed = |point| walk.iter().filter(|(m, r)| *m == 0 && r.point == point).count();

@@ -7,7 +7,6 @@ use sim::{LinkSpec, MachineSpec, World};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::sched::poll_operation;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::{NetDevice, NetdevFeatures};
 use stack::net::ipv4::tcp::{TcpState, tcp4_seq_show};
@@ -100,7 +99,7 @@ fn a_connections_walk() {
     let mut pair = Pair::new(3);
     let (mut a, mut b) = (pair.on_a(), pair.on_b());
     refused(&mut pair, &mut a);
-    pair.world.watch(WalkFilter { proto: Some(6), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("tcp").ok());
     let listening = listener(&mut b, 80, 5);
     let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
     assert_eq!(pair.run(&mut a, sys_write(near, b"hello")), Ok(5));
@@ -124,7 +123,7 @@ fn the_walk_of_several_segments() {
     let (mut a, mut b) = (pair.on_a(), pair.on_b());
     let listening = listener(&mut b, 80, 5);
     let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
-    pair.world.watch(WalkFilter { proto: Some(6), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("tcp").ok());
     assert_eq!(pair.run(&mut a, sys_write(near, &[7; 4000])), Ok(4000));
     let mut buffer = [0; 5000];
     assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(4000));
@@ -193,7 +192,7 @@ fn a_refusals_walk() {
     let mut pair = Pair::new(4);
     let mut a = pair.on_a();
     refused(&mut pair, &mut a);
-    pair.world.watch(WalkFilter { proto: Some(6), ..WalkFilter::default() });
+    pair.world.watch(pcap_filter::compile("tcp").ok());
     refused(&mut pair, &mut a);
     golden::check(&pair.world, "tcp-refused");
     drop(a);

@@ -6,7 +6,6 @@ use sim::{Digest, LinkSpec, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
-use stack::kernel::trace::WalkFilter;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::kernel::trace::events::Point;
 use stack::net::core::dev::{NetDevice, NetdevFeatures};
@@ -68,7 +67,7 @@ fn a_message_over(mut pair: Pair, walk: &str) -> Digest {
     assert_eq!(all_told(&mut pair, &mut ends.b, server), (vec![(4, None)], b"warm".to_vec()));
     set(&mut ends.a, client, (SOL_UDP, UDP_SEGMENT), 1000);
     let data = octets(2500);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, &data, addr(B, 7));
     pair.world.run_for(Duration::from_millis(10));
     let came = all_told(&mut pair, &mut ends.b, server);
@@ -104,7 +103,7 @@ fn who_did_not_ask_gets_each_by_itself_and_nothing_is_merged_for_it() -> Digest 
     let apart = vec![(1000, None), (1000, None), (500, None)];
     let together = vec![(2500, Some(1000))];
     let _warm = all_told(&mut pair, &mut ends.b, server);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     // Before any asks, beside one that asks, and when that one does no more.
     for (gro, to_other) in [(0, &apart), (1, &together), (0, &apart)] {
         set(&mut ends.b, asks, (SOL_UDP, UDP_GRO), gro);
@@ -134,14 +133,14 @@ fn loopback_carries_a_message_whole_and_cuts_it_for_who_did_not_ask() -> Digest 
         golden::check_walk(&walk, name);
         golden::points(&walk).contains(&Point::skb_gso_segment)
     };
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, &data, addr(LO, 7));
     pair.world.settle();
     let apart = all_told(&mut pair, &mut ends.a, server);
     assert_eq!(apart, (vec![(1000, None), (1000, None), (500, None)], data.clone()));
     assert!(cuts(&pair, "udp-segments-loopback"));
     set(&mut ends.a, server, (SOL_UDP, UDP_GRO), 1);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     send(&mut pair, &mut ends.a, client, &data, addr(LO, 7));
     pair.world.settle();
     assert_eq!(all_told(&mut pair, &mut ends.a, server), (vec![(2500, Some(1000))], data));
@@ -217,7 +216,7 @@ fn through_a_router(forwards: bool) -> Digest {
     send(&mut pair, &mut ends.a, client, b"warm", addr(C, 7));
     pair.world.run_for(Duration::from_secs(1));
     let _warm = all_told(&mut pair, &mut ends.b, server);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     let data = octets(2500);
     send(&mut pair, &mut ends.a, client, &data, addr(C, 7));
     pair.world.run_for(Duration::from_millis(10));

@@ -7,8 +7,8 @@ use crate::util::{A, B, Pair, addr, connect, udp};
 use sim::Digest;
 use stack::fs::eventpoll::EpollEvent;
 use stack::fs::{exit_files, sys_close, sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait};
+use stack::kernel::bpf::BpfProg;
 use stack::kernel::context::BhCx;
-use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{NetDevice, PacketFunc, PacketTap, PacketType, dev_add_pack};
 use stack::net::core::skbuff::{Skb, consume_skb};
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
@@ -25,8 +25,8 @@ use uapi::poll::{EPOLL_CTL_ADD, EPOLLIN};
 use uapi::socket::{AF_INET, SHUT_RDWR, SO_PRIORITY, SOCK_DGRAM, SOL_SOCKET};
 
 /// Spans, and no packet.
-fn spans_only() -> WalkFilter {
-    WalkFilter { port: Some(1), ..WalkFilter::default() }
+fn spans_only() -> Option<BpfProg> {
+    pcap_filter::compile("port 1").ok()
 }
 
 stepped!(a_sockets_life_from_call_to_call);
@@ -69,7 +69,7 @@ fn messages_and_an_epoll_that_waits_for_one() -> Digest {
         got.expect("there").len
     };
     assert_eq!(receive(&mut pair, &mut ends), 4);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     let iov = [IoSlice::new(b"in "), IoSlice::new(b"parts")];
     let msg = MsgSend { iov: &iov, name: None, control: &[], flags: 0 };
     assert_eq!(pair.run(&mut ends.a, sys_sendmsg(client, msg)), Ok(8));
@@ -96,7 +96,7 @@ fn a_packet_passes_a_registered_hook() -> Digest {
     let mut lone = Lone::new();
     udp(&mut lone.cx, LOCAL, 7);
     nf_register_hook(&mut lone.cx, NfInetHook::PreRouting, 0, Arc::new(Pass));
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     let datagram = frame::udp((frame::PEER, 5000), (LOCAL, 7), b"x");
     lone.dev.deliver([frame::ether(TestDev::MAC, 0x0800, &datagram)]);
     lone.world.settle();
@@ -119,7 +119,7 @@ fn a_tap_sees_what_is_sent_and_a_driver_frees_it_later() -> Digest {
     let func = PacketFunc::Tap(Arc::new(Tap));
     dev_add_pack(&mut lone.cx, PacketType { kind: uapi::if_ether::ETH_P_ALL, dev: None, func });
     lone.dev.free_by_softirq.store(true, Ordering::Relaxed);
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     assert_eq!(lone.send(fd, b"seen", (frame::PEER, 9)), Ok(4));
     golden::check(&lone.world, "tap-on-the-way-out");
     lone.end()
@@ -131,7 +131,7 @@ fn a_broadcast_needs_nobodys_address() -> Digest {
     let fd = udp(&mut lone.cx, LOCAL, 4000);
     let on = 1_i32.to_ne_bytes();
     sys_setsockopt(&mut lone.cx, fd, SOL_SOCKET, uapi::socket::SO_BROADCAST, &on).expect("allowed");
-    lone.world.watch(WalkFilter::default());
+    lone.world.watch(None);
     assert_eq!(lone.send(fd, b"all", (Ipv4Addr::new(192, 0, 2, 255), 9)), Ok(3));
     lone.world.settle();
     golden::check(&lone.world, "broadcast-out");

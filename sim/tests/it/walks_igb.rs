@@ -11,7 +11,6 @@ use stack::fs::exit_files;
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::irq::IrqLine;
-use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{NetDevice, dev_close, dev_open};
 use stack::net::core::ethtool::RingParam;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
@@ -92,7 +91,7 @@ fn cold(grants: Grants) -> (World, [End; 2]) {
         world.model(Box::new(move |now| clock.upgrade()?.advance(now)));
         let bus: Arc<dyn PciDev> = Arc::new(Bus(model, grants));
         // Spans, and no packet.
-        world.watch(WalkFilter { port: Some(1), ..WalkFilter::default() });
+        world.watch(pcap_filter::compile("port 1").ok());
         cx.enter_call();
         igb_init_module(vec![bus], IgbOptions::default())(&mut cx).expect("probed");
         let dev = Arc::clone(machine.tables().net.dev_by_name("eth0").expect("registered"));
@@ -148,7 +147,7 @@ fn a_link_goes_and_comes() -> Digest {
     up(&mut world, &mut ends);
     world.run_for(Duration::from_secs(1));
     let _ = world.take_walk();
-    world.watch(WalkFilter::default());
+    world.watch(None);
     world.set_carrier(false);
     world.run_for(Duration::from_millis(10));
     assert!(!ends[1].dev.carrier());
@@ -169,7 +168,7 @@ fn a_datagram_by(grants: Grants, name: &str) -> Digest {
     let to = addr(B, 7);
     // The first one resolves the way.
     for data in [b"first", b"again"] {
-        world.watch(WalkFilter::default());
+        world.watch(None);
         let mut op = sys_sendto(client, data, 0, Some(&to));
         let sent = world.block_on(&mut ends[0].cx, &mut op, Duration::from_secs(1));
         assert_eq!(sent, Some(Ok(5)));

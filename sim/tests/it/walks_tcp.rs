@@ -8,8 +8,8 @@ use crate::util::{A, B, Ends, Pair, addr, recv, send, udp};
 use sim::{Digest, LinkSpec};
 use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::sched::Operation as _;
+use stack::kernel::trace::Record;
 use stack::kernel::trace::events::Point;
-use stack::kernel::trace::{Record, WalkFilter};
 use stack::net::socket::{sys_accept4, sys_bind, sys_connect, sys_listen, sys_send, sys_socket};
 use std::time::Duration;
 use uapi::errno::Errno;
@@ -46,7 +46,7 @@ fn of(walk: &[(u16, Record)], machine: u16) -> Vec<(u16, Record)> {
 stepped!(a_connection_from_syn_to_time_wait_over_igb);
 fn a_connection_from_syn_to_time_wait_over_igb() -> Digest {
     let (mut pair, mut ends) = warm(121);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     let listening = listener(&mut ends.b, 80, 5);
     let near = sys_socket(&mut ends.a, AF_INET, SOCK_STREAM, 0).expect("a socket");
     let mut accept = sys_accept4(listening, 0);
@@ -60,7 +60,7 @@ fn a_connection_from_syn_to_time_wait_over_igb() -> Digest {
     golden::check_walk(&of(&walk, 1), "tcp-accept-igb");
 
     pair.world.run_for(Duration::from_secs(1));
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     assert_eq!(pair.run(&mut ends.a, sys_send(near, b"hello", 0)), Ok(5));
     let mut data = [0; 16];
     assert_eq!(pair.run(&mut ends.b, sys_read(far, &mut data)), Ok(5));
@@ -70,7 +70,7 @@ fn a_connection_from_syn_to_time_wait_over_igb() -> Digest {
     golden::check_walk(&of(&walk, 1), "tcp-in-igb");
 
     pair.world.run_for(Duration::from_secs(1));
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     sys_close(&mut ends.a, near).expect("open");
     pair.world.run_for(Duration::from_millis(1));
     assert_eq!(pair.run(&mut ends.b, sys_read(far, &mut data)), Ok(0));
@@ -90,7 +90,7 @@ fn a_segment_for_an_owned_socket_takes_the_backlog() -> Digest {
     let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
     sys_close(&mut b, listening).expect("open");
     let sk = pair.b.net().tcp.hashinfo.all_socks().remove(0);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     {
         b.enter_call();
         let guard = sk.lock_sock(&mut b);
@@ -116,7 +116,7 @@ fn more_than_a_window_goes_out_in_full_packets() -> Digest {
     let (mut a, mut b) = (pair.on_a(), pair.on_b());
     let listening = listener(&mut b, 80, 5);
     let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
-    pair.world.watch(WalkFilter::default());
+    pair.world.watch(None);
     assert_eq!(pair.run(&mut a, sys_write(near, &[7; 40_000])), Ok(40_000));
     pair.world.settle();
     let walk = pair.world.take_walk();
@@ -190,7 +190,7 @@ fn what_is_lost_goes_again() -> Digest {
     let mut made = Handmade::new();
     assert_eq!(made.lone.run(sys_write(made.fd, b"lost")), Ok(4));
     made.lone.world.settle();
-    made.lone.world.watch(WalkFilter::default());
+    made.lone.world.watch(None);
     made.lone.world.run_for(Duration::from_millis(500));
     made.ack = made.ack.wrapping_add(4);
     made.deliver(TCPHDR_ACK, &[]);
@@ -205,7 +205,7 @@ fn a_reset_and_an_unreachable_way() -> Digest {
     assert_eq!(made.lone.run(sys_write(made.fd, b"far")), Ok(3));
     made.lone.world.settle();
     let sent = made.lone.dev.sent().pop().expect("the segment");
-    made.lone.world.watch(WalkFilter::default());
+    made.lone.world.watch(None);
     let report = frame::icmp(3, 1, [0; 4], &sent[14..42]);
     let report = frame::ip(1, frame::PEER, LOCAL, &report);
     made.lone.dev.deliver([frame::ether(TestDev::MAC, 0x0800, &report)]);

@@ -7,7 +7,6 @@ use drivers::net::tun::{TapFault, TapPort, TunSpec, Wants, tun_detach, tun_set_i
 use sim::{Digest, MachineSpec, World};
 use stack::fs::exit_files;
 use stack::kernel::cpu::CpuId;
-use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::dev_open;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
@@ -65,7 +64,7 @@ fn a_datagram_and_its_answer_over_a_tap() -> Digest {
     // Who asks for us is known afterwards.
     arrive(0x0806, &frame::arp(1, frame::PEER, LOCAL, [0; 6]));
     world.settle();
-    world.watch(WalkFilter::default());
+    world.watch(None);
     arrive(0x0800, &frame::udp((frame::PEER, 5000), (LOCAL, 7), b"hello"));
     let mut data = [0; 16];
     let mut op = sys_recvfrom(fd, &mut data, 0);

@@ -2,7 +2,7 @@
 
 use super::*;
 use klib::bitmap::CpuMask;
-use stack::kernel::trace::{WalkFilter, events::Point};
+use stack::kernel::trace::events::Point;
 use stack::net::core::ethtool::Coalesce;
 use std::sync::atomic::AtomicBool;
 
@@ -33,7 +33,7 @@ fn without_msix_one_message_serves_and_without_that_the_pin() -> Vec<u64> {
         let mut pair = Pair::new(plain, plain);
         assert_eq!(pair.a.dev.tx_queues.len(), 1);
         assert_eq!(names(&pair.a), ["eth0"]);
-        pair.a.m.tracer.start(WalkFilter::default());
+        pair.a.m.tracer.start(None);
         pair.acquaint();
         pair.a.m.tracer.stop();
         let (records, _) = pair.a.m.tracer.take();
@@ -111,7 +111,7 @@ fn an_interrupt_during_a_poll_makes_it_poll_again() -> u64 {
     let kind = uapi::if_ether::ETH_P_ALL;
     dev_add_pack(&mut pair.b.cx, PacketType { kind, dev: None, func });
     let _so_far = pair.b.m.tracer.take();
-    pair.b.m.tracer.start(WalkFilter::default());
+    pair.b.m.tracer.start(None);
     send(&mut pair.a.cx, a, (B, 7), b"one").expect("sent");
     pair.settle();
     pair.b.m.tracer.stop();

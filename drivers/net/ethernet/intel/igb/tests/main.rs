@@ -34,7 +34,6 @@ use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::{Machine, Platform};
 use stack::kernel::sched::{Operation, TaskStruct};
 use stack::kernel::time::Ktime;
-use stack::kernel::trace::WalkFilter;
 use stack::net::core::dev::{
     NetDevice, PacketFunc, PacketTap, PacketType, dev_add_pack, dev_close, dev_open,
 };
@@ -122,7 +121,7 @@ impl Host {
             .module_init(init)
             .boot(platform)
             .expect("the machine boots");
-        m.tracer.start(WalkFilter::default());
+        m.tracer.start(None);
         let cx = TaskCx::new(&m, TaskStruct::new("test", CpuId(0)));
         let dev = m.tables().net.dev_by_name("eth0").cloned().expect("registered");
         Self { m, cx, dev, nic, bus }

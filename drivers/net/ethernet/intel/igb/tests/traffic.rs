@@ -3,7 +3,7 @@
 use super::*;
 use drivers::net::wire_port::{FrameBatch, FrameMeta};
 use hw::wire::Outside;
-use stack::kernel::trace::{WalkFilter, events::Point};
+use stack::kernel::trace::events::Point;
 use stack::net::core::dev::NetdevFeatures;
 use stack::net::core::dev::device::dev_set_mtu;
 use stack::net::core::ethtool::RingParam;
@@ -266,7 +266,7 @@ fn the_walk_passes_the_drivers_stations_and_crosses_the_wire() -> u64 {
     let _b = bound(&mut pair.b.cx, 7);
     for host in [&pair.a, &pair.b] {
         let _so_far = host.m.tracer.take();
-        host.m.tracer.start(WalkFilter { proto: Some(17), ..WalkFilter::default() });
+        host.m.tracer.start(pcap_filter::compile("udp").ok());
     }
     send(&mut pair.a.cx, a, (B, 7), b"watched").expect("sent");
     pair.settle();

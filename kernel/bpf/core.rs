@@ -1,6 +1,34 @@
 //! What a program does with a packet.
+//!
+//! linux: kernel/bpf/core.c.
 
+use std::sync::Arc;
 use uapi::filter::*;
+
+/// A checked program. A copy is the same program.
+///
+/// linux: include/linux/filter.h:bpf_prog
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BpfProg(Arc<[SockFilter]>);
+
+impl BpfProg {
+    /// One that was checked.
+    pub(crate) fn checked(program: &[SockFilter]) -> Self {
+        Self(program.into())
+    }
+
+    /// Its instructions.
+    pub fn instructions(&self) -> &[SockFilter] {
+        &self.0
+    }
+
+    /// How many octets of the packet are wanted, from its front; 0: none, it is not.
+    ///
+    /// linux: kernel/bpf/core.c:___bpf_prog_run
+    pub fn bpf_prog_run<S: BpfSource + ?Sized>(&self, packet: &S) -> u32 {
+        run(&self.0, packet)
+    }
+}
 
 /// What a program looks at.
 pub trait BpfSource {
@@ -52,7 +80,7 @@ enum Next {
     Ends(u32),
 }
 
-pub(super) fn run<S: BpfSource + ?Sized>(program: &[SockFilter], packet: &S) -> u32 {
+fn run<S: BpfSource + ?Sized>(program: &[SockFilter], packet: &S) -> u32 {
     let mut registers = Registers { a: 0, x: 0, m: [0; BPF_MEMWORDS] };
     let mut rest = program.iter();
     while let Some(insn) = rest.next() {

@@ -14,6 +14,7 @@ mod parse;
 
 use stack::net::core::filter::{BpfProg, bpf_check_classic};
 use std::fmt;
+use uapi::filter::BPF_MAXINSNS;
 
 /// Octets of a packet that matches: all there can be, as tcpdump asks for.
 pub const SNAPLEN: u32 = 262_144;
@@ -43,17 +44,19 @@ impl std::error::Error for FilterError {}
 /// # Errors
 /// The first place where `text` is not in the language, asks for what a frame does not tell, or contradicts itself.
 pub fn compile(text: &str) -> Result<BpfProg, FilterError> {
+    let whole = |what| FilterError { column: 1, what };
     if text.len() > MAX_TEXT {
-        let what = format!("an expression has at most {MAX_TEXT} octets, this has {}", text.len());
-        return Err(FilterError { column: 1, what });
+        let len = text.len();
+        return Err(whole(format!("an expression has at most {MAX_TEXT} octets, this has {len}")));
     }
     let cond = match parse::parse(text)? {
         Some(expr) => lower::lower(&expr)?,
         None => ast::Cond::Const(true),
     };
     let program = graph::program(&cond, SNAPLEN)?;
-    let refused = |_| FilterError { column: 1, what: "it makes too long a program".to_owned() };
-    bpf_check_classic(&program).map_err(refused)
+    let len = program.len();
+    let too_long = format!("it makes {len} instructions, and {BPF_MAXINSNS} are the most");
+    bpf_check_classic(&program).map_err(|_| whole(too_long))
 }
 
 #[cfg(test)]

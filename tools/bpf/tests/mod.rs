@@ -1,3 +1,5 @@
+//! tcpdump's language: what we compile, beside what tcpdump does.
+
 use super::*;
 use host::testing::{Need, need};
 use stack::net::core::filter::BpfSource;

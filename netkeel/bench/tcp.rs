@@ -4,6 +4,7 @@
 //! and what is wanted), `kernel` (the host's programs), `stack` (ours over a TAP), `tap` (a bare loop on it),
 //! `report` (the table). In memory two machines of ours are measured, on one thread.
 
+mod flood;
 mod kernel;
 mod report;
 mod row;
@@ -24,8 +25,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO4, TUN_F_USO6};
 
-/// Streams and round trips between the host's kernel and a socket of the stack, over a TAP, and between two
-/// machines in memory; takes root
+/// Streams, round trips and a flood of SYNs between the host's kernel and a socket of the stack, over a TAP, and
+/// between two machines in memory; takes root
 ///
 /// Namespaces and devices are made for it and go with it.
 #[derive(Args, Clone, Debug)]
@@ -190,12 +191,18 @@ impl Bed<'_> {
                     Ok(())
                 })
             }
+            Work::Flood => flood::ours(run, self.place.open_tap(TUN_F_CSUM)?),
+            Work::FloodInMemory(asked) => {
+                run.seats.settle()?;
+                flood::in_memory(run.time, asked)
+            }
         }
     }
 
     fn theirs(&self, other: Other, run: &Run) -> Result<Sample, BenchError> {
         match other {
             Other::Kernel => self.kernel(run),
+            Other::KernelOnTap => flood::kernel(run, &self.place),
             Other::Tap => self.bare_tap(run),
             // A row of it is left out where there is none.
             Other::Smoltcp => self.rival.map_or(Ok(Sample::NONE), |rival| self.rival(run, rival)),
@@ -228,8 +235,9 @@ impl Bed<'_> {
                 let tap = self.place.open_tap(TUN_F_CSUM)?;
                 udp::bare_trips(&tap, placement, run.seats, run.trips)
             }
+            Work::Flood => flood::bare(run, &self.place.open_tap(TUN_F_CSUM)?),
             // No such row.
-            Work::BulkInMemory(_) | Work::TripInMemory => Ok(Sample::NONE),
+            Work::BulkInMemory(_) | Work::TripInMemory | Work::FloodInMemory(_) => Ok(Sample::NONE),
         }
     }
 
@@ -251,7 +259,7 @@ impl Bed<'_> {
             }
             Work::BulkInMemory(_) => flow(run.time, rival.in_memory()),
             // No such row.
-            Work::Trip(_) => Ok(Sample::NONE),
+            Work::Trip(_) | Work::Flood | Work::FloodInMemory(_) => Ok(Sample::NONE),
         }
     }
 }

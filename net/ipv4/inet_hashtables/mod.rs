@@ -58,6 +58,8 @@ bitflags! {
         const TIMESTAMPING = 1 << 10;
         /// `SO_TIMESTAMPING`: packets get one.
         const RX_STAMP = 1 << 11;
+        /// Times are told in control messages of the numbers `SO_…_NEW` (`SOCK_TSTAMP_NEW`).
+        const TSTAMP_NEW = 1 << 13;
         /// A time is told.
         const TIMES_TOLD = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::TIMESTAMPING.bits();
         /// Packets get a time when they are queued.

@@ -17,6 +17,7 @@ mod idle;
 mod ifreq;
 mod ksoftirqd;
 pub mod netns;
+pub mod packet;
 pub mod park;
 pub mod platform;
 pub mod private_socket;

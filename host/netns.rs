@@ -67,6 +67,16 @@ impl NetNs {
         Err(io::Error::other(format!("ip {words}: {}", said.trim())))
     }
 
+    /// Writes a setting under `net` of this namespace, as `sysctl -w` does: `ipv4.tcp_syncookies`.
+    ///
+    /// # Errors
+    /// The system's, for a setting that there is not or a value it can't have; it names the setting.
+    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        let path = format!("/proc/sys/net/{}", name.replace('.', "/"));
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
+        std::fs::write(&path, value).map_err(named)
+    }
+
     /// The calling thread's number, by which `ip link set … netns` finds the namespace.
     #[must_use]
     pub fn id(&self) -> i32 {
@@ -136,6 +146,25 @@ mod tests {
         drop(held);
         drop(beside);
         assert!(*done.lock().unwrap());
+    }
+
+    #[test]
+    fn a_setting_is_the_namespaces_own() {
+        use crate::testing::{Need, need};
+        if !need(Need::Root) {
+            return;
+        }
+        let (name, path) = ("ipv4.tcp_syncookies", "/proc/sys/net/ipv4/tcp_syncookies");
+        let outside = std::fs::read_to_string(path).unwrap();
+        in_own_netns(|ns| {
+            for value in ["0", "2"] {
+                ns.sysctl(name, value).unwrap();
+                assert_eq!(std::fs::read_to_string(path).unwrap().trim(), value);
+            }
+            assert!(ns.sysctl("ipv4.no_such", "1").unwrap_err().to_string().contains("no_such"));
+        })
+        .unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), outside);
     }
 
     #[test]

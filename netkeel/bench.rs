@@ -134,6 +134,9 @@ pub enum BenchError {
     /// Nothing arrived where everything should.
     #[error("{0}: nothing arrived within 5 seconds; is the machine under heavy load?")]
     Silence(&'static str),
+    /// SYNs left something behind.
+    #[error("SYNs that were answered by cookies left something behind, which is a bug: {0}")]
+    Kept(String),
     /// A filter that nothing passes.
     #[error("no row's name contains {asked:?}: try a part of {names}")]
     NoRow {

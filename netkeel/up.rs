@@ -30,7 +30,7 @@ use stack::kernel::cpu::CpuId;
 use stack::net::core::dev::{NetDevice, dev_open, netif_set_xps_queue};
 use stack::net::ipv4::devinet::{inet_insert_ifa, update_devconf};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
-use stack::net::sched::dev_set_qdisc;
+use stack::net::sched::{QdiscOptions, tc_modify_qdisc};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -111,9 +111,9 @@ pub struct UpArgs {
           value_parser = clap::value_parser!(u8).range(1..=32))]
     pub queues: u8,
 
-    /// The queueing discipline of the TAP's queues: `fq` sends each flow at its pace
-    #[arg(long, value_name = "NAME",
-          value_parser = clap::builder::PossibleValuesParser::new(stack::net::sched::QDISCS))]
+    /// The queueing discipline of the TAP's queues, `pfifo_fast` or `fq`, which sends each flow at its pace; with
+    /// options as `tc qdisc` has them: 'fq flow_limit 50 maxrate 10mbit'
+    #[arg(long, value_name = "TEXT", value_parser = qdisc)]
     pub qdisc: Option<String>,
 
     /// Microseconds that a waiting service looks for packets before it sleeps, at most; 0: none. Some 50
@@ -201,6 +201,12 @@ impl UpError {
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> UpError {
     move |source| UpError::System { what, source }
+}
+
+/// What it says can be done.
+fn qdisc(text: &str) -> Result<String, String> {
+    QdiscOptions::parse(text, None).map_err(|e| e.to_string())?;
+    Ok(text.to_owned())
 }
 
 fn refused(what: &'static str) -> impl Fn(Errno) -> UpError {
@@ -312,7 +318,8 @@ impl Up {
         let dev = runtime.add_tap_queues(taps, spec)?;
         let mut cx = runtime.task("up");
         if let Some(qdisc) = &plan.qdisc {
-            dev_set_qdisc(&mut cx, &dev, qdisc).map_err(refused("the queueing discipline"))?;
+            tc_modify_qdisc(&mut cx, &dev, qdisc)
+                .map_err(|e| refused("the queueing discipline")(e.errno()))?;
         }
         for (queue, cpus) in plan.xps() {
             netif_set_xps_queue(&mut cx, &dev, cpus, queue)

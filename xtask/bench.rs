@@ -25,7 +25,8 @@ Usage:
   cargo xtask bench [WHAT] [OPTIONS]
 
 WHAT:
-  instructions   instructions for each datagram and each segment by phase (callgrind)
+  instructions   instructions for each datagram and each segment by phase, and for each SYN of a
+                 flood (callgrind)
   locked         executed instructions that lock, for each datagram by phase (callgrind, objdump)
   walk           what the stations cost against a build without them
   enter          instructions to enter a CPU and leave it, and the time when another runs it
@@ -37,7 +38,7 @@ WHAT:
 Options:
   --rounds N     batches of the shorter run under callgrind, and of a timed run
   --device NAME  wire or igb alone
-  --batch N      batches of that size alone, 1 to 64, and no stream
+  --batch N      batches of that size alone, 1 to 64, no stream and no SYNs
   --top N        instructions: the N functions that cost most, for each phase
   --tsv          lines of name, value and budget, with tabs between
   --root DIR     another checkout
@@ -109,6 +110,12 @@ impl Options {
         self.devices().flat_map(on).collect()
     }
 
+    /// SYNs answered by cookies, over the wire if that is asked for; none where batches are.
+    fn floods(&self) -> Vec<Setting> {
+        let wire = self.batch.is_none() && self.device != Some("igb");
+        wire.then_some(Setting { device: "wire", traffic: Traffic::Cookies }).into_iter().collect()
+    }
+
     /// Streams over the devices asked for; none where batches are asked for.
     fn streams(&self) -> Vec<Setting> {
         let on = |device| Setting { device, traffic: Traffic::Stream };
@@ -143,13 +150,23 @@ fn instructions(root: &Path, options: &Options, table: &Table) -> Result<(), Str
     datagrams
         .into_iter()
         .try_for_each(|setting| phases(&mut meter, setting, options.top, table))?;
-    let streams = options.streams();
-    if streams.is_empty() {
+    let (streams, floods) = (options.streams(), options.floods());
+    if streams.is_empty() && floods.is_empty() {
         return Ok(());
     }
     let mut meter = Meter::new(tools::build(root, TCP, true)?, options.rounds);
-    table.title("Instructions for each segment of 1,448 octets, without GRO");
-    streams.into_iter().try_for_each(|setting| phases(&mut meter, setting, options.top, table))
+    for (title, settings) in [
+        ("Instructions for each segment of 1,448 octets, without GRO", streams),
+        ("Instructions for each SYN of a flood, cookie and guess at one", floods),
+    ] {
+        if !settings.is_empty() {
+            table.title(title);
+        }
+        for setting in settings {
+            phases(&mut meter, setting, options.top, table)?;
+        }
+    }
+    Ok(())
 }
 
 /// A row for each phase, with the functions that cost most, and one for each side.
@@ -164,6 +181,10 @@ fn phases(meter: &mut Meter, setting: Setting, top: usize, table: &Table) -> Res
         for (function, count) in profile.by_function().iter().take(top) {
             table.detail(&format!("{count:8.1}  {function}"));
         }
+    }
+    if setting.traffic == Traffic::Cookies {
+        // Each is a thing of its own.
+        return Ok(());
     }
     for (side, total) in sides {
         table.row(&Row::new(name(side), total, budget(setting, side)));
@@ -238,7 +259,8 @@ mod tests {
         assert_eq!(names(options.streams()), ["stream/igb"]);
         let options = parse("--batch 64").expect("good");
         assert_eq!(names(options.datagrams(&[1])), ["wire/64", "igb/64"]);
-        assert_eq!(options.streams(), []);
+        assert_eq!((options.streams(), options.floods()), (vec![], vec![]));
+        assert_eq!(names(parse("").expect("good").floods()), ["cookies/wire"]);
         for bad in ["--rounds 0", "--batch 65", "--device eth", "--rounds", "rate walk", "-x"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

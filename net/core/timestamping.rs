@@ -29,6 +29,15 @@ pub(crate) struct TxStamp {
     report: SockError,
 }
 
+/// Which of an option's two numbers was used: by the newer, times are told with the newer too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TstampNew {
+    /// `SO_…`, whose times have the width of a `long`.
+    No,
+    /// `SO_…_NEW`, whose times have 64 bits everywhere.
+    Yes,
+}
+
 impl Sock {
     /// What `SO_TIMESTAMPING` asked for.
     #[inline]
@@ -36,14 +45,14 @@ impl Sock {
         self.tsflags.load(Ordering::Relaxed)
     }
 
-    /// Asks for times: `SOF_TIMESTAMPING_*`.
+    /// Asks for times: `SOF_TIMESTAMPING_*`; `new`: told in control messages of the number `SO_TIMESTAMPING_NEW`.
     ///
     /// # Errors
     /// EINVAL for flags that there are not or that do not go together, and for octets to be counted of a stream that
     /// has no connection; EOPNOTSUPP for a clock of no device in particular.
     ///
     /// linux: net/core/sock.c:sock_set_timestamping
-    pub(crate) fn sock_set_timestamping(&self, val: u32) -> Result<(), Errno> {
+    pub(crate) fn sock_set_timestamping(&self, val: u32, new: TstampNew) -> Result<(), Errno> {
         let has = |flag| val & flag != 0;
         let mut locked = self.state();
         if has(!SOF_TIMESTAMPING_MASK)
@@ -74,6 +83,7 @@ impl Sock {
         let told = &mut locked.inet.cmsg_flags;
         let received = has(SOF_TIMESTAMPING_RX_SOFTWARE);
         let others = received || !has(SOF_TIMESTAMPING_OPT_RX_FILTER);
+        told.set(CmsgFlags::TSTAMP_NEW, new == TstampNew::Yes);
         told.set(CmsgFlags::RX_STAMP, received);
         told.set(CmsgFlags::TIMESTAMPING, has(SOF_TIMESTAMPING_SOFTWARE) && others);
         Ok(())

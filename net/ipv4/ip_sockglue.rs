@@ -31,7 +31,8 @@ use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
     CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
     SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
-    SO_TIMESTAMPING, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
+    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOL_IP, SOL_SOCKET,
+    SOL_UDP, cmsgs,
 };
 use uapi::udp::UDP_GRO;
 
@@ -86,7 +87,7 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
             }
             (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(exact(cmsg.data)? as u32),
             (SOL_SOCKET, SO_MARK) => ipc.mark = Some(exact(cmsg.data)? as u32),
-            (SOL_SOCKET, SO_TIMESTAMPING) => {
+            (SOL_SOCKET, SO_TIMESTAMPING | SO_TIMESTAMPING_NEW) => {
                 ipc.tsflags = tsflags_of_cmsg(cmsg.data, ipc.tsflags)?;
             }
             (SOL_SOCKET, SCM_TS_OPT_ID) if ipc.tsflags & SOF_TIMESTAMPING_OPT_ID != 0 => {
@@ -167,7 +168,7 @@ impl Noted {
         flags.asked.set(CmsgFlags::TIMESTAMPING, tsflags & SOF_TIMESTAMPING_SOFTWARE != 0);
         let kept = told_packet(report, tsflags);
         if kept.is_none() {
-            let times = CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS | CmsgFlags::TIMESTAMPING;
+            let times = CmsgFlags::TIMES_TOLD | CmsgFlags::TSTAMP_NEW;
             flags.asked &= times;
         }
         let kept = kept.unwrap_or_default();
@@ -220,15 +221,20 @@ pub(crate) fn ip_cmsg_recv(
 /// linux: net/socket.c:__sock_recv_timestamp, net/ipv4/tcp.c:tcp_recv_timestamp
 pub(crate) fn put_times(writer: &mut CmsgWriter<'_>, asked: CmsgFlags, Ktime(real): Ktime) {
     let seconds = ((real / 1_000_000_000) as i64).to_ne_bytes();
+    // The shapes are the same: both have 64 bits.
+    let [timestamp, timestampns, timestamping] = match asked.contains(CmsgFlags::TSTAMP_NEW) {
+        false => [SCM_TIMESTAMP, SCM_TIMESTAMPNS, SCM_TIMESTAMPING],
+        true => [SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW, SO_TIMESTAMPING_NEW],
+    };
     if asked.contains(CmsgFlags::TIMESTAMPNS) {
         let stamp = [seconds, ((real % 1_000_000_000) as i64).to_ne_bytes()].concat();
-        writer.put(SOL_SOCKET, SCM_TIMESTAMPNS, &stamp);
+        writer.put(SOL_SOCKET, timestampns, &stamp);
     } else if asked.contains(CmsgFlags::TIMESTAMP) {
         let stamp = [seconds, ((real / 1_000 % 1_000_000) as i64).to_ne_bytes()].concat();
-        writer.put(SOL_SOCKET, SCM_TIMESTAMP, &stamp);
+        writer.put(SOL_SOCKET, timestamp, &stamp);
     }
     if asked.contains(CmsgFlags::TIMESTAMPING) {
-        writer.put(SOL_SOCKET, SCM_TIMESTAMPING, &scm_timestamping(real));
+        writer.put(SOL_SOCKET, timestamping, &scm_timestamping(real));
     }
 }
 

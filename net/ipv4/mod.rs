@@ -7,6 +7,7 @@ pub mod devinet;
 pub mod fib;
 pub mod icmp;
 pub mod inet_connection_sock;
+pub mod inet_ecn;
 pub mod inet_hashtables;
 pub mod inet_timewait_sock;
 pub mod ip_forward;

@@ -10,6 +10,7 @@
 mod client;
 mod server;
 
+pub use client::tcp_metrics_show;
 pub(crate) use client::{
     Blackhole, FastopenCache, FastopenReq, tcp_fastopen_active_detect_blackhole,
     tcp_fastopen_active_disable_ofo_check, tcp_fastopen_cookie_check, tcp_fastopen_defer_connect,

@@ -188,7 +188,12 @@ pub(crate) fn tcp_md5_key_copy(cx: &BhCx<'_>, sk: &mut TcpSk<'_>, from: &TcpMd5s
 fn signature_of(skb: &SkBuff) -> Result<Option<Signature>, DropReason> {
     let Ok((th, rest)) = TcpHdr::ref_from_prefix(skb.data()) else { return Ok(None) };
     let len = th.doff().saturating_sub(size_of::<TcpHdr>());
-    let options = each_option(rest.get(..len).unwrap_or(&[]));
+    let options = rest.get(..len).unwrap_or(&[]);
+    // Hardly a segment is signed, and each is asked: most have no room for it.
+    if options.len() < TCPOLEN_MD5SIG.into() || !options.contains(&TCPOPT_MD5SIG) {
+        return Ok(None);
+    }
+    let options = each_option(options);
     let mut signatures =
         options.filter(|(kind, value)| *kind == TCPOPT_MD5SIG && value.len() == 16);
     let first = signatures.next().and_then(|(_, value)| value.try_into().ok());

@@ -16,7 +16,7 @@ use crate::net::ipv4::inet_timewait_sock::{InetTimewaitSock, inet_twsk_kill, ine
 use crate::net::ipv4::route::ip_route_output_flow;
 use crate::net::ipv4::tcp::{
     IcskAck, SavedSyn, SeqNr, TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN, TcpSk, TcpSock, TcpState,
-    tcp_done, tcp_set_state,
+    tcp_clock_ms, tcp_done, tcp_set_state,
 };
 use crate::net::ipv4::tcp_cong::tcp_assign_congestion_control;
 use crate::net::ipv4::tcp_ecn::EcnFlags;
@@ -461,6 +461,9 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
         tp.synack_sent = if state.num_retrans == 0 { state.snt_synack } else { Ktime::ZERO };
         if state.num_timeout != 0 {
             tp.undo_marker = Some(ack);
+            (tp.stats.total_rto, tp.stats.total_rto_recoveries) = (state.num_timeout.into(), 1);
+            let began = tcp_clock_ms(state.snt_synack);
+            tp.stats.total_rto_time = tcp_clock_ms(now).wrapping_sub(began);
         }
     }
     tp.rx_opt.ts_recent_stamp = seconds(now);

@@ -153,12 +153,7 @@ fn tcp_retransmit_timer(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         count_failure(cx, sk.tp);
     }
     tcp_enter_loss(cx, sk);
-    let stats = &mut sk.tp.stats;
-    if sk.tp.retransmits == 0 {
-        stats.total_rto_recoveries = stats.total_rto_recoveries.saturating_add(1);
-    }
-    stats.total_rto = stats.total_rto.saturating_add(1);
-    sk.tp.retransmits = sk.tp.retransmits.saturating_add(1);
+    sk.tp.tcp_update_rto_stats(cx.now());
     if retransmit_first(cx, sk) == Err(Errno::ENOBUFS) {
         return inet_csk_reset_xmit_timer(
             cx,

@@ -8,10 +8,12 @@
 
 pub mod dql;
 pub mod pfifo_fast;
+pub mod sch_api;
 pub mod sch_fq;
 pub mod sch_generic;
 pub mod sch_mq;
 
+pub use sch_api::{QdiscError, QdiscOptions, tc_modify_qdisc};
 pub use sch_generic::{QDISCS, attach_default_qdiscs, dev_set_qdisc, qdisc_lookup_ops};
 
 use crate::kernel::context::BhCx;
@@ -35,6 +37,17 @@ use std::sync::{Arc, OnceLock};
 pub trait QdiscOps: Send {
     /// Name (`pfifo_fast`).
     fn id(&self) -> &'static str;
+    /// What it is set to.
+    fn options(&self) -> QdiscOptions {
+        QdiscOptions::PfifoFast
+    }
+    /// Goes by other options of its own from now on; what it has no room for any more is given up. `None`: they are
+    /// another discipline's, or it has none.
+    ///
+    /// linux: include/net/sch_generic.h:Qdisc_ops (its `change`)
+    fn change(&mut self, _: &QdiscOptions, _: Ktime) -> Option<Vec<Skb>> {
+        None
+    }
     /// Takes a packet, or gives it back to be dropped.
     fn enqueue(&mut self, skb: Skb, now: Ktime) -> Result<(), Refused>;
     /// The next packet to send.
@@ -298,6 +311,31 @@ impl Qdisc {
         }
         let timer = cx.cpu.hrtimers.hrtimer_start(at, Arc::clone(self) as Arc<dyn TimerTarget>, 0);
         inner.watchdog = Some((cx.cpu.id, timer));
+    }
+
+    /// What it is set to.
+    pub fn options(&self) -> QdiscOptions {
+        self.inner.lock().ops.options()
+    }
+
+    /// Goes by these options: its own are changed, another discipline takes its place.
+    ///
+    /// linux: net/sched/sch_api.c:qdisc_change
+    pub(crate) fn change_or_graft(&self, cx: &mut BhCx<'_>, options: &QdiscOptions, limit: u32) {
+        let now = cx.now();
+        let given_up = {
+            let mut inner = self.inner.lock();
+            let given_up = inner.ops.change(options, now);
+            self.publish_len(&inner);
+            given_up
+        };
+        let Some(given_up) = given_up else {
+            return self.graft(cx, sch_generic::qdisc_create(options, limit));
+        };
+        self.drops.fetch_add(given_up.len() as u64, Ordering::Relaxed);
+        for skb in given_up {
+            kfree_skb(cx, skb, DropReason::QdiscDrop);
+        }
     }
 
     /// Another discipline from now on; what the present one holds is dropped.

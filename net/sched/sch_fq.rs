@@ -1,45 +1,32 @@
 //! Fair queueing of flows, each at its pace: packets leave at the time that their socket has set for them.
 //!
-//! linux: net/sched/sch_fq.c (6.18), with its defaults. Key type: [`Fq`]. Parts: `flow` (a flow and where it is).
+//! linux: net/sched/sch_fq.c (6.18). Key types: [`Fq`], [`FqParams`]. Parts: `flow` (a flow and where it is), `params`
+//! (what can be set).
 //! Contexts: BH, under the qdisc's lock.
 //! Packets of one socket are a flow; those of nobody are sorted into a thousand by their hash. Flows take turns,
 //! a quantum of octets each, new ones first; those of a greater priority are in a band of their own, and bands share
 //! by weight. A packet whose time has not come holds its flow back until then: the qdisc's timer goes on.
-//! Invariants: a band holds `LIMIT` packets and a flow `FLOW_PLIMIT` at the most; of flows without a packet there
+//! Invariants: a band holds `limit` packets and a flow `flow_limit` at the most; of flows without a packet there
 //! are never more than `MOST_IDLE`; flows of one time go on in the order in which they were held back.
 //! DIVERGES: a packet without a time whose socket is TCP's goes by `SO_MAX_PACING_RATE`, not by the socket's present
-//! pace: it left before the socket knew of this discipline. Nothing is marked (`ce_threshold` is off by default).
+//! pace: it left before the socket knew of this discipline. Flows are in a tree and not in `buckets`; priorities have Linux's
+//! bands and weights, which can't be set.
 
 mod flow;
+pub mod params;
 
-use super::{QdiscOps, Refused};
+use super::{QdiscOps, QdiscOptions, Refused};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::Skb;
 use crate::net::core::sock::SkPacing;
+use crate::net::ipv4::inet_ecn::inet_ecn_set_ce;
 use flow::{Flow, Packet, Place};
+use params::{Beyond, FqParams};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use uapi::pkt_sched::TC_PRIO_CONTROL;
 
-/// Packets of a band.
-const LIMIT: usize = 10_000;
-/// Packets of a flow.
-const FLOW_PLIMIT: usize = 100;
-/// Octets of a full frame (`psched_mtu`).
-const PSCHED_MTU: i64 = 1514;
-/// Octets of a turn.
-const QUANTUM: i64 = 2 * PSCHED_MTU;
-/// Octets of a new flow's first turn.
-const INITIAL_QUANTUM: i64 = 10 * PSCHED_MTU;
-/// A flow that was silent for so long has a whole turn again.
-const FLOW_REFILL_DELAY: Duration = Duration::from_millis(40);
-/// Octets a second below which each packet waits for the next.
-const LOW_RATE_THRESHOLD: u64 = 550_000 / 8;
-/// A packet's time is no farther ahead.
-const HORIZON: Duration = Duration::from_secs(10);
-/// Flows of packets that belong to nobody, less one.
-const ORPHAN_MASK: u32 = 1024 - 1;
 /// From so many flows on, those that were silent for long make room.
 const GC_FLOWS: usize = 2 << 10;
 /// So many at a time.
@@ -84,6 +71,10 @@ pub struct FqStats {
     pub fastpath: u64,
     /// Packets refused: their band was full, their flow, their time too far ahead.
     pub refused: [u64; 3],
+    /// Packets whose time was too far ahead, and brought nearer.
+    pub horizon_caps: u64,
+    /// Packets marked for leaving late.
+    pub ce_mark: u64,
 }
 
 /// The discipline.
@@ -91,6 +82,7 @@ pub struct FqStats {
 /// linux: net/sched/sch_fq.c:fq_sched_data
 #[derive(Debug, Default)]
 pub struct Fq {
+    params: FqParams,
     /// Packets that pass by the flows: of control, or where nobody else waits.
     internal: VecDeque<Packet>,
     flows: Vec<Flow>,
@@ -115,6 +107,11 @@ impl Fq {
         Self::default()
     }
 
+    /// An empty one that goes by these.
+    pub fn with(params: FqParams) -> Self {
+        Self { params, ..Self::default() }
+    }
+
     /// What it has done.
     pub fn stats(&self) -> FqStats {
         FqStats {
@@ -130,7 +127,7 @@ impl Fq {
     /// linux: net/sched/sch_fq.c:fq_classify
     fn fq_classify(&mut self, skb: &Skb, time: Ktime, now: Ktime) -> Option<usize> {
         let sk = skb.owner.sock();
-        if let Some(sk) = sk.filter(|sk| sk.pacing_status() != SkPacing::Fq) {
+        if let Some(sk) = sk.filter(|sk| self.params.pacing && sk.pacing_status() != SkPacing::Fq) {
             // From here on it says when its packets are to leave.
             sk.set_pacing_fq();
         }
@@ -140,7 +137,7 @@ impl Fq {
         }
         let key = match sk {
             Some(sk) => sk.cookie << 1,
-            None => u64::from(skb.hash & ORPHAN_MASK) << 1 | 1,
+            None => u64::from(skb.hash & self.params.orphan_mask) << 1 | 1,
         };
         if let Some(at) = self.by_key.get(&key) {
             return Some(*at);
@@ -150,7 +147,8 @@ impl Fq {
 
     fn new_flow(&mut self, key: u64, now: Ktime) -> usize {
         self.fq_gc(now);
-        let flow = Flow { key, credit: INITIAL_QUANTUM, age: now, ..Flow::default() };
+        let flow =
+            Flow { key, credit: self.params.initial_quantum.into(), age: now, ..Flow::default() };
         let at = match self.free.pop() {
             Some(at) => {
                 self.flows[at] = flow;
@@ -182,6 +180,9 @@ impl Fq {
             }
         }
         // One that is held to a rate here is to be counted.
+        if self.params.max_rate.is_some() {
+            return false;
+        }
         skb.owner.sock().is_none_or(|sk| sk.is_tcp() || sk.max_pacing_rate() == u64::MAX)
     }
 
@@ -211,6 +212,11 @@ impl Fq {
             [DropReason::FqBandLimit, DropReason::FqFlowLimit, DropReason::FqHorizonLimit];
         self.stats.refused[why] += 1;
         Refused { skb, reason: REASONS[why] }
+    }
+
+    /// Packets of a band.
+    fn limit(&self) -> usize {
+        self.params.limit as usize
     }
 
     /// Puts a flow behind the others of its band.
@@ -276,7 +282,7 @@ impl Fq {
         let at = *self.list(head).front()?;
         let flow = &mut self.flows[at];
         if flow.credit <= 0 {
-            flow.credit += QUANTUM;
+            flow.credit += i64::from(self.params.quantum);
             self.list(head).pop_front();
             self.fq_flow_add_tail(at, Place::Old);
             return None;
@@ -302,7 +308,12 @@ impl Fq {
             self.list(head).pop_front();
             return None;
         }
-        let packet = flow.queue.pop_front()?;
+        let mut packet = flow.queue.pop_front()?;
+        if self.params.ce_threshold.is_some_and(|threshold| now.since(time) > threshold)
+            && inet_ecn_set_ce(&mut packet.skb)
+        {
+            self.stats.ce_mark += 1;
+        }
         self.len -= 1;
         if flow.queue.is_empty() {
             self.inactive += 1;
@@ -310,26 +321,31 @@ impl Fq {
         self.bands[usize::from(packet.band)].packets -= 1;
         let len = packet.skb.len() as i64;
         self.bands[head.0].credit -= len;
-        self.flows[at].sent(&packet.skb, now);
+        self.flows[at].sent(&packet.skb, now, &self.params);
         Some(packet.release())
     }
 }
 
 impl Flow {
     /// A packet of it leaves: when the next one may, if that does not bring its own time.
-    fn sent(&mut self, skb: &Skb, now: Ktime) {
+    fn sent(&mut self, skb: &Skb, now: Ktime, params: &FqParams) {
         let mut len = skb.len() as i64;
         self.credit -= len;
-        if skb.tstamp() != Ktime::ZERO {
+        if !params.pacing {
             return;
         }
-        let rate = skb.owner.sock().map_or(u64::MAX, |sk| sk.max_pacing_rate());
-        if rate <= LOW_RATE_THRESHOLD {
-            self.credit = 0;
-        } else {
-            len = len.max(QUANTUM);
-            if self.credit > 0 {
-                return;
+        // One that brings its own time is held to the discipline's rate alone.
+        let own_time = skb.tstamp() != Ktime::ZERO;
+        let socks = skb.owner.sock().filter(|_| !own_time).map(|sk| sk.max_pacing_rate());
+        let rate = params.rate(socks.unwrap_or(u64::MAX));
+        if !own_time {
+            if rate <= u64::from(params.low_rate_threshold) {
+                self.credit = 0;
+            } else {
+                len = len.max(params.quantum.into());
+                if self.credit > 0 {
+                    return;
+                }
             }
         }
         if rate == u64::MAX {
@@ -351,26 +367,47 @@ impl QdiscOps for Fq {
         "fq"
     }
 
+    fn options(&self) -> QdiscOptions {
+        QdiscOptions::Fq(self.params)
+    }
+
+    /// linux: net/sched/sch_fq.c:fq_change
+    fn change(&mut self, options: &QdiscOptions, now: Ktime) -> Option<Vec<Skb>> {
+        let QdiscOptions::Fq(params) = options else { return None };
+        self.params = *params;
+        let mut given_up = Vec::new();
+        while self.len > self.limit() {
+            let Some(skb) = self.dequeue(now) else { break };
+            given_up.push(skb);
+        }
+        Some(given_up)
+    }
+
     /// linux: net/sched/sch_fq.c:fq_enqueue
     fn enqueue(&mut self, skb: Skb, now: Ktime) -> Result<(), Refused> {
         let band = PRIO2BAND[(skb.priority & 15) as usize];
-        if self.bands[usize::from(band)].packets >= LIMIT {
+        if self.bands[usize::from(band)].packets >= self.limit() {
             return Err(self.refuse(skb, 0));
         }
-        let time_to_send = match skb.tstamp() {
-            Ktime::ZERO => now,
-            later if later > now + HORIZON => return Err(self.refuse(skb, 2)),
-            at => at,
+        let horizon = now + self.params.horizon;
+        let time_to_send = match (skb.tstamp(), self.params.beyond) {
+            (Ktime::ZERO, _) => now,
+            (later, Beyond::Drop) if later > horizon => return Err(self.refuse(skb, 2)),
+            (later, Beyond::Cap) if later > horizon => {
+                self.stats.horizon_caps += 1;
+                horizon
+            }
+            (at, _) => at,
         };
         let Some(at) = self.fq_classify(&skb, time_to_send, now) else {
-            if self.internal.len() >= LIMIT {
+            if self.internal.len() >= self.limit() {
                 return Err(self.refuse(skb, 0));
             }
             self.internal.push_back(Packet { time_to_send, band, skb });
             self.len += 1;
             return Ok(());
         };
-        if self.flows[at].queue.len() >= FLOW_PLIMIT {
+        if self.flows[at].queue.len() >= self.params.flow_limit as usize {
             return Err(self.refuse(skb, 1));
         }
         let flow = &mut self.flows[at];
@@ -379,8 +416,8 @@ impl QdiscOps for Fq {
             self.inactive -= 1;
         }
         if flow.place == Place::Detached {
-            if now.since(flow.age) > FLOW_REFILL_DELAY {
-                flow.credit = flow.credit.max(QUANTUM);
+            if now.since(flow.age) > self.params.flow_refill_delay {
+                flow.credit = flow.credit.max(self.params.quantum.into());
             }
             self.detached.remove(&(flow.age, at));
             self.fq_flow_add_tail(at, Place::New);
@@ -424,7 +461,7 @@ impl QdiscOps for Fq {
     /// linux: net/sched/sch_fq.c:fq_reset
     fn reset(&mut self) -> Vec<Skb> {
         let old = std::mem::take(self);
-        self.stats = old.stats;
+        (self.stats, self.params) = (old.stats, old.params);
         let queued = old.flows.into_iter().flat_map(|flow| flow.queue);
         old.internal.into_iter().chain(queued).map(Packet::release).collect()
     }

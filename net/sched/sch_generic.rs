@@ -5,7 +5,7 @@
 use super::pfifo_fast::PfifoFast;
 use super::sch_fq::Fq;
 use super::sch_mq::Mq;
-use super::{Qdisc, QdiscOps, RootQdisc, Running};
+use super::{Qdisc, QdiscOps, QdiscOptions, RootQdisc, Running};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::device::DeviceSpec;
 use crate::net::core::dev::tx::{__netif_schedule, dev_hard_start_xmit};
@@ -48,27 +48,34 @@ pub fn qdisc_lookup_ops(name: &str) -> Option<&'static str> {
     QDISCS.into_iter().find(|known| *known == name)
 }
 
-/// Gives each queue of a device this discipline; what its present ones hold is dropped. Context: task.
+/// Gives each queue of a device this discipline as it is when nothing is set; what its present ones hold is dropped.
+/// Context: task.
 ///
 /// # Errors
 /// ENOENT: there is none of that name; EOPNOTSUPP: the device has no queues.
 ///
-/// linux: net/sched/sch_api.c:tc_modify_qdisc
+/// linux: net/sched/sch_api.c:qdisc_graft
 pub fn dev_set_qdisc(cx: &mut TaskCx, dev: &NetDevice, name: &str) -> Result<(), Errno> {
-    let name = qdisc_lookup_ops(name).ok_or(Errno::ENOENT)?;
+    let options = QdiscOptions::named(name).ok_or(Errno::ENOENT)?;
     if dev.tx_queue_len == 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     cx.local_bh_disable(|bh| {
         for queue in &dev.tx_queues {
-            let ops: Box<dyn QdiscOps> = match name {
-                "fq" => Box::new(Fq::new()),
-                _ => Box::new(PfifoFast::new(dev.tx_queue_len)),
-            };
-            queue.qdisc().graft(bh, ops);
+            queue.qdisc().graft(bh, qdisc_create(&options, dev.tx_queue_len));
         }
     });
     Ok(())
+}
+
+/// A discipline with these options; `limit`: packets of one that goes by the device's length of queue.
+///
+/// linux: net/sched/sch_api.c:qdisc_create
+pub(super) fn qdisc_create(options: &QdiscOptions, limit: u32) -> Box<dyn QdiscOps> {
+    match options {
+        QdiscOptions::Fq(params) => Box::new(Fq::with(*params)),
+        QdiscOptions::PfifoFast => Box::new(PfifoFast::new(limit)),
+    }
 }
 
 /// Runs a qdisc, unless somebody else does.

@@ -10,6 +10,7 @@ use crate::net::core::busy_poll::busy_poll_begins;
 use crate::net::core::snmp::Mib;
 use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
 use crate::net::core::stream::sk_stream_write_space;
+use crate::net::core::timestamping::TstampNew;
 use crate::net::ipv4::inet_hashtables::{BindAttrs, CmsgFlags};
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
@@ -27,7 +28,8 @@ use uapi::socket::{
     SO_MARK, SO_MAX_PACING_RATE, SO_NO_CHECK, SO_OOBINLINE, SO_PEEK_OFF, SO_PREFER_BUSY_POLL,
     SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR,
     SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP,
-    SO_TIMESTAMPING, SO_TIMESTAMPNS, SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
+    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS, SO_TIMESTAMPNS_NEW,
+    SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
 };
 
 /// Reading what was attached has the same number.
@@ -110,7 +112,8 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         SO_RCVBUF => set_rcvbuf(sk, within(sysctl.rmem_max, SOCK_MIN_RCVBUF)),
         SO_RCVBUFFORCE => set_rcvbuf(sk, forced(val).max(SOCK_MIN_RCVBUF)),
         SO_KEEPALIVE => set_keepalive(cx, sk, val != 0),
-        SO_TIMESTAMPING => return sk.sock_set_timestamping(val as u32),
+        SO_TIMESTAMPING => return sk.sock_set_timestamping(val as u32, TstampNew::No),
+        SO_TIMESTAMPING_NEW => return sk.sock_set_timestamping(val as u32, TstampNew::Yes),
         SO_REUSEADDR | SO_REUSEPORT | SO_BINDTOIFINDEX | SO_INCOMING_CPU => {
             return set_compared(sk, name, val);
         }
@@ -250,18 +253,51 @@ fn set_plain(state: &mut SockState, name: i32, (val, value): (i32, &[u8])) -> Re
                 opts.linger.seconds = time;
             }
         }
-        SO_TIMESTAMP => {
-            told.set(CmsgFlags::TIMESTAMP, on);
-            told.remove(CmsgFlags::TIMESTAMPNS);
-        }
-        SO_TIMESTAMPNS => {
-            told.set(CmsgFlags::TIMESTAMPNS, on);
-            told.remove(CmsgFlags::TIMESTAMP);
+        SO_TIMESTAMP | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
+            sock_set_timestamp(told, name, on);
         }
         SO_RXQ_OVFL => told.set(CmsgFlags::RXQ_OVFL, on),
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
+}
+
+/// One shape of a time at most is told.
+///
+/// linux: net/core/sock.c:sock_set_timestamp
+fn sock_set_timestamp(told: &mut CmsgFlags, name: i32, on: bool) {
+    told.remove(CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS);
+    if on {
+        let ns = matches!(name, SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW);
+        told.insert(if ns { CmsgFlags::TIMESTAMPNS } else { CmsgFlags::TIMESTAMP });
+        told.set(CmsgFlags::TSTAMP_NEW, matches!(name, SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW));
+        // From now on packets have a time, told or not.
+        told.insert(CmsgFlags::STAMP);
+    }
+}
+
+/// The flags of `SO_TIMESTAMPING`; by its newer number only what was set by that.
+///
+/// linux: net/core/sock.c:sk_getsockopt
+fn sock_get_timestamping(sk: &Sock, told: CmsgFlags, name: i32) -> Vec<u8> {
+    let tells = name == SO_TIMESTAMPING || told.contains(CmsgFlags::TSTAMP_NEW);
+    let flags = if tells { sk.tsflags() } else { 0 };
+    // No clock of a device's is bound.
+    [flags, 0].map(u32::to_ne_bytes).concat()
+}
+
+/// Whether the time is told in the shape of an option.
+///
+/// linux: net/core/sock.c:sk_getsockopt
+fn sock_get_timestamp(told: CmsgFlags, name: i32) -> i32 {
+    let shape = match name {
+        SO_TIMESTAMP => CmsgFlags::TIMESTAMP,
+        // Of nanoseconds too, as in Linux.
+        SO_TIMESTAMP_NEW => CmsgFlags::TIMESTAMP | CmsgFlags::TIMESTAMPNS,
+        _ => CmsgFlags::TIMESTAMPNS,
+    };
+    let new = matches!(name, SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW);
+    i32::from(told.intersects(shape) && told.contains(CmsgFlags::TSTAMP_NEW) == new)
 }
 
 /// A buffer's size beyond the bound; negative: none.
@@ -392,10 +428,10 @@ fn sock_getsockopt(
         SO_BINDTOIFINDEX => i32::from(opts.bound_dev_if),
         SO_INCOMING_CPU => sk.incoming_cpu_option(),
         SO_INCOMING_NAPI_ID => sk.napi_id() as i32,
-        // No clock of a device's is bound.
-        SO_TIMESTAMPING => return Ok([sk.tsflags(), 0].map(u32::to_ne_bytes).concat()),
-        SO_TIMESTAMP => asked(CmsgFlags::TIMESTAMP),
-        SO_TIMESTAMPNS => asked(CmsgFlags::TIMESTAMPNS),
+        SO_TIMESTAMPING | SO_TIMESTAMPING_NEW => return Ok(sock_get_timestamping(sk, told, name)),
+        SO_TIMESTAMP | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
+            sock_get_timestamp(told, name)
+        }
         SO_RXQ_OVFL => asked(CmsgFlags::RXQ_OVFL),
         SO_LINGER => {
             let linger = [i32::from(opts.linger.on), opts.linger.seconds];
@@ -407,22 +443,24 @@ fn sock_getsockopt(
         SO_SNDTIMEO => return Ok(timeval_bytes(opts.sndtimeo)),
         SO_MAX_PACING_RATE => return Ok(max_pacing_rate(sk, room)),
         SO_COOKIE => return Ok(sk.cookie.to_ne_bytes().to_vec()),
-        SO_BINDTODEVICE => {
-            let index = crate::net::core::dev::DevId(opts.bound_dev_if);
-            if index.0 == 0 {
-                return Ok(Vec::new());
-            }
-            // A name is never cut.
-            if room < IFNAMSIZ {
-                return Err(Errno::EINVAL);
-            }
-            let t = cx.machine().tables();
-            let name = t.net.dev(index).map(|dev| dev.name.as_str()).ok_or(Errno::ENODEV)?;
-            return Ok([name.as_bytes(), &[0]].concat());
-        }
+        SO_BINDTODEVICE => return bound_device(cx, opts.bound_dev_if, room),
         _ => return Err(Errno::ENOPROTOOPT),
     };
     Ok(value.to_ne_bytes().to_vec())
+}
+
+/// The name of the device that it is bound to.
+fn bound_device(cx: &TaskCx, index: u16, room: usize) -> Result<Vec<u8>, Errno> {
+    if index == 0 {
+        return Ok(Vec::new());
+    }
+    // A name is never cut.
+    if room < IFNAMSIZ {
+        return Err(Errno::EINVAL);
+    }
+    let t = cx.machine().tables();
+    let dev = t.net.dev(crate::net::core::dev::DevId(index)).ok_or(Errno::ENODEV)?;
+    Ok([dev.name.as_bytes(), &[0]].concat())
 }
 
 fn filter_value(state: &SockState, room: usize) -> Result<Vec<u8>, Errno> {

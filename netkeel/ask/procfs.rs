@@ -18,6 +18,7 @@ pub fn parse(file: &str, text: &str) -> Value {
         "route" => by_header(text),
         "tcp" => tcp(text),
         "udp" => udp(text),
+        "tcp_metrics" => tcp_metrics(text),
         "drops" => drops(text),
         _ => Value::Null,
     }
@@ -25,6 +26,30 @@ pub fn parse(file: &str, text: &str) -> Value {
 
 fn number(text: &str) -> Value {
     text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// A server's address, then names and values; of lost SYNs how many, and when the last was.
+fn tcp_metrics(text: &str) -> Value {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace().filter(|word| *word != "ago");
+        let mut server = Map::new();
+        server.insert("address".to_owned(), words.next().into());
+        while let (Some(name), Some(value)) = (words.next(), words.next()) {
+            let value = match (name, value.split_once('/')) {
+                ("fo_syn_drops", Some((count, ago))) => {
+                    let ago = ago.trim_end_matches("sec").parse::<f64>().ok();
+                    server.insert("fo_syn_drop_seconds_ago".to_owned(), ago.into());
+                    number(count)
+                }
+                // Its octets are no number.
+                ("fo_cookie", _) => value.into(),
+                _ => number(value),
+            };
+            server.insert(name.to_owned(), value);
+        }
+        Value::Object(server)
+    };
+    text.lines().map(server).collect()
 }
 
 /// A group: a line of names, then a line of values.
@@ -167,4 +192,29 @@ fn drops(text: &str) -> Value {
         Some((words.next()?.to_owned(), number(words.next()?)))
     };
     Value::Object(text.lines().skip(1).filter_map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_servers_are_objects() {
+        let text = "192.0.2.1 fo_mss 1460 fo_syn_drops 2/1.250sec ago fo_cookie 0011223344556677 source 192.0.2.2\n\
+                    198.51.100.7 fo_mss 1000 source 192.0.2.2\n";
+        let expected = json!([
+            {
+                "address": "192.0.2.1",
+                "fo_mss": 1460,
+                "fo_syn_drops": 2,
+                "fo_syn_drop_seconds_ago": 1.25,
+                "fo_cookie": "0011223344556677",
+                "source": "192.0.2.2",
+            },
+            { "address": "198.51.100.7", "fo_mss": 1000, "source": "192.0.2.2" },
+        ]);
+        assert_eq!(parse("tcp_metrics", text), expected);
+        assert_eq!(parse("tcp_metrics", ""), json!([]));
+        assert!(parse("tcp_metrics", "fo_syn_drops /x ago fo_mss").is_array(), "whatever it says");
+    }
 }

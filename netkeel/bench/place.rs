@@ -81,6 +81,13 @@ impl<'a> Place<'a> {
         self.far(Box::new(job)).map(drop)
     }
 
+    /// The host answers each SYN that comes by the TAP with a cookie, wherever it says that it comes from.
+    pub(super) fn cookies_by_tap(&self) -> Result<(), BenchError> {
+        let failed = system("cookies of the host");
+        self.ns.sysctl("ipv4.tcp_syncookies", "2").map_err(&failed)?;
+        self.ns.ip(&format!("route replace default via {OURS} dev {TAP}")).map_err(failed)
+    }
+
     /// A TAP with its host side up, addressed, and knowing us; the host may leave us `offloads`, `TUN_F_*`.
     pub(super) fn open_tap(&self, offloads: u32) -> Result<Tap, BenchError> {
         let options = TapOptions { offloads, ..TapOptions::default() };

@@ -2,10 +2,11 @@
 //!
 //! Key types: [`TcpArgs`], [`Rival`]; [`run`] is the command. Parts: `row` (what there is to measure, beside whom,
 //! and what is wanted), `kernel` (the host's programs), `stack` (ours over a TAP), `tap` (a bare loop on it),
-//! `bare_stream` (the least that the host's TCP takes for a stream),
+//! `bare_stream` (the least that sends a stream to the host's TCP), `flood` (SYNs),
 //! `report` (the table). In memory two machines of ours are measured, on one thread.
 
 mod bare_stream;
+mod flood;
 mod kernel;
 mod report;
 mod row;
@@ -26,8 +27,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uapi::if_tun::{TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO4, TUN_F_USO6};
 
-/// Streams and round trips between the host's kernel and a socket of the stack, over a TAP, and between two
-/// machines in memory; takes root
+/// Streams, round trips and a flood of SYNs between the host's kernel and a socket of the stack, over a TAP, and
+/// between two machines in memory; takes root
 ///
 /// Namespaces and devices are made for it and go with it.
 #[derive(Args, Clone, Debug)]
@@ -192,12 +193,18 @@ impl Bed<'_> {
                     Ok(())
                 })
             }
+            Work::Flood => flood::ours(run, self.place.open_tap(TUN_F_CSUM)?),
+            Work::FloodInMemory(asked) => {
+                run.seats.settle()?;
+                flood::in_memory(run.time, asked)
+            }
         }
     }
 
     fn theirs(&self, other: Other, run: &Run) -> Result<Sample, BenchError> {
         match other {
             Other::Kernel => self.kernel(run),
+            Other::KernelOnTap => flood::kernel(run, &self.place),
             Other::Tap => self.bare_tap(run),
             Other::TapStream => {
                 let tap = self.place.open_tap(TUN_F_CSUM | TUN_F_TSO4)?;
@@ -234,8 +241,9 @@ impl Bed<'_> {
                 let tap = self.place.open_tap(TUN_F_CSUM)?;
                 udp::bare_trips(&tap, placement, run.seats, run.trips)
             }
+            Work::Flood => flood::bare(run, &self.place.open_tap(TUN_F_CSUM)?),
             // No such row.
-            Work::BulkInMemory(_) | Work::TripInMemory => Ok(Sample::NONE),
+            Work::BulkInMemory(_) | Work::TripInMemory | Work::FloodInMemory(_) => Ok(Sample::NONE),
         }
     }
 
@@ -257,7 +265,9 @@ impl Bed<'_> {
             }
             Work::BulkInMemory(_) => flow(run.time, rival.in_memory()),
             // No such row.
-            Work::Trip(_) | Work::BytesOut => Ok(Sample::NONE),
+            Work::Trip(_) | Work::BytesOut | Work::Flood | Work::FloodInMemory(_) => {
+                Ok(Sample::NONE)
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ const PACKETS: usize = 3200;
 const FEWEST: usize = 50;
 /// Segments that a round of `tcp_stream` writes.
 const WRITE: usize = 44;
+/// SYNs of a round, and acknowledgements of either kind.
+const FLOOD: usize = 64;
 /// Less than this is what adding and subtracting leaves behind.
 const NOTHING: f64 = 1e-6;
 
@@ -26,6 +28,8 @@ pub enum Traffic {
     Datagrams(usize),
     /// The segments of a stream (`tcp_stream`).
     Stream,
+    /// A flood of SYNs answered by cookies, and acknowledgements with a cookie and without (`tcp_stream`).
+    Cookies,
 }
 
 /// What is measured: traffic over a device.
@@ -40,17 +44,19 @@ impl Setting {
     pub fn phases(self) -> &'static [&'static str] {
         match (self.traffic, self.device) {
             (Traffic::Stream, _) => &["send", "acked", "softirq", "recv"],
+            (Traffic::Cookies, _) => &["syn", "cookie", "guess"],
             (_, "igb") => &["send", "complete", "softirq", "recv"],
             _ => &["send", "softirq", "recv"],
         }
     }
 
-    /// How its figures are called: `wire/32`, `stream/wire`.
+    /// How its figures are called: `wire/32`, `stream/wire`, `cookies/wire`.
     pub fn name(self) -> String {
         let device = self.device;
         match self.traffic {
             Traffic::Datagrams(batch) => format!("{device}/{batch}"),
             Traffic::Stream => format!("stream/{device}"),
+            Traffic::Cookies => format!("cookies/{device}"),
         }
     }
 
@@ -59,17 +65,18 @@ impl Setting {
         match self.traffic {
             Traffic::Datagrams(batch) => batch,
             Traffic::Stream => WRITE,
+            Traffic::Cookies => FLOOD,
         }
     }
 
     /// The bench's arguments for so many rounds.
     fn count(self, rounds: usize) -> Vec<String> {
-        let args = ["count".to_owned(), self.device.to_owned(), rounds.to_string()];
-        let batch = match self.traffic {
-            Traffic::Datagrams(batch) => Some(batch.to_string()),
-            Traffic::Stream => None,
-        };
-        args.into_iter().chain(batch).collect()
+        let (device, rounds) = (self.device.to_owned(), rounds.to_string());
+        match self.traffic {
+            Traffic::Datagrams(batch) => vec!["count".into(), device, rounds, batch.to_string()],
+            Traffic::Stream => vec!["count".into(), device, rounds],
+            Traffic::Cookies => vec!["cookies".into(), rounds],
+        }
     }
 }
 
@@ -93,7 +100,7 @@ impl Meter {
     /// model's work elsewhere, P - M + N; the model everywhere, M + N. What is wanted is P - M, half
     /// of the first two less the third, and that holds for each instruction.
     pub fn phase(&mut self, setting: Setting, phase: &str) -> Result<Profile, String> {
-        let name = format!("*Pair*::phase_{phase}");
+        let name = format!("*::phase_{phase}");
         let mut profile = Profile::default();
         let with_model = self.per_packet(setting, &[&name])?;
         if with_model.total() == 0.0 {

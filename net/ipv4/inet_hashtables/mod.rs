@@ -59,7 +59,9 @@ bitflags! {
         /// `SO_TIMESTAMPING`: packets get one.
         const RX_STAMP = 1 << 11;
         /// A filter is attached.
-        const FILTERED = 1 << 13;
+        const FILTERED = 1 << 14;
+        /// Times are told in control messages of the numbers `SO_…_NEW` (`SOCK_TSTAMP_NEW`).
+        const TSTAMP_NEW = 1 << 13;
         /// A time is told.
         const TIMES_TOLD = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::TIMESTAMPING.bits();
         /// Packets get a time when they are queued.

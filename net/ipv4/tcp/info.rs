@@ -110,6 +110,7 @@ fn counters(sk: &TcpSk<'_>, now: Ktime, info: &mut TcpInfo) {
     info.tcpi_rcv_wnd = tp.tcp_receive_window();
     info.tcpi_total_rto = stats.total_rto;
     info.tcpi_total_rto_recoveries = stats.total_rto_recoveries;
+    info.tcpi_total_rto_time = stats.rto_time(now);
 }
 
 /// Times with something to send, in nanoseconds, with the one that runs.

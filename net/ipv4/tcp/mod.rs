@@ -52,7 +52,7 @@ use uapi::socket::SOCK_STREAM;
 /// have a hundred thousand of them.
 const _: () = assert!(
     size_of::<crate::net::core::sock::Sock>() + size_of::<TcpSock>() + size_of::<TcpStats>()
-        <= 1544
+        <= 1488
 );
 
 /// TCP's functions.

@@ -32,7 +32,7 @@ use uapi::poll::POLLOUT;
 use uapi::snmp::LinuxMib;
 use uapi::socket::{
     MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_SPLICE_PAGES, MSG_ZEROCOPY, SCM_CREDENTIALS,
-    SCM_RIGHTS, SO_MARK, SO_TIMESTAMPING, SOL_SOCKET, cmsgs,
+    SCM_RIGHTS, SO_MARK, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SOL_SOCKET, cmsgs,
 };
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH};
 
@@ -242,7 +242,7 @@ fn memory_nap(cx: &mut TaskCx) -> Duration {
 fn sock_cmsg_send(control: &[u8], tsflags: &mut u32) -> Result<(), Errno> {
     for cmsg in cmsgs(control) {
         let cmsg = cmsg?;
-        if (cmsg.level, cmsg.type_) == (SOL_SOCKET, SO_TIMESTAMPING) {
+        if let (SOL_SOCKET, SO_TIMESTAMPING | SO_TIMESTAMPING_NEW) = (cmsg.level, cmsg.type_) {
             *tsflags = tsflags_of_cmsg(cmsg.data, *tsflags)?;
             continue;
         }

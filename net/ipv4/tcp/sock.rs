@@ -4,8 +4,8 @@
 //! (`inet_connection_sock`). The fields have Linux's names. Lock: all of it lies under the socket's,
 //! `class::Sock`.
 
-use super::SeqNr;
 use super::types::*;
+use super::{SeqNr, tcp_clock_ms};
 use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::Skb;
@@ -310,8 +310,12 @@ pub struct TcpStats {
     pub chrono_start: Ktime,
     /// Times that the timer expired.
     pub total_rto: u16,
-    /// Times that it was recovered from.
+    /// Times that this began a recovery: several in a row are one.
     pub total_rto_recoveries: u16,
+    /// When the present recovery began, in milliseconds of the clock; zero: none.
+    pub rto_stamp: u32,
+    /// Milliseconds in those that are over.
+    pub total_rto_time: u32,
     /// The last delivery rate: segments, in microseconds.
     pub rate: (u32, u32),
     /// That was the program's own pace.
@@ -323,9 +327,45 @@ impl TcpStats {
     pub(crate) fn new() -> Self {
         Self { rate_app_limited: true, ..Self::default() }
     }
+
+    /// A recovery from a time-out is over, if there is one.
+    ///
+    /// linux: net/ipv4/tcp_input.c:tcp_update_rto_time
+    pub(crate) fn tcp_update_rto_time(&mut self, now: Ktime) {
+        self.total_rto_time = self.rto_time(now);
+        self.rto_stamp = 0;
+    }
+
+    /// Milliseconds in recoveries from time-outs, the present one's too.
+    pub(super) fn rto_time(&self, now: Ktime) -> u32 {
+        match self.rto_stamp {
+            0 => self.total_rto_time,
+            began => self.total_rto_time.wrapping_add(tcp_clock_ms(now).wrapping_sub(began)),
+        }
+    }
 }
 
 impl TcpSock {
+    /// The timer has expired; the first time since something was acknowledged begins a recovery.
+    ///
+    /// linux: net/ipv4/tcp_timer.c:tcp_update_rto_stats
+    pub(crate) fn tcp_update_rto_stats(&mut self, now: Ktime) {
+        if self.retransmits == 0 {
+            let recoveries = &mut self.stats.total_rto_recoveries;
+            *recoveries = recoveries.saturating_add(1);
+            self.stats.rto_stamp = tcp_clock_ms(now);
+        }
+        self.retransmits = self.retransmits.saturating_add(1);
+        self.stats.total_rto = self.stats.total_rto.saturating_add(1);
+    }
+
+    /// An acknowledgement came while a time-out was recovered from: that may be over.
+    pub(crate) fn loss_may_be_over(&mut self, now: Ktime) {
+        if self.ca_state != CaState::Loss {
+            self.stats.tcp_update_rto_time(now);
+        }
+    }
+
     /// A closed socket's.
     ///
     /// linux: net/ipv4/tcp.c:tcp_init_sock
@@ -345,5 +385,48 @@ impl TcpSock {
             stats: Box::new(TcpStats::new()),
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Ktime {
+        Ktime(ms * 1_000_000)
+    }
+
+    #[test]
+    fn time_outs_in_a_row_are_one_recovery_and_times_add_up() {
+        let mut tp = TcpSock { ca_state: CaState::Loss, ..TcpSock::default() };
+        let told = |tp: &TcpSock, now| {
+            let stats = &tp.stats;
+            (stats.total_rto, stats.total_rto_recoveries, stats.rto_time(at(now)))
+        };
+        assert_eq!(told(&tp, 50), (0, 0, 0));
+        tp.tcp_update_rto_stats(at(100));
+        tp.tcp_update_rto_stats(at(300));
+        tp.loss_may_be_over(at(350));
+        assert_eq!(told(&tp, 400), (2, 1, 300), "it goes on");
+        tp.ca_state = CaState::Open;
+        tp.loss_may_be_over(at(500));
+        assert_eq!(told(&tp, 10_000), (2, 1, 400), "it was over at 500");
+        tp.loss_may_be_over(at(10_000));
+        (tp.retransmits, tp.ca_state) = (0, CaState::Loss);
+        tp.tcp_update_rto_stats(at(20_000));
+        tp.stats.tcp_update_rto_time(at(20_007));
+        assert_eq!(told(&tp, 30_000), (3, 2, 407));
+    }
+
+    #[test]
+    fn counts_of_time_outs_stay_at_their_most() {
+        let mut tp = TcpSock::default();
+        (tp.stats.total_rto, tp.stats.total_rto_recoveries) = (u16::MAX, u16::MAX);
+        tp.tcp_update_rto_stats(at(1));
+        assert_eq!((tp.stats.total_rto, tp.stats.total_rto_recoveries), (u16::MAX, u16::MAX));
+        // The clock of milliseconds goes round within 50 days.
+        let mut stats = TcpStats { rto_stamp: u32::MAX - 9, ..TcpStats::default() };
+        stats.tcp_update_rto_time(at((1 << 32) + 10));
+        assert_eq!((stats.total_rto_time, stats.rto_stamp), (20, 0));
     }
 }

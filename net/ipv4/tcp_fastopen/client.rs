@@ -9,13 +9,16 @@ use super::{
     tcp_parse_fastopen_option,
 };
 use crate::kernel::context::BhCx;
+use crate::kernel::machine::Machine;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{SkBuff, UbufInfo};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
 use crate::net::ipv4::tcp_input::{Segment, tcp_mark_skb_lost};
 use crate::net::ipv4::tcp_output::{cb, tcp_non_congestion_loss_retransmit};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::io::IoSlice;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +28,9 @@ use uapi::tcp::TCPHDR_FIN;
 
 /// Servers whose cookies are remembered.
 const CACHE_MAX: usize = 1024;
+
+/// As far as losses in a row are counted: ten bits, in Linux.
+const MOST_LOSSES: u16 = (1 << 10) - 1;
 
 /// Data for a SYN: a message, and how much of it went.
 #[derive(Debug, Default)]
@@ -46,6 +52,11 @@ struct Metrics {
     cookie: TcpFastopenCookie,
     /// 1: the experimental option is to be tried, 2: it was.
     try_exp: u8,
+    /// Connections in a row whose SYN with data, or its answer, was lost. It is told, and no more: what pauses,
+    /// pauses for all servers.
+    syn_loss: u16,
+    /// The last of them.
+    last_syn_loss: Ktime,
     /// When it was written last, in writes.
     at: u64,
 }
@@ -62,6 +73,8 @@ struct Lesson {
     mss: u16,
     cookie: Option<TcpFastopenCookie>,
     try_exp: u8,
+    /// When its SYN was given up for lost, if it was.
+    syn_lost: Option<Ktime>,
 }
 
 impl FastopenCache {
@@ -96,6 +109,37 @@ impl FastopenCache {
             }
             None => (),
         }
+        match lesson.syn_lost {
+            Some(now) => {
+                known.syn_loss = (known.syn_loss + 1).min(MOST_LOSSES);
+                known.last_syn_loss = now;
+            }
+            None => known.syn_loss = 0,
+        }
+    }
+
+    /// A line for each server, as `ip tcp_metrics show` has it for what fast open keeps.
+    fn show(&self, now: Ktime) -> String {
+        let mut text = String::new();
+        for ((saddr, daddr), known) in &self.known {
+            // Writing to a string can't fail.
+            let _ = write!(text, "{}", Ipv4Addr::from(*daddr));
+            if known.mss != 0 {
+                let _ = write!(text, " fo_mss {}", known.mss);
+            }
+            if known.syn_loss != 0 {
+                let ago = now.since(known.last_syn_loss).as_secs_f64();
+                let _ = write!(text, " fo_syn_drops {}/{ago:.3}sec ago", known.syn_loss);
+            }
+            if !known.cookie.is_request() {
+                text += " fo_cookie ";
+                for octet in known.cookie.bytes() {
+                    let _ = write!(text, "{octet:02x}");
+                }
+            }
+            let _ = writeln!(text, " source {}", Ipv4Addr::from(*saddr));
+        }
+        text
     }
 
     /// Servers in it.
@@ -107,7 +151,19 @@ impl FastopenCache {
     /// A cookie that a server gave.
     #[cfg(test)]
     pub(super) fn learn(&mut self, addrs: (u32, u32), cookie: TcpFastopenCookie) {
-        self.set(addrs, &Lesson { mss: 1000, cookie: Some(cookie), try_exp: 0 });
+        self.set(addrs, &Lesson { mss: 1000, cookie: Some(cookie), try_exp: 0, syn_lost: None });
+    }
+
+    /// A server's answer without a cookie, to a SYN that was lost once or not.
+    #[cfg(test)]
+    pub(super) fn answered(&mut self, addrs: (u32, u32), syn_lost: Option<Ktime>) {
+        self.set(addrs, &Lesson { mss: 0, cookie: None, try_exp: 0, syn_lost });
+    }
+
+    /// What is told of it.
+    #[cfg(test)]
+    pub(super) fn told(&self, now: Ktime) -> String {
+        self.show(now)
     }
 
     /// The cookie of a server.
@@ -186,17 +242,20 @@ pub(crate) fn tcp_rcv_fastopen_synack(
     let asked = sk.tp.tfo(Tfo::SYN_FASTOPEN);
     let again = sk.tp.stats.total_retrans != 0;
     let unacked = sk.tp.tfo(Tfo::SYN_DATA) && !sk.tp.rtx_queue.is_empty();
-    let mut try_exp = 0;
+    let (mut try_exp, mut syn_lost) = (0, None);
     if !asked {
         // Nobody asked for it.
         cookie = None;
-    } else if !again && cookie.is_none() && !sk.tp.tfo(Tfo::SYN_DATA) {
+    } else if again {
+        // The server seems to have got the plain SYN alone: it knows of no cookie and takes no data.
+        syn_lost = (cookie.is_none() && unacked).then(|| cx.now());
+    } else if cookie.is_none() && !sk.tp.tfo(Tfo::SYN_DATA) {
         // Another form of the option the next time.
         try_exp = if sk.tp.tfo(Tfo::SYN_FASTOPEN_EXP) { 2 } else { 1 };
     }
     let mss = seg.opts.mss.unwrap_or(sk.tp.rx_opt.mss_clamp);
     let addrs = (sk.st.inet.saddr, sk.st.inet.daddr);
-    let lesson = Lesson { mss, cookie, try_exp };
+    let lesson = Lesson { mss, cookie, try_exp, syn_lost };
     cx.m.init_net.tcp.fastopen.cache.lock().set(addrs, &lesson);
     if unacked {
         sk.tp.tfo_mut().client_fail =
@@ -218,6 +277,15 @@ pub(crate) fn tcp_rcv_fastopen_synack(
     }
     tcp_fastopen_add_skb(cx, sk, synack, seg);
     false
+}
+
+/// What is kept of servers for fast open, a line each: the segment size and the cookie that they gave, and how many
+/// SYNs with data were lost in a row and when the last was (`TCP_METRICS_ATTR_FOPEN_*`). By addresses of ours and
+/// theirs. Context: any.
+///
+/// linux: net/ipv4/tcp_metrics.c:tcp_metrics_fill_info
+pub fn tcp_metrics_show(m: &Machine) -> String {
+    m.net().tcp.fastopen.cache.lock().show(m.ktime_get())
 }
 
 // ---- Pauses.

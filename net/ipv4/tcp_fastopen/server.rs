@@ -369,8 +369,7 @@ pub(crate) fn tcp_fastopen_synack_timer(
     }
     tcp_rtx_synack(cx, sk, req);
     req.state.lock().num_timeout = before + 1;
-    sk.tp.retransmits = sk.tp.retransmits.saturating_add(1);
-    sk.tp.stats.total_rto = sk.tp.stats.total_rto.saturating_add(1);
+    sk.tp.tcp_update_rto_stats(cx.now());
     if sk.tp.retrans_stamp == Ktime::ZERO {
         sk.tp.retrans_stamp = cx.now();
     }
@@ -385,6 +384,7 @@ pub(crate) fn tcp_rcv_synrecv_state_fastopen(cx: &mut BhCx<'_>, sk: &mut TcpSk<'
     if sk.tp.ca_state == CaState::Loss && sk.tp.packets_out == 0 {
         tcp_try_undo_recovery(cx, sk);
     }
+    sk.tp.stats.tcp_update_rto_time(cx.now());
     sk.tp.retransmits = 0;
     sk.tp.retrans_stamp = Ktime::ZERO;
     reqsk_fastopen_remove(sk, None);

@@ -2,6 +2,7 @@
 
 use super::client::pause;
 use super::*;
+use crate::kernel::time::Ktime;
 use crate::net::core::sysctl::TcpSysctls;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -98,4 +99,30 @@ proptest! {
             prop_assert!(cookie.option_len() <= 20);
         }
     }
+}
+
+#[test]
+fn lost_syns_are_counted_while_they_follow_one_another() {
+    let at = Ktime::from_secs;
+    let (here, server) = (0xc000_0201, 0xc633_6407);
+    let mut cache = FastopenCache::default();
+    assert_eq!(cache.told(at(1)), "");
+    cache.learn((here, server), cookie(&[1, 2, 3, 4]));
+    let told = |losses: &str| {
+        format!("198.51.100.7 fo_mss 1000{losses} fo_cookie 01020304 source 192.0.2.1\n")
+    };
+    assert_eq!(cache.told(at(1)), told(""));
+    cache.answered((here, server), Some(at(10)));
+    cache.answered((here, server), Some(at(20)));
+    assert_eq!(cache.told(at(22)), told(" fo_syn_drops 2/2.000sec ago"));
+    assert!(!cache.cookie((here, server)).is_request(), "the next SYN has data all the same");
+    cache.answered((here, server), None);
+    assert_eq!(cache.told(at(22)), told(""));
+    (0..2000).for_each(|n| cache.answered((here, server), Some(at(n))));
+    assert_eq!(cache.told(at(1999)), told(" fo_syn_drops 1023/0.000sec ago"));
+    // Of another, of whom nothing else is known.
+    cache.answered((here, 1), Some(at(5)));
+    assert!(
+        cache.told(at(6)).starts_with("0.0.0.1 fo_syn_drops 1/1.000sec ago source 192.0.2.1\n")
+    );
 }

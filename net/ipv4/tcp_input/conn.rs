@@ -23,7 +23,9 @@ use crate::net::ipv4::syncookies::{
 use crate::net::ipv4::tcp::{SeqNr, TcpOptionsReceived, TcpState, tcp_clock_ms};
 use crate::net::ipv4::tcp_ecn::tcp_ecn_create_request;
 use crate::net::ipv4::tcp_fastopen::{Tfo, tcp_parse_fastopen_option, tcp_try_fastopen};
-use crate::net::ipv4::tcp_ipv4::{tcp_filter, tcp_v4_send_reset, tcp_v4_send_synack};
+use crate::net::ipv4::tcp_ipv4::{
+    tcp_filter, tcp_v4_send_reset, tcp_v4_send_synack, tcp_v4_send_synack_by,
+};
 use crate::net::ipv4::tcp_md5sig::{TcpMd5sigKey, tcp_inbound_md5_hash};
 use crate::net::ipv4::tcp_minisocks::{Made, tcp_child_process, tcp_v4_syn_recv_sock};
 use crate::net::ipv4::tcp_output::{
@@ -268,7 +270,7 @@ fn tcp_conn_request(
     };
     let window = tcp_openreq_init_rwin(cx, terms, mtu, &opt);
     opt.rcv_wscale = window.rcv_wscale;
-    let req = Arc::new(RequestSock {
+    let req = RequestSock {
         tuple: *tuple,
         listener: Arc::clone(sk),
         queue: Arc::clone(&terms.queue),
@@ -282,29 +284,29 @@ fn tcp_conn_request(
         window_clamp: window.window_clamp,
         syn_tos: seg.cb.ip_dsfield,
         iif: tuple.dev,
-        saved_syn: tcp_reqsk_record_syn(asked, seg),
+        // Of a cookie nothing is left when it is answered.
+        saved_syn: if cookie { None } else { tcp_reqsk_record_syn(asked, seg) },
         cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: cookie,
         md5_key: terms.md5_key.clone(),
         filter: terms.filter.clone(),
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
-    });
-    answer(cx, &req, seg, asked)
+    };
+    if cookie {
+        cx.count(LinuxMib::SyncookiesSent);
+        tcp_v4_send_synack_by(cx, &req, (terms.tos, terms.user_mss), None);
+        return Ok(());
+    }
+    answer(cx, &Arc::new(req), seg, asked)
 }
 
-/// Answers a SYN: with a connection at once where fast open allows it, else with the request entered, or as a
-/// cookie.
+/// Answers a SYN: with a connection at once where fast open allows it, else with the request entered.
 fn answer(
     cx: &mut BhCx<'_>,
     req: &Arc<RequestSock>,
     seg: &Segment,
     asked: &Asked<'_>,
 ) -> Result<(), DropReason> {
-    if req.as_cookie {
-        cx.count(LinuxMib::SyncookiesSent);
-        tcp_v4_send_synack(cx, req, None);
-        return Ok(());
-    }
     let options = asked.syn.data().get(size_of::<TcpHdr>()..seg.th.doff()).unwrap_or(&[]);
     let wanted = (tcp_parse_fastopen_option(options), asked.terms.fastopen_no_cookie);
     let fast = tcp_try_fastopen(cx, &asked.terms.queue.fastopenq, (asked.tuple, seg), wanted);

@@ -216,6 +216,7 @@ pub(super) fn tcp_fastretrans_alert(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, verdi
         state => {
             if state == CaState::Loss {
                 tcp_process_loss(cx, sk, verdict);
+                sk.tp.loss_may_be_over(cx.now());
                 tcp_identify_packet_loss(cx, sk, verdict);
                 let lost_again = verdict.flag.contains(AckFlags::LOST_RETRANS);
                 if sk.tp.ca_state != CaState::Open && !lost_again {

@@ -223,7 +223,7 @@ pub(crate) fn inet_csk_route_req(
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_send_synack, net/ipv4/tcp_output.c:tcp_make_synack
 pub(crate) fn tcp_v4_send_synack(
     cx: &mut BhCx<'_>,
-    req: &Arc<RequestSock>,
+    req: &RequestSock,
     cookie: Option<TcpFastopenCookie>,
 ) {
     let by = {
@@ -237,7 +237,7 @@ pub(crate) fn tcp_v4_send_synack(
 /// The same, for a socket whose TOS and `TCP_MAXSEG` are known: the listener's lock is not taken.
 pub(crate) fn tcp_v4_send_synack_by(
     cx: &mut BhCx<'_>,
-    req: &Arc<RequestSock>,
+    req: &RequestSock,
     (tos, user_mss): (u8, u16),
     cookie: Option<TcpFastopenCookie>,
 ) {

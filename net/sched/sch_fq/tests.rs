@@ -6,6 +6,18 @@ use std::sync::Arc;
 const NOW: Ktime = Ktime::from_secs(100);
 const MS: Duration = Duration::from_millis(1);
 
+fn limit() -> usize {
+    FqParams::default().limit as usize
+}
+
+fn flow_limit() -> usize {
+    FqParams::default().flow_limit as usize
+}
+
+fn horizon() -> Duration {
+    FqParams::default().horizon
+}
+
 /// The discipline, and packets for it.
 struct Bed {
     fq: Fq,
@@ -14,7 +26,11 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        Self { fq: Fq::new(), pool: SkbPool::new(Arc::new(Depot::new(64 << 20))) }
+        Self::with(FqParams::default())
+    }
+
+    fn with(params: FqParams) -> Self {
+        Self { fq: Fq::with(params), pool: SkbPool::new(Arc::new(Depot::new(64 << 20))) }
     }
 
     /// A packet of a flow, of so many octets, for a time; zero: at once.
@@ -123,7 +139,11 @@ fn flows_have_the_same_number_of_octets() {
         }
     }
     let (least, most) = (octets.iter().min().expect("five"), octets.iter().max().expect("five"));
-    assert!(most - least <= INITIAL_QUANTUM + 2 * QUANTUM, "{octets:?}");
+    assert!(
+        most - least
+            <= i64::from(FqParams::default().initial_quantum + 2 * FqParams::default().quantum),
+        "{octets:?}"
+    );
     bed.end();
 }
 
@@ -180,14 +200,14 @@ fn what_is_too_much_is_refused_and_told_why() {
         bed.pool.free(refused.skb);
         refused.reason
     };
-    (0..FLOW_PLIMIT).for_each(|_| bed.put(1, Ktime::ZERO, NOW));
+    (0..flow_limit()).for_each(|_| bed.put(1, Ktime::ZERO, NOW));
     assert_eq!(refused(&mut bed, 1, Ktime::ZERO), DropReason::FqFlowLimit);
-    let late = NOW + HORIZON;
+    let late = NOW + horizon();
     bed.put(2, late, NOW);
     assert_eq!(refused(&mut bed, 2, late + Duration::from_nanos(1)), DropReason::FqHorizonLimit);
     let mut flow = 3;
-    while bed.fq.bands[1].packets < LIMIT {
-        (0..FLOW_PLIMIT.min(LIMIT - bed.fq.bands[1].packets))
+    while bed.fq.bands[1].packets < limit() {
+        (0..flow_limit().min(limit() - bed.fq.bands[1].packets))
             .for_each(|_| bed.put(flow, Ktime::ZERO, NOW));
         flow += 1;
     }
@@ -267,7 +287,138 @@ proptest! {
             }
             now += MS;
         }
-        prop_assert_eq!(bed.take_all(now + HORIZON).len(), put - taken);
+        prop_assert_eq!(bed.take_all(now + horizon()).len(), put - taken);
         bed.end();
     }
+}
+
+/// The discipline with these options.
+fn bed(words: &str) -> Bed {
+    match QdiscOptions::parse(&format!("fq {words}"), None) {
+        Ok(QdiscOptions::Fq(params)) => Bed::with(params),
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_rate_holds_every_flow() {
+    // 100 octets in 10 ms; below the threshold each packet waits for the next.
+    let mut bed = bed("maxrate 80kbit");
+    for _ in 0..3 {
+        bed.put(1, Ktime::ZERO, NOW);
+        bed.put(2, Ktime::ZERO, NOW);
+    }
+    assert_eq!(bed.fq.stats().fastpath, 0, "each is counted");
+    assert_eq!(bed.take_all(NOW), [1, 2]);
+    assert_eq!(bed.take_all(NOW + MS * 9), []);
+    assert_eq!(bed.take_all(NOW + MS * 10), [1, 2]);
+    // One that brings its own time too.
+    bed.put(3, NOW + MS * 10, NOW + MS * 10);
+    bed.put(3, NOW + MS * 11, NOW + MS * 10);
+    assert_eq!(bed.take_all(NOW + MS * 10), [3]);
+    assert_eq!(bed.take_all(NOW + MS * 20), [1, 2, 3]);
+    bed.end();
+    let mut bed = self::bed("maxrate 80kbit nopacing");
+    (0..3).for_each(|_| bed.put(1, Ktime::ZERO, NOW));
+    assert_eq!(bed.take_all(NOW), [1, 1, 1]);
+    bed.end();
+}
+
+#[test]
+fn above_the_threshold_a_flow_has_its_first_turn_at_once() {
+    let mut bed = bed("maxrate 8mbit initial_quantum 250 quantum 100");
+    (0..5).for_each(|_| bed.put(1, Ktime::ZERO, NOW));
+    // Three use up what it has; then a packet is 100 us.
+    assert_eq!(bed.take_all(NOW), [1, 1, 1]);
+    assert_eq!(bed.take_all(NOW + Duration::from_micros(99)), []);
+    assert_eq!(bed.take_all(NOW + Duration::from_micros(100)), [1]);
+    bed.end();
+}
+
+#[test]
+fn limits_are_those_that_are_set() {
+    let mut bed = bed("limit 20 flow_limit 3 orphan_mask 1");
+    bed.busy();
+    // All even ones are one flow.
+    for flow in [2, 4, 6, 8] {
+        let skb = bed.packet(flow, 100, NOW + MS);
+        match bed.fq.enqueue(skb, NOW) {
+            Ok(()) => assert_ne!(flow, 8),
+            Err(refused) => {
+                assert_eq!((flow, refused.reason), (8, DropReason::FqFlowLimit));
+                bed.pool.free(refused.skb);
+            }
+        }
+    }
+    assert_eq!(bed.fq.stats().refused, [0, 1, 0]);
+    assert!(bed.fq.stats().flows <= 2, "{:?}", bed.fq.stats());
+    bed.end();
+}
+
+#[test]
+fn beyond_the_horizon_a_packet_leaves_at_it_or_never() {
+    let mut bed = bed("horizon 5ms");
+    let skb = bed.packet(1, 100, NOW + MS * 6);
+    let refused = bed.fq.enqueue(skb, NOW).expect_err("too far");
+    assert_eq!(refused.reason, DropReason::FqHorizonLimit);
+    bed.pool.free(refused.skb);
+    bed.end();
+    let mut bed = self::bed("horizon 5ms horizon_cap");
+    bed.put(1, NOW + MS * 6, NOW);
+    bed.put(1, NOW + MS * 5, NOW);
+    assert_eq!((bed.fq.stats().horizon_caps, bed.fq.stats().refused), (1, [0; 3]));
+    assert_eq!(bed.take_all(NOW + MS * 4), []);
+    assert_eq!(bed.take_all(NOW + MS * 5), [1, 1]);
+    bed.end();
+}
+
+/// An IP packet with this TOS.
+fn ip(bed: &mut Bed, tos: u8) -> Skb {
+    let mut skb = bed.packet(1, 34, NOW + MS);
+    let data = skb.data_mut().expect("its own");
+    data[14..24].copy_from_slice(&[0x45, tos, 0, 20, 0, 0, 0, 0, 64, 17]);
+    let sum = klib::checksum::ip_fast_csum(&data[14..34]);
+    data[24..26].copy_from_slice(&sum.to_be_bytes());
+    skb.protocol = uapi::if_ether::ETH_P_IP;
+    skb.network_header = skb.headroom() as u16 + 14;
+    skb
+}
+
+#[test]
+fn what_leaves_late_is_marked_if_it_may_be() {
+    for (tos, late, marked) in
+        [(1, 3, true), (2, 3, true), (3, 3, true), (0, 3, false), (1, 2, false)]
+    {
+        let mut bed = bed("ce_threshold 2ms");
+        let skb = ip(&mut bed, 0x40 | tos);
+        assert!(bed.fq.enqueue(skb, NOW).is_ok());
+        let skb = bed.fq.dequeue(NOW + MS + MS * late).expect("its time has come");
+        let header = &skb.data()[14..34];
+        assert_eq!(header[1], if marked { 0x43 } else { 0x40 | tos });
+        assert_eq!(klib::checksum::csum_fold(klib::checksum::csum_partial(header, 0)), 0);
+        assert_eq!(bed.fq.stats().ce_mark, u64::from(marked));
+        bed.pool.free(skb);
+        bed.end();
+    }
+}
+
+#[test]
+fn a_change_keeps_what_there_is_room_for() {
+    let mut bed = bed("flow_limit 50");
+    (0..30).for_each(|_| bed.put(1, NOW + MS, NOW));
+    (0..10).for_each(|_| bed.put(2, Ktime::ZERO, NOW));
+    let wanted = QdiscOptions::parse("fq limit 35", Some(&bed.fq.options())).expect("good");
+    let given_up = bed.fq.change(&wanted, NOW).expect("its own");
+    assert_eq!((given_up.len(), bed.fq.len()), (5, 35));
+    given_up.into_iter().for_each(|skb| bed.pool.free(skb));
+    assert_eq!((bed.fq.params.flow_limit, bed.fq.params.limit), (50, 35));
+    // Those that wait for their time are not given up.
+    let wanted = QdiscOptions::parse("fq limit 0", Some(&bed.fq.options())).expect("good");
+    let given_up = bed.fq.change(&wanted, NOW).expect("its own");
+    assert_eq!((given_up.len(), bed.fq.len()), (5, 30));
+    given_up.into_iter().for_each(|skb| bed.pool.free(skb));
+    assert!(bed.fq.change(&QdiscOptions::PfifoFast, NOW).is_none(), "another's");
+    assert_eq!(bed.fq.params.limit, 0);
+    assert_eq!(bed.take_all(NOW + MS).len(), 30);
+    bed.end();
 }

@@ -108,7 +108,7 @@ pub(super) fn measure(run: &Run) -> Result<Sample, BenchError> {
                 other => other.map_err(&failed),
             })
         }
-        Work::Trip(_) | Work::TripInMemory => {
+        _ => {
             stream.set_nonblocking(run.spins()).map_err(&failed)?;
             round_trips(run.trips, || trip(&mut stream, run.spins()))
         }

@@ -1,6 +1,6 @@
 //! What was measured, as a table or an object.
 
-use super::row::{Beside, Work};
+use super::row::{Beside, Unit, Work};
 use crate::bench::figure::{Host, Sample, Spread};
 use serde::Serialize;
 use std::fmt::Write;
@@ -39,12 +39,8 @@ impl Row {
         Spread::of(pairs.filter_map(|(ours, run)| Some(goal.of(ours.value, run.get(nth)?.value))))
     }
 
-    /// In what a table tells it: gigabits a second, or microseconds.
     fn cell(&self, value: f64) -> String {
-        match self.work.is_rate() {
-            true => format!("{:.1}", value * 8.0 / 1e9),
-            false => format!("{:.1}", value / 1e3),
-        }
+        self.work.unit().told(value)
     }
 
     fn lines(&self, out: &mut String) {
@@ -58,7 +54,7 @@ impl Row {
             // Writing to a string can't fail.
             let _ = writeln!(
                 out,
-                "{name:<38} {ours:>8}   {:<12} {:>8}   {:>6} {range:<18} {}, {met}",
+                "{name:<NAME$} {ours:>8}   {:<12} {:>8}   {:>6} {range:<18} {}, {met}",
                 other.who.name(),
                 self.cell(self.other(nth).median),
                 told(spread.median),
@@ -67,10 +63,18 @@ impl Row {
             (name, ours) = (String::new(), String::new());
         }
         if self.others.is_empty() {
-            let _ = writeln!(out, "{name:<38} {ours:>8}   {NO_RIVAL}");
+            let rival = if self.work.has_rival() { NO_RIVAL } else { "" };
+            let _ = writeln!(out, "{}", format!("{name:<NAME$} {ours:>8}   {rival}").trim_end());
         }
     }
 }
+
+/// Octets of a row's name.
+const NAME: usize = 38;
+
+/// What a row in memory makes sure of.
+const NOTHING_KEPT: &str =
+    "\nof SYNs and guesses in memory nothing was kept: no socket, request, timer or octet\n";
 
 /// What stands where another stack is measured beside ours, in a program that has none.
 const NO_RIVAL: &str = "smoltcp: cargo bench -p netkeel --bench tcp";
@@ -126,17 +130,20 @@ impl Report {
             self.runs,
             if self.runs == 1 { "" } else { "s" }
         );
-        for (title, rates) in [("gigabits a second", true), ("median, microseconds", false)] {
-            let mut rows = self.rows.iter().filter(|row| row.work.is_rate() == rates).peekable();
+        for unit in Unit::ALL {
+            let mut rows = self.rows.iter().filter(|row| row.work.unit() == unit).peekable();
             if rows.peek().is_some() {
-                let how = if rates { "ratio" } else { "over it, or times" };
+                let [title, how] = unit.title();
                 let _ = writeln!(
                     out,
-                    "\n{title:<38} {:>8}   {:<21}   {how:<25} goal",
+                    "\n{title:<NAME$} {:>8}   {:<21}   {how:<25} goal",
                     "netkeel", "beside it"
                 );
                 rows.for_each(|row| row.lines(&mut out));
             }
+        }
+        if self.rows.iter().any(|row| matches!(row.work, Work::FloodInMemory(_))) {
+            out.push_str(NOTHING_KEPT);
         }
         if host.processors < 2 {
             out.push_str("\none processor: the rows for two are left out\n");
@@ -171,7 +178,7 @@ impl Row {
         });
         RowObject {
             name: self.work.name(),
-            unit: if self.work.is_rate() { "octets_per_second" } else { "nanoseconds" },
+            unit: self.work.unit().name(),
             netkeel: self.figure(),
             beside: beside.collect(),
         }
@@ -182,6 +189,7 @@ impl Row {
 mod tests {
     use super::*;
     use crate::bench::Placement;
+    use crate::bench::tcp::row::Asked;
     use crate::bench::tcp::{Offloads, Way};
 
     fn sample(value: f64) -> Sample {
@@ -198,13 +206,17 @@ mod tests {
             time.add(sample(9000.0 + n), vec![sample(4000.0)]);
         }
         let memory = Row::new(Work::BulkInMemory(Offloads::On), Vec::new());
+        let mut flood = Row::new(Work::Flood, Work::Flood.beside().iter().collect());
+        flood.add(sample(400_000.0), vec![sample(500_000.0), sample(800_000.0)]);
+        let mut guesses = Row::new(Work::FloodInMemory(Asked::Guess), Vec::new());
+        guesses.add(sample(1_234_567.0), Vec::new());
         let host = Host {
             kernel: "6.18".to_owned(),
             congestion_control: "bbr".to_owned(),
             governor: "unknown".to_owned(),
             processors: 2,
         };
-        Report { host, runs: 3, rows: vec![rate, memory, time] }
+        Report { host, runs: 3, rows: vec![rate, memory, time, flood, guesses] }
     }
 
     #[test]
@@ -216,9 +228,13 @@ mod tests {
             "bulk in over a TAP, offloads on 20.0 kernel, veth 20.0 1.00 (0.50..1.50) >= 0.70, met",
             "bare TAP 20.0 1.00 (1.00..1.00) >= 0.70, met",
             "round trip, one processor, sleeping 9.0 bare TAP 4.0 +5.0 (+5.0..+5.0) <= +4.0, missed",
+            "SYN flood over a TAP 400 kernel, TAP 500 0.80 (0.80..0.80) >= 1.00, missed",
+            "bare TAP 800 0.50 (0.50..0.50) >= 0.50, met",
+            "SYN flood in memory, cookies guessed 1235",
         ] {
             assert!(lines.iter().any(|have| have == line), "{line}\n{text}");
         }
+        assert!(text.ends_with(NOTHING_KEPT), "{text}");
         assert!(text.contains("smoltcp: cargo bench"), "{text}");
     }
 
@@ -228,5 +244,6 @@ mod tests {
         assert_eq!(json["rows"][0]["beside"][0]["compared"]["median"], 1.0);
         assert_eq!(json["rows"][2]["beside"][0]["compared"]["most"], 5003.0);
         assert_eq!(json["rows"][2]["beside"][0]["met"], false);
+        assert_eq!(json["rows"][4]["unit"], "segments_per_second");
     }
 }

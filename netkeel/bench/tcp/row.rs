@@ -9,6 +9,28 @@ pub(super) enum Offloads {
     Off,
 }
 
+/// What a listener that answers SYNs with cookies is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A connection: a SYN.
+    Syn,
+    /// The same, by a cookie in an acknowledgement.
+    Cookie,
+    /// The same, by a cookie that was never given out.
+    Guess,
+}
+
+/// What a row's figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Octets a second.
+    Octets,
+    /// Segments a second.
+    Segments,
+    /// Nanoseconds.
+    Time,
+}
+
 /// What a row measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -22,6 +44,10 @@ pub(super) enum Work {
     Trip(Placement),
     /// The same between two machines in memory, on one thread.
     TripInMemory,
+    /// A flood of SYNs from ever new addresses over a TAP, each answered by a cookie.
+    Flood,
+    /// What a machine in memory does with it, and with acknowledgements.
+    FloodInMemory(Asked),
 }
 
 /// Who is measured beside us.
@@ -29,6 +55,8 @@ pub(super) enum Work {
 pub(super) enum Other {
     /// Two programs of the host's, over veth.
     Kernel,
+    /// A program of the host's, behind the same TAP.
+    KernelOnTap,
     /// Frames read and written, nothing else.
     Tap,
     /// The same frames written as a stream that the host's TCP takes.
@@ -69,7 +97,8 @@ impl Work {
         works.insert(2, Self::BytesOut);
         works.extend([Offloads::On, Offloads::Off].map(Self::BulkInMemory));
         works.extend(Placement::here().into_iter().map(Self::Trip));
-        works.push(Self::TripInMemory);
+        works.extend([Self::TripInMemory, Self::Flood]);
+        works.extend([Asked::Syn, Asked::Cookie, Asked::Guess].map(Self::FloodInMemory));
         works
     }
 
@@ -85,6 +114,12 @@ impl Work {
             Self::BulkInMemory(o) => format!("bulk in memory, {}", offloads(o)),
             Self::Trip(placement) => placement.round_trip().to_owned(),
             Self::TripInMemory => "round trip in memory".to_owned(),
+            Self::Flood => "SYN flood over a TAP".to_owned(),
+            Self::FloodInMemory(Asked::Syn) => "SYN flood in memory".to_owned(),
+            Self::FloodInMemory(Asked::Cookie) => {
+                "SYN flood in memory, cookies redeemed".to_owned()
+            }
+            Self::FloodInMemory(Asked::Guess) => "SYN flood in memory, cookies guessed".to_owned(),
         }
     }
 
@@ -96,9 +131,18 @@ impl Work {
         }
     }
 
-    /// A stream's octets, or else the time of a round trip.
-    pub(super) fn is_rate(self) -> bool {
-        matches!(self, Self::Bulk(..) | Self::BytesOut | Self::BulkInMemory(_))
+    /// What its figure counts.
+    pub(super) fn unit(self) -> Unit {
+        match self {
+            Self::Bulk(..) | Self::BytesOut | Self::BulkInMemory(_) => Unit::Octets,
+            Self::Trip(_) | Self::TripInMemory => Unit::Time,
+            Self::Flood | Self::FloodInMemory(_) => Unit::Segments,
+        }
+    }
+
+    /// Another stack is measured beside it, where there is one.
+    pub(super) fn has_rival(self) -> bool {
+        self.beside().iter().any(|other| other.who == Other::Smoltcp)
     }
 
     /// Those it is measured beside, each with what is wanted.
@@ -120,6 +164,39 @@ impl Work {
             Self::Trip(Placement::TwoSpinning) => SPINNING,
             Self::Trip(_) => SLEEPING,
             Self::TripInMemory => const { &[beside(Smoltcp, MostTimes(2.0))] },
+            Self::Flood => const { &[beside(KernelOnTap, Times(1.0)), beside(Tap, Times(0.5))] },
+            Self::FloodInMemory(_) => &[],
+        }
+    }
+}
+
+impl Unit {
+    pub(super) const ALL: [Self; 3] = [Self::Octets, Self::Segments, Self::Time];
+
+    /// What a table writes over figures, and over how they compare.
+    pub(super) fn title(self) -> [&'static str; 2] {
+        match self {
+            Self::Octets => ["gigabits a second", "ratio"],
+            Self::Segments => ["thousand segments a second", "ratio"],
+            Self::Time => ["median, microseconds", "over it, or times"],
+        }
+    }
+
+    /// What an object writes beside figures.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Octets => "octets_per_second",
+            Self::Segments => "segments_per_second",
+            Self::Time => "nanoseconds",
+        }
+    }
+
+    /// A figure in what a table tells it.
+    pub(super) fn told(self, value: f64) -> String {
+        match self {
+            Self::Octets => format!("{:.1}", value * 8.0 / 1e9),
+            Self::Segments => format!("{:.0}", value / 1e3),
+            Self::Time => format!("{:.1}", value / 1e3),
         }
     }
 }
@@ -128,6 +205,7 @@ impl Other {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel, veth",
+            Self::KernelOnTap => "kernel, TAP",
             Self::Tap => "bare TAP",
             Self::TapStream => "TAP to TCP",
             Self::Smoltcp => "smoltcp",

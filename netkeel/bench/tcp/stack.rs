@@ -57,7 +57,7 @@ fn on_socket(cx: &mut TaskCx, run: &Run) -> Result<Sample, BenchError> {
         Work::Bulk(Way::In, _) | Work::BulkInMemory(_) => {
             flow(run.time, || receive(cx, fd, &mut buf))
         }
-        Work::Trip(_) | Work::TripInMemory => round_trips(run.trips, || {
+        _ => round_trips(run.trips, || {
             send(cx, fd, &[0x55])?;
             receive(cx, fd, &mut buf).map(drop)
         }),

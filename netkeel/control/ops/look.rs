@@ -12,6 +12,7 @@ use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
 use stack::net::ipv4::tcp::tcp4_seq_show;
+use stack::net::ipv4::tcp_fastopen::tcp_metrics_show;
 use stack::net::ipv4::udp::udp4_seq_show;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(crate) const FILES: &[(&str, &str, fn(&Machine) -> String)] = &[
     ("tcp", "/proc/net/tcp", tcp4_seq_show),
     ("udp", "/proc/net/udp", udp4_seq_show),
     ("sockstat", "/proc/net/sockstat", sockstat_seq_show),
+    ("tcp_metrics", "what is kept of servers for fast open, as `ip tcp_metrics`", tcp_metrics_show),
     ("drops", "packets dropped, by reason", drops),
 ];
 

@@ -159,4 +159,5 @@ tcp_info! {
     tcpi_rcv_wnd rcv_wnd: u32,
     tcpi_total_rto total_rto: u16,
     tcpi_total_rto_recoveries total_rto_recoveries: u16,
+    tcpi_total_rto_time total_rto_time: u32,
 }

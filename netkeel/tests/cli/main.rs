@@ -250,3 +250,18 @@ fn what_bench_is_asked_for_is_seen_without_measuring() {
         assert!(help.contains("host's kernel over a veth pair"), "{help}");
     }
 }
+
+#[test]
+fn a_discipline_and_its_options_are_seen_before_anything_is_opened() {
+    for (qdisc, part) in [
+        ("sfq", "there is no queueing discipline \"sfq\": name one of pfifo_fast, fq"),
+        ("fq quantum 0", "quantum \"0\" can't be: write a number from 1 to 1048576"),
+        ("fq horizon", "horizon has no value: write a time such as 5ms"),
+        ("fq buckets 1024", "fq has no option \"buckets\": it has limit, flow_limit, "),
+    ] {
+        let (code, said) =
+            refusal(&["up", "--tap", "nk-no", "--addr", "192.0.2.2/24", "--qdisc", qdisc]);
+        assert_eq!(code, Some(2), "{qdisc}: {said}");
+        assert!(said.contains(part), "{qdisc}: {said}");
+    }
+}

@@ -87,9 +87,9 @@ fn chargen_sends_lines_until_it_is_left() {
 /// BBR on the system's clock: at a pace that TCP keeps itself, and at one that the device's discipline keeps.
 #[test]
 fn lines_come_at_a_pace() {
-    for qdisc in ["pfifo_fast", "fq"] {
+    for (qdisc, options) in [("pfifo_fast", ""), ("fq", " flow_limit 50 quantum 6000")] {
         let output = with_up_of(
-            |args| args.qdisc = Some(qdisc.to_owned()),
+            |args| args.qdisc = Some(format!("{qdisc}{options}")),
             |_, _| {
                 assert!(ask("link").contains(&format!("qdisc {qdisc} ")), "{}", ask("link"));
                 ask("sysctl net.ipv4.tcp_congestion_control=bbr");

@@ -16,6 +16,7 @@ use host::netns::{bind_thread, processors};
 use kernel::Kernel;
 use processor::processor_time;
 use sim::bare::Device;
+use sim::flood::Flooded;
 use sim::stream::{Pair, WRITE};
 use smoltcp_pair::SmoltcpPair;
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ Usage:
                                         arrive, unless the word is there
   tcp_stream connections ROUNDS         that many connections, for an instrument
   tcp_stream trips ROUNDS               that many octets there and back, for an instrument
+  tcp_stream cookies ROUNDS             that many rounds of 64 SYNs answered by cookies, of 64 acknowledgements with
+                                        a cookie and of 64 without, for an instrument
 
 DEVICE: wire or igb.
 ";
@@ -162,6 +165,16 @@ fn tripped(rounds: &str) -> Option<()> {
     Some(())
 }
 
+fn flooded(rounds: &str) -> Option<()> {
+    let (rounds, mut flooded) = (rounds.parse().ok()?, Flooded::new());
+    for _ in 0_usize..rounds {
+        flooded.syns(|_, phase| phase());
+        flooded.connections(|_, phase| phase());
+        flooded.guesses(|_, phase| phase());
+    }
+    Some(())
+}
+
 fn main() -> ExitCode {
     // `cargo bench` adds `--bench`; `cargo test --benches` does not, and wants no measurement.
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -176,6 +189,7 @@ fn main() -> ExitCode {
         ["count", device, rounds, "gro"] => count(device, rounds, true),
         ["connections", rounds] => opened(rounds),
         ["trips", rounds] => tripped(rounds),
+        ["cookies", rounds] => flooded(rounds),
         [] | ["--help"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

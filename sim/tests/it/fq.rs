@@ -6,7 +6,7 @@ use sim::{Digest, Impairment, LinkSpec};
 use stack::fs::exit_files;
 use stack::net::core::dev::{dev_close, dev_open};
 use stack::net::core::sysctl::names::{sysctl_all, sysctl_write};
-use stack::net::sched::dev_set_qdisc;
+use stack::net::sched::{QdiscError, RootQdisc, dev_set_qdisc, tc_modify_qdisc};
 use stack::net::socket::{MsgSend, sys_getsockopt, sys_sendmmsg, sys_sendto, sys_setsockopt};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -213,4 +213,47 @@ fn devices_to_come_have_the_default_discipline() {
     assert_eq!(t.net.dev_by_name("lo").expect("there").root_qdisc().id(), "noqueue");
     drop((cx, t));
     let _digest = world.end();
+}
+
+/// `tc qdisc replace`: what is held stays where the discipline does, and a mistake changes nothing.
+#[test]
+fn options_are_changed_under_traffic_and_a_mistake_changes_nothing() {
+    let mut pair = pair(1);
+    let mut ends = pair.ends();
+    let dev = Arc::clone(pair.a.tables().net.dev_by_name("eth0").expect("there"));
+    let told = || match dev.root_qdisc() {
+        RootQdisc::Queue(qdisc) => qdisc.options().to_string(),
+        RootQdisc::Mq(_) => panic!("one queue"),
+    };
+    tc_modify_qdisc(&mut ends.a, &dev, "fq flow_limit 50 maxrate 80kbit").expect("good");
+    let (client, to) = (udp(&mut ends.a, A, 4000), addr(B, 9));
+    // Who has the address is asked first.
+    pair.run(&mut ends.a, sys_sendto(client, b"warm", 0, Some(&to))).expect("queued");
+    pair.world.run_for(Duration::from_secs(2));
+    for _ in 0..20 {
+        pair.run(&mut ends.a, sys_sendto(client, &[0; 100], 0, Some(&to))).expect("queued");
+        pair.world.settle();
+    }
+    let waiting = dev.root_qdisc().qlen();
+    assert!(waiting >= 15, "{waiting}: one a dozen milliseconds");
+    let before = told();
+    for bad in ["fq limit 5 quantum 0", "fq maxrate", "fq horizon 1h", "fq colour red", "sfq", ""] {
+        let error = tc_modify_qdisc(&mut ends.a, &dev, bad).expect_err(bad);
+        assert!(error.to_string().len() > 20, "{error}");
+        assert_eq!((told(), dev.root_qdisc().qlen()), (before.clone(), waiting), "{bad}");
+    }
+    tc_modify_qdisc(&mut ends.a, &dev, "fq quantum 4000").expect("good");
+    assert_eq!(told(), before.replace("quantum 3028b", "quantum 4000b"));
+    assert_eq!(dev.root_qdisc().qlen(), waiting, "what is held stays");
+    // Without a rate all go.
+    pair.world.run_for(Duration::from_secs(1));
+    assert_eq!(dev.root_qdisc().qlen(), 0);
+    let lo = Arc::clone(pair.a.tables().net.dev_by_name("lo").expect("there"));
+    assert_eq!(tc_modify_qdisc(&mut ends.a, &lo, "fq"), Err(QdiscError::NoQueue));
+    tc_modify_qdisc(&mut ends.a, &dev, "pfifo_fast").expect("good");
+    assert_eq!(told(), "pfifo_fast");
+    tc_modify_qdisc(&mut ends.a, &dev, "fq").expect("good");
+    assert!(told().contains("flow_limit 100p"), "another begins anew: {}", told());
+    exit_files(&mut ends.a);
+    exit_files(&mut ends.b);
 }

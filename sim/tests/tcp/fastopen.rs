@@ -1,11 +1,12 @@
 //! Fast open between two machines: the first connection asks for a cookie, those after it save a round trip.
 
 use crate::util::{B, Pair, addr, info, listener, seeds, stream};
-use sim::Impairment;
+use sim::{Fate, Impairment};
 use stack::fs::{sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::machine::Machine;
 use stack::net::core::sysctl::update_sysctls;
+use stack::net::ipv4::tcp_fastopen::tcp_metrics_show;
 use stack::net::socket::{sys_accept4, sys_connect, sys_sendto, sys_setsockopt, sys_shutdown};
 use std::time::Duration;
 use uapi::snmp::LinuxMib;
@@ -72,6 +73,34 @@ fn the_second_connection_has_its_data_in_the_syn() {
     assert_eq!(count(&pair.b, LinuxMib::TCPFastOpenCookieReqd), 1);
     assert_eq!(count(&pair.b, LinuxMib::TCPFastOpenPassive), 2);
     assert_eq!(count(&pair.a, LinuxMib::TCPFastOpenActive), 2);
+    sys_close(&mut b, listening).expect("open");
+    let _seen = pair.end(REST);
+}
+
+/// SYNs with data are lost, twice in a row: it is counted and told by server, and the next SYN has data all the same.
+#[test]
+fn lost_syns_of_a_server_are_counted() {
+    // The SYNs of the second and the third connection; of each the data goes again.
+    let fates = &[(2, Fate::Lost), (4, Fate::Lost)];
+    let mut pair = Pair::new(1, Impairment { fates, ..Impairment::default() });
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let listening = fast_listener(&mut b);
+    for (n, fails, told) in
+        [(0, 0, ""), (1, 1, " fo_syn_drops 1/"), (2, 2, " fo_syn_drops 2/"), (3, 2, "")]
+    {
+        let data = vec![n; 700];
+        let (near, far, came) = send(&mut pair, (&mut a, &mut b), listening, &data);
+        assert_eq!(came, data);
+        assert_eq!(count(&pair.a, LinuxMib::TCPFastOpenActiveFail), fails);
+        let metrics = tcp_metrics_show(&pair.a);
+        assert!(metrics.starts_with(&format!("{B} fo_mss 1460{told}")), "{n}: {metrics}");
+        assert!(metrics.contains(" fo_cookie "), "{metrics}");
+        assert_eq!(metrics.contains("fo_syn_drops"), !told.is_empty(), "{n}: {metrics}");
+        sys_close(&mut a, near).expect("open");
+        sys_close(&mut b, far).expect("open");
+    }
+    assert_eq!(count(&pair.a, LinuxMib::TCPFastOpenActive), 1);
+    assert_eq!(count(&pair.a, LinuxMib::TCPFastOpenBlackhole), 0, "one time-out each: no pause");
     sys_close(&mut b, listening).expect("open");
     let _seen = pair.end(REST);
 }

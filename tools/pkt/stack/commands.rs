@@ -4,7 +4,7 @@
 use ::stack::kernel::context::TaskCx;
 use ::stack::net::core::sysctl::names::sysctl_write;
 use ::stack::net::ipv4::tcp::tcp4_seq_show;
-use ::stack::net::sched::{QDISCS, dev_set_qdisc};
+use ::stack::net::sched::tc_modify_qdisc;
 use uapi::errno::Errno;
 
 /// What `defaults.sh` of any folder means: the settings of our own, whose lines say where Linux begins
@@ -80,19 +80,17 @@ fn one(cx: &mut TaskCx, program: &str, args: &[String]) -> Result<(), String> {
     }
 }
 
-/// `tc qdisc replace dev DEV root NAME`: the machine has one device, whatever its name. Anything else of the host's
+/// `tc qdisc replace dev DEV root NAME OPTIONS`: the machine has one device, whatever its name. Anything else of the host's
 /// queues is nothing to it.
 fn tc(cx: &mut TaskCx, args: &[String]) -> Result<(), String> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let ["qdisc", "replace" | "add" | "change", "dev", _, "root", name, ..] = args.as_slice()
+    let ["qdisc", "replace" | "add" | "change", "dev", _, "root", words @ ..] = args.as_slice()
     else {
         return Ok(());
     };
     let t = cx.machine().tables();
     for dev in t.net.devs.iter().flatten().filter(|dev| dev.tx_queue_len != 0) {
-        dev_set_qdisc(cx, dev, name).map_err(|_| {
-            format!("tc: the stack has no discipline {name}: {}", QDISCS.join(", "))
-        })?;
+        tc_modify_qdisc(cx, dev, &words.join(" ")).map_err(|error| format!("tc: {error}"))?;
     }
     Ok(())
 }

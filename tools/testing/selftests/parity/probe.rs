@@ -8,7 +8,8 @@ use uapi::errno::Errno;
 use uapi::in_::{IP_PKTINFO, InPktinfo, SockaddrIn};
 use uapi::socket::{
     AF_INET, CmsgWriter, MSG_DONTWAIT, SCM_TIMESTAMP, SCM_TIMESTAMPING, SCM_TIMESTAMPNS,
-    SOCK_DGRAM, SOL_IP, SOL_SOCKET, cmsg_space, cmsgs,
+    SO_TIMESTAMP_NEW, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_DGRAM, SOL_IP, SOL_SOCKET,
+    cmsg_space, cmsgs,
 };
 
 /// First of the ports that hosts choose.
@@ -119,10 +120,13 @@ impl<'a> Probe<'a> {
 
     fn cmsg(&mut self, level: i32, kind: i32, data: &[u8]) -> String {
         match (level, kind) {
-            (SOL_SOCKET, SCM_TIMESTAMP | SCM_TIMESTAMPNS) => {
+            (
+                SOL_SOCKET,
+                SCM_TIMESTAMP | SCM_TIMESTAMPNS | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW,
+            ) => {
                 format!("{level}/{kind} (time) of {}", data.len())
             }
-            (SOL_SOCKET, SCM_TIMESTAMPING) => {
+            (SOL_SOCKET, SCM_TIMESTAMPING | SO_TIMESTAMPING_NEW) => {
                 // Of three times those that are there.
                 let there: Vec<bool> = data.chunks(16).map(|time| time != [0; 16]).collect();
                 format!("{level}/{kind} (times) {there:?} of {}", data.len())

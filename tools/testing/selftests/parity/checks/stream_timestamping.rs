@@ -2,12 +2,12 @@
 
 use super::checks;
 use super::stream_lib::{acknowledge, listener, pair, tcp};
-use super::timestamping::{TIMESTAMPING, ask, told, values, with_control};
+use super::timestamping::{STEPS, TIMESTAMPING, all_of_times, ask, told, values, with_control};
 use crate::Probe;
 use uapi::net_tstamp::*;
 use uapi::socket::{
-    MSG_ERRQUEUE, MSG_PEEK, SCM_TS_OPT_ID, SO_TIMESTAMP, SO_TIMESTAMPING, SO_TIMESTAMPNS,
-    SOL_SOCKET, SOL_TCP,
+    MSG_ERRQUEUE, MSG_PEEK, SCM_TS_OPT_ID, SO_TIMESTAMP, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW,
+    SO_TIMESTAMPNS, SOL_SOCKET, SOL_TCP,
 };
 use uapi::tcp::TCP_INQ;
 
@@ -21,6 +21,8 @@ checks! {
     stream_times_count_from_what_is_written_next
     stream_times_asked_for_by_a_message
     stream_times_and_the_data
+    stream_newer_and_older_numbers
+    stream_times_asked_for_by_newer_numbers
 }
 
 const SENDING: u32 = SOF_TIMESTAMPING_TX_SCHED
@@ -149,4 +151,30 @@ fn stream_times_and_the_data(p: &mut Probe<'_>) {
     acknowledge(p, pair.server);
     p.recvmsg("a part", fd, (4, 256), MSG_ERRQUEUE);
     told(p, fd, 0);
+}
+
+fn stream_newer_and_older_numbers(p: &mut Probe<'_>) {
+    let pair = pair(p, 4000);
+    let fd = pair.client;
+    for (label, option, value) in STEPS {
+        let _ = p.set(label, fd, (SOL_SOCKET, option), value as i32);
+        (0..5).for_each(|_| p.calls.settle());
+        all_of_times(p, fd);
+        let _ = p.send("sent", pair.server, b"0123456789", 0);
+        p.recvmsg("told", fd, (100, 256), 0);
+    }
+}
+
+fn stream_times_asked_for_by_newer_numbers(p: &mut Probe<'_>) {
+    let pair = pair(p, 4000);
+    let fd = pair.client;
+    let flags = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY;
+    p.with(fd, (SOL_SOCKET, SO_TIMESTAMPING_NEW), (flags | SOF_TIMESTAMPING_OPT_ID) as i32);
+    (0..5).for_each(|_| p.calls.settle());
+    let once = with_control(&[(SO_TIMESTAMPING_NEW, SOF_TIMESTAMPING_TX_ACK)]);
+    let _ = p.sendmsg("sent", fd, &once, 0);
+    acknowledge(p, pair.server);
+    told(p, fd, 1);
+    let report = with_control(&[(SO_TIMESTAMPING_NEW, SOF_TIMESTAMPING_OPT_ID)]);
+    let _ = p.sendmsg("not of sending", fd, &report, 0);
 }

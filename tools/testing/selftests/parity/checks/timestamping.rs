@@ -6,8 +6,8 @@ use crate::{Outgoing, Probe};
 use uapi::in_::{IP_PKTINFO, IP_RECVTOS, IP_RECVTTL};
 use uapi::net_tstamp::*;
 use uapi::socket::{
-    MSG_ERRQUEUE, SCM_TS_OPT_ID, SO_BINDTOIFINDEX, SO_ERROR, SO_TIMESTAMP, SO_TIMESTAMPING,
-    SO_TIMESTAMPNS, SOL_IP, SOL_SOCKET,
+    MSG_ERRQUEUE, SCM_TS_OPT_ID, SO_BINDTOIFINDEX, SO_ERROR, SO_TIMESTAMP, SO_TIMESTAMP_NEW,
+    SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS, SO_TIMESTAMPNS_NEW, SOL_IP, SOL_SOCKET,
 };
 
 checks! {
@@ -19,6 +19,8 @@ checks! {
     times_of_sending_and_control_data
     times_of_sending_asked_for_by_a_message
     numbers_of_datagrams
+    times_by_their_newer_numbers
+    newer_and_older_numbers
 }
 
 /// The option.
@@ -213,4 +215,71 @@ fn numbers_of_datagrams(p: &mut Probe<'_>) {
     let msg = Outgoing { name: Some(sa(LO, 4000)), parts: vec![vec![]], ..Outgoing::default() };
     let _ = p.sendmsg("from zero", fd, &msg, 0);
     told(p, fd, 1);
+}
+
+/// The options of times by both their numbers, and what the socket says of each.
+pub(super) fn all_of_times(p: &mut Probe<'_>, fd: i32) {
+    for (label, option) in [
+        ("microseconds", SO_TIMESTAMP),
+        ("microseconds, new", SO_TIMESTAMP_NEW),
+        ("nanoseconds", SO_TIMESTAMPNS),
+        ("nanoseconds, new", SO_TIMESTAMPNS_NEW),
+    ] {
+        p.get(label, fd, (SOL_SOCKET, option));
+    }
+    p.get_bytes("times", fd, TIMESTAMPING, 16);
+    p.get_bytes("times, new", fd, (SOL_SOCKET, SO_TIMESTAMPING_NEW), 16);
+}
+
+/// Each step of an option's number and its value.
+pub(super) const STEPS: [(&str, i32, u32); 14] = [
+    ("microseconds, new", SO_TIMESTAMP_NEW, 1),
+    ("nanoseconds, new", SO_TIMESTAMPNS_NEW, 1),
+    ("nanoseconds", SO_TIMESTAMPNS, 1),
+    ("microseconds, new, off", SO_TIMESTAMP_NEW, 0),
+    ("times, new", SO_TIMESTAMPING_NEW, SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE),
+    ("microseconds", SO_TIMESTAMP, 1),
+    ("microseconds, off", SO_TIMESTAMP, 0),
+    ("nanoseconds, new", SO_TIMESTAMPNS_NEW, 1),
+    ("times", SO_TIMESTAMPING, SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE),
+    ("unknown times, new", SO_TIMESTAMPING_NEW, 1 << 19),
+    ("no times, new", SO_TIMESTAMPING_NEW, 0),
+    ("nanoseconds, off", SO_TIMESTAMPNS, 0),
+    ("times, new", SO_TIMESTAMPING_NEW, SOF_TIMESTAMPING_SOFTWARE),
+    ("microseconds, new", SO_TIMESTAMP_NEW, 1),
+];
+
+fn newer_and_older_numbers(p: &mut Probe<'_>) {
+    let reader = p.bound(LO, 4000);
+    let fd = p.joined(4001, 4000);
+    for (label, option, value) in STEPS {
+        let _ = p.set(label, reader, (SOL_SOCKET, option), value as i32);
+        // As in `ask`.
+        (0..5).for_each(|_| p.calls.settle());
+        all_of_times(p, reader);
+        let _ = p.send("sent", fd, b"0123456789", 0);
+        p.recvmsg("told", reader, (100, 256), 0);
+    }
+}
+
+fn times_by_their_newer_numbers(p: &mut Probe<'_>) {
+    let _reader = p.bound(LO, 4000);
+    let fd = p.joined(4001, 4000);
+    let new = (SOL_SOCKET, SO_TIMESTAMPING_NEW);
+    let both = [int(SOF_TIMESTAMPING_SOFTWARE as i32), int(0)].concat();
+    let _ = p.set_bytes("with a clock's number", fd, new, &both);
+    let _ = p.set_bytes("short", fd, new, &both[..3]);
+    p.get("in little room", fd, new);
+    p.with(fd, new, SENDING as i32);
+    (0..5).for_each(|_| p.calls.settle());
+    let _ = p.send("sent", fd, b"0123456789", 0);
+    told(p, fd, 2);
+    p.with(fd, new, (SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY) as i32);
+    let once = with_control(&[(SO_TIMESTAMPING_NEW, SOF_TIMESTAMPING_TX_SOFTWARE)]);
+    let _ = p.sendmsg("by a message", fd, &once, 0);
+    told(p, fd, 1);
+    let report = with_control(&[(SO_TIMESTAMPING_NEW, SOF_TIMESTAMPING_SOFTWARE)]);
+    let _ = p.sendmsg("not of sending", fd, &report, 0);
+    let of_microseconds = with_control(&[(SO_TIMESTAMP_NEW, 1)]);
+    let _ = p.sendmsg("no such control data", fd, &of_microseconds, 0);
 }

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod bench;
 pub mod cli;
 pub mod control;
+pub mod dump;
 pub mod pkt;
 pub mod replay;
 pub mod scenario;

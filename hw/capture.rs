@@ -101,6 +101,7 @@ impl<W: Write> Recorder<W> {
                 time,
                 direction: Direction::Out,
                 bytes,
+                len: bytes.len(),
                 comment: None,
             };
             let filled = meta.vnet.and_then(|vnet| {

@@ -31,6 +31,7 @@ Examples:
   netkeel addr, link, route, neigh, ss, irq, cpu, queue, features, stat, sysctl
                                   ask a machine that runs, and change it
   netkeel walk --attach           the packets of a machine that runs
+  netkeel dump 'tcp port 80'      its frames, as tcpdump prints them
   netkeel completions bash        a completion script for the shell
 
 `netkeel COMMAND --help` has more.";
@@ -83,6 +84,7 @@ enum Command {
     Features(ask::features::FeaturesArgs),
     Stat(ask::stat::StatArgs),
     Sysctl(ask::sysctl::SysctlArgs),
+    Dump(ask::dump::DumpArgs),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -243,6 +245,7 @@ impl Cli {
             Some(Command::Features(args)) => args.run(),
             Some(Command::Stat(args)) => args.run(),
             Some(Command::Sysctl(args)) => args.run(),
+            Some(Command::Dump(args)) => args.run(),
         }
     }
 }

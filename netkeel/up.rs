@@ -8,6 +8,7 @@
 
 mod capture;
 mod control;
+pub(crate) mod frame_tap;
 pub(crate) mod plan;
 mod report;
 mod services;

@@ -33,7 +33,9 @@ fn pcapng(frames: &[Vec<u8>]) -> Vec<u8> {
     for (at, bytes) in frames.iter().enumerate() {
         let time = EPOCH + Duration::from_millis(at as u64);
         let (direction, comment) = (Direction::In, Some("a comment"));
-        writer.packet(&Packet { interface, time, direction, bytes, comment }).unwrap();
+        writer
+            .packet(&Packet { interface, time, direction, bytes, len: bytes.len(), comment })
+            .unwrap();
     }
     let statistics = Statistics { start: EPOCH, end: EPOCH, received: 1, dropped: 0 };
     writer.statistics(interface, &statistics).unwrap();
@@ -352,7 +354,9 @@ fn a_long_comment_is_cut_between_characters() {
     let comment = "\u{7ad9}".repeat(30_000);
     let (bytes, direction) = (&frame(1, 60)[..], Direction::Out);
     let comment = Some(comment.as_str());
-    writer.packet(&Packet { interface, time: EPOCH, direction, bytes, comment }).unwrap();
+    writer
+        .packet(&Packet { interface, time: EPOCH, direction, bytes, len: bytes.len(), comment })
+        .unwrap();
     let (got, result) = play(&writer.into_inner());
     assert_eq!((got.as_slice(), result.unwrap()), (&[bytes.to_vec()][..], 0));
 }

@@ -48,8 +48,10 @@ pub struct Packet<'a> {
     pub time: Duration,
     /// Its direction.
     pub direction: Direction,
-    /// From the Ethernet header on, whole.
+    /// From the Ethernet header on.
     pub bytes: &'a [u8],
+    /// Octets in all, if not all are here.
+    pub len: usize,
     /// What to say about it; cut to [`LONGEST_COMMENT`].
     pub comment: Option<&'a str>,
 }
@@ -108,7 +110,7 @@ impl<W: Write> CaptureWriter<W> {
         let block = EnhancedPacketBlock {
             interface_id: packet.interface,
             timestamp: packet.time,
-            original_len: packet.bytes.len() as u32,
+            original_len: packet.len.max(packet.bytes.len()) as u32,
             data: packet.bytes.into(),
             options: comment.into_iter().chain([flags]).collect(),
         };

@@ -1,10 +1,11 @@
 //! The commands that ask a running machine: `addr`, `link`, `route`, `neigh`, `ss`, `irq`, `cpu`,
-//! `queue`, `features`, `stat`, `sysctl`, `walk --attach`.
+//! `queue`, `features`, `stat`, `sysctl`, `walk --attach`, `dump`.
 //!
 //! Key types: [`Asking`] (what they all take), `Words` (the words behind a command, as `ip` takes
 //! them). Contexts: the program's main thread. What they print looks as the tools people know.
 
 pub mod cpu;
+pub mod dump;
 pub mod features;
 pub mod ip;
 pub mod irq;

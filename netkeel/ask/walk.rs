@@ -59,6 +59,8 @@ fn write_event(out: &mut dyn Write, event: &Event, start: u64, shape: Shape) -> 
                 Shape::Json => json_line(out, station),
             })
         }
+        // Nobody asked for those.
+        Event::Frame { .. } => Ok(()),
         Event::Lost { records, walks } => {
             let text = format!("{records} records and {walks} packets were lost");
             // Among lines of JSON it would be none.

@@ -87,6 +87,14 @@ impl Connection {
         parse_answer(&line).map_err(other)
     }
 
+    /// Asks, and does not wait for the answer.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn say(&mut self, op: &Op) -> Result<(), Failure> {
+        self.stream.get_mut().write_all(&to_line(op)).map_err(|e| other(e.to_string()))
+    }
+
     /// Waits for lines however long they take.
     ///
     /// # Errors

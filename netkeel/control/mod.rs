@@ -2,13 +2,14 @@
 //!
 //! Documentation/control.md describes the protocol. Parts: [`wire`] (the messages), `server` (the
 //! connections, on the event loop of `netkeel up`), `ops` (what is done for a request), [`client`]
-//! (the end of the commands), `watch` (walks as they end).
+//! (the end of the commands), `watch` (walks as they end), `dump` (frames as they pass).
 //! Contexts: the server's thread is the one of `netkeel up`; what a request does to the machine may
 //! wait for a CPU there, and the traffic has threads of its own.
 //! Invariants: a client that sends rubbish, too much or nothing, or does not read, costs the others
 //! nothing but a bounded turn; memory is bounded by [`MAX_CLIENTS`], [`MAX_LINE`], [`MAX_OUTPUT`].
 
 pub mod client;
+pub(crate) mod dump;
 pub(crate) mod ops;
 pub(crate) mod server;
 pub(crate) mod watch;

@@ -118,6 +118,13 @@ pub enum Op {
     /// No more.
     #[serde(rename = "walk.detach")]
     WalkDetach {},
+    /// From now on each frame that passes `dev`, or any device, and that `filter` wants, comes as an [`Event`],
+    /// `snaplen` octets of it at the most.
+    #[serde(rename = "dump.attach")]
+    DumpAttach { dev: Option<String>, filter: Option<String>, snaplen: Option<usize> },
+    /// No more: [`Dumped`].
+    #[serde(rename = "dump.detach")]
+    DumpDetach {},
 }
 
 /// Why something was not done.
@@ -358,6 +365,14 @@ pub struct Setting {
     pub value: String,
 }
 
+/// How a dump went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as tcpdump says it")]
+pub struct Dumped {
+    pub received: u64,
+    pub dropped: u64,
+}
+
 /// What comes unasked to who has attached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -368,6 +383,19 @@ pub enum Event {
         packet: u64,
         /// Its stations, and those of its spans, by time.
         stations: Vec<Station>,
+    },
+    /// A frame has passed.
+    Frame {
+        /// When, in nanoseconds since 1970.
+        time: u64,
+        /// Which device.
+        dev: String,
+        /// It left.
+        out: bool,
+        /// Its octets in all.
+        len: usize,
+        /// Those that are told, in hexadecimal.
+        octets: String,
     },
     /// Something was not told: the machine or the connection was too busy.
     Lost {

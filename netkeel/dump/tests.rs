@@ -39,7 +39,7 @@ fn tcp_header((turned, flags): (bool, u8), seq: u32, ack: u32, options: &[u8]) -
     let ports: [u16; 2] = if turned { [7777, 40_000] } else { [40_000, 7777] };
     let mut tcp: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
     tcp.extend([seq, ack].iter().flat_map(|n| n.to_be_bytes()));
-    tcp.extend([(20 + options.len() as u8) / 4 << 4, flags, 1, 0, 0, 0, 0, 5]);
+    tcp.extend([((20 + options.len() as u8) / 4) << 4, flags, 1, 0, 0, 0, 0, 5]);
     tcp.extend(options);
     tcp
 }
@@ -151,8 +151,14 @@ fn tcpdump(frames: &[Vec<u8>], flags: &[&str]) -> Vec<String> {
     let interface = writer.interface("eth0").unwrap();
     for (nth, frame) in frames.iter().enumerate() {
         let time = Duration::new(1_700_000_000 + nth as u64, 123_456_000);
-        let packet =
-            Packet { interface, time, direction: Direction::In, bytes: frame, comment: None };
+        let packet = Packet {
+            interface,
+            time,
+            direction: Direction::In,
+            bytes: frame,
+            len: frame.len(),
+            comment: None,
+        };
         writer.packet(&packet).unwrap();
     }
     let path = std::env::temp_dir().join(format!(

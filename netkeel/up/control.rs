@@ -3,11 +3,13 @@
 //! Key type: [`Control`]. Contexts: the command's thread.
 
 use super::UpError;
+use super::frame_tap::Wanted;
 use super::plan::{Plan, parse_filter};
+use crate::control::dump::Dump;
 use crate::control::ops::Target;
 use crate::control::server::{Counts, Served, Server};
 use crate::control::watch::Watch;
-use crate::control::wire::{Op, Refusal};
+use crate::control::wire::{Dumped, Op, Refusal};
 use host::Runtime;
 use host::private_socket::{SocketError, private_folder, runtime_folder};
 use host::wait::{Token, Waiter};
@@ -22,6 +24,8 @@ use uapi::errno::Errno;
 pub(super) struct Control {
     server: Server,
     watch: Option<Watch>,
+    dumps: Vec<Dump>,
+    waiter: Arc<Waiter>,
 }
 
 /// The machine, for the time of a turn.
@@ -35,7 +39,14 @@ pub(super) struct Machinery<'a> {
 struct Desk<'a> {
     at: &'a Machinery<'a>,
     watch: &'a mut Option<Watch>,
+    dumps: &'a mut Vec<Dump>,
+    waiter: &'a Arc<Waiter>,
 }
+
+/// Who may look at frames at a time.
+const DUMPS: usize = 8;
+/// What tcpdump takes of a frame.
+const SNAPLEN: usize = 262_144;
 
 impl Control {
     /// Opens the socket: where the arguments say, or in the user's own folder. There it is not worth
@@ -58,7 +69,8 @@ impl Control {
                 }
             }
         };
-        Ok(Ok(Self { server, watch: None }))
+        let (dumps, waiter) = (Vec::new(), Arc::clone(waiter));
+        Ok(Ok(Self { server, watch: None, dumps, waiter }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -81,18 +93,25 @@ impl Control {
 
     /// Something was reported for a token; false: it is not the socket's.
     pub(super) fn reported(&mut self, token: Token, at: &Machinery<'_>) -> bool {
-        let mut desk = Desk { at, watch: &mut self.watch };
-        self.server.reported(token, &mut desk)
+        let Self { server, watch, dumps, waiter } = self;
+        server.reported(token, &mut Desk { at, watch, dumps, waiter })
     }
 
     /// Tells who watches what has ended, and sees who has stalled.
     pub(super) fn look(&mut self, at: &Machinery<'_>) {
-        if let Some(watch) = &mut self.watch {
-            let client = watch.client;
-            watch.tell(at.runtime.machine(), &mut self.server);
-            self.server.send(client, &mut Desk { at, watch: &mut self.watch });
+        let Self { server, watch, dumps, waiter } = self;
+        let mut told: Vec<usize> = Vec::new();
+        if let Some(watch) = watch {
+            watch.tell(at.runtime.machine(), server);
+            told.push(watch.client);
         }
-        self.server.tick(&mut Desk { at, watch: &mut self.watch });
+        for dump in dumps.iter_mut() {
+            dump.tell(at.runtime.machine(), server);
+            told.push(dump.client);
+        }
+        let mut desk = Desk { at, watch, dumps, waiter };
+        told.iter().for_each(|client| server.send(*client, &mut desk));
+        server.tick(&mut desk);
     }
 }
 
@@ -101,22 +120,62 @@ impl Served for Desk<'_> {
         match op {
             Op::WalkAttach { filter } => self.attach(client, filter.as_deref().unwrap_or("")),
             Op::WalkDetach {} => {
-                self.gone(client);
+                self.end_watch(client);
                 Ok(Value::Null)
+            }
+            Op::DumpAttach { dev, filter, snaplen } => {
+                let snaplen = snaplen.unwrap_or(SNAPLEN);
+                self.dump(client, (dev.as_deref(), filter.as_deref().unwrap_or("")), snaplen)
+            }
+            Op::DumpDetach {} => {
+                let dumped = self.end_dump(client).unwrap_or_default();
+                serde_json::to_value(dumped).map_err(|e| Refusal::new(Errno::EIO, e.to_string()))
             }
             op => Target { runtime: self.at.runtime, dev: self.at.dev }.serve(op),
         }
     }
 
     fn gone(&mut self, client: usize) {
+        self.end_watch(client);
+        self.end_dump(client);
+    }
+}
+
+impl Desk<'_> {
+    fn end_watch(&mut self, client: usize) {
         if self.watch.as_ref().is_some_and(|watch| watch.client == client) {
             *self.watch = None;
             self.at.runtime.machine().tracer.stop();
         }
     }
-}
 
-impl Desk<'_> {
+    fn end_dump(&mut self, client: usize) -> Option<Dumped> {
+        let at = self.dumps.iter().position(|dump| dump.client == client)?;
+        Some(self.dumps.swap_remove(at).stop(&mut self.at.runtime.task("control")))
+    }
+
+    fn dump(
+        &mut self,
+        client: usize,
+        (dev, filter): (Option<&str>, &str),
+        snaplen: usize,
+    ) -> Result<Value, Refusal> {
+        let filter = parse_filter("filter", filter)
+            .map_err(|e| Refusal::new(Errno::EINVAL, e.to_string()))?;
+        let target = Target { runtime: self.at.runtime, dev: self.at.dev };
+        let dev = dev.map(|name| target.dev(name)).transpose()?.map(|dev| dev.ifindex);
+        // Another of his takes the place of the first.
+        self.end_dump(client);
+        if self.dumps.len() == DUMPS {
+            let text = format!("{DUMPS} look at frames already: wait for one to end");
+            return Err(Refusal::new(Errno::EBUSY, text));
+        }
+        let wanted = Wanted { dev, filter, snaplen: snaplen.clamp(1, SNAPLEN) };
+        let mut cx = self.at.runtime.task("control");
+        self.dumps.push(Dump::start(client, wanted, self.waiter, &mut cx));
+        Ok(Value::Null)
+    }
+
     fn attach(&mut self, client: usize, filter: &str) -> Result<Value, Refusal> {
         let filter = parse_filter("filter", filter)
             .map_err(|e| Refusal::new(Errno::EINVAL, e.to_string()))?;

@@ -4,7 +4,7 @@
 //! (the interrupt, the poll, the call it was handled in) recorded so far; a span's record is told with
 //! one packet only. The same records are the comments of a capture's frames.
 
-use super::capture::Frame;
+use super::frame_tap::Frame;
 use crate::control::wire::{Station, short};
 use crate::walk::{is_end, is_link, pcapng::Comment};
 use stack::kernel::machine::Machine;

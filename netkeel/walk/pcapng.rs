@@ -32,6 +32,7 @@ pub fn write(out: &mut dyn Write, story: &Story<'_>) -> io::Result<()> {
             time: Duration::from_nanos(sim::clock::REAL_EPOCH + frame.time.0),
             direction: if frame.outgoing { Direction::Out } else { Direction::In },
             bytes: &frame.bytes,
+            len: frame.bytes.len(),
             comment: Some(comment(story, frame).text()),
         })?;
     }

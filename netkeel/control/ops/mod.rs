@@ -43,7 +43,7 @@ fn refused(what: impl std::fmt::Display) -> impl Fn(Errno) -> Refusal {
 }
 
 impl Target<'_> {
-    /// Does it. `walk.attach` and `walk.detach` are the server's own.
+    /// Does it. What attaches and detaches is the server's own.
     pub(crate) fn serve(&self, op: Op) -> Done {
         match op {
             Op::AddrShow { dev } => value(self.links(dev.as_deref(), true)?),
@@ -83,7 +83,10 @@ impl Target<'_> {
             Op::Stat { file } => value(self.stat(&file)?),
             Op::SysctlGet { name } => value(self.settings(name.as_deref())?),
             Op::SysctlSet { name, value: text } => value(self.set(&name, &text)?),
-            Op::WalkAttach { .. } | Op::WalkDetach {} => {
+            Op::WalkAttach { .. }
+            | Op::WalkDetach {}
+            | Op::DumpAttach { .. }
+            | Op::DumpDetach {} => {
                 Err(Refusal::new(Errno::EOPNOTSUPP, "walks are watched on the socket alone"))
             }
         }
@@ -98,7 +101,7 @@ impl Target<'_> {
     }
 
     /// The device of that name.
-    fn dev(&self, name: &str) -> Done<Arc<NetDevice>> {
+    pub(crate) fn dev(&self, name: &str) -> Done<Arc<NetDevice>> {
         let t = self.m().tables();
         if let Some(dev) = t.net.dev_by_name(name) {
             return Ok(Arc::clone(dev));

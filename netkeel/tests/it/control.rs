@@ -300,9 +300,12 @@ fn mistakes_are_told_with_the_way_out() {
         ] {
             assert_eq!(refusal(words), (code, said.to_owned()), "{words}");
         }
-        let (code, said) = refusal("walk --attach sctp");
+        let (code, said) = refusal("walk --attach tpc");
         assert_eq!(code, 2);
-        assert!(said.contains("write for example --attach udp,192.0.2.1,7"), "{said}");
+        assert!(
+            said.contains("--attach \"tpc\", column 1: \"tpc\" is no word of the language"),
+            "{said}"
+        );
     });
 }
 

@@ -7,6 +7,7 @@ mod bulk;
 mod control;
 mod control_hostile;
 mod cpus;
+mod dump;
 mod errors;
 mod features;
 mod hostile;

@@ -32,6 +32,7 @@ Examples:
                                   ask a machine that runs, and change it
   netkeel walk --attach           the packets of a machine that runs
   netkeel dump 'tcp port 80'      its frames, as tcpdump prints them
+  netkeel explain --attach        why it drops packets, and what would let them pass
   netkeel completions bash        a completion script for the shell
 
 `netkeel COMMAND --help` has more.";
@@ -85,6 +86,7 @@ enum Command {
     Stat(ask::stat::StatArgs),
     Sysctl(ask::sysctl::SysctlArgs),
     Dump(ask::dump::DumpArgs),
+    Explain(crate::explain::ExplainArgs),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -246,6 +248,7 @@ impl Cli {
             Some(Command::Stat(args)) => args.run(),
             Some(Command::Sysctl(args)) => args.run(),
             Some(Command::Dump(args)) => args.run(),
+            Some(Command::Explain(args)) => args.run(),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod dump;
+pub mod explain;
 pub mod pkt;
 pub mod replay;
 pub mod scenario;

@@ -15,6 +15,11 @@ macro_rules! drop_reasons {
             /// Every reason, in the order of the declaration.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
+            /// The reason of that name.
+            pub fn by_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.name() == name)
+            }
+
             /// Linux's name, without the prefix.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $linux,)* }

@@ -101,6 +101,29 @@ impl Record {
     }
 }
 
+/// The front of a watched packet, as an Ethernet frame: to tell which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkHead {
+    /// Octets in all.
+    pub len: u32,
+    /// The first of them, [`WalkHead::MOST`] at the most.
+    pub octets: Vec<u8>,
+}
+
+impl WalkHead {
+    /// Octets that are kept.
+    pub const MOST: usize = 96;
+
+    fn of<S: BpfSource + ?Sized>(packet: &S) -> Self {
+        let octet = |at| packet.octets::<1>(at).map(|[octet]| octet);
+        let octets = (0..Self::MOST as i32).map_while(octet).collect();
+        Self { len: packet.len(), octets }
+    }
+}
+
+/// Fronts that are kept until they are taken; the oldest go.
+const HEADS: usize = 4096;
+
 #[derive(Debug, Default)]
 struct Ring {
     records: VecDeque<Record>,
@@ -116,6 +139,9 @@ pub struct Tracer {
     capacity: usize,
     /// What of all packets is watched; none: each.
     filter: SpinLock<Option<BpfProg>, class::Trace>,
+    /// Who watches asks for fronts too.
+    with_heads: AtomicBool,
+    heads: SpinLock<VecDeque<(WalkId, WalkHead)>, class::Trace>,
     rings: Box<[SpinLock<Ring, class::Trace>]>,
 }
 
@@ -131,6 +157,8 @@ impl Tracer {
             prefix: u64::from(machine) << 48,
             capacity,
             filter: SpinLock::default(),
+            with_heads: AtomicBool::new(false),
+            heads: SpinLock::default(),
             rings: (0..cpus).map(|_| SpinLock::default()).collect(),
         }
     }
@@ -167,8 +195,30 @@ impl Tracer {
     #[cold]
     fn packet_slow<S: BpfSource + ?Sized>(&self, packet: &S) -> WalkId {
         let filter = self.filter.lock().clone();
-        let wanted = filter.is_none_or(|program| program.bpf_prog_run(packet) != 0);
-        if wanted { self.fresh() } else { WalkId::NONE }
+        if filter.is_some_and(|program| program.bpf_prog_run(packet) == 0) {
+            return WalkId::NONE;
+        }
+        let id = self.fresh();
+        if self.with_heads.load(Ordering::Relaxed) {
+            let head = WalkHead::of(packet);
+            let mut heads = self.heads.lock();
+            if heads.len() == HEADS {
+                heads.pop_front();
+            }
+            heads.push_back((id, head));
+        }
+        id
+    }
+
+    /// From now on the fronts of packets are kept, or no more.
+    pub fn keep_heads(&self, on: bool) {
+        self.with_heads.store(on, Ordering::Relaxed);
+        self.heads.lock().clear();
+    }
+
+    /// Takes the fronts of the packets that were marked since the last time.
+    pub fn take_heads(&self) -> VecDeque<(WalkId, WalkHead)> {
+        std::mem::take(&mut *self.heads.lock())
     }
 
     /// A new id.

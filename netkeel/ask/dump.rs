@@ -3,7 +3,7 @@
 use super::Asking;
 use crate::cli::{Failure, end_output, file_of, open_output};
 use crate::control::client::Connection;
-use crate::control::wire::{Dumped, Event, Op, parse_answer};
+use crate::control::wire::{Dumped, Event, Op, parse_answer, unhex};
 use crate::dump::{Printer, Style, TimeStyle};
 use crate::up::plan::parse_filter;
 use clap::Args;
@@ -216,9 +216,4 @@ impl FileOut {
         self.writer.packet(&packet)?;
         self.writer.get_mut().flush()
     }
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digit = |octet: u8| char::from(octet).to_digit(16).unwrap_or(0) as u8;
-    text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }

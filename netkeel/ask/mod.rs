@@ -37,7 +37,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    fn connect(&self) -> Result<Connection, Failure> {
+    pub(crate) fn connect(&self) -> Result<Connection, Failure> {
         Connection::open(self.machine.as_deref())
     }
 

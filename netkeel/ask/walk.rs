@@ -2,7 +2,7 @@
 
 use super::Asking;
 use crate::cli::{Failure, end_output};
-use crate::control::wire::{Event, Op, Station, parse_answer};
+use crate::control::wire::{Event, Head, Op, Station, parse_answer};
 use crate::up::plan::parse_filter;
 use crate::walk::json::{Number, Text, VERSION};
 use serde::Deserialize;
@@ -49,14 +49,17 @@ pub fn attach(asking: &Asking, filter: &str, shape: Shape) -> Result<(), Failure
 
 fn write_event(out: &mut dyn Write, event: &Event, start: u64, shape: Shape) -> io::Result<()> {
     match event {
-        Event::Walk { packet, stations } => {
+        Event::Walk { packet, head, stations } => {
             if shape == Shape::Text {
                 writeln!(out, "packet {packet}")?;
             }
             stations.iter().try_for_each(|station| match shape {
                 Shape::Text if station.joins_span() => Ok(()),
                 Shape::Text => writeln!(out, "{}", station.line(start)),
-                Shape::Json => json_line(out, station),
+                Shape::Json => {
+                    let own = head.as_ref().filter(|_| station.packet == Some(*packet));
+                    json_line(out, station, own)
+                }
             })
         }
         // Nobody asked for those.
@@ -70,12 +73,12 @@ fn write_event(out: &mut dyn Write, event: &Event, start: u64, shape: Shape) -> 
 }
 
 /// The format of `netkeel walk --format json`.
-fn json_line(out: &mut dyn Write, s: &Station) -> io::Result<()> {
-    writeln!(
+fn json_line(out: &mut dyn Write, s: &Station, head: Option<&Head>) -> io::Result<()> {
+    write!(
         out,
         concat!(
             r#"{{"v":{},"packet":{},"span":{},"point":{},"file":{},"cpu":{},"context":{},"#,
-            r#""ns":{},"dev":{},"len":{},"link":{},"drop":{}}}"#
+            r#""ns":{},"dev":{},"len":{},"link":{},"drop":{}"#
         ),
         VERSION,
         Number(s.packet),
@@ -89,5 +92,10 @@ fn json_line(out: &mut dyn Write, s: &Station) -> io::Result<()> {
         Number(s.packet.map(|_| u64::from(s.len))),
         Number(s.link),
         Text(s.drop.as_deref()),
-    )
+    )?;
+    // Which packet it is, as far as it is known.
+    if let Some(Head { len, octets }) = head {
+        write!(out, r#","frame":{len},"head":"{octets}""#)?;
+    }
+    writeln!(out, "}}")
 }

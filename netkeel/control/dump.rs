@@ -3,14 +3,13 @@
 //! Key type: [`Dump`]. Contexts: the event loop of `netkeel up`.
 
 use super::server::Server;
-use super::wire::{Dumped, Event, to_line};
+use super::wire::{Dumped, Event, hex, to_line};
 use crate::up::frame_tap::{Frame, FrameTap, Registered, Wanted};
 use host::wait::Waiter;
 use hw::capture::Direction;
 use stack::kernel::context::TaskCx;
 use stack::kernel::machine::Machine;
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::sync::Arc;
 
 /// One who watches, and the frames that wait to be told.
@@ -56,11 +55,6 @@ impl Dump {
 }
 
 fn event(m: &Machine, frame: &Frame) -> Event {
-    let mut octets = String::with_capacity(2 * frame.bytes.len());
-    for octet in &frame.bytes {
-        // Writing to a string can't fail.
-        let _ = write!(octets, "{octet:02x}");
-    }
     let name = m
         .tables()
         .net
@@ -71,6 +65,6 @@ fn event(m: &Machine, frame: &Frame) -> Event {
         dev: name,
         out: frame.direction == Direction::Out,
         len: frame.len,
-        octets,
+        octets: hex(&frame.bytes),
     }
 }

@@ -4,7 +4,7 @@
 //! Invariant: while nobody watches, the machine records nothing.
 
 use super::server::Server;
-use super::wire::{Event, short, to_line};
+use super::wire::{Event, Head, short, to_line};
 use crate::up::walk::WalkLog;
 use stack::kernel::bpf::BpfProg;
 use stack::kernel::machine::Machine;
@@ -22,6 +22,7 @@ impl Watch {
     pub(crate) fn start(client: usize, filter: Option<BpfProg>, m: &Machine) -> Self {
         // What is still there is of an earlier watch.
         m.tracer.take();
+        m.tracer.keep_heads(true);
         m.tracer.start(filter);
         Self { client, log: WalkLog::new(m), lost_records: 0, lost_walks: 0 }
     }
@@ -33,7 +34,8 @@ impl Watch {
         for (id, records) in self.log.take_ended() {
             let stations =
                 records.iter().map(|record| self.log.station(record)).collect::<Vec<_>>();
-            let event = Event::Walk { packet: short(id.0), stations };
+            let head = self.log.head(id).map(|head| Head::of(&head));
+            let event = Event::Walk { packet: short(id.0), head, stations };
             self.lost_walks += u64::from(!server.tell(self.client, &to_line(&event)));
         }
         if self.lost_records + self.lost_walks != 0 {

@@ -11,7 +11,7 @@ use super::VERSION;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use stack::kernel::trace::{Record, events::Point};
+use stack::kernel::trace::{Record, WalkHead, events::Point};
 use std::collections::BTreeMap;
 use uapi::errno::Errno;
 
@@ -381,6 +381,9 @@ pub enum Event {
     Walk {
         /// Its number.
         packet: u64,
+        /// Its front.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        head: Option<Head>,
         /// Its stations, and those of its spans, by time.
         stations: Vec<Station>,
     },
@@ -404,6 +407,33 @@ pub enum Event {
         /// Walks that the connection had no room for.
         walks: u64,
     },
+}
+
+/// The front of a packet, as an Ethernet frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Octets in all.
+    pub len: u32,
+    /// Those at the front, in hexadecimal.
+    pub octets: String,
+}
+
+impl Head {
+    pub(crate) fn of(head: &WalkHead) -> Self {
+        Self { len: head.len, octets: hex(&head.octets) }
+    }
+}
+
+/// Octets in hexadecimal.
+pub(crate) fn hex(octets: &[u8]) -> String {
+    let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0');
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 0x0f)]).collect()
+}
+
+/// Octets from hexadecimal; what is no digit counts as zero.
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    let digit = |octet: u8| char::from(octet).to_digit(16).unwrap_or(0) as u8;
+    text.as_bytes().chunks_exact(2).map(|pair| (digit(pair[0]) << 4) | digit(pair[1])).collect()
 }
 
 /// A record of a walk; the names are those of `netkeel walk --format json`.

@@ -145,7 +145,9 @@ impl Desk<'_> {
     fn end_watch(&mut self, client: usize) {
         if self.watch.as_ref().is_some_and(|watch| watch.client == client) {
             *self.watch = None;
-            self.at.runtime.machine().tracer.stop();
+            let tracer = &self.at.runtime.machine().tracer;
+            tracer.stop();
+            tracer.keep_heads(false);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::walk::{is_end, is_link, pcapng::Comment};
 use stack::kernel::machine::Machine;
 use stack::kernel::time::Ktime;
 use stack::kernel::trace::events::Point;
-use stack::kernel::trace::{Record, WalkId};
+use stack::kernel::trace::{Record, WalkHead, WalkId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(crate) struct WalkLog {
     /// Device names by index.
     names: Vec<String>,
     open: BTreeMap<WalkId, Vec<Record>>,
+    /// Fronts of those that are open, where they are kept.
+    heads: BTreeMap<WalkId, WalkHead>,
     /// Packets to be told next.
     ended: Vec<WalkId>,
     lost: u64,
@@ -42,12 +44,13 @@ impl WalkLog {
     }
 
     fn with(names: Vec<String>) -> Self {
-        Self { names, open: BTreeMap::new(), ended: Vec::new(), lost: 0 }
+        Self { names, open: BTreeMap::new(), heads: BTreeMap::new(), ended: Vec::new(), lost: 0 }
     }
 
     /// Takes what was recorded since the last time; when the last of it was.
     pub(crate) fn take(&mut self, m: &Machine) -> Option<Ktime> {
         let (records, lost) = m.tracer.take();
+        self.heads.extend(m.tracer.take_heads());
         self.lost += lost;
         let last = records.last()?.time;
         for record in records {
@@ -58,6 +61,11 @@ impl WalkLog {
         }
         self.forget(last);
         Some(last)
+    }
+
+    /// Takes a packet's front.
+    pub(crate) fn head(&mut self, id: WalkId) -> Option<WalkHead> {
+        self.heads.remove(&id)
     }
 
     /// Records lost since this was asked last.
@@ -112,6 +120,9 @@ impl WalkLog {
         });
         while self.open.len() > MOST_IDS {
             self.open.pop_first();
+        }
+        while self.heads.len() > MOST_IDS {
+            self.heads.pop_first();
         }
     }
 }

@@ -9,6 +9,7 @@ mod control_hostile;
 mod cpus;
 mod dump;
 mod errors;
+mod explain;
 mod features;
 mod hostile;
 mod idle;

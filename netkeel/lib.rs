@@ -9,5 +9,6 @@ pub mod explain;
 pub mod pkt;
 pub mod replay;
 pub mod scenario;
+pub mod sysctl_conf;
 pub mod up;
 pub mod walk;

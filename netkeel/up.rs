@@ -15,6 +15,7 @@ mod services;
 mod sink;
 pub(crate) mod walk;
 
+use crate::control::ops::Target;
 use capture::Capture;
 use clap::Args;
 use control::{Control, Machinery};
@@ -116,6 +117,10 @@ pub struct UpArgs {
     /// options as `tc qdisc` has them: 'fq flow_limit 50 maxrate 10mbit'
     #[arg(long, value_name = "TEXT", value_parser = qdisc)]
     pub qdisc: Option<String>,
+
+    /// Settings of the machine, in a file of the format of sysctl.conf(5); they hold before the device comes up
+    #[arg(long, value_name = "FILE")]
+    pub sysctl: Option<PathBuf>,
 
     /// Microseconds that a waiting service looks for packets before it sleeps, at most; 0: none. Some 50
     /// help where the peer answers from another processor within that time
@@ -317,6 +322,10 @@ impl Up {
         let mut runtime = Runtime::builder().cpus(plan.cpus).busy_poll(plan.busy_poll).boot()?;
         let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
         let dev = runtime.add_tap_queues(taps, spec)?;
+        if !plan.sysctl.is_empty() {
+            let target = Target { runtime: &runtime, dev: &dev };
+            target.load(&plan.sysctl).map_err(|refusal| UpError::Usage(refusal.message))?;
+        }
         let mut cx = runtime.task("up");
         if let Some(qdisc) = &plan.qdisc {
             tc_modify_qdisc(&mut cx, &dev, qdisc)

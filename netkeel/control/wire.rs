@@ -112,6 +112,9 @@ pub enum Op {
     /// Sets one; what it is then.
     #[serde(rename = "sysctl.set")]
     SysctlSet { name: String, value: String },
+    /// Sets several, all of them or none; what they are then.
+    #[serde(rename = "sysctl.load")]
+    SysctlLoad { settings: Vec<Wanted> },
     /// From now on each watched packet's walk comes as an [`Event`], as it ends.
     #[serde(rename = "walk.attach")]
     WalkAttach { filter: Option<String> },
@@ -363,6 +366,21 @@ pub struct Stat {
 pub struct Setting {
     pub name: String,
     pub value: String,
+}
+
+/// A setting as it is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as it says")]
+pub struct Wanted {
+    pub name: String,
+    pub value: String,
+    /// A refusal of it is passed over.
+    #[serde(default)]
+    pub lenient: bool,
+    /// Where it was written, for the text of a refusal.
+    #[serde(default)]
+    pub at: String,
 }
 
 /// How a dump went.

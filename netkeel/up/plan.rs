@@ -1,6 +1,8 @@
 //! What the arguments of `netkeel up` mean, and what is wrong with them.
 
 use super::{UpArgs, UpError};
+use crate::control::wire::Wanted;
+use crate::sysctl_conf::wanted;
 use klib::bitmap::CpuMask;
 use stack::kernel::bpf::BpfProg;
 use stack::net::ipv4::devinet::{IfAddr, mask};
@@ -23,6 +25,8 @@ pub(super) struct Plan {
     pub(super) queues: u8,
     pub(super) busy_poll: Duration,
     pub(super) qdisc: Option<String>,
+    /// Settings, each with the place where it was written.
+    pub(super) sysctl: Vec<Wanted>,
 }
 
 fn usage(text: String) -> UpError {
@@ -38,7 +42,21 @@ impl Plan {
         let (cpus, queues) = (args.cpus.max(1), args.queues.max(1));
         let busy_poll = Duration::from_micros(args.busy_poll.into());
         let (echo, qdisc) = (args.echo, args.qdisc.clone());
-        Ok(Self { tap, addr, gw, echo, walk, pcap, control, cpus, queues, busy_poll, qdisc })
+        let sysctl = args.sysctl.as_deref().map_or(Ok(Vec::new()), wanted).map_err(usage)?;
+        Ok(Self {
+            tap,
+            addr,
+            gw,
+            echo,
+            walk,
+            pcap,
+            control,
+            cpus,
+            queues,
+            busy_poll,
+            qdisc,
+            sysctl,
+        })
     }
 
     /// The CPUs whose packets leave by each queue, when there are several: each CPU has one, and where

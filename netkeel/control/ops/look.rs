@@ -1,6 +1,6 @@
 //! Interrupts, statistics, settings.
 
-use super::super::wire::{Irq, Refusal, Setting, Stat};
+use super::super::wire::{Irq, Refusal, Setting, Stat, Wanted};
 use super::{Done, Target, invalid, value};
 use klib::bitmap::CpuMask;
 use stack::fs::proc::show_softirqs;
@@ -87,6 +87,33 @@ impl Target<'_> {
             Some(name) if found.is_empty() => Err(no_setting(name)),
             _ => Ok(found),
         }
+    }
+
+    /// All of them, or none: what was set before one that is refused is set back.
+    pub(crate) fn load(&self, wanted: &[Wanted]) -> Done<Vec<Setting>> {
+        let mut before: Vec<Setting> = Vec::new();
+        let mut after: Vec<Setting> = Vec::new();
+        for Wanted { name, value, lenient, at } in wanted {
+            let exact = |setting: &Setting| setting.name == *name;
+            let was = self.settings(Some(name)).ok().and_then(|all| all.into_iter().find(exact));
+            let refusal = match (was, self.set(name, value)) {
+                (was, Ok(is)) => {
+                    before.extend(was);
+                    after.extend(is);
+                    continue;
+                }
+                (_, Err(_)) if *lenient => continue,
+                (_, Err(refusal)) => refusal,
+            };
+            for Setting { name, value } in before.iter().rev() {
+                // It was so a moment ago.
+                let _ = sysctl_write(&mut self.task(), name, value);
+            }
+            let place = if at.is_empty() { String::new() } else { format!("{at}: ") };
+            let text = format!("{place}{}; nothing was changed", refusal.message);
+            return Err(Refusal::new(refusal.errno, text));
+        }
+        Ok(after)
     }
 
     pub(super) fn set(&self, name: &str, text: &str) -> Done<Vec<Setting>> {

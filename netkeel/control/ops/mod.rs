@@ -82,6 +82,7 @@ impl Target<'_> {
             }
             Op::Stat { file } => value(self.stat(&file)?),
             Op::SysctlGet { name } => value(self.settings(name.as_deref())?),
+            Op::SysctlLoad { settings } => value(self.load(&settings)?),
             Op::SysctlSet { name, value: text } => value(self.set(&name, &text)?),
             Op::WalkAttach { .. }
             | Op::WalkDetach {}

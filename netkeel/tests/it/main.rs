@@ -22,5 +22,6 @@ mod proc_shapes;
 mod settings;
 mod sockets;
 mod streams;
+mod sysctl;
 mod tap_wire;
 mod up;

@@ -5,8 +5,8 @@
 
 use super::ubuf::cork_zerocopy;
 use super::{
-    Msg, Plan, Run, Send4, Stop, check_way, gso_of_message, iov_length, make_datagram,
-    make_segments, prepare, sock_alloc_send, sock_kmalloc, template,
+    Msg, Plan, Run, Send4, Stop, check_way, fits_mtu, gso_of_message, iov_length, make_datagram,
+    make_fragments, make_segments, prepare, sock_alloc_send, sock_kmalloc, template,
 };
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
@@ -168,6 +168,9 @@ fn make_pending(
 ) -> Result<Skb, Errno> {
     if gso_of_message(plan, payload.len())? {
         return make_segments(cx, sk, plan, &[IoSlice::new(payload)]);
+    }
+    if !fits_mtu(plan, payload.len()) {
+        return make_fragments(cx, sk, plan, &[IoSlice::new(payload)]);
     }
     make_datagram(cx, sk, plan, payload.len(), |to| {
         to.copy_from_slice(payload);

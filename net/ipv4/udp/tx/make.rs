@@ -8,7 +8,7 @@ use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::Sock;
 use crate::net::core::timestamping::sock_tx_timestamp;
 use crate::net::ipv4::InetSkbParm;
-use crate::net::ipv4::ip_output::ip_make_skb;
+use crate::net::ipv4::ip_output::{ip_make_skb, ip_sk_use_pmtu};
 use klib::checksum::{csum_add, csum_fold, csum_partial};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -61,8 +61,9 @@ pub(super) fn finish(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: &mut Skb, plan: &Pl
     if send.tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK != 0 {
         sock_tx_timestamp(cx, sk, skb, (send.tsflags, send.ts_opt_id));
     }
-    if ipv4_is_multicast(plan.daddr) {
-        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop });
+    if ipv4_is_multicast(plan.daddr) || !ip_sk_use_pmtu(send.pmtudisc) {
+        let (mc_loop, dev_mtu) = (send.mc_loop, !ip_sk_use_pmtu(send.pmtudisc));
+        skb.cb = Cb::Inet(InetSkbParm { mc_loop, dev_mtu, ..InetSkbParm::default() });
     }
 }
 

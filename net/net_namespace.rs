@@ -131,7 +131,7 @@ impl TcpNet {
 /// linux: net/core/net_namespace.c:cleanup_net
 pub fn cleanup_net(cx: &mut TaskCx) {
     tcp_sk_exit(cx);
-    cx.local_bh_disable(|bh| ipv4_frags_exit(bh));
+    cx.local_bh_disable(ipv4_frags_exit);
 }
 
 #[cfg(test)]

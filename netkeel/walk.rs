@@ -200,7 +200,10 @@ impl<'a> Story<'a> {
                 if new {
                     self.give_name(record.id, origin);
                 }
-                if let Some(origin) = origin {
+                // What was cut from a packet came to be there, whatever it is put together to later.
+                let cut = matches!(self.origins.get(&record.id), Some(Origin::CloneOf(_)));
+                let joined = matches!(origin, Some(Origin::MergedInto(_)));
+                if let Some(origin) = origin.filter(|_| !(cut && joined)) {
                     self.origins.insert(record.id, origin);
                 }
                 alive.retain(|id| *id != record.id);

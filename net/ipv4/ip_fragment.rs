@@ -237,7 +237,7 @@ impl Shard {
     }
 
     /// When its timer is to be armed for, if it is not armed early enough.
-    fn to_arm(&mut self) -> Option<Ktime> {
+    fn arm_for(&mut self) -> Option<Ktime> {
         let ((next, _), _) = self.due.first_key_value()?;
         if self.armed.is_some_and(|armed| armed <= *next) {
             return None;
@@ -356,7 +356,7 @@ fn ip_frag_queue(cx: &mut BhCx<'_>, mut skb: Skb, fragment: &Fragment) -> Queued
         too_far = shard.ip_frag_reinit(frags, key, due);
     }
     let queued = shard.queue(frags, (skb, usable), fragment);
-    let arm = shard.to_arm();
+    let arm = shard.arm_for();
     drop(shard);
     if let Some(at) = arm {
         cx.cpu.timers.add(at, Arc::clone(frags) as Arc<dyn TimerTarget>, number as u64);
@@ -501,7 +501,7 @@ impl TimerTarget for IpFrags {
             if shard.armed.is_some_and(|armed| armed <= now) {
                 shard.armed = None;
             }
-            shard.to_arm()
+            shard.arm_for()
         };
         late.into_iter().for_each(|qp| ip_expire(cx, qp));
         if let Some(at) = arm {

@@ -233,7 +233,7 @@ fn ip_do_fragment(cx: &mut BhCx<'_>, mut skb: Skb, mtu: usize) -> Result<(), Los
 fn fits_as_it_is(skb: &SkBuff, frags: &SkbList, header: &Header) -> bool {
     let listed: usize = frags.iter().map(|frag| frag.len()).sum();
     let first = skb.len() - listed - header.len;
-    let fits = |len: usize, last: bool| len <= header.space && (last || len % 8 == 0);
+    let fits = |len: usize, last: bool| len <= header.space && (last || len.is_multiple_of(8));
     header.offset == 0
         && !header.more
         && fits(first, false)

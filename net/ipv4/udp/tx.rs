@@ -12,9 +12,8 @@ mod make;
 mod prepare;
 mod ubuf;
 
-use self::fragments::{fits_mtu, make_fragments};
-use self::gso::{gso_of_message, make_segments};
-use self::make::make_datagram;
+use self::fragments::{fits_mtu, has_room};
+use self::make::{make_datagram, make_odd};
 use self::prepare::prepare;
 use self::ubuf::udp_send_zerocopy;
 use crate::kernel::context::{BhCx, TaskCx};
@@ -34,7 +33,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
-use uapi::in_::IP_PMTUDISC_PROBE;
+use uapi::in_::{IP_PMTUDISC_PROBE, ipv4_is_multicast};
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
@@ -45,6 +44,9 @@ use uapi::udp::UdpHdr;
 ///
 /// linux: include/net/ip.h:IP_MAX_MTU
 const IP_MAX_MTU: u32 = 0xffff;
+
+/// Octets of a datagram's headers.
+const HEADERS: usize = size_of::<IpHdr>() + size_of::<UdpHdr>();
 
 /// A message with its flags and the call's.
 type Msg<'a> = (&'a MsgSend<'a>, i32);
@@ -289,6 +291,10 @@ struct Plan {
     longest: u32,
     /// A broadcast that the socket may not send.
     refused: bool,
+    /// Shorter messages simply become a datagram: nothing is to be looked at.
+    plain_end: usize,
+    /// IP is to know more of its packets than stands in them.
+    noted: bool,
 }
 
 impl Plan {
@@ -305,6 +311,8 @@ impl Plan {
             daddr: 0,
             longest: 0,
             refused: false,
+            plain_end: 0,
+            noted: false,
         }
     }
 
@@ -334,6 +342,11 @@ impl Plan {
             UdpHdr { source: send.sport.into(), dest: send.dport.into(), ..UdpHdr::default() };
         self.pseudo = csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0);
         self.refused = dst.is_broadcast() && !send.broadcast;
+        self.plain_end = match self.refused || send.gso_size != 0 {
+            true => 0,
+            false => (mtu as usize + 1).saturating_sub(HEADERS),
+        };
+        self.noted = ipv4_is_multicast(daddr) || !ip_sk_use_pmtu(mode);
         self.make.own_ident = send.connected;
         self.make.set(iph, udph, mtu);
         self.daddr = daddr;
@@ -381,19 +394,19 @@ fn udp_send_one(
             return Ok(len);
         }
     }
-    check_way(cx, sk, &run.plan, len)?;
+    let odd = len >= run.plan.plain_end;
+    if odd {
+        check_way(cx, sk, &run.plan, len)?;
+    }
     if template.stopped {
         stopped(sk)?;
     }
     if !sk.sock_wspace(run.truesize) {
         make_room(cx, sk, run)?;
     }
-    let skb = if gso_of_message(&run.plan, len)? {
-        make_segments(cx, sk, &run.plan, msg.iov)
-    } else if !fits_mtu(&run.plan, len) {
-        make_fragments(cx, sk, &run.plan, msg.iov)
-    } else {
-        make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to))
+    let skb = match odd {
+        false => make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to)),
+        true => make_odd(cx, sk, &run.plan, msg.iov),
     };
     match skb {
         Ok(skb) => run.push(cx, sk, skb)?,
@@ -531,8 +544,9 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A datagram of `len` bytes may go this way: it is allowed and the way is wide enough.
-#[inline(always)]
+/// A datagram of `len` bytes may go this way: it is allowed, and the way is wide enough, or the send buffer for its
+/// fragments.
+#[inline(never)]
 fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Result<(), Errno> {
     if plan.refused {
         return Err(Errno::EACCES);
@@ -542,9 +556,13 @@ fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Resu
         0 => (plan.make.mtu, plan.longest),
         _ => (IP_MAX_MTU, IP_MAX_MTU),
     };
-    if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > longest as usize {
+    if HEADERS + len > longest as usize {
         ip_local_error(cx, sk, Errno::EMSGSIZE, (plan.daddr, mtu));
         return Err(Errno::EMSGSIZE);
+    }
+    if plan.send.gso_size == 0 && !fits_mtu(plan, len) && !has_room(sk, plan, len) {
+        cx.count(UdpMib::SndbufErrors);
+        return Err(Errno::ENOBUFS);
     }
     Ok(())
 }

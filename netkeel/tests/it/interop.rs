@@ -64,7 +64,7 @@ fn the_host_pings_with_the_largest_packets() {
 fn datagrams_longer_than_the_mtu_come_back() {
     let output = with_up(|_, _| {
         let socket = socket_to(7);
-        let data: Vec<u8> = (0..65_507u32).map(|n| (n * 31 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..65_507u32).map(|n| ((n * 31) >> 3) as u8).collect();
         let sizes = (1473..65_507).step_by(3001).chain([65_506, 65_507]);
         for size in sizes {
             socket.send(&data[..size]).unwrap();

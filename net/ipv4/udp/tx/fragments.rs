@@ -3,9 +3,9 @@
 //! linux: net/ipv4/udp.c (`udp_send_skb`), net/ipv4/ip_output.c (`ip_make_skb`).
 
 use super::make::finish;
-use super::{Csum, Plan};
+use super::{Csum, HEADERS, Plan};
 use crate::kernel::context::BhCx;
-use crate::net::core::skbuff::Skb;
+use crate::net::core::skbuff::{Skb, skb_truesize};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_output::ip_append_data;
 use klib::checksum::{csum_add, csum_fold};
@@ -19,7 +19,19 @@ use zerocopy::FromBytes;
 /// A datagram of `len` octets needs no cutting.
 #[inline(always)]
 pub(super) fn fits_mtu(plan: &Plan, len: usize) -> bool {
-    size_of::<IpHdr>() + size_of::<UdpHdr>() + len <= plan.make.mtu as usize
+    HEADERS + len <= plan.make.mtu as usize
+}
+
+/// The send buffer has room for a datagram's fragments: each but the first needs it to hold no more than twice of what
+/// it may, whatever there was before the first.
+///
+/// linux: net/ipv4/ip_output.c:__ip_append_data
+#[cold]
+pub(super) fn has_room(sk: &Sock, plan: &Plan, len: usize) -> bool {
+    let space = (plan.make.mtu as usize).saturating_sub(size_of::<IpHdr>()) & !7;
+    let pieces = (size_of::<UdpHdr>() + len).div_ceil(space.max(8));
+    let before_the_last = pieces.saturating_sub(1) * skb_truesize(space);
+    sk.wmem_alloc() + before_the_last <= 2 * sk.sndbuf()
 }
 
 /// Makes a datagram that is to be cut on its way out. Its sum is computed here: no device sums what it gets in pieces.

@@ -58,7 +58,7 @@ fn datagrams_of_one_source_do_not_mix() -> Digest {
             assert_eq!(lone.take_ip(&all[at]), []);
         }
         if at == 0 {
-            assert_eq!(sockstat_seq_show(&lone.machine).contains("FRAG: inuse 3 memory"), true);
+            assert!(sockstat_seq_show(&lone.machine).contains("FRAG: inuse 3 memory"));
         }
     }
     assert_eq!(lone.recv_all(fd), [pattern(800), pattern(800), pattern(800)]);

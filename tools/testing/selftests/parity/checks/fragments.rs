@@ -7,8 +7,8 @@ use crate::{Outgoing, Probe};
 use uapi::in_::*;
 use uapi::ip::{IP_DF, IPPROTO_ICMP};
 use uapi::socket::{
-    AF_INET, MSG_MORE, SO_BROADCAST, SO_NO_CHECK, SO_PEEK_OFF, SOCK_NONBLOCK, SOCK_STREAM, SOL_IP,
-    SOL_SOCKET, SOL_UDP,
+    AF_INET, MSG_MORE, SO_BROADCAST, SO_NO_CHECK, SO_PEEK_OFF, SO_SNDBUF, SOCK_NONBLOCK,
+    SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 use uapi::udp::{UDP_CORK, UDP_SEGMENT};
 
@@ -23,6 +23,7 @@ checks! {
     wire_fragments_by_control_data
     wire_fragments_to_all
     wire_fragments_of_segments
+    wire_fragments_and_little_room
     wire_echo_longer_than_the_mtu
     wire_syn_by_mode
     fragments_in_any_order
@@ -188,6 +189,19 @@ fn wire_fragments_of_segments(p: &mut Probe<'_>) {
         let _ = p.send(&format!("{len} by {size}"), fd, &octets(len), 0);
         wire.take(p, &format!("{len} by {size}"));
     }
+}
+
+fn wire_fragments_and_little_room(p: &mut Probe<'_>) {
+    let mut wire = Wire::open(p);
+    let fd = p.bound(ETH, 4000);
+    p.with(fd, (SOL_SOCKET, SO_SNDBUF), 1);
+    for len in [1000, 2000, 40_000, 65_507, 2000] {
+        let _ = p.sendto(&format!("{len}"), fd, &octets(len), PEER, 4001);
+        wire.take(p, &format!("{len}"));
+    }
+    p.with(fd, (SOL_SOCKET, SO_SNDBUF), 200_000);
+    let _ = p.sendto("more room", fd, &octets(65_507), PEER, 4001);
+    wire.take(p, "more room");
 }
 
 fn wire_echo_longer_than_the_mtu(p: &mut Probe<'_>) {

@@ -208,7 +208,7 @@ fn path_mtu_of_others(p: &mut Probe<'_>) {
 fn path_mtu_by_an_answer_to_an_echo_request(p: &mut Probe<'_>) {
     let (mut wire, fd) = begin(p);
     let echo = Packet::of(IPPROTO_ICMP, 1, icmp(8, 0, [0, 7, 0, 9], &octets(1200)));
-    wire.send(p, &[echo.clone()]);
+    wire.send(p, std::slice::from_ref(&echo));
     let answer = wire.note(p, "an answer").pop().unwrap_or_default();
     wire.too_long(p, &answer, 1000);
     // Linux's socket hears of it when it sends.

@@ -298,3 +298,53 @@ fn a_broadcast_in_fragments_comes_back_too() -> Digest {
     assert_eq!(buffer[..3000], data);
     lone.end()
 }
+
+/// A segment that may be cut, from the peer to the host behind the router.
+fn segment(id: u16, seq: u32, data: &[u8]) -> Vec<u8> {
+    let far = crate::ip::FAR;
+    let mut segment = [&5000_u16.to_be_bytes()[..], &80_u16.to_be_bytes()].concat();
+    segment.extend([seq.to_be_bytes(), 1_u32.to_be_bytes()].concat());
+    segment.extend([5 << 4, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend_from_slice(data);
+    let pseudo = csum_tcpudp_nofold(frame::PEER.into(), far.into(), segment.len() as u32, 6, 0);
+    let check = csum_fold(csum_partial(&segment, pseudo));
+    segment[16..18].copy_from_slice(&check.to_be_bytes());
+    let mut packet = frame::ip(6, frame::PEER, far, &segment);
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    resum(packet)
+}
+
+stepped!(segments_that_came_merged_are_cut_apart_and_then_into_fragments);
+fn segments_that_came_merged_are_cut_apart_and_then_into_fragments() -> Digest {
+    let mut router = crate::ip::Router::new();
+    let dev = router.far.dev();
+    dev_set_mtu(&mut router.cx, &dev, 600).expect("allowed");
+    router.near.together.store(true, std::sync::atomic::Ordering::Relaxed);
+    let segments: Vec<Vec<u8>> =
+        (0..3_u16).map(|n| segment(100 + n, 1 + u32::from(n) * 1000, &pattern(1000))).collect();
+    let to_us = |packet: &Vec<u8>| frame::ether(crate::testdev::TestDev::MAC, 0x0800, packet);
+    router.world.watch(WalkFilter::default());
+    router.near.deliver(segments.iter().map(to_us));
+    router.world.settle();
+    let walk = router.world.take_walk();
+    assert_order(
+        &walk,
+        &[
+            Point::link_merge,
+            Point::ip_forward,
+            Point::ip_finish_output,
+            Point::skb_gso_segment,
+            Point::ip_fragment,
+            Point::ip_finish_output2,
+        ],
+    );
+    let sent = router.far.sent();
+    assert_eq!(sent.len(), 6, "two of each");
+    for (fragments, whole) in sent.chunks(2).zip(&segments) {
+        assert_eq!(seen(&fragments[0]).id, u16::from_be_bytes([whole[4], whole[5]]));
+        assert_eq!(joined(fragments), whole[20..], "with its sum");
+    }
+    assert_eq!(router.machine.mib().get(IpMib::FragOKs), 3);
+    drop(router.cx);
+    router.world.end()
+}

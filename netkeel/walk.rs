@@ -200,10 +200,14 @@ impl<'a> Story<'a> {
                 if new {
                     self.give_name(record.id, origin);
                 }
-                // What was cut from a packet came to be there, whatever it is put together to later.
-                let cut = matches!(self.origins.get(&record.id), Some(Origin::CloneOf(_)));
-                let joined = matches!(origin, Some(Origin::MergedInto(_)));
-                if let Some(origin) = origin.filter(|_| !(cut && joined)) {
+                // A fragment becomes a part again of the packet that it was cut from.
+                let back = |before: &Origin| match (before, origin) {
+                    (Origin::CloneOf(from), Some(Origin::MergedInto(into))) => *from == into,
+                    _ => false,
+                };
+                if let Some(origin) = origin
+                    && !self.origins.get(&record.id).is_some_and(back)
+                {
                     self.origins.insert(record.id, origin);
                 }
                 alive.retain(|id| *id != record.id);

@@ -4,6 +4,7 @@ mod attacks;
 mod input;
 mod output;
 mod pmtu;
+mod weather;
 
 use crate::lone::{LOCAL, Lone};
 use crate::testdev::frame;

@@ -3,7 +3,7 @@
 use crate::Probe;
 use crate::probe::{ETH, Ip};
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold, ip_fast_csum};
-use uapi::ip::{IP_DF, IP_MF, IP_OFFSET, IPPROTO_ICMP, IPPROTO_UDP};
+use uapi::ip::{IP_DF, IP_MF, IP_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// The only one there whose address is known.
 pub const PEER: Ip = [198, 51, 100, 9];
@@ -40,6 +40,20 @@ pub fn udp(port: u16, len: usize) -> Vec<u8> {
     let check = csum_fold(csum_partial(&udp, pseudo));
     udp[6..8].copy_from_slice(&check.to_be_bytes());
     udp
+}
+
+/// A segment from port 4001 of the peer to port 4000 of the host.
+pub fn tcp((seq, ack): (u32, u32), flags: u8, data: &[u8]) -> Vec<u8> {
+    let mut segment = [4001_u16, 4000].map(u16::to_be_bytes).concat();
+    segment.extend([seq, ack].map(u32::to_be_bytes).concat());
+    segment.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend_from_slice(data);
+    let addr = |ip: Ip| u32::from_be_bytes(ip);
+    let len = segment.len() as u32;
+    let pseudo = csum_tcpudp_nofold(addr(PEER), addr(ETH), len, IPPROTO_TCP, 0);
+    let check = csum_fold(csum_partial(&segment, pseudo));
+    segment[16..18].copy_from_slice(&check.to_be_bytes());
+    segment
 }
 
 /// An ICMP message.

@@ -2,14 +2,15 @@
 
 use super::checks;
 use crate::probe::{ETH, control, int, sa};
-use crate::wire::{PEER, Packet, Wire, icmp, octets};
+use crate::wire::{PEER, Packet, Wire, icmp, octets, tcp};
 use crate::{Outgoing, Probe};
 use uapi::in_::*;
-use uapi::ip::{IP_DF, IPPROTO_ICMP};
+use uapi::ip::{IP_DF, IPPROTO_ICMP, IPPROTO_TCP};
 use uapi::socket::{
     AF_INET, MSG_MORE, SO_BROADCAST, SO_NO_CHECK, SO_PEEK_OFF, SO_SNDBUF, SOCK_NONBLOCK,
     SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
+use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN};
 use uapi::udp::{UDP_CORK, UDP_SEGMENT};
 
 checks! {
@@ -33,6 +34,7 @@ checks! {
     fragments_of_odd_lengths
     fragments_of_several_datagrams
     fragments_of_eight_octets
+    fragments_of_a_stream
     fragments_and_ecn
     fragments_too_far
     fragments_to_a_closed_port
@@ -351,6 +353,41 @@ fn fragments_of_eight_octets(p: &mut Probe<'_>) {
         wire.send(p, &Packet::udp(4000, id, len).parts(8));
         drain(p, fd);
     }
+}
+
+fn fragments_of_a_stream(p: &mut Probe<'_>) {
+    let wire = Wire::open(p);
+    let listener = p.socket("a listener", AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0).unwrap_or(-1);
+    let _ = p.bind("bound", listener as i32, ETH, 4000);
+    let listened = p.calls.listen(listener as i32, 1);
+    let _ = p.ret("listening", listened);
+    let segment =
+        |id, numbers, flags, data: &[u8]| Packet::of(IPPROTO_TCP, id, tcp(numbers, flags, data));
+    // The SYN's header in three.
+    wire.send(p, &segment(1, (1000, 0), TCPHDR_SYN, &[]).parts(8));
+    let answers = p.calls.wire_take();
+    p.note("answers", answers.len());
+    let seq = answers.first().and_then(|frame| frame.get(38..42)?.try_into().ok());
+    let ack = u32::from_be_bytes(seq.unwrap_or_default()).wrapping_add(1);
+    wire.send(p, &[segment(2, (1001, ack), TCPHDR_ACK, &[])]);
+    let accepted = p.calls.accept4(listener as i32, SOCK_NONBLOCK);
+    let fd = p.ret("accepted", accepted).unwrap_or(-1) as i32;
+    let data = octets(3000);
+    for (id, size) in [(10, 8), (11, 400), (12, 1000)] {
+        let from = (id as usize - 10) * 1000;
+        let numbers = (1001 + from as u32, ack);
+        let mut parts =
+            segment(id, numbers, TCPHDR_ACK | TCPHDR_PSH, &data[from..from + 1000]).parts(size);
+        parts.reverse();
+        wire.send(p, &parts);
+        p.recvfrom(&format!("by {size}"), fd, 4000, 0);
+    }
+    let answers = p.calls.wire_take();
+    let last = answers.last().and_then(|frame| frame.get(42..46)).map(<[u8]>::to_vec);
+    // By the last segment, whose numbers follow from the peer's.
+    p.note("acknowledged", format!("{last:?}"));
+    wire.send(p, &[segment(20, (4001, ack), TCPHDR_RST, &[])]);
+    p.recvfrom("reset", fd, 10, 0);
 }
 
 fn fragments_and_ecn(p: &mut Probe<'_>) {

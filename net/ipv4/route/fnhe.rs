@@ -163,6 +163,25 @@ impl FnheTable {
         self.genid.fetch_add(GENID, Ordering::Release);
     }
 
+    /// The device's MTU is another: no way by it takes more, and what was as wide as the device is so still.
+    ///
+    /// linux: net/ipv4/fib_semantics.c:fib_nhc_update_mtu
+    pub(crate) fn fib_nhc_update_mtu(&self, dev: DevId, new: u32, orig: u32) {
+        if self.is_empty() {
+            return;
+        }
+        let mut chains = self.chains.lock();
+        for fnhe in chains.iter_mut().flatten().filter(|fnhe| fnhe.via.dev == dev) {
+            if fnhe.mtu_locked {
+                if new <= fnhe.pmtu {
+                    (fnhe.pmtu, fnhe.mtu_locked) = (new, false);
+                }
+            } else if new < fnhe.pmtu || orig == fnhe.pmtu {
+                fnhe.pmtu = new;
+            }
+        }
+    }
+
     /// The next hop is gone, and what was known of ways by it.
     ///
     /// linux: net/ipv4/fib_semantics.c:free_nh_exceptions

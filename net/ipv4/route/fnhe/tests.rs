@@ -55,3 +55,21 @@ fn the_table_is_bounded_and_the_oldest_of_a_chain_go() {
     assert!(kept.contains(&last), "the newest is there");
     assert!(!kept.contains(&0), "the oldest is not");
 }
+
+#[test]
+fn a_devices_new_mtu_bounds_what_is_known_by_it() {
+    let table = FnheTable::new(SipKey([5, 6]));
+    let locked = Fnhe { mtu_locked: true, ..mtu(552) };
+    for (daddr, fnhe) in [(1, mtu(1400)), (2, mtu(1000)), (3, locked)] {
+        table.update_or_create_fnhe(via(daddr), fnhe, (at(0), 1));
+    }
+    let known = || [1, 2, 3].map(|daddr| table.find_exception(via(daddr), at(1)));
+    table.fib_nhc_update_mtu(DevId(9), 100, 1500);
+    assert_eq!(known(), [Some(mtu(1400)), Some(mtu(1000)), Some(locked)], "another device");
+    table.fib_nhc_update_mtu(DevId(2), 1200, 1500);
+    assert_eq!(known(), [Some(mtu(1200)), Some(mtu(1000)), Some(locked)]);
+    table.fib_nhc_update_mtu(DevId(2), 1500, 1200);
+    assert_eq!(known(), [Some(mtu(1500)), Some(mtu(1000)), Some(locked)], "as wide as before");
+    table.fib_nhc_update_mtu(DevId(2), 500, 1500);
+    assert_eq!(known(), [Some(mtu(500)), Some(mtu(500)), Some(mtu(500))], "locked no more");
+}

@@ -85,6 +85,8 @@ pub(super) fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Re
             Box::new(Pending { send, payload: Vec::new() })
         }
     };
+    // Of all that the socket says this is looked at anew each time, as in Linux.
+    pending.send.pmtudisc = template.send.pmtudisc;
     // What can't be added takes what was corked before with it, as in Linux.
     let whole = pending.payload.len() + len;
     if whole > MAX_DATAGRAM {
@@ -141,9 +143,10 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
         state.udp.pending.take()
     };
     let Some(pending) = pending else { return Ok(()) };
-    let Pending { send, payload } = *pending;
+    let Pending { mut send, payload } = *pending;
     cx.local_bh_disable(|bh| {
         let template = template(bh, sk);
+        send.pmtudisc = template.send.pmtudisc;
         let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
         let mut run = Run::new(bh, &template);
         run.list.dst = Some(dst);

@@ -8,6 +8,8 @@ use crate::net::core::neighbour::NeighTable;
 use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
+use crate::net::ipv4::ip_fragment::{IpFrags, ipv4_frags_exit};
+use crate::net::ipv4::route::FnheTable;
 use crate::net::ipv4::syncookies::SyncookieSecret;
 use crate::net::ipv4::tcp::tcp_sk_exit;
 use crate::net::ipv4::tcp_fastopen::FastopenNet;
@@ -30,6 +32,10 @@ pub struct Net {
     pub tcp: TcpNet,
     /// Where the readers of flows are.
     pub rps_sock_flow_table: SockFlowTable,
+    /// Datagrams that are put together.
+    pub(crate) frags: Arc<IpFrags>,
+    /// What is known of the MTU of ways.
+    pub fnhe: FnheTable,
     /// ICMP's rate limits.
     pub(crate) icmp: IcmpLimits,
     /// Keys the flow hash.
@@ -80,11 +86,15 @@ impl Net {
         let idents = (0..IP_IDENTS).map(|_| AtomicU32::new(secrets.next_u32())).collect();
         let tcp_seed = std::array::from_fn(|_| secrets.next_u32() as u8);
         let fastopen_key = SipKey([secrets.next_u64(), secrets.next_u64()]);
+        let mut key = || SipKey([secrets.next_u64(), secrets.next_u64()]);
+        let (frag_key, fnhe_key) = (key(), key());
         Self {
             arp_tbl: NeighTable::new(),
             udp_table: UdpTable::new(udp_key),
             tcp: TcpNet::new(tcp_seed, fastopen_key),
             rps_sock_flow_table: SockFlowTable::default(),
+            frags: IpFrags::new(frag_key),
+            fnhe: FnheTable::new(fnhe_key),
             icmp: IcmpLimits::new(icmp_key),
             flow_key,
             ident_key,
@@ -116,11 +126,12 @@ impl TcpNet {
     }
 }
 
-/// The namespace ends: connections that go on without a descriptor do, too.
+/// The namespace ends: connections that go on without a descriptor do, too, and fragments that wait for others.
 ///
 /// linux: net/core/net_namespace.c:cleanup_net
 pub fn cleanup_net(cx: &mut TaskCx) {
     tcp_sk_exit(cx);
+    cx.local_bh_disable(ipv4_frags_exit);
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ Examples:
   netkeel walk                    a UDP datagram and its answer, station by station
   netkeel walk tcp                a connection, from connect to close
   netkeel walk tcp --scenario tlp what happens to one: loss, reorder, tlp, fastopen, bbr
+  netkeel walk udp --size 4000    a datagram in fragments
   netkeel walk icmp               port unreachable, and an echo
   netkeel walk --stations         every station with its Linux file
   netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
@@ -105,6 +106,9 @@ pub struct WalkArgs {
     /// What happens to the connection of `walk tcp`.
     #[arg(long, value_enum, value_name = "NAME")]
     scenario: Option<TcpScenario>,
+    /// Octets of the datagram of `walk udp` and `walk loopback`: more than 1,472 become fragments on a wire.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=i64::from(scenario::MAX_SIZE)))]
+    size: Option<u16>,
     /// How to write it down.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -133,14 +137,14 @@ pub struct WalkArgs {
         value_name = "FILTER",
         num_args = 0..=1,
         default_missing_value = "",
-        conflicts_with_all = ["subject", "scenario", "cpus", "queues", "nic", "seed", "files", "out", "stations"]
+        conflicts_with_all = ["subject", "scenario", "size", "cpus", "queues", "nic", "seed", "files", "out", "stations"]
     )]
     attach: Option<String>,
     /// The machine to watch: its TAP's name, or the path of its control socket.
     #[arg(long, value_name = "NAME|PATH", requires = "attach")]
     machine: Option<String>,
     /// List every station with its Linux file, and walk nowhere.
-    #[arg(long, conflicts_with_all = ["subject", "scenario", "format", "cpus", "queues", "nic", "seed", "files"])]
+    #[arg(long, conflicts_with_all = ["subject", "scenario", "size", "format", "cpus", "queues", "nic", "seed", "files"])]
     stations: bool,
 }
 
@@ -183,7 +187,9 @@ impl fmt::Display for Failure {
 impl From<ScenarioError> for Failure {
     fn from(error: ScenarioError) -> Self {
         match error {
-            ScenarioError::Queues(..) | ScenarioError::NotTcp => Self::Usage(error.to_string()),
+            ScenarioError::Queues(..) | ScenarioError::NotTcp | ScenarioError::NotUdp => {
+                Self::Usage(error.to_string())
+            }
             _ => Self::Other(error.to_string()),
         }
     }
@@ -273,6 +279,7 @@ impl WalkArgs {
             subject: self.subject,
             scenario: self.scenario,
             nic: self.nic,
+            size: self.size,
             cpus: self.cpus,
             queues: self.queues,
             seed: self.seed,

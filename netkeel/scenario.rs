@@ -26,6 +26,9 @@ pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The address of machine B.
 pub const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
+/// The most octets a datagram carries.
+pub const MAX_SIZE: u16 = 65_507;
+
 /// What happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Subject {
@@ -76,6 +79,8 @@ pub struct Setup {
     pub scenario: Option<TcpScenario>,
     /// The machines' network cards.
     pub nic: Nic,
+    /// Octets of the datagram, at most [`MAX_SIZE`]; `None`: a word.
+    pub size: Option<u16>,
     /// Virtual CPUs of each machine, 1 to 64.
     pub cpus: u8,
     /// Queues of each network card.
@@ -89,7 +94,16 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let (subject, nic) = (Subject::default(), Nic::default());
-        Self { subject, scenario: None, nic, cpus: 1, queues: 1, seed: 1, frames: false }
+        Self {
+            subject,
+            scenario: None,
+            nic,
+            size: None,
+            cpus: 1,
+            queues: 1,
+            seed: 1,
+            frames: false,
+        }
     }
 }
 
@@ -147,6 +161,8 @@ pub enum ScenarioError {
     Unfinished(&'static str),
     /// The scenario is one of TCP.
     NotTcp,
+    /// Only a datagram can be of any size.
+    NotUdp,
 }
 
 impl fmt::Display for ScenarioError {
@@ -165,6 +181,9 @@ impl fmt::Display for ScenarioError {
             Self::Call(call, errno) => write!(f, "{call} failed with {errno}; this is a defect"),
             Self::NotTcp => {
                 write!(f, "scenarios are TCP's: write walk tcp --scenario, or leave it out")
+            }
+            Self::NotUdp => {
+                write!(f, "--size is a datagram's: write walk udp --size, or leave it out")
             }
             Self::Unfinished(what) => write!(f, "{what} never happened; this is a defect"),
         }
@@ -201,6 +220,9 @@ fn attach(
 pub fn run(setup: &Setup) -> Result<Scene, ScenarioError> {
     if setup.scenario.is_some() && setup.subject != Subject::Tcp {
         return Err(ScenarioError::NotTcp);
+    }
+    if setup.size.is_some() && !matches!(setup.subject, Subject::Udp | Subject::Loopback) {
+        return Err(ScenarioError::NotUdp);
     }
     let mut world = World::new(setup.seed);
     let spec = MachineSpec { cpus: setup.cpus, ..MachineSpec::default() };

@@ -200,7 +200,14 @@ impl<'a> Story<'a> {
                 if new {
                     self.give_name(record.id, origin);
                 }
-                if let Some(origin) = origin {
+                // A fragment becomes a part again of the packet that it was cut from.
+                let back = |before: &Origin| match (before, origin) {
+                    (Origin::CloneOf(from), Some(Origin::MergedInto(into))) => *from == into,
+                    _ => false,
+                };
+                if let Some(origin) = origin
+                    && !self.origins.get(&record.id).is_some_and(back)
+                {
                     self.origins.insert(record.id, origin);
                 }
                 alive.retain(|id| *id != record.id);

@@ -54,6 +54,8 @@ lock_classes! {
     65 Ring "A device ring or the driver's private state.";
     70 EpollReady "The ready list of an epoll instance.";
     75 WaitQueue "A wait queue outside a socket.";
+    77 InetFrag "A part of the table of datagrams that are put together from fragments.";
+    78 Fnhe "What is known of the MTU of ways.";
     80 InetPeer "ICMP rate-limit and IP-ID tables.";
     85 Depot "The machine's depot of packet memory.";
     90 Irq "Interrupt descriptors.";

@@ -79,7 +79,11 @@ drop_reasons! {
     IpInvalidSource "IP_INVALID_SOURCE" "The source address can't be a source.";
     IpLocalnet "IP_LOCALNET" "A loopback address came from or goes to the wire.";
     IpInvalidDest "IP_INVALID_DEST" "The destination address can't be a destination.";
-    IpFragment "IP_FRAGMENT" "A fragment: reassembly is not part of this stack yet.";
+    IpFragment "IP_FRAGMENT" "A fragment that fits no datagram: it overlaps another, is empty, contradicts the end or the ECN of others.";
+    FragMem "FRAG_MEM" "Fragments take up all the memory they may (ipfrag_high_thresh).";
+    FragReasmTimeout "FRAG_REASM_TIMEOUT" "The other fragments did not come in time (ipfrag_time).";
+    FragTooFar "FRAG_TOO_FAR" "Too many fragments of other datagrams came from its source since (ipfrag_max_dist).";
+    DupFrag "DUP_FRAG" "The fragment came before.";
     TtlExpired "TTL_EXPIRED" "The time to live ran out on the way.";
     NeighCreateFail "NEIGH_CREATEFAIL" "The neighbour table is full (gc_thresh3).";
     NeighFailed "NEIGH_FAILED" "The neighbour did not answer.";

@@ -5,11 +5,13 @@
 //! Invariant: one made under older tables is never used again ([`Dst::generation`]).
 
 use crate::kernel::context::BhCx;
+use crate::kernel::rcupdate::Tables;
+use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, tx::Lost};
 use crate::net::core::neighbour::{Kept, NeighKey, neigh_lookup};
 use crate::net::core::skbuff::SkbList;
-use crate::net::ipv4::route::RouteKey;
+use crate::net::ipv4::route::{Fnhe, IP_MAX_MTU, RouteKey};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
@@ -24,7 +26,7 @@ pub struct Dst {
     pub output: fn(&mut BhCx<'_>, &mut SkbList) -> Lost,
     /// The device it leaves by, or is delivered at.
     pub dev: DevId,
-    /// The number of the tables it was made under.
+    /// The number of the tables it was made under; one with an exception is in no cache, and has none.
     pub generation: u64,
     /// `RTN_*`.
     pub rt_type: u8,
@@ -34,8 +36,16 @@ pub struct Dst {
     pub gateway: u32,
     /// The source address chosen (output), or the address to answer from (input).
     pub saddr: u32,
-    /// The MTU of the way, at most that of an IP packet.
+    /// The MTU of the way, as far as is known; at most that of an IP packet.
+    ///
+    /// linux: include/net/dst.h:dst_mtu
     pub mtu: u32,
+    /// A router told of an MTU that is not believed: packets that are longer may be cut on the way.
+    ///
+    /// linux: include/net/ip.h:ip_mtu_locked
+    pub mtu_locked: bool,
+    /// Something is known of the way that its route does not say.
+    pub(crate) exception: Option<Exception>,
     /// The device that a packet of ours by this way counts as having come in at, when it comes
     /// back over loopback; 0: loopback itself.
     ///
@@ -49,7 +59,43 @@ pub struct Dst {
     pub(crate) neigh: OnceLock<Kept>,
 }
 
+/// Until when what is known of a way is good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exception {
+    /// The number of the tables that the decision was made under.
+    generation: u64,
+    expires: Ktime,
+}
+
 impl Dst {
+    /// No table has this number: the decision is made anew for whoever looks it up.
+    const UNCACHED: u64 = u64::MAX;
+
+    /// Goes by what is known of the way.
+    pub(crate) fn bind(&mut self, fnhe: Fnhe) {
+        self.mtu = self.mtu.min(fnhe.pmtu);
+        self.mtu_locked = fnhe.mtu_locked;
+        self.exception = Some(Exception { generation: self.generation, expires: fnhe.expires });
+        self.generation = Self::UNCACHED;
+    }
+
+    /// When what is known of the way is good no more.
+    pub(crate) fn exception_expires(&self) -> Option<Ktime> {
+        self.exception.map(|exception| exception.expires)
+    }
+
+    /// It has an exception, and both are good.
+    #[cold]
+    pub(crate) fn is_good_exception(&self, cx: &mut BhCx<'_>) -> bool {
+        let (genid, now) = (cx.rt_genid(), cx.now());
+        self.exception.is_some_and(|known| known.generation == genid && now < known.expires)
+    }
+
+    /// The MTU of the device it leaves by, at most that of an IP packet.
+    pub(crate) fn dev_mtu(&self, t: &Tables) -> u32 {
+        t.net.dev(self.dev).map_or(0, |dev| dev.mtu() as u32).min(IP_MAX_MTU)
+    }
+
     /// The next hop on the link for a packet to `daddr`.
     ///
     /// linux: include/net/route.h:rt_nexthop

@@ -86,8 +86,13 @@ pub(crate) fn validate_xmit_skb_list(
     }
 }
 
+/// The same, when there is such a packet.
 #[inline(never)]
-fn skb_gso_segment_list(cx: &mut BhCx<'_>, list: &mut SkbList, features: NetdevFeatures) {
+pub(crate) fn skb_gso_segment_list(
+    cx: &mut BhCx<'_>,
+    list: &mut SkbList,
+    features: NetdevFeatures,
+) {
     list.replace_each(|list, mut skb| {
         if !netif_needs_gso(&skb, features) {
             return list.push(skb);

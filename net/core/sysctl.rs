@@ -67,10 +67,51 @@ pub struct Sysctls {
     pub icmp_msgs_per_sec: u32,
     /// `net.ipv4.icmp_msgs_burst`.
     pub icmp_msgs_burst: u32,
+    /// `net.ipv4.ip_no_pmtu_disc`: 0: the MTU of ways is discovered; 1: the least MTU is taken for what a router
+    /// tells; 2: what routers tell is not heard; 3: only of protocols that check what it quotes. Other than 0, new
+    /// sockets begin with `IP_PMTUDISC_DONT`.
+    pub ip_no_pmtu_disc: u8,
+    /// `net.ipv4.ip_forward_use_pmtu`: what is forwarded is held against what is known of the way, too.
+    pub ip_forward_use_pmtu: bool,
+    /// `net.ipv4.route.min_pmtu`: no router can make the MTU of a way less.
+    pub min_pmtu: u32,
+    /// `net.ipv4.route.mtu_expires`: how long what a router told of a way's MTU is good.
+    pub mtu_expires: Duration,
+    /// `net.ipv4.ipfrag_*`.
+    pub ipfrag: IpfragParms,
     /// `net.ipv4.neigh.default.*`.
     pub neigh: NeighParms,
     /// `net.ipv4.tcp_*`.
     pub tcp: TcpSysctls,
+}
+
+/// Settings of putting fragments together.
+///
+/// linux: include/net/inet_frag.h:fqdir
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpfragParms {
+    /// `ipfrag_high_thresh`: octets above which no fragment is taken; zero: none ever is.
+    pub high_thresh: u32,
+    /// `ipfrag_low_thresh`: at most the former. Obsolete since Linux 4.17, and without effect, as there.
+    pub low_thresh: u32,
+    /// `ipfrag_time`: a datagram must be whole by then.
+    pub timeout: Duration,
+    /// `ipfrag_max_dist`: so many fragments may come from a source between two of a datagram; zero: any number.
+    pub max_dist: u32,
+    /// `ipfrag_secret_interval`: obsolete, and without effect, as in Linux.
+    pub secret_interval: Duration,
+}
+
+impl Default for IpfragParms {
+    fn default() -> Self {
+        Self {
+            high_thresh: 4 << 20,
+            low_thresh: 3 << 20,
+            timeout: Duration::from_secs(30),
+            max_dist: 64,
+            secret_interval: Duration::ZERO,
+        }
+    }
 }
 
 /// Settings of the neighbour table.
@@ -146,6 +187,11 @@ impl Default for Sysctls {
             icmp_ratemask: 1 << 3 | 1 << 4 | 1 << 11 | 1 << 12,
             icmp_msgs_per_sec: 1000,
             icmp_msgs_burst: 50,
+            ip_no_pmtu_disc: 0,
+            ip_forward_use_pmtu: false,
+            min_pmtu: 552,
+            mtu_expires: Duration::from_secs(600),
+            ipfrag: IpfragParms::default(),
             neigh: NeighParms::default(),
             tcp: TcpSysctls::default(),
         }

@@ -48,12 +48,14 @@ use stream::{inet_accept, inet_listen, inet_stream_connect, tcp_v4_init_sock};
 /// linux: net/ipv4/af_inet.c:inet_init
 pub fn inet_init(m: &mut Machine) {
     m.boot_log(Point::inet_init);
-    let icmp = NetProtocol { handler: icmp_rcv, err_handler: icmp_err };
-    inet_add_protocol(m, IPPROTO_ICMP, icmp);
-    let tcp = NetProtocol { handler: tcp_v4_rcv, err_handler: tcp_v4_err };
-    inet_add_protocol(m, IPPROTO_TCP, tcp);
-    let udp = NetProtocol { handler: udp_rcv, err_handler: udp_err };
-    inet_add_protocol(m, IPPROTO_UDP, udp);
+    let protocols = [
+        (IPPROTO_ICMP, NetProtocol::new(icmp_rcv, icmp_err)),
+        (IPPROTO_TCP, NetProtocol::new(tcp_v4_rcv, tcp_v4_err).strict()),
+        (IPPROTO_UDP, NetProtocol::new(udp_rcv, udp_err)),
+    ];
+    for (number, handlers) in protocols {
+        inet_add_protocol(m, number, handlers);
+    }
     let memory = m.depot.cap();
     m.boot_tables(|t| Arc::make_mut(&mut t.net.sysctl).tcp.init_mem(memory));
     open_softirq(m, Softirq::Tasklet, tcp_tasklet_func);

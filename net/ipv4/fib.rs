@@ -308,11 +308,13 @@ pub fn fib_del_route(
     prefixlen: u8,
     matches: impl Fn(&FibInfo) -> bool,
 ) -> Result<(), Errno> {
+    let m = Arc::clone(cx.machine());
     update_tables(cx, |t| {
         let infos = t.net.fib.main.aliases(prefix, prefixlen);
         let info =
             infos.iter().find(|info| matches(info)).map(|info| **info).ok_or(Errno::ESRCH)?;
         t.net.fib.remove(FibTable::Main, prefix, prefixlen, &info);
+        m.init_net.fnhe.flush(info.dev, info.gateway);
         Ok(())
     })
 }

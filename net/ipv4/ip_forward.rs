@@ -15,7 +15,7 @@ use uapi::ip::IpHdr;
 use uapi::snmp::IpMib;
 
 /// Takes one from the time to live and sends the packets on; the sender of one that is too old or
-/// too big is told.
+/// too big, and must not be cut, is told.
 ///
 /// linux: net/ipv4/ip_forward.c:ip_forward
 pub(crate) fn ip_forward(cx: &mut BhCx<'_>, list: &mut SkbList) {
@@ -36,11 +36,10 @@ fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
         icmp_send(cx, &mut skb, IcmpCode::TimeExceeded(ICMP_EXC_TTL), 0);
         return kfree_skb(cx, skb, DropReason::TtlExpired);
     }
-    if skb_network_seglen(&skb) > mtu {
-        if df {
-            cx.count(IpMib::FragFails);
-            icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_FRAG_NEEDED), mtu as u32);
-        }
+    // What may be cut is, on its way out.
+    if df && skb_network_seglen(&skb) > mtu {
+        cx.count(IpMib::FragFails);
+        icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_FRAG_NEEDED), mtu as u32);
         return kfree_skb(cx, skb, DropReason::PktTooBig);
     }
     if !skb_cow_head(cx, &mut skb, 16) {

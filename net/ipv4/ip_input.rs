@@ -1,8 +1,7 @@
 //! IPv4 input: from the link to the transport protocol.
 //!
 //! linux: net/ipv4/ip_input.c; RFC 791, RFC 1122 section 3.2.1. Context: BH.
-//! DIVERGES: fragments are dropped, reassembly is not part of the stack yet; IP options are checked
-//! but not acted on.
+//! DIVERGES: IP options are checked but not acted on.
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
@@ -12,6 +11,7 @@ use crate::net::core::skbuff::{
     Cb, Common, Inspect, IpSummed, PktType, SkBuff, Skb, SkbList, kfree_skb,
 };
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
+use crate::net::ipv4::ip_fragment::ip_defrag;
 use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook, nf_pass};
 use klib::checksum::{csum_fold, csum_tcpudp_nofold, ip_fast_csum};
@@ -258,8 +258,27 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
 pub(crate) fn ip_local_deliver(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_local_deliver);
     if list.way.is_fragment() {
-        return ip_defrag(cx, list);
+        return deliver_fragments(cx, list);
     }
+    ip_local_deliver_whole(cx, list);
+}
+
+/// Fragments go on as the datagram that they are, once all are there.
+#[cold]
+#[inline(never)]
+fn deliver_fragments(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    list.each_alone(cx, |cx, skb| {
+        if let Some(whole) = ip_defrag(cx, skb) {
+            let mut alone = cx.skb_list_of(whole);
+            alone.look_again();
+            ip_local_deliver_whole(cx, &mut alone);
+            cx.free_skb_list(alone);
+        }
+    });
+}
+
+#[inline(always)]
+fn ip_local_deliver_whole(cx: &mut BhCx<'_>, list: &mut SkbList) {
     if cx.t.net.nf.see(NfInetHook::LocalIn) {
         return ip_local_deliver_hooked(cx, list);
     }
@@ -275,15 +294,6 @@ fn ip_local_deliver_hooked(cx: &mut BhCx<'_>, list: &mut SkbList) {
     if !list.is_empty() {
         ip_local_deliver_finish(cx, list);
     }
-}
-
-/// Fragments end here, until there is reassembly.
-#[cold]
-#[inline(never)]
-fn ip_defrag(cx: &mut BhCx<'_>, list: &mut SkbList) {
-    cx.cpu.mib.add(IpMib::ReasmReqds.into(), list.len() as u64);
-    cx.cpu.mib.add(IpMib::ReasmFails.into(), list.len() as u64);
-    list.pass(cx, |_, _| Err(DropReason::IpFragment));
 }
 
 /// Gives packets to their transport protocol; their sender is told if there is none.

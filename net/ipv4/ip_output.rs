@@ -1,8 +1,14 @@
 //! IPv4 output: header, hooks, next hop.
 //!
 //! linux: net/ipv4/ip_output.c. Key types: [`IpMakeSkb`]. Context: BH.
-//! DIVERGES: no fragmentation yet: a packet over the MTU is refused where it is made (EMSGSIZE), and
-//! dropped where it is forwarded.
+//! DIVERGES: a datagram that must not be cut, of a socket without a peer, has identification 0 (RFC 6864 lets it be
+//! anything); Linux gives it the next of its destination where the socket cuts longer ones.
+//! Parts: `append` (datagrams longer than the MTU are made), `fragment` (packets longer than the MTU are cut).
+
+mod append;
+mod fragment;
+
+pub(crate) use append::ip_append_data;
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
@@ -22,13 +28,17 @@ use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::ipv4::tcp::TcpSk;
 use crate::net::ipv4::tcp_ipv4::flow_of;
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
+use fragment::finish_too_long;
 use klib::checksum::{csum_add, csum_fold, csum_partial};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::if_ether::{ETH_HLEN, ETH_P_IP};
-use uapi::in_::{INADDR_ALLHOSTS_GROUP, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT};
+use uapi::in_::{
+    INADDR_ALLHOSTS_GROUP, IP_PMTUDISC_DO, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT,
+    IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT,
+};
 use uapi::ip::{IP_DF, IPPROTO_TCP, IpHdr};
 use uapi::snmp::IpMib;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -303,20 +313,16 @@ fn loops_to_members(skb: &Skb) -> bool {
     wanted && skb.front::<IpHdr>().is_some_and(|iph| iph.daddr.get() == INADDR_ALLHOSTS_GROUP)
 }
 
-/// The last look before the link: a packet over the MTU can't go on.
+/// The last look before the link: a packet over the MTU can't go on as it is.
 ///
 /// linux: net/ipv4/ip_output.c:ip_finish_output
 #[inline(always)]
 fn ip_finish_output(cx: &mut BhCx<'_>, list: &mut SkbList, mtu: usize) -> Lost {
     walk!(cx, list, ip_finish_output);
-    let dropped = list.pass(cx, |cx, skb| {
-        if skb_network_seglen(skb) > mtu {
-            cx.count(IpMib::FragFails);
-            return Err(DropReason::PktTooBig);
-        }
-        Ok(())
-    });
-    Lost { dropped, refused: 0 } + ip_finish_output2(cx, list)
+    if list.iter().any(|skb| skb_network_seglen(skb) > mtu) {
+        return finish_too_long(cx, list);
+    }
+    ip_finish_output2(cx, list)
 }
 
 /// Finds the neighbour of the next hop and gives it the packets.
@@ -386,13 +392,16 @@ fn __ipv4_neigh_lookup_noref(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Nei
 #[inline]
 pub(crate) fn __sk_dst_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
     match &sk.tp.dst {
-        Some(dst) if dst.generation == cx.t.generation => Ok(()),
+        Some(dst) if dst.generation == cx.rt_genid() => Ok(()),
         _ => rebuild_route(cx, sk),
     }
 }
 
 #[cold]
 fn rebuild_route(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
+    if sk.tp.dst.as_ref().is_some_and(|dst| dst.is_good_exception(cx)) {
+        return Ok(());
+    }
     sk.tp.dst = None;
     match ip_route_output_ports(cx, &flow_of(sk)) {
         Ok(dst) => {
@@ -406,6 +415,38 @@ fn rebuild_route(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result<(), Errno> {
     }
 }
 
+/// A socket's packets that the way takes must not be cut on it.
+///
+/// linux: include/net/ip.h:ip_dont_fragment
+#[inline]
+pub(crate) fn ip_dont_fragment(pmtudisc: i32, dst: &Dst) -> bool {
+    pmtudisc == IP_PMTUDISC_DO || pmtudisc == IP_PMTUDISC_WANT && !dst.mtu_locked
+}
+
+/// A socket goes by what is known of the way's MTU; if not, by that of the device.
+///
+/// linux: include/net/ip.h:ip_sk_use_pmtu
+#[inline]
+pub(crate) fn ip_sk_use_pmtu(pmtudisc: i32) -> bool {
+    pmtudisc < IP_PMTUDISC_PROBE
+}
+
+/// A socket's datagrams may be longer than the MTU: they are cut here.
+///
+/// linux: include/net/ip.h:ip_sk_ignore_df
+#[inline]
+pub(crate) fn ip_sk_ignore_df(pmtudisc: i32) -> bool {
+    pmtudisc < IP_PMTUDISC_DO || pmtudisc == IP_PMTUDISC_OMIT
+}
+
+/// A socket lets routers tell of the way's MTU.
+///
+/// linux: include/net/ip.h:ip_sk_accept_pmtu
+#[inline]
+pub(crate) fn ip_sk_accept_pmtu(pmtudisc: i32) -> bool {
+    !matches!(pmtudisc, IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT)
+}
+
 /// Sends a connection's segments by the route it keeps: their data begin with the TCP header, in front of which
 /// IP's is written.
 ///
@@ -417,7 +458,7 @@ pub(crate) fn ip_queue_xmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, list: &mut Sk
     }
     let Some(dst) = sk.tp.dst.clone() else { return dst_discard_out(cx, list) };
     let (inet, opts) = (&sk.st.inet, &sk.st.opts);
-    let df = !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT);
+    let df = ip_dont_fragment(inet.pmtudisc, &dst);
     let header = IpHdr {
         tos: inet.tos,
         ttl: inet.uc_ttl.unwrap_or(cx.t.net.sysctl.ip_default_ttl),

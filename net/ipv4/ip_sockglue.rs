@@ -1,6 +1,7 @@
 //! Options and control data of `SOL_IP`, and the error queue. Context: task.
 //!
 //! linux: net/ipv4/ip_sockglue.c. Key types: `IpcmCookie`, `RecvFlags`.
+//! DIVERGES: `IP_MTU` tells of the way as it is now; Linux of the one that the socket took last.
 
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::Tables;
@@ -20,8 +21,8 @@ use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
     IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_MTU, IP_MTU_DISCOVER,
     IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
-    IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL,
-    InPktinfo, SockaddrIn,
+    IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVFRAGSIZE, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL,
+    IP_TOS, IP_TTL, InPktinfo, SockaddrIn,
 };
 use uapi::ip::{INET_ECN_MASK, IpHdr};
 use uapi::net_tstamp::{
@@ -124,6 +125,8 @@ pub struct PktinfoSkbCb {
     pub spec_dst: u32,
     /// Packets that the socket had lost by then.
     pub dropcount: u32,
+    /// Octets of the largest fragment that it was put together from; zero: it came whole.
+    pub frag_max_size: u16,
 }
 
 /// What a socket's options ask to tell with a packet.
@@ -177,7 +180,7 @@ impl Noted {
         let dport = report.payload.get(2..4).and_then(|port| port.try_into().ok());
         Self {
             flags,
-            info: PktinfoSkbCb { ifindex: kept.ifindex, spec_dst, dropcount: 0 },
+            info: PktinfoSkbCb { ifindex: kept.ifindex, spec_dst, ..PktinfoSkbCb::default() },
             daddr: kept.daddr,
             dport: dport.map(u16::from_be_bytes),
             ttl: kept.ttl,
@@ -272,6 +275,10 @@ fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
     {
         let to = SockaddrIn::new(noted.daddr, dport).to_bytes();
         writer.put(SOL_IP, IP_ORIGDSTADDR, &to);
+    }
+    if asked.contains(CmsgFlags::RECVFRAGSIZE) && noted.info.frag_max_size != 0 {
+        let size = i32::from(noted.info.frag_max_size).to_ne_bytes();
+        writer.put(SOL_IP, IP_RECVFRAGSIZE, &size);
     }
 }
 
@@ -422,6 +429,8 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
         IP_RECVTTL => inet.cmsg_flags.set(CmsgFlags::TTL, on),
         IP_RECVTOS => inet.cmsg_flags.set(CmsgFlags::TOS, on),
         IP_RECVORIGDSTADDR => inet.cmsg_flags.set(CmsgFlags::ORIGDSTADDR, on),
+        IP_RECVFRAGSIZE if stream => return Err(Errno::EINVAL),
+        IP_RECVFRAGSIZE => inet.cmsg_flags.set(CmsgFlags::RECVFRAGSIZE, on),
         IP_FREEBIND => inet.freebind = on,
         IP_BIND_ADDRESS_NO_PORT => inet.bind_address_no_port = on,
         IP_RECVERR => {
@@ -480,6 +489,7 @@ pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Resul
         IP_RECVTTL => asked(CmsgFlags::TTL),
         IP_RECVTOS => asked(CmsgFlags::TOS),
         IP_RECVORIGDSTADDR => asked(CmsgFlags::ORIGDSTADDR),
+        IP_RECVFRAGSIZE => asked(CmsgFlags::RECVFRAGSIZE),
         IP_FREEBIND => i32::from(inet.freebind),
         IP_BIND_ADDRESS_NO_PORT => i32::from(inet.bind_address_no_port),
         IP_RECVERR => i32::from(inet.recverr),

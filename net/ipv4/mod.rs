@@ -8,9 +8,11 @@ pub mod fib;
 pub mod icmp;
 pub mod inet_connection_sock;
 pub mod inet_ecn;
+pub mod inet_fragment;
 pub mod inet_hashtables;
 pub mod inet_timewait_sock;
 pub mod ip_forward;
+pub mod ip_fragment;
 pub mod ip_input;
 pub mod ip_output;
 pub mod ip_sockglue;
@@ -44,4 +46,8 @@ pub mod udp_offload;
 pub struct InetSkbParm {
     /// To a group: this machine's own members get a copy (`IP_MULTICAST_LOOP`).
     pub mc_loop: bool,
+    /// Its sender goes by the MTU of the device, whatever is known of the way (`IP_PMTUDISC_PROBE` and up).
+    pub dev_mtu: bool,
+    /// It was put together: octets of the largest of its fragments, header included. Zero: it came whole.
+    pub frag_max_size: u16,
 }

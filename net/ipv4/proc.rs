@@ -93,12 +93,14 @@ pub fn sockstat_seq_show(m: &Machine) -> String {
     let of = |count: &AtomicU32| count.load(Ordering::Relaxed);
     format!(
         "TCP: inuse {} orphan {} tw {} alloc {} mem {}\nUDP: inuse {} mem {mem}\n\
-         UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+         UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse {} memory {}\n",
         tcp.hashinfo.sockets(),
         of(&tcp.memory.orphans),
         of(&tcp.memory.tw_count),
         of(&tcp.memory.sockets),
         proto_memory_allocated(m),
-        sockets.len()
+        sockets.len(),
+        m.net().frags.queues(),
+        m.net().frags.frag_mem_limit()
     )
 }

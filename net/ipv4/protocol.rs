@@ -23,6 +23,24 @@ pub struct NetProtocol {
     pub handler: fn(&mut BhCx<'_>, &mut SkbList),
     /// An ICMP error quotes a packet of this protocol. Context: BH.
     pub err_handler: fn(&mut BhCx<'_>, &IcmpError<'_>),
+    /// It holds what an ICMP error quotes against what it has under way.
+    pub icmp_strict_tag_validation: bool,
+}
+
+impl NetProtocol {
+    /// Of a protocol that takes an ICMP error's word.
+    pub fn new(
+        handler: fn(&mut BhCx<'_>, &mut SkbList),
+        err_handler: fn(&mut BhCx<'_>, &IcmpError<'_>),
+    ) -> Self {
+        Self { handler, err_handler, icmp_strict_tag_validation: false }
+    }
+
+    /// The same of one that checks it.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { icmp_strict_tag_validation: true, ..self }
+    }
 }
 
 /// A transport protocol's part of GRO. It gets packets whose data begins with an IP header without

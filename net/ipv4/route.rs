@@ -3,7 +3,7 @@
 //! linux: net/ipv4/route.c. Key types: [`Flow4`], [`RouteCache`]. Contexts: BH.
 //! Invariants: a decision made under older tables is never used; an answer goes out only to a
 //! source that passed `fib_validate_source`.
-//! DIVERGES: no redirects, no PMTU exceptions yet; the cache is a CPU's own and holds decisions, as
+//! DIVERGES: no redirects; the cache is a CPU's own and holds decisions, as
 //! Linux's did until 3.5 and its next-hop caches do since.
 
 use crate::kernel::context::BhCx;
@@ -19,6 +19,9 @@ use crate::net::ipv4::ip_forward::ip_forward;
 use crate::net::ipv4::ip_input::ip_local_deliver;
 use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
 pub use cache::{RouteCache, RouteKey};
+pub use fnhe::FnheTable;
+use fnhe::rt_bind_exception;
+pub(crate) use fnhe::{Fnhe, ip_rt_update_pmtu};
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
@@ -35,11 +38,12 @@ use uapi::rtnetlink::{
 use uapi::snmp::{IpMib, LinuxMib};
 
 mod cache;
+mod fnhe;
 
 /// The largest IP packet.
 ///
 /// linux: include/net/ip.h:IP_MAX_MTU
-const IP_MAX_MTU: u32 = 0xffff;
+pub(crate) const IP_MAX_MTU: u32 = 0xffff;
 
 /// In a flow's `tos`: only destinations on a link will do (`SO_DONTROUTE`).
 ///
@@ -93,7 +97,7 @@ pub fn ip_route_input_noref(
     key: RouteKey,
 ) -> Result<(), NoRoute> {
     walk!(cx, list, ip_route_input_noref);
-    match cx.cpu.routes.take(key, cx.t.generation) {
+    match cx.cpu.routes.take(key, cx.rt_genid()) {
         Some(dst) => {
             list.dst = Some(dst);
             Ok(())
@@ -208,12 +212,14 @@ fn decision(cx: &BhCx<'_>, key: &Flow4, dev: DevId, rt_type: u8) -> Dst {
         input: dst_discard,
         output: dst_discard_out,
         dev,
-        generation: cx.t.generation,
+        generation: cx.rt_genid(),
         rt_type,
         to_many: matches!(rt_type, RTN_BROADCAST | RTN_MULTICAST),
         gateway: 0,
         saddr: key.saddr,
         mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32).min(IP_MAX_MTU),
+        mtu_locked: false,
+        exception: None,
         rt_iif: 0,
         key: key.into(),
         error: None,
@@ -225,14 +231,26 @@ fn input_local(cx: &BhCx<'_>, key: &Flow4, dev: &NetDevice, rt_type: u8) -> Dst 
     Dst { input: ip_local_deliver, ..decision(cx, key, dev.ifindex, rt_type) }
 }
 
-fn input_forward(cx: &BhCx<'_>, key: &Flow4, found: &FibResult) -> Dst {
+/// A packet that goes on is held against the MTU of the route; against what is known of the way only if the
+/// administrator says so, or it must be cut here.
+///
+/// linux: include/net/ip.h:ip_dst_mtu_maybe_forward
+fn input_forward(cx: &mut BhCx<'_>, key: &Flow4, found: &FibResult) -> Dst {
     let info = &found.info;
-    Dst {
+    let base = decision(cx, key, info.dev, RTN_UNICAST);
+    let mut dst = Dst {
         input: ip_forward,
         output: ip_output,
         gateway: info.gateway,
-        ..decision(cx, key, info.dev, RTN_UNICAST)
+        mtu: if info.mtu != 0 { info.mtu.min(base.mtu) } else { base.mtu },
+        ..base
+    };
+    let (mtu, generation) = (dst.mtu, dst.generation);
+    rt_bind_exception(cx, &mut dst, key.daddr);
+    if !cx.t.net.sysctl.ip_forward_use_pmtu && !dst.mtu_locked {
+        (dst.mtu, dst.exception, dst.generation) = (mtu, None, generation);
     }
+    dst
 }
 
 fn input_error(cx: &BhCx<'_>, key: &Flow4, dev: &NetDevice, error: Errno) -> Dst {
@@ -324,7 +342,7 @@ pub fn ip_route_output_ports(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>
 #[inline(always)]
 pub fn ip_route_output_flow(cx: &mut BhCx<'_>, flow: &Flow4) -> Result<Arc<Dst>, Errno> {
     walk!(cx, ip_route_output_flow => u64::from(flow.daddr));
-    match cx.cpu.routes.take(flow.into(), cx.t.generation) {
+    match cx.cpu.routes.take(flow.into(), cx.rt_genid()) {
         Some(dst) => Ok(dst),
         None => __ip_route_output_key(cx, flow).map(Arc::new),
     }
@@ -479,7 +497,7 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
     let base = decision(cx, flow, dev.ifindex, rt_type);
     let mtu = if way.info.mtu != 0 { way.info.mtu.min(base.mtu) } else { base.mtu };
     let to_many = base.to_many;
-    Ok(Dst {
+    let mut dst = Dst {
         output: if to_many { ip_mc_output } else { ip_output },
         input: if rt_type == RTN_LOCAL || to_many { ip_local_deliver } else { dst_discard },
         gateway: if to_many { 0 } else { way.info.gateway },
@@ -487,7 +505,9 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
         mtu,
         rt_iif: way.iif,
         ..base
-    })
+    };
+    rt_bind_exception(cx, &mut dst, way.daddr);
+    Ok(dst)
 }
 
 /// The next hop can't be reached: the sender hears of it.

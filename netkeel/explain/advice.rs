@@ -188,7 +188,35 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
         &[IpInvalidDest],
         advice(&[Addrs], "send it to an address of a host or of a group that was joined"),
     ),
-    (&[IpFragment], advice(&[], "send it in one piece")),
+    (
+        &[IpFragment],
+        advice(
+            &[Sysctl("net.ipv4.ipfrag_time")],
+            "send the datagram anew: its fragments contradict each other",
+        ),
+    ),
+    (
+        &[FragMem],
+        advice(
+            &[Sysctl("net.ipv4.ipfrag_high_thresh"), Counters("sockstat", &["FRAG:"])],
+            "raise net.ipv4.ipfrag_high_thresh, or send datagrams in one piece",
+        ),
+    ),
+    (
+        &[FragReasmTimeout],
+        advice(
+            &[Sysctl("net.ipv4.ipfrag_time"), Counters("sockstat", &["FRAG:"])],
+            "look for who loses the other fragments on the way, or raise net.ipv4.ipfrag_time",
+        ),
+    ),
+    (
+        &[FragTooFar],
+        advice(
+            &[Sysctl("net.ipv4.ipfrag_max_dist")],
+            "raise net.ipv4.ipfrag_max_dist, or set it to 0 (no bound)",
+        ),
+    ),
+    (&[DupFrag], advice(&[], "nothing is missing: the fragment had arrived before")),
     (
         &[TtlExpired],
         advice(&[RouteTo], "send it with a higher time to live; if it goes round, mend the routes"),

@@ -3,7 +3,7 @@
 mod tcp;
 
 use super::capture::Capture;
-use super::{A, B, Host, ScenarioError, Scene, Setup, Subject, TcpScenario};
+use super::{A, B, Host, MAX_SIZE, ScenarioError, Scene, Setup, Subject, TcpScenario};
 use klib::checksum::{csum_fold, csum_partial, ip_fast_csum};
 use sim::{Task, World};
 use stack::fs::{exit_files, sys_close, sys_read, sys_write};
@@ -38,6 +38,12 @@ const SERVER: u16 = 7;
 const CLOSED: u16 = 9;
 /// What the client sends.
 const MESSAGE: &[u8] = b"hello";
+/// What the client sends, as long as is asked for.
+fn message(size: Option<u16>) -> Vec<u8> {
+    let len = size.map_or(MESSAGE.len(), usize::from);
+    MESSAGE.iter().copied().cycle().take(len).collect()
+}
+
 /// No scene takes as long, in virtual time.
 const LIMIT: Duration = Duration::from_secs(10);
 /// A network card holds an interrupt back no longer than this: by then it has told of all it sent.
@@ -95,7 +101,8 @@ impl Stage {
     fn cast(&mut self, setup: &Setup) -> Result<String, ScenarioError> {
         // The receiver on the last CPU: with several, the interrupt's and the reader's differ.
         let last = CpuId(setup.cpus.saturating_sub(1));
-        let size = MESSAGE.len();
+        let message = message(setup.size);
+        let size = message.len();
         if let Some(scenario) = setup.scenario {
             self.cast_tcp(scenario, last)?;
             return Ok(scenario.title());
@@ -103,21 +110,21 @@ impl Stage {
         Ok(match setup.subject {
             Subject::Udp => {
                 self.serve(1, last, Answer::Yes)?;
-                self.ask(0, CpuId(0), B)?;
+                self.ask(0, CpuId(0), (B, message))?;
                 format!(
                     "UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which answers"
                 )
             }
             Subject::Arp => {
                 self.serve(1, last, Answer::No)?;
-                self.tell(0, CpuId(0), B)?;
+                self.tell(0, CpuId(0), (B, message))?;
                 format!(
                     "ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it must ask for"
                 )
             }
             Subject::Loopback => {
                 self.serve(0, last, Answer::No)?;
-                self.tell(0, CpuId(0), Ipv4Addr::LOCALHOST)?;
+                self.tell(0, CpuId(0), (Ipv4Addr::LOCALHOST, message))?;
                 format!(
                     "Loopback: A sends {size} bytes to port {SERVER} of {}",
                     Ipv4Addr::LOCALHOST
@@ -186,7 +193,7 @@ impl Stage {
         self.spawn(machine, cpu, |task| {
             let fd = task.now(|cx| udp(cx, SERVER))?;
             Ok(async move {
-                let mut buffer = [0; 64];
+                let mut buffer = vec![0; usize::from(MAX_SIZE)];
                 let received = task.call(sys_recvfrom(fd, &mut buffer, 0)).await;
                 let (len, from) = called("recvfrom", received)?;
                 let from = from.ok_or(ScenarioError::Unfinished("the sender's address"))?;
@@ -201,25 +208,25 @@ impl Stage {
     }
 
     /// A client that sends one datagram.
-    fn tell(&mut self, machine: usize, cpu: CpuId, to: Ipv4Addr) -> Outcome {
+    fn tell(&mut self, machine: usize, cpu: CpuId, (to, data): (Ipv4Addr, Vec<u8>)) -> Outcome {
         self.spawn(machine, cpu, |task| {
             let fd = task.now(|cx| udp(cx, CLIENT))?;
             Ok(async move {
                 let to = address(to, SERVER);
-                called("sendto", task.call(sys_sendto(fd, MESSAGE, 0, Some(&to))).await)?;
+                called("sendto", task.call(sys_sendto(fd, &data, 0, Some(&to))).await)?;
                 Ok(())
             })
         })
     }
 
     /// A client that sends one datagram and waits for the answer.
-    fn ask(&mut self, machine: usize, cpu: CpuId, to: Ipv4Addr) -> Outcome {
+    fn ask(&mut self, machine: usize, cpu: CpuId, (to, data): (Ipv4Addr, Vec<u8>)) -> Outcome {
         self.spawn(machine, cpu, |task| {
             let fd = task.now(|cx| udp(cx, CLIENT))?;
             Ok(async move {
                 let to = address(to, SERVER);
-                called("sendto", task.call(sys_sendto(fd, MESSAGE, 0, Some(&to))).await)?;
-                let mut buffer = [0; 64];
+                called("sendto", task.call(sys_sendto(fd, &data, 0, Some(&to))).await)?;
+                let mut buffer = vec![0; data.len()];
                 called("recvfrom", task.call(sys_recvfrom(fd, &mut buffer, 0)).await)?;
                 Ok(())
             })
@@ -277,7 +284,7 @@ impl Stage {
     /// Lets both machines learn and confirm each other's link address, unwatched.
     fn resolve_neighbours(&mut self) -> Outcome {
         self.serve(1, CpuId(0), Answer::Yes)?;
-        self.ask(0, CpuId(0), B)?;
+        self.ask(0, CpuId(0), (B, message(None)))?;
         self.run()?;
         self.close();
         self.world.run_for(NEIGHBOURS_SETTLE);

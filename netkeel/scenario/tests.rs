@@ -106,6 +106,19 @@ fn taps_see_each_frame_leave_and_arrive() {
 }
 
 #[test]
+fn a_long_datagram_goes_in_fragments_both_ways() {
+    let scene = run(&Setup { size: Some(4000), ..wire() }).expect("the scene plays");
+    let count = |point| scene.records.iter().filter(|(_, r)| r.point == point).count();
+    assert_eq!((count(Point::ip_fragment), count(Point::link_clone)), (2, 4));
+    assert_eq!((count(Point::ip_defrag), count(Point::ip_frag_reasm)), (6, 2));
+    let longest = run(&Setup { size: Some(super::MAX_SIZE), ..wire() }).expect("the scene plays");
+    let defrag = longest.records.iter().filter(|(_, r)| r.point == Point::ip_defrag).count();
+    assert_eq!(defrag, 90);
+    let stream = run(&Setup { subject: Subject::Tcp, size: Some(9), ..wire() });
+    assert_eq!(stream.expect_err("no datagram"), ScenarioError::NotUdp);
+}
+
+#[test]
 fn what_a_card_cannot_do_is_said() {
     let queues = run(&Setup { queues: 2, ..wire() }).expect_err("a wire has one queue");
     assert_eq!(queues, ScenarioError::Queues(Nic::Wire, 2));

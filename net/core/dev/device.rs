@@ -477,7 +477,8 @@ pub fn dev_set_mtu(cx: &mut TaskCx, dev: &Arc<NetDevice>, mtu: u32) -> Result<()
     let m = Arc::clone(cx.machine());
     let _rtnl = m.rtnl.lock();
     dev.ops.ndo_change_mtu(cx, mtu)?;
-    dev.mtu.store(mtu, Ordering::Relaxed);
+    let before = dev.mtu.swap(mtu, Ordering::Relaxed);
+    m.init_net.fnhe.fib_nhc_update_mtu(dev.ifindex, mtu, before);
     invalidate_routes(cx);
     Ok(())
 }

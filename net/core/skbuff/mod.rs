@@ -21,6 +21,7 @@ pub use list::SkbList;
 pub(crate) use list::{Common, Inspect, SpareLists};
 pub(crate) use memory::{Buffer, Head, PageFrag};
 pub use memory::{PAGE_FRAG_SIZE, Page, Skb};
+pub(crate) use pool::skb_truesize;
 pub use pool::{SKB_DATA_SIZE, SkbPool};
 pub use rx_pages::RxPages;
 pub use zerocopy::skb_orphan_frags_rx;

@@ -22,6 +22,14 @@ pub(super) const BATCH: usize = 64;
 const PAGES: usize = 32;
 pub(super) const HANDLE_SIZE: usize = size_of::<SkBuff>();
 
+/// What a packet of so many octets is charged with, its headers and what is in front of them aside.
+///
+/// linux: include/linux/skbuff.h:SKB_TRUESIZE
+pub(crate) fn skb_truesize(len: usize) -> usize {
+    let size = len + NET_SKB_PAD;
+    HANDLE_SIZE + SIZES.into_iter().find(|pooled| size <= *pooled).unwrap_or(size)
+}
+
 /// One CPU's magazine.
 pub struct SkbPool {
     depot: Arc<Depot>,

@@ -37,6 +37,7 @@ use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::busy_poll::BUSY_POLL_BUDGET;
 use crate::net::core::skbuff::{Skb, kfree_skb};
+use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::inet_hashtables::InetSock;
 use crate::net::ipv4::tcp::TcpSock;
 use crate::net::ipv4::udp::UdpSock;
@@ -51,6 +52,7 @@ use std::sync::atomic::{
 use std::task::Poll;
 use std::time::Duration;
 use uapi::errno::Errno;
+use uapi::in_::IP_PMTUDISC_DONT;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
 
 /// Half-closed for receiving.
@@ -274,7 +276,7 @@ impl Sock {
             net,
             sk_prot,
             slock: SpinLock::new(SockLocked {
-                base: SockState::new(sysctl.rmem_default).with_busy_read(sysctl.busy_read),
+                base: SockState::new(sysctl.rmem_default).with_settings(&sysctl),
                 tcp: None,
             }),
             wmem_alloc: AtomicUsize::new(0),
@@ -479,9 +481,13 @@ impl SockState {
 }
 
 impl SockState {
-    /// Readers poll from the beginning (`net.core.busy_read`).
-    fn with_busy_read(mut self, usec: u32) -> Self {
-        self.opts.ll_usec = usec;
+    /// Readers poll from the beginning (`net.core.busy_read`), and the MTU of ways is not discovered
+    /// (`net.ipv4.ip_no_pmtu_disc`), where the settings say so.
+    fn with_settings(mut self, sysctl: &Sysctls) -> Self {
+        self.opts.ll_usec = sysctl.busy_read;
+        if sysctl.ip_no_pmtu_disc != 0 {
+            self.inet.pmtudisc = IP_PMTUDISC_DONT;
+        }
         self
     }
 }

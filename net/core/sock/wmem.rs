@@ -42,6 +42,13 @@ impl SkbOwner {
         segments.iter_mut().for_each(|skb| skb.owner = Self(Some(Arc::clone(sk))));
     }
 
+    /// Parts of a packet become packets: each takes its part of the charge along.
+    pub(crate) fn share_out<'a>(&self, parts: impl Iterator<Item = &'a mut Skb>) {
+        if self.0.is_some() {
+            parts.for_each(|skb| skb.owner = Self(self.0.clone()));
+        }
+    }
+
     /// The packet is gone: its charge too, and who waits for room is woken. The charge of one socket
     /// is kept for its next packet of this stay, so that a batch touches the socket's count once.
     ///

@@ -20,6 +20,7 @@ use crate::net::sched::{QDISCS, qdisc_lookup_ops};
 use std::time::Duration;
 use tcp::tcp_table;
 use uapi::errno::Errno;
+use uapi::ip::IPV4_MIN_MTU;
 
 /// A setting's place and kind.
 enum Knob<'a> {
@@ -70,6 +71,8 @@ fn net_core_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
 fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
     let bogus = &mut s.icmp_ignore_bogus_error_responses;
     let n = &mut s.neigh;
+    let f = &mut s.ipfrag;
+    let (low, high) = (f.low_thresh, f.high_thresh);
     vec![
         ("net.ipv4.icmp_echo_ignore_all", Flag(&mut s.icmp_echo_ignore_all)),
         ("net.ipv4.icmp_echo_ignore_broadcasts", Flag(&mut s.icmp_echo_ignore_broadcasts)),
@@ -80,8 +83,15 @@ fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.icmp_ratemask", U32(&mut s.icmp_ratemask, 0, MOST)),
         ("net.ipv4.ip_default_ttl", U8(&mut s.ip_default_ttl, 1, u8::MAX)),
         ("net.ipv4.ip_forward", Flag(&mut s.ip_forward)),
+        ("net.ipv4.ip_forward_use_pmtu", Flag(&mut s.ip_forward_use_pmtu)),
         ("net.ipv4.ip_local_port_range", Ports(&mut s.ip_local_port_range)),
         ("net.ipv4.ip_nonlocal_bind", Flag(&mut s.ip_nonlocal_bind)),
+        ("net.ipv4.ip_no_pmtu_disc", U8(&mut s.ip_no_pmtu_disc, 0, u8::MAX)),
+        ("net.ipv4.ipfrag_high_thresh", U32(&mut f.high_thresh, low, MOST)),
+        ("net.ipv4.ipfrag_low_thresh", U32(&mut f.low_thresh, 0, high)),
+        ("net.ipv4.ipfrag_max_dist", U32(&mut f.max_dist, 0, MOST)),
+        ("net.ipv4.ipfrag_secret_interval", Time(&mut f.secret_interval, SECOND)),
+        ("net.ipv4.ipfrag_time", Time(&mut f.timeout, SECOND)),
         ("net.ipv4.neigh.default.base_reachable_time_ms", Time(&mut n.base_reachable_time, MS)),
         ("net.ipv4.neigh.default.delay_first_probe_time", Time(&mut n.delay_probe_time, SECOND)),
         ("net.ipv4.neigh.default.gc_stale_time", Time(&mut n.gc_staletime, SECOND)),
@@ -93,6 +103,8 @@ fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.neigh.default.retrans_time_ms", Time(&mut n.retrans_time, MS)),
         ("net.ipv4.neigh.default.ucast_solicit", U8(&mut n.ucast_probes, 0, u8::MAX)),
         ("net.ipv4.neigh.default.unres_qlen_bytes", U32(&mut n.unres_qlen_bytes, 0, MOST)),
+        ("net.ipv4.route.min_pmtu", U32(&mut s.min_pmtu, IPV4_MIN_MTU, MOST)),
+        ("net.ipv4.route.mtu_expires", Time(&mut s.mtu_expires, SECOND)),
     ]
 }
 

@@ -16,6 +16,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::route::{Flow4, ip_rt_update_pmtu};
 use klib::checksum::csum_fold;
 use send::icmp_reply;
 use uapi::errno::Errno;
@@ -191,13 +192,20 @@ fn icmp_unreach(cx: &mut BhCx<'_>, mut skb: Skb) {
     if iph.ihl() < size_of::<IpHdr>() || iph.version() != 4 {
         return error(cx, skb, DropReason::IcmpIgnored);
     }
+    let no_pmtu_disc = cx.t.net.sysctl.ip_no_pmtu_disc;
     let info = match icmph.type_ {
         // Fragments that did not all arrive: nothing that a sender could do about.
         ICMP_TIME_EXCEEDED if icmph.code == ICMP_EXC_FRAGTIME => return consume_skb(cx, skb),
         ICMP_DEST_UNREACH if icmph.code > NR_ICMP_UNREACH => {
             return error(cx, skb, DropReason::IcmpIgnored);
         }
-        ICMP_DEST_UNREACH if icmph.code == ICMP_FRAG_NEEDED => u32::from(icmph.mtu()),
+        ICMP_DEST_UNREACH if icmph.code == ICMP_FRAG_NEEDED => match no_pmtu_disc {
+            2 => return consume_skb(cx, skb),
+            3 if !icmp_tag_validation(cx, iph.protocol) => return consume_skb(cx, skb),
+            0 | 3 => u32::from(icmph.mtu()),
+            // The least is taken for it.
+            _ => 0,
+        },
         ICMP_PARAMETERPROB => u32::from(icmph.rest[0]),
         _ => 0,
     };
@@ -209,6 +217,13 @@ fn icmp_unreach(cx: &mut BhCx<'_>, mut skb: Skb) {
         return error(cx, skb, DropReason::IcmpIgnored);
     }
     icmp_socket_deliver(cx, skb, icmph, iph, info);
+}
+
+/// The protocol holds what an error quotes against what it has under way.
+///
+/// linux: net/ipv4/icmp.c:icmp_tag_validation
+fn icmp_tag_validation(cx: &BhCx<'_>, protocol: u8) -> bool {
+    cx.t.net.inet_protos.get(protocol).is_some_and(|proto| proto.icmp_strict_tag_validation)
 }
 
 fn headers(skb: &SkBuff) -> Option<(IcmpHdr, IpHdr)> {
@@ -243,10 +258,18 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
     consume_skb(cx, skb);
 }
 
-/// An ICMP error that quotes an ICMP message: nobody waits for it.
+/// An ICMP error that quotes an ICMP message: our answers to echo requests tell of the way's MTU, nobody waits for
+/// more.
 ///
 /// linux: net/ipv4/icmp.c:icmp_err
-pub(crate) fn icmp_err(_cx: &mut BhCx<'_>, _error: &IcmpError<'_>) {}
+pub(crate) fn icmp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
+    let answer = error.transport.first() == Some(&ICMP_ECHOREPLY);
+    if answer && error.type_ == ICMP_DEST_UNREACH && error.code == ICMP_FRAG_NEEDED {
+        let (daddr, saddr) = (error.iph.daddr.get(), error.iph.saddr.get());
+        let flow = Flow4 { daddr, saddr, ..Flow4::default() };
+        ip_rt_update_pmtu(cx, &flow, error.info);
+    }
+}
 
 /// The errno of each code of a destination unreachable, and whether it is final
 /// (RFC 1122 section 3.2.2.1).

@@ -7,10 +7,11 @@ use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{Buffer, Head, PktType, SkBuff, Skb};
 use crate::net::core::snmp::Mib;
-use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
+use crate::net::ipv4::ip_output::{IpMakeSkb, ip_append_data, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use klib::checksum::{csum_fold, csum_partial};
 use std::sync::Arc;
+use uapi::errno::Errno;
 use uapi::icmp::{
     ICMP_DEST_UNREACH, ICMP_ECHOREPLY, ICMP_PARAMETERPROB, ICMP_REDIRECT, ICMP_SOURCE_QUENCH,
     ICMP_TIME_EXCEEDED, ICMP_TIMESTAMPREPLY, IcmpHdr,
@@ -18,7 +19,7 @@ use uapi::icmp::{
 use uapi::ip::{IPPROTO_ICMP, IPTOS_PREC_INTERNETCONTROL, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_MULTICAST};
 use uapi::snmp::IcmpMib;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// An error's type and code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,16 +145,17 @@ struct Quote<'a> {
 }
 
 impl Quote<'_> {
-    fn copy(&self, to: &mut [u8]) {
-        let data = self.skb.headroom();
-        if self.offset >= data {
-            self.skb.skb_copy_bits(self.offset - data, to);
+    /// Copies what lies `at` octets behind its beginning.
+    fn copy(&self, at: usize, to: &mut [u8]) {
+        let (data, from) = (self.skb.headroom(), self.offset + at);
+        if from >= data {
+            self.skb.skb_copy_bits(from - data, to);
             return;
         }
         // Headers that were pulled lie in front of the data.
-        let in_front = (data - self.offset).min(to.len());
+        let in_front = (data - from).min(to.len());
         let (head, tail) = to.split_at_mut(in_front);
-        if let Some(bytes) = self.skb.head.linear_at(self.offset) {
+        if let Some(bytes) = self.skb.head.linear_at(from) {
             head.copy_from_slice(&bytes[..in_front]);
         }
         self.skb.skb_copy_bits(0, tail);
@@ -207,12 +209,15 @@ fn icmp_push_reply(
         IpHdr { tos, ttl, ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP) };
     let mut make = IpMakeSkb::default();
     make.set(iph, IcmpHdr { checksum: 0.into(), ..header }, dst.mtu);
-    let made = ip_make_skb(cx, &make, quote.len, |parts| {
-        quote.copy(parts.payload);
-        let sum = csum_partial(parts.transport.as_bytes(), 0);
-        parts.transport.checksum.set(csum_fold(csum_partial(parts.payload, sum)));
-        Ok(())
-    });
+    let made = match size_of::<IpHdr>() + size_of::<IcmpHdr>() + quote.len <= dst.mtu as usize {
+        true => ip_make_skb(cx, &make, quote.len, |parts| {
+            quote.copy(0, parts.payload);
+            let sum = csum_partial(parts.transport.as_bytes(), 0);
+            parts.transport.checksum.set(csum_fold(csum_partial(parts.payload, sum)));
+            Ok(())
+        }),
+        false => make_long(cx, &make, quote),
+    };
     let Ok(mut skb) = made else {
         cx.cpu.routes.give_back(dst);
         return cx.count(IcmpMib::OutErrors);
@@ -223,6 +228,25 @@ fn icmp_push_reply(
     let mut list = cx.skb_list_of(skb);
     let _dropped_on_the_way_is_counted_there = ip_send_skb(cx, &mut list);
     cx.free_skb_list(list);
+}
+
+/// A message longer than the MTU: it is cut on its way out.
+#[cold]
+fn make_long(
+    cx: &mut BhCx<'_>,
+    make: &IpMakeSkb<IcmpHdr>,
+    quote: &Quote<'_>,
+) -> Result<Skb, Errno> {
+    let mut skb = ip_append_data(cx, make, (quote.len, None), &mut |at, to| {
+        quote.copy(at, to);
+        Ok(())
+    })?;
+    let sum = csum_fold(skb.skb_checksum(size_of::<IpHdr>(), 0));
+    let behind = skb.data_mut().and_then(|data| data.get_mut(size_of::<IpHdr>()..));
+    if let Some((icmph, _)) = behind.and_then(|icmp| IcmpHdr::mut_from_prefix(icmp).ok()) {
+        icmph.checksum.set(sum);
+    }
+    Ok(skb)
 }
 
 /// linux: net/ipv4/icmp.c:icmp_out_count

@@ -48,6 +48,8 @@ bitflags! {
         const RXQ_OVFL = 1 << 6;
         /// `UDP_GRO`: datagrams come merged, with their length.
         const UDP_GRO = 1 << 12;
+        /// `IP_RECVFRAGSIZE`.
+        const RECVFRAGSIZE = 1 << 13;
         /// Nothing was read yet: the first reader notes that something was.
         const UNREAD = 1 << 7;
         /// The time of each packet is kept for `SIOCGSTAMP` (`SOCK_TIMESTAMP`).

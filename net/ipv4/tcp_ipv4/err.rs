@@ -8,7 +8,9 @@ use crate::net::ipv4::icmp::{IcmpError, icmp_err_convert};
 use crate::net::ipv4::inet_connection_sock::{RequestSock, inet_csk_reqsk_queue_drop};
 use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple};
 use crate::net::ipv4::ip_sockglue::ip_icmp_error;
+use crate::net::ipv4::route::ip_rt_update_pmtu;
 use crate::net::ipv4::tcp::{Deferred, SeqNr, TcpSk, TcpState, tcp_done};
+use crate::net::ipv4::tcp_ipv4::flow_of;
 use crate::net::ipv4::tcp_output::{path_mtu, tcp_simple_retransmit, tcp_sync_mss};
 use crate::net::ipv4::tcp_timer::tcp_ld_rto_revert;
 use std::sync::Arc;
@@ -19,11 +21,6 @@ use uapi::icmp::{
 };
 use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockaddrIn};
 use uapi::snmp::{IcmpMib, LinuxMib};
-
-/// The least MTU that an ICMP error can make a connection use.
-///
-/// linux: net/ipv4/route.c:DEFAULT_MIN_PMTU
-const MIN_PMTU: u32 = 552;
 
 /// An ICMP error quotes a segment that this machine sent.
 ///
@@ -87,7 +84,9 @@ fn sock_err(cx: &mut BhCx<'_>, sk: &Arc<Sock>, error: &IcmpError<'_>, seq: SeqNr
         if error.info >= known {
             return;
         }
-        sk.tp.pmtu = error.info.max(MIN_PMTU).min(known);
+        sk.tp.pmtu = error.info.max(cx.t.net.sysctl.min_pmtu).min(known);
+        // The way is it for everybody.
+        ip_rt_update_pmtu(cx, &flow_of(&sk), error.info);
         if owned {
             sk.tp.deferred |= Deferred::MTU_REDUCED;
             sk.st.release_cb_due = true;

@@ -15,8 +15,10 @@ use crate::net::core::sock::{Sock, SockLocked, SockState};
 use crate::net::ipv4::icmp::{IcmpCode, IcmpError, icmp_err_convert, icmp_send};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_input::skb_checksum_validate;
+use crate::net::ipv4::ip_output::ip_sk_accept_pmtu;
 use crate::net::ipv4::ip_sockglue::{PktinfoSkbCb, fib_compute_spec_dst, ip_icmp_error};
 use crate::net::ipv4::protocol::{ports, same_ports};
+use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_rt_update_pmtu};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::icmp::{
@@ -24,7 +26,7 @@ use uapi::icmp::{
     ICMP_TIME_EXCEEDED,
 };
 use uapi::in_::{IP_PMTUDISC_DONT, SockaddrIn};
-use uapi::ip::IPPROTO_UDP;
+use uapi::ip::{INET_DSCP_MASK, IPPROTO_UDP};
 use uapi::snmp::{IcmpMib, UdpMib};
 use uapi::udp::UdpHdr;
 use zerocopy::FromBytes;
@@ -279,6 +281,9 @@ fn ipv4_pktinfo_prepare(cx: &BhCx<'_>, state: &SockState, skb: &mut Skb, dst: Op
     if asked.contains(CmsgFlags::RXQ_OVFL) {
         info.dropcount = state.drops;
     }
+    if let Cb::Inet(parm) = skb.cb {
+        info.frag_max_size = parm.frag_max_size;
+    }
     skb.cb = Cb::Pktinfo(info);
 }
 
@@ -303,7 +308,33 @@ pub(crate) fn udp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
     report(cx, &sk, error, SockaddrIn::new(daddr, dest));
 }
 
+/// A router tells of the MTU of a socket's way.
+///
+/// linux: net/ipv4/route.c:ipv4_sk_update_pmtu
+#[cold]
+fn ipv4_sk_update_pmtu(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>) {
+    let flow = {
+        let state = sk.state();
+        if !ip_sk_accept_pmtu(state.inet.pmtudisc) {
+            return;
+        }
+        let onlink = if state.opts.localroute { RTO_ONLINK } else { 0 };
+        Flow4 {
+            daddr: error.iph.daddr.get(),
+            saddr: error.iph.saddr.get(),
+            oif: state.opts.bound_dev_if,
+            tos: state.inet.tos & INET_DSCP_MASK | onlink,
+            mark: state.opts.mark,
+            ..Flow4::default()
+        }
+    };
+    ip_rt_update_pmtu(cx, &flow, error.info);
+}
+
 fn report(cx: &mut BhCx<'_>, sk: &Sock, error: &IcmpError<'_>, to: SockaddrIn) {
+    if error.type_ == ICMP_DEST_UNREACH && error.code == ICMP_FRAG_NEEDED {
+        ipv4_sk_update_pmtu(cx, sk, error);
+    }
     let mut state = sk.state();
     let Some((errno, fatal)) = errno_of(error, state.inet.pmtudisc) else { return };
     if state.inet.recverr {

@@ -6,13 +6,14 @@
 //! not by the next message.
 
 pub(super) mod cork;
+mod fragments;
 mod gso;
 mod make;
 mod prepare;
 mod ubuf;
 
-use self::gso::{gso_of_message, make_segments};
-use self::make::make_datagram;
+use self::fragments::{fits_mtu, has_room};
+use self::make::{make_datagram, make_odd};
 use self::prepare::prepare;
 use self::ubuf::udp_send_zerocopy;
 use crate::kernel::context::{BhCx, TaskCx};
@@ -21,7 +22,9 @@ use crate::net::core::dev::tx::{Lost, NetXmit};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::skbuff::{Skb, SkbList};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
-use crate::net::ipv4::ip_output::{IpMakeSkb, ip_send_skb};
+use crate::net::ipv4::ip_output::{
+    IpMakeSkb, ip_dont_fragment, ip_send_skb, ip_sk_ignore_df, ip_sk_use_pmtu,
+};
 use crate::net::ipv4::ip_sockglue::ip_local_error;
 use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_ports};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
@@ -30,7 +33,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 use uapi::errno::Errno;
-use uapi::in_::{IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT};
+use uapi::in_::{IP_PMTUDISC_PROBE, ipv4_is_multicast};
 use uapi::ip::{INET_DSCP_MASK, IP_DF, IPPROTO_UDP, IpHdr};
 use uapi::poll::POLLOUT;
 use uapi::snmp::UdpMib;
@@ -41,6 +44,9 @@ use uapi::udp::UdpHdr;
 ///
 /// linux: include/net/ip.h:IP_MAX_MTU
 const IP_MAX_MTU: u32 = 0xffff;
+
+/// Octets of a datagram's headers.
+const HEADERS: usize = size_of::<IpHdr>() + size_of::<UdpHdr>();
 
 /// A message with its flags and the call's.
 type Msg<'a> = (&'a MsgSend<'a>, i32);
@@ -54,7 +60,8 @@ struct Send4 {
     sport: u16,
     dport: u16,
     ttl: u8,
-    df: bool,
+    /// `IP_MTU_DISCOVER`.
+    pmtudisc: i32,
     /// The peer is fixed: the datagram has an IP ID of the socket's own.
     connected: bool,
     broadcast: bool,
@@ -102,7 +109,7 @@ impl From<Errno> for Stop {
 /// only of the first.
 ///
 /// # Errors
-/// EMSGSIZE over 65,507 bytes or the MTU; EOPNOTSUPP for `MSG_OOB`; EDESTADDRREQ without a peer;
+/// EMSGSIZE over 65,507 bytes, or over the MTU where the socket wants nothing cut; EOPNOTSUPP for `MSG_OOB`; EDESTADDRREQ without a peer;
 /// EINVAL, EAFNOSUPPORT for the address; EACCES for a broadcast without `SO_BROADCAST`; EPIPE after
 /// shutdown; EAGAIN without room; those of routing; the socket's pending error.
 ///
@@ -235,7 +242,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         sport: inet.num,
         dport: inet.dport,
         ttl: default_ttl,
-        df: !matches!(inet.pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT),
+        pmtudisc: inet.pmtudisc,
         connected: false,
         broadcast: opts.broadcast,
         no_check: opts.no_check_tx,
@@ -280,8 +287,14 @@ struct Plan {
     pseudo: u32,
     /// Where to, also when the sender named nobody in particular.
     daddr: u32,
+    /// Octets of the longest packet: the MTU, or whatever IP can tell of when longer ones are cut.
+    longest: u32,
     /// A broadcast that the socket may not send.
     refused: bool,
+    /// Shorter messages simply become a datagram: nothing is to be looked at.
+    plain_end: usize,
+    /// IP is to know more of its packets than stands in them.
+    noted: bool,
 }
 
 impl Plan {
@@ -296,7 +309,10 @@ impl Plan {
             csum: Csum::None,
             pseudo: 0,
             daddr: 0,
+            longest: 0,
             refused: false,
+            plain_end: 0,
+            noted: false,
         }
     }
 
@@ -312,18 +328,27 @@ impl Plan {
             (false, false) => Csum::Software,
         };
         let (saddr, daddr) = (dst.saddr, dst_addr(send, dst));
+        let mode = send.pmtudisc;
+        let mtu = if ip_sk_use_pmtu(mode) { dst.mtu } else { dst.dev_mtu(cx.t) };
+        let df = mode == IP_PMTUDISC_PROBE || ip_dont_fragment(mode, dst);
+        self.longest = if ip_sk_ignore_df(mode) { IP_MAX_MTU } else { mtu };
         let iph = IpHdr {
             tos: send.tos,
             ttl: send.ttl,
-            frag_off: if send.df { IP_DF } else { 0 }.into(),
+            frag_off: if df { IP_DF } else { 0 }.into(),
             ..IpMakeSkb::<UdpHdr>::header(saddr, daddr, IPPROTO_UDP)
         };
         let udph =
             UdpHdr { source: send.sport.into(), dest: send.dport.into(), ..UdpHdr::default() };
         self.pseudo = csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0);
         self.refused = dst.is_broadcast() && !send.broadcast;
+        self.plain_end = match self.refused || send.gso_size != 0 {
+            true => 0,
+            false => (mtu as usize + 1).saturating_sub(HEADERS),
+        };
+        self.noted = ipv4_is_multicast(daddr) || !ip_sk_use_pmtu(mode);
         self.make.own_ident = send.connected;
-        self.make.set(iph, udph, dst.mtu);
+        self.make.set(iph, udph, mtu);
         self.daddr = daddr;
     }
 
@@ -369,17 +394,19 @@ fn udp_send_one(
             return Ok(len);
         }
     }
-    check_way(cx, sk, &run.plan, len)?;
+    let odd = len >= run.plan.plain_end;
+    if odd {
+        check_way(cx, sk, &run.plan, len)?;
+    }
     if template.stopped {
         stopped(sk)?;
     }
     if !sk.sock_wspace(run.truesize) {
         make_room(cx, sk, run)?;
     }
-    let skb = if gso_of_message(&run.plan, len)? {
-        make_segments(cx, sk, &run.plan, msg.iov)
-    } else {
-        make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to))
+    let skb = match odd {
+        false => make_datagram(cx, sk, &run.plan, len, |to| copy_from_iter(msg.iov, to)),
+        true => make_odd(cx, sk, &run.plan, msg.iov),
     };
     match skb {
         Ok(skb) => run.push(cx, sk, skb)?,
@@ -517,17 +544,25 @@ fn copy_from_iter(iov: &[IoSlice<'_>], mut to: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A datagram of `len` bytes may go this way: it is allowed and the way is wide enough.
-#[inline(always)]
+/// A datagram of `len` bytes may go this way: it is allowed, and the way is wide enough, or the send buffer for its
+/// fragments.
+#[inline(never)]
 fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Result<(), Errno> {
     if plan.refused {
         return Err(Errno::EACCES);
     }
-    // What is cut is held against the MTU when it is made.
-    let mtu = if plan.send.gso_size == 0 { plan.make.mtu } else { IP_MAX_MTU };
-    if size_of::<IpHdr>() + size_of::<UdpHdr>() + len > mtu as usize {
+    // What becomes segments is held against the MTU when it is made.
+    let (mtu, longest) = match plan.send.gso_size {
+        0 => (plan.make.mtu, plan.longest),
+        _ => (IP_MAX_MTU, IP_MAX_MTU),
+    };
+    if HEADERS + len > longest as usize {
         ip_local_error(cx, sk, Errno::EMSGSIZE, (plan.daddr, mtu));
         return Err(Errno::EMSGSIZE);
+    }
+    if plan.send.gso_size == 0 && !fits_mtu(plan, len) && !has_room(sk, plan, len) {
+        cx.count(UdpMib::SndbufErrors);
+        return Err(Errno::ENOBUFS);
     }
     Ok(())
 }

@@ -108,6 +108,7 @@ fn every_row_of_tcp_is_measured_and_stands_beside_its_goal() {
             [
                 "bulk in over a TAP, offloads on",
                 "bulk out over a TAP, offloads on",
+                "bulk out over a TAP, not copied",
                 "bulk in over a TAP, offloads off",
                 "bulk out over a TAP, offloads off",
                 "bulk in memory, offloads on",

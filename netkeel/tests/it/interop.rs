@@ -41,6 +41,45 @@ fn datagrams_of_every_size_come_back() {
     assert_eq!(counter(&output, "InErrors"), 0);
 }
 
+/// In 45 fragments each way.
+#[test]
+fn the_host_pings_with_the_largest_packets() {
+    if !need(Need::Tool("ping")) {
+        return;
+    }
+    let output = with_up(|_, _| {
+        for size in ["1473", "8000", "65507"] {
+            let text = tool(&["ping", "-n", "-c", "5", "-i", "0.01", "-s", size, "192.0.2.2"]);
+            assert!(text.contains(" 0% packet loss"), "{text}");
+        }
+    });
+    let Some(output) = output else { return };
+    assert_eq!((counter(&output, "InEchos"), counter(&output, "OutEchoReps")), (15, 15));
+    assert_eq!((counter(&output, "ReasmOKs"), counter(&output, "FragOKs")), (15, 15));
+    assert_eq!(counter(&output, "ReasmReqds"), 5 * (2 + 6 + 45));
+    assert_eq!(counter(&output, "FragCreates"), counter(&output, "ReasmReqds"));
+}
+
+#[test]
+fn datagrams_longer_than_the_mtu_come_back() {
+    let output = with_up(|_, _| {
+        let socket = socket_to(7);
+        let data: Vec<u8> = (0..65_507u32).map(|n| ((n * 31) >> 3) as u8).collect();
+        let sizes = (1473..65_507).step_by(3001).chain([65_506, 65_507]);
+        for size in sizes {
+            socket.send(&data[..size]).unwrap();
+            let mut buf = vec![0; 70_000];
+            let got = recv(&socket, &mut buf).unwrap();
+            assert_eq!(got, size);
+            assert!(buf[..got] == data[..size], "{size}");
+        }
+    });
+    let Some(output) = output else { return };
+    assert_eq!(counter(&output, "InDatagrams"), counter(&output, "OutDatagrams"));
+    assert_eq!(counter(&output, "ReasmOKs"), counter(&output, "FragOKs"));
+    assert_eq!((counter(&output, "InErrors"), counter(&output, "ReasmFails")), (0, 0));
+}
+
 /// What is not on the link goes to the gateway: here to the host, which has the address.
 #[test]
 fn the_gateway_takes_what_is_not_on_the_link() {

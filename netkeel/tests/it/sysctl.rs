@@ -66,7 +66,10 @@ fn every_setting_takes_what_it_says() {
         let set = ask(&format!("sysctl -p {}", all.path()));
         let refused: Vec<&str> = before.lines().filter(|line| !set.contains(line)).collect();
         // Those that can only be read.
-        assert!(refused.iter().all(|line| line.contains("available") || line.contains("rps_")), "{refused:?}");
+        assert!(
+            refused.iter().all(|line| line.contains("available") || line.contains("rps_")),
+            "{refused:?}"
+        );
         assert_eq!(ask("sysctl"), before);
     });
 }

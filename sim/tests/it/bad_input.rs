@@ -101,8 +101,16 @@ fn malformed_ip_ends_for_its_reason() -> Digest {
         ("a wrong header checksum", ip(&spoiled), DropReason::IpCsum),
         ("longer than it is", ip(&long), DropReason::PktTooSmall),
         ("shorter than its header", ip(&patched(good(), &[(2, 0), (3, 10)])), DropReason::IpInHdr),
-        ("a first fragment", ip(&patched(good(), &[(6, 0x20)])), DropReason::IpFragment),
-        ("a later fragment", ip(&patched(good(), &[(7, 5)])), DropReason::IpFragment),
+        (
+            "a first fragment of nothing",
+            ip(&patched(good(), &[(2, 0), (3, 20), (6, 0x20)])),
+            DropReason::IpFragment,
+        ),
+        (
+            "a later fragment of nothing",
+            ip(&patched(good(), &[(2, 0), (3, 20), (7, 5)])),
+            DropReason::IpFragment,
+        ),
         ("an unknown protocol", ip(&patched(good(), &[(9, 200)])), DropReason::IpNoProto),
         (
             "an unknown ethertype",

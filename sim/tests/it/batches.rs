@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::in_::{IP_RECVERR, IP_TTL};
+use uapi::in_::{IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR, IP_TTL};
 use uapi::socket::{
     CmsgWriter, MSG_DONTWAIT, SO_BROADCAST, SO_RCVBUF, SO_SNDBUF, SOL_IP, SOL_SOCKET,
 };
@@ -243,6 +243,8 @@ fn sent(seed: u64, together: bool) -> (Sent, Digest) {
         sys_setsockopt(&mut lone.cx, socket, SOL_SOCKET, name, &value.to_ne_bytes()).expect("set");
     };
     set(&mut lone, SO_BROADCAST, 1);
+    let never_cut = IP_PMTUDISC_DO.to_ne_bytes();
+    sys_setsockopt(&mut lone.cx, socket, SOL_IP, IP_MTU_DISCOVER, &never_cut).expect("set");
     let mut rng = Pcg64::seed_from_u64(seed);
     if seed.is_multiple_of(2) {
         // Room for a few at a time: the rest waits for those.

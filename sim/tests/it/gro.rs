@@ -26,7 +26,7 @@ const FLOW: usize = 20;
 const COUNT: usize = 21;
 
 fn protocol(m: &mut Machine) {
-    let handlers = NetProtocol { handler: |cx, list| list.consume(cx), err_handler: |_, _| () };
+    let handlers = NetProtocol::new(|cx, list| list.consume(cx), |_, _| ());
     inet_add_protocol(m, PROTOCOL, handlers);
     inet_add_offload(m, PROTOCOL, NetOffload { gro_receive, gro_complete, holds: true });
 }

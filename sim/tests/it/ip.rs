@@ -25,25 +25,27 @@ use uapi::errno::Errno;
 use uapi::snmp::{IcmpMib, IpMib};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+/// A host behind the router, and the router's address there.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+pub const FAR_LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 7, 7];
 
 /// A router between 192.0.2.0/24 and 198.51.100.0/24.
-struct Router {
-    world: World,
-    machine: Arc<Machine>,
-    cx: TaskCx,
-    near: Arc<TestDev>,
-    far: Arc<TestDev>,
+pub struct Router {
+    pub world: World,
+    pub machine: Arc<Machine>,
+    pub cx: TaskCx,
+    pub near: Arc<TestDev>,
+    pub far: Arc<TestDev>,
 }
 
 impl Router {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut world = World::recorded(5);
         let machine = world.machine(&MachineSpec::default());
         let mut cx = world.task_cx(&machine, CpuId(0));
         let near = TestDev::add(&mut cx, LOCAL, 100);
-        let far = TestDev::add(&mut cx, Ipv4Addr::new(198, 51, 100, 1), 100);
+        let far = TestDev::add(&mut cx, FAR_LOCAL, 100);
         let state = uapi::neighbour::NUD_PERMANENT as u8;
         for (dev, ip, mac) in [(&near, frame::PEER, frame::PEER_MAC), (&far, FAR, FAR_MAC)] {
             let id = dev.dev().ifindex;
@@ -54,7 +56,7 @@ impl Router {
         Self { world, machine, cx, near, far }
     }
 
-    fn forward(&mut self, packet: &[u8]) {
+    pub fn forward(&mut self, packet: &[u8]) {
         self.near.deliver([frame::ether(TestDev::MAC, 0x0800, packet)]);
         self.world.settle();
     }

@@ -25,7 +25,7 @@ struct Arrival {
 }
 
 /// Their addresses are known to each other: ARP has no checksum, and is not what is looked at.
-fn introduce(cx: &mut TaskCx, peer: (&Machine, Ipv4Addr)) {
+pub fn introduce(cx: &mut TaskCx, peer: (&Machine, Ipv4Addr)) {
     let eth = |m: &Machine| Arc::clone(m.tables().net.dev_by_name("eth0").expect("there"));
     let key = NeighKey { dev: eth(cx.machine()).ifindex, addr: peer.1.into() };
     let state = uapi::neighbour::NUD_PERMANENT as u8;

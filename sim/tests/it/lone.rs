@@ -106,7 +106,8 @@ impl Lone {
     pub fn end(mut self) -> Digest {
         exit_files(&mut self.cx);
         drop(self.cx);
-        self.world.run_for(Duration::from_secs(10));
+        // What waits for its neighbour, or for other fragments, is given up.
+        self.world.run_for(Duration::from_secs(31));
         self.world.end()
     }
 }

@@ -12,6 +12,7 @@ mod calls;
 mod drops;
 mod files;
 mod fq;
+mod fragments;
 mod golden;
 mod gro;
 mod hotplug;

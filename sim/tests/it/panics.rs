@@ -36,7 +36,7 @@ fn protocol(m: &mut Machine) {
         }
         list.consume(cx);
     };
-    inet_add_protocol(m, PROTOCOL, NetProtocol { handler, err_handler: |_, _| () });
+    inet_add_protocol(m, PROTOCOL, NetProtocol::new(handler, |_, _| ()));
 }
 
 struct Host {

@@ -81,6 +81,8 @@ fn nowhere() -> Arc<Dst> {
         output: dst_discard_out,
         dev: DevId(1),
         generation: 0,
+        mtu_locked: false,
+        exception: None,
         rt_type: RTN_UNREACHABLE,
         to_many: false,
         gateway: 0,

@@ -5,12 +5,11 @@
 
 use super::ubuf::cork_zerocopy;
 use super::{
-    Msg, Plan, Run, Send4, Stop, check_way, gso_of_message, iov_length, make_datagram,
-    make_segments, prepare, sock_alloc_send, sock_kmalloc, template,
+    Msg, Plan, Run, Send4, Stop, check_way, iov_length, make_odd, prepare, sock_alloc_send,
+    sock_kmalloc, template,
 };
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
-use crate::net::core::skbuff::Skb;
 use crate::net::core::sock::{Sock, sk_purge};
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::socket::{SendBatch, Sent};
@@ -86,6 +85,8 @@ pub(super) fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Re
             Box::new(Pending { send, payload: Vec::new() })
         }
     };
+    // Of all that the socket says this is looked at anew each time, as in Linux.
+    pending.send.pmtudisc = template.send.pmtudisc;
     // What can't be added takes what was corked before with it, as in Linux.
     let whole = pending.payload.len() + len;
     if whole > MAX_DATAGRAM {
@@ -142,13 +143,14 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
         state.udp.pending.take()
     };
     let Some(pending) = pending else { return Ok(()) };
-    let Pending { send, payload } = *pending;
+    let Pending { mut send, payload } = *pending;
     cx.local_bh_disable(|bh| {
         let template = template(bh, sk);
+        send.pmtudisc = template.send.pmtudisc;
         let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
         let mut run = Run::new(bh, &template);
         run.list.dst = Some(dst);
-        let made = make_pending(bh, sk, &plan, &payload);
+        let made = make_odd(bh, sk, &plan, &[IoSlice::new(&payload)]);
         let sent = match made {
             Ok(skb) => run.push(bh, sk, skb).and_then(|()| run.send(bh, sk)),
             Err(Errno::ENOBUFS) if !template.recverr => Ok(()),
@@ -156,22 +158,6 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
         };
         bh.free_skb_list(run.list);
         sent
-    })
-}
-
-/// Makes what is corked a packet: a datagram, or several.
-fn make_pending(
-    cx: &mut BhCx<'_>,
-    sk: &Arc<Sock>,
-    plan: &Plan,
-    payload: &[u8],
-) -> Result<Skb, Errno> {
-    if gso_of_message(plan, payload.len())? {
-        return make_segments(cx, sk, plan, &[IoSlice::new(payload)]);
-    }
-    make_datagram(cx, sk, plan, payload.len(), |to| {
-        to.copy_from_slice(payload);
-        Ok(())
     })
 }
 

@@ -2,17 +2,19 @@
 //!
 //! linux: net/ipv4/udp.c (`udp_send_skb`), net/ipv4/ip_output.c (`ip_make_skb`).
 
-use super::{Csum, Plan};
+use super::fragments::{fits_mtu, make_fragments};
+use super::gso::{gso_of_message, make_segments};
+use super::{Csum, Plan, copy_from_iter, iov_length};
 use crate::kernel::context::BhCx;
 use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::Sock;
 use crate::net::core::timestamping::sock_tx_timestamp;
 use crate::net::ipv4::InetSkbParm;
-use crate::net::ipv4::ip_output::ip_make_skb;
+use crate::net::ipv4::ip_output::{ip_make_skb, ip_sk_use_pmtu};
 use klib::checksum::{csum_add, csum_fold, csum_partial};
+use std::io::IoSlice;
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::in_::ipv4_is_multicast;
 use uapi::net_tstamp::SOF_TIMESTAMPING_TX_RECORD_MASK;
 use uapi::udp::UdpHdr;
 use zerocopy::IntoBytes;
@@ -47,6 +49,24 @@ pub(super) fn make_datagram(
     Ok(skb)
 }
 
+/// Makes the packet of a message that may be more than a datagram: segments, or one that is to be cut.
+#[inline(never)]
+pub(super) fn make_odd(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    plan: &Plan,
+    payload: &[IoSlice<'_>],
+) -> Result<Skb, Errno> {
+    let len = iov_length(payload);
+    if gso_of_message(plan, len)? {
+        return make_segments(cx, sk, plan, payload);
+    }
+    if !fits_mtu(plan, len) {
+        return make_fragments(cx, sk, plan, payload);
+    }
+    make_datagram(cx, sk, plan, len, |to| copy_from_iter(payload, to))
+}
+
 /// What is known of a datagram beside its octets.
 #[inline(always)]
 pub(super) fn finish(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: &mut Skb, plan: &Plan, csum: Csum) {
@@ -61,8 +81,9 @@ pub(super) fn finish(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: &mut Skb, plan: &Pl
     if send.tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK != 0 {
         sock_tx_timestamp(cx, sk, skb, (send.tsflags, send.ts_opt_id));
     }
-    if ipv4_is_multicast(plan.daddr) {
-        skb.cb = Cb::Inet(InetSkbParm { mc_loop: send.mc_loop });
+    if plan.noted {
+        let (mc_loop, dev_mtu) = (send.mc_loop, !ip_sk_use_pmtu(send.pmtudisc));
+        skb.cb = Cb::Inet(InetSkbParm { mc_loop, dev_mtu, ..InetSkbParm::default() });
     }
 }
 

@@ -159,6 +159,14 @@ pub trait Calls {
     fn pwrite(&mut self, fd: i32, data: &[u8], pos: i64) -> Ret;
     /// ftruncate(2)
     fn ftruncate(&mut self, fd: i32, length: i64) -> Ret;
+    /// From now on what leaves by `eth0` is kept for [`Calls::wire_take`]. Needs no descriptor that a check could see.
+    fn wire_open(&mut self);
+    /// Lets a frame come in at `eth0`.
+    fn wire_send(&mut self, frame: &[u8]);
+    /// The IPv4 frames that have left by `eth0` since.
+    fn wire_take(&mut self) -> Vec<Vec<u8>>;
+    /// Sets a setting of the network by its name.
+    fn sysctl(&mut self, name: &str, value: &str);
 }
 
 /// A descriptor, and perhaps a place in its file that the call reads and moves.

@@ -17,7 +17,10 @@ use uapi::socket::{SO_ATTACH_FILTER, SOL_SOCKET};
 
 /// The host kernel, as the calling thread has it.
 #[derive(Debug)]
-pub struct Kernel(());
+pub struct Kernel {
+    /// A packet socket at the other end of `eth0`, or -1.
+    wire: c_int,
+}
 
 /// Runs checks on the kernel, in a namespace made for them; the reports, in order.
 ///
@@ -55,12 +58,18 @@ pub fn each_on_kernel(checks: &[Check]) -> Vec<Report> {
     checks.iter().map(alone).collect()
 }
 
+/// The other end of `eth0`.
+const PEER_INDEX: c_int = 3;
+/// Where the tap on the wire is kept: beyond what a check opens.
+const WIRE_FD: c_int = 900;
+
 fn set_up(ns: &NetNs) {
     ns.ip("addr add 192.0.2.1/24 brd + dev lo");
     ns.ip("link add eth0 index 2 type veth peer name peer index 3");
     ns.ip("addr add 198.51.100.1/24 brd + dev eth0");
-    ns.ip("link set eth0 up");
+    ns.ip("link set eth0 address 02:00:00:00:00:01 up");
     ns.ip("link set peer up");
+    ns.ip("neigh add 198.51.100.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent");
 }
 
 impl Kernel {
@@ -69,7 +78,7 @@ impl Kernel {
         // SAFETY: no pointers. The table becomes a copy; what is closed later is the copy's.
         let done = unsafe { libc::unshare(libc::CLONE_FILES) };
         assert_eq!(done, 0, "a descriptor table of its own: {}", Error::last_os_error());
-        Self(())
+        Self { wire: -1 }
     }
 
     fn fresh(&mut self, check: &Check) -> Report {
@@ -495,6 +504,72 @@ impl Calls for Kernel {
     fn ftruncate(&mut self, fd: i32, length: i64) -> Ret {
         // SAFETY: no pointers.
         ret(unsafe { libc::ftruncate(fd, length) })
+    }
+
+    fn wire_open(&mut self) {
+        let all = libc::ETH_P_ALL as u16;
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, all.to_be().into()) };
+        // SAFETY: all zeroes is a valid address of nothing.
+        let mut at: libc::sockaddr_ll = unsafe { zeroed() };
+        at.sll_family = libc::AF_PACKET as u16;
+        at.sll_protocol = all.to_be();
+        at.sll_ifindex = PEER_INDEX;
+        let (name, len) = (&raw const at, size_of::<libc::sockaddr_ll>() as socklen_t);
+        // SAFETY: the address outlives the call.
+        let bound = unsafe { libc::bind(fd, name.cast(), len) };
+        // SAFETY: no pointers; no check has so many descriptors.
+        self.wire = unsafe { libc::dup2(fd, WIRE_FD) };
+        // SAFETY: no pointers; nobody else knows of it.
+        unsafe { libc::close(fd) };
+        assert!(
+            bound == 0 && self.wire == WIRE_FD,
+            "a tap on the wire: {}",
+            Error::last_os_error()
+        );
+    }
+
+    fn wire_send(&mut self, frame: &[u8]) {
+        // SAFETY: the frame is read for its length.
+        let sent = unsafe { libc::send(self.wire, frame.as_ptr().cast(), frame.len(), 0) };
+        assert_eq!(sent, frame.len() as isize, "{}", Error::last_os_error());
+        self.settle();
+    }
+
+    fn wire_take(&mut self) -> Vec<Vec<u8>> {
+        self.settle();
+        let mut frames = Vec::new();
+        loop {
+            let mut frame = vec![0_u8; 70_000];
+            // SAFETY: all zeroes is a valid address of nothing.
+            let mut from: libc::sockaddr_ll = unsafe { zeroed() };
+            let mut len = size_of::<libc::sockaddr_ll>() as socklen_t;
+            // SAFETY: room for a frame and an address, which outlive the call.
+            let came = unsafe {
+                libc::recvfrom(
+                    self.wire,
+                    frame.as_mut_ptr().cast(),
+                    frame.len(),
+                    libc::MSG_DONTWAIT,
+                    (&raw mut from).cast(),
+                    &raw mut len,
+                )
+            };
+            if came < 0 {
+                return frames;
+            }
+            frame.truncate(came as usize);
+            // What was sent here is seen, too.
+            let ours = from.sll_pkttype == libc::PACKET_OUTGOING;
+            if !ours && from.sll_protocol == (libc::ETH_P_IP as u16).to_be() {
+                frames.push(frame);
+            }
+        }
+    }
+
+    fn sysctl(&mut self, name: &str, value: &str) {
+        let file = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::write(&file, value).expect("a setting of our namespace");
     }
 }
 

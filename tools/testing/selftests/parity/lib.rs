@@ -3,7 +3,7 @@
 //!
 //! Key types: [`Calls`] (the system calls in Linux's shapes), [`Kernel`] and [`Machine`] (who
 //! answers them), [`Check`] and [`Report`]. Each check starts with fresh descriptors on a host with
-//! `lo` (127.0.0.1/8, 192.0.2.1/24) and `eth0` (198.51.100.1/24, nobody at the other end).
+//! `lo` (127.0.0.1/8, 192.0.2.1/24) and `eth0` (198.51.100.1/24; at the other end only what a check sends itself).
 //! Invariant: nothing leaves the network namespace that the kernel's half runs in.
 
 mod calls;
@@ -12,6 +12,7 @@ mod kernel;
 mod machine;
 mod probe;
 mod report;
+mod wire;
 
 pub use calls::{Calls, Got, Outgoing, PollFd, Ret, Room, Sets};
 pub use kernel::{Kernel, each_on_kernel, on_kernel};

@@ -4,7 +4,7 @@
 use crate::calls::{Calls, Got, Outgoing, Placed, PollFd, Ret, Room, Sets};
 use crate::{Check, Report};
 use drivers::net::wire::wire_probe;
-use drivers::net::wire_port::WirePort;
+use drivers::net::wire_port::{FrameBatch, FrameMeta, WirePort};
 use host::{Runtime, block_on};
 use hw::wire::Wire;
 use sim::{LinkSpec, MachineSpec, World};
@@ -15,6 +15,8 @@ use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::Operation;
 use stack::net::core::dev::{dev_close, dev_open};
+use stack::net::core::neighbour::{NeighKey, neigh_add};
+use stack::net::core::sysctl::names::sysctl_write;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{self as net, MsgRecv, MsgSend, Received};
 use std::fmt;
@@ -48,8 +50,8 @@ enum Run {
 pub struct Machine {
     cx: TaskCx,
     run: Run,
-    /// The other end of `eth0`: nobody listens.
-    _peer: Arc<dyn WirePort>,
+    /// The other end of `eth0`.
+    peer: Arc<dyn WirePort>,
 }
 
 impl fmt::Debug for Machine {
@@ -85,7 +87,7 @@ impl Machine {
                 (Run::Threads(runtime), cx, port, peer)
             }
         };
-        let mut machine = Self { cx, run, _peer: peer };
+        let mut machine = Self { cx, run, peer };
         machine.set_up(port);
         machine.settle();
         machine
@@ -99,6 +101,9 @@ impl Machine {
         let eth = wire_probe(cx, "eth%d", [2, 0, 0, 0, 0, 1], port).expect("eth0");
         inet_insert_ifa(cx, &eth, addr(Ipv4Addr::new(198, 51, 100, 1))).expect("on eth0");
         dev_open(cx, &eth).expect("eth0 up");
+        let key = NeighKey { dev: eth.ifindex, addr: Ipv4Addr::new(198, 51, 100, 9).into() };
+        let state = uapi::neighbour::NUD_PERMANENT as u8;
+        neigh_add(cx, key, [2, 0, 0, 0, 0, 9], state).expect("room for one");
         // Descriptors 0 to 2 are taken in any process.
         for _ in 0..3 {
             net::sys_socket(cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
@@ -117,13 +122,13 @@ impl Machine {
     }
 
     fn end(self, check: &Check) {
-        let Self { mut cx, run, _peer } = self;
+        let Self { mut cx, run, peer: _peer } = self;
         fs::exit_files(&mut cx);
         let m = Arc::clone(cx.machine());
         match run {
             Run::Stepped(mut world) => {
-                // What waits for ARP on eth0 is given up.
-                world.run_for(Duration::from_secs(10));
+                // What waits for ARP on eth0, or for other fragments, is given up.
+                world.run_for(Duration::from_secs(31));
                 assert_eq!(world.live_skbs(), 0, "{}: packets left", check.name);
             }
             Run::Threads(runtime) => {
@@ -424,5 +429,28 @@ impl Calls for Machine {
 
     fn ftruncate(&mut self, fd: i32, length: i64) -> Ret {
         done(fs::sys_ftruncate(&mut self.cx, fd, length))
+    }
+
+    fn wire_open(&mut self) {
+        self.wire_take();
+    }
+
+    fn wire_send(&mut self, frame: &[u8]) {
+        let mut batch = FrameBatch::new();
+        batch.push(frame, FrameMeta::default());
+        assert_eq!(self.peer.transmit(&mut batch), 1, "the link has room");
+        self.settle();
+    }
+
+    fn wire_take(&mut self) -> Vec<Vec<u8>> {
+        self.settle();
+        let mut batch = FrameBatch::new();
+        self.peer.receive(usize::MAX, &mut batch);
+        let ip = |frame: &&[u8]| frame.get(12..14) == Some(&[8, 0]);
+        batch.iter().map(|(frame, _)| frame).filter(ip).map(<[u8]>::to_vec).collect()
+    }
+
+    fn sysctl(&mut self, name: &str, value: &str) {
+        sysctl_write(&mut self.cx, name, value).expect("a setting");
     }
 }

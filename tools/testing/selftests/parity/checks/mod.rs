@@ -10,8 +10,10 @@ mod epoll;
 mod errors;
 mod fds;
 mod filter;
+mod fragments;
 mod many;
 mod options;
+mod path_mtu;
 mod poll;
 mod recv;
 mod routes;
@@ -85,6 +87,11 @@ pub fn streams() -> Vec<Check> {
         stream_md5::ALL,
     ]
     .concat()
+}
+
+/// Every check of what leaves by `eth0`, and comes in there.
+pub fn wire() -> Vec<Check> {
+    [fragments::ALL, path_mtu::ALL].concat()
 }
 
 /// Every check of pipes, files in memory, and what goes from one to the other.

@@ -1,7 +1,7 @@
 //! Every check on the host kernel and on the stack, stepped and on threads, with one CPU and with two.
 
 use host::testing::{Need, need};
-use parity::checks::{all, pipes, streams};
+use parity::checks::{all, pipes, streams, wire};
 use parity::{Check, Engine, Machine, Report, diff, each_on_kernel, on_kernel};
 
 fn compare(checks: &[Check], kernel: &[Report], (engine, cpus): (Engine, u8)) {
@@ -51,6 +51,13 @@ fn the_stack_answers_as_the_host_kernel_does_on_pipes_and_splice() {
     compare_everywhere(&pipes(), each_on_kernel);
 }
 
+#[test]
+fn the_stack_answers_as_the_host_kernel_does_on_fragments_and_path_mtu() {
+    let checks = wire();
+    assert!(checks.len() >= 25, "{} checks", checks.len());
+    compare_everywhere(&checks, each_on_kernel);
+}
+
 /// What depends on time, chance or tuning is no check.
 #[test]
 fn the_host_kernel_answers_the_same_each_time_on_streams() {
@@ -72,7 +79,7 @@ fn the_host_kernel_answers_the_same_each_time_on_streams() {
 
 #[test]
 fn a_check_says_something_and_the_same_each_time() {
-    for check in [all(), streams()].concat() {
+    for check in [all(), streams(), wire()].concat() {
         let report = Machine::run_check(Engine::Stepped, 2, &check);
         assert!(!report.is_empty(), "{} notes nothing", check.name);
         assert_eq!(report, Machine::run_check(Engine::Stepped, 2, &check), "{}", check.name);
@@ -81,7 +88,7 @@ fn a_check_says_something_and_the_same_each_time() {
 
 #[test]
 fn names_are_unique() {
-    let checks = [all(), streams(), pipes()].concat();
+    let checks = [all(), streams(), wire(), pipes()].concat();
     let mut names: Vec<&str> = checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     names.dedup();

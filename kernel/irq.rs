@@ -63,6 +63,8 @@ pub struct IrqDesc {
     pub name: String,
     pub(crate) handler: Box<dyn IrqHandler>,
     affinity: AtomicU64,
+    /// Where its driver would have it; zero: anywhere.
+    hint: AtomicU64,
     /// The CPUs that are up.
     online: AtomicU64,
     notify: SpinLock<Option<AffinityNotify>, class::Irq>,
@@ -83,6 +85,7 @@ impl IrqDesc {
             name,
             handler,
             affinity: AtomicU64::new(all),
+            hint: AtomicU64::new(0),
             online: AtomicU64::new(all),
             notify: SpinLock::new(None),
             counts: (0..cpus).map(|_| AtomicU64::new(0)).collect(),
@@ -109,6 +112,21 @@ impl IrqDesc {
         self.affinity.store(usable, Ordering::Relaxed);
         self.tell();
         Ok(())
+    }
+
+    /// Says where its driver would have it, for whoever balances; it moves nothing.
+    ///
+    /// linux: kernel/irq/manage.c:irq_update_affinity_hint
+    pub fn irq_update_affinity_hint(&self, mask: CpuMask) {
+        self.hint.store(mask.bits(), Ordering::Relaxed);
+    }
+
+    /// Where its driver would have it; `None`: anywhere.
+    ///
+    /// linux: /proc/irq/N/affinity_hint:irq_affinity_hint_proc_show
+    pub fn affinity_hint(&self) -> Option<CpuMask> {
+        let hint = self.hint.load(Ordering::Relaxed);
+        (hint != 0).then(|| CpuMask::from_bits(hint))
     }
 
     /// CPUs went up or down: the next interrupt goes to one that is up and may take it, or, where none

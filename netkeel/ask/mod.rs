@@ -4,6 +4,7 @@
 //! Key types: [`Asking`] (what they all take), `Words` (the words behind a command, as `ip` takes
 //! them). Contexts: the program's main thread. What they print looks as the tools people know.
 
+mod balance;
 pub mod cpu;
 pub mod dump;
 pub mod features;

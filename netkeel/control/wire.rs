@@ -295,6 +295,12 @@ pub struct Irq {
     pub name: String,
     pub smp_affinity: String,
     pub smp_affinity_list: String,
+    /// Where its driver would have it, as a mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_hint: Option<String>,
+    /// The CPU that takes the next.
+    #[serde(default)]
+    pub effective: u8,
     /// Taken, by CPU.
     pub counts: Vec<u64>,
 }

@@ -143,6 +143,8 @@ fn irq_of(desc: &Arc<IrqDesc>) -> Irq {
         name: desc.name.clone(),
         smp_affinity: affinity.to_string(),
         smp_affinity_list: affinity.to_list(),
+        affinity_hint: desc.affinity_hint().map(|hint| hint.to_string()),
+        effective: desc.effective_affinity().0,
         counts: desc.counts(),
     }
 }

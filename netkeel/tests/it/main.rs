@@ -2,6 +2,7 @@
 //! of its own.
 
 mod addrs;
+mod balance;
 mod bench;
 mod bulk;
 mod control;

@@ -136,8 +136,10 @@ fn igb_request_msix(cx: &mut TaskCx, adapter: &IgbAdapter, dev: &NetDevice) -> R
     let cpus = cx.machine().cpu_ids().count();
     for (n, line) in lines.iter().skip(1).enumerate() {
         if let Some(desc) = line.desc() {
+            let own = CpuMask::from_bits(1 << (n % cpus));
+            desc.irq_update_affinity_hint(own);
             // The mask names a CPU of this machine.
-            let _ = desc.set_affinity(CpuMask::from_bits(1 << (n % cpus)));
+            let _ = desc.set_affinity(own);
         }
     }
     *adapter.lines.lock() = lines;

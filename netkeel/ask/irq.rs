@@ -6,6 +6,7 @@ use crate::cli::{Failure, print};
 use crate::control::client::Connection;
 use crate::control::wire::{Cpu, Irq, Op, Stat};
 use clap::Args;
+use host::wait::Waiter;
 use klib::bitmap::CpuMask;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -102,8 +103,10 @@ impl IrqArgs {
         let mut connection = self.asking.connect()?;
         let mut balancer = Balancer::default();
         let mut before = Look::of(&mut connection)?;
+        let failed = |e: std::io::Error| Failure::Other(format!("waiting: {e}"));
+        let waiter = Waiter::new().map_err(failed)?;
         loop {
-            std::thread::sleep(Duration::from_secs_f64(self.interval));
+            waiter.wait(Some(Duration::from_secs_f64(self.interval))).map_err(failed)?;
             let now = Look::of(&mut connection)?;
             let (work, counted) = now.since(&before, self.hintpolicy);
             if let Some(Move { irq, from, to }) = balancer.interval(&work, &counted) {

@@ -4,6 +4,7 @@
 mod stepped;
 mod tcp;
 
+mod advice;
 mod affinity;
 mod bad_input;
 mod batches;

@@ -11,6 +11,7 @@ pub use tcp::{KeyPair, MtuProbing, TcpSysctls};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::update_tables;
+use crate::net::ipv4::devinet::Ipv4DevConf;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,10 @@ pub struct Sysctls {
     /// `net.ipv4.ip_forward`: what [`update_sysctls`] makes of it for all devices; devices to come
     /// begin with it.
     pub ip_forward: bool,
+    /// `net.ipv4.conf.all`: each device's settings hold together with these. Its `forwarding` is `ip_forward`.
+    pub conf_all: Ipv4DevConf,
+    /// `net.ipv4.conf.default`: what devices to come begin with.
+    pub conf_default: Ipv4DevConf,
     /// `net.ipv4.ip_local_port_range`, both ends included.
     pub ip_local_port_range: (u16, u16),
     /// `net.ipv4.ip_nonlocal_bind`.
@@ -177,6 +182,8 @@ impl Default for Sysctls {
             somaxconn: 4096,
             ip_default_ttl: 64,
             ip_forward: false,
+            conf_all: Ipv4DevConf::default(),
+            conf_default: Ipv4DevConf::default(),
             ip_local_port_range: (32_768, 60_999),
             ip_nonlocal_bind: false,
             icmp_echo_ignore_all: false,
@@ -198,18 +205,33 @@ impl Default for Sysctls {
     }
 }
 
-/// Changes settings. `ip_forward` is each device's `forwarding`, too.
+/// Changes settings. `ip_forward` is each device's `forwarding`, too; what changes of `conf_all` holds for each device,
+/// and what changes of `conf_default` for those that have no setting of their own by that name.
 ///
 /// linux: net/ipv4/devinet.c:inet_forward_change
 pub fn update_sysctls(cx: &mut TaskCx, change: impl FnOnce(&mut Sysctls)) {
     let done = update_tables(cx, |t| {
-        let before = t.net.sysctl.ip_forward;
+        let before = Arc::clone(&t.net.sysctl);
         let sysctl = Arc::make_mut(&mut t.net.sysctl);
         change(sysctl);
-        let forward = sysctl.ip_forward;
-        if forward != before {
+        // One thing by two names.
+        let forward = match sysctl.conf_all.forwarding != before.conf_all.forwarding {
+            true => sysctl.conf_all.forwarding,
+            false => sysctl.ip_forward,
+        };
+        let turned = forward != before.ip_forward;
+        (sysctl.ip_forward, sysctl.conf_all.forwarding) = (forward, forward);
+        if turned {
+            sysctl.conf_default.forwarding = forward;
+        }
+        let (all, default) = (sysctl.conf_all, sysctl.conf_default);
+        if turned || all != before.conf_all || default != before.conf_default {
             for in_dev in t.net.in_devs.iter_mut().flatten() {
-                Arc::make_mut(in_dev).cnf.forwarding = forward;
+                let mut own = names::defaulted(in_dev, &before.conf_default, &default);
+                if turned {
+                    own.forwarding = forward;
+                }
+                Arc::make_mut(in_dev).reckon(own, all);
             }
         }
         Ok::<(), Infallible>(())

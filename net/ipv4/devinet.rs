@@ -24,7 +24,7 @@ use uapi::rtnetlink::{
 };
 use uapi::sockios::{SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFPFLAGS};
 
-/// `net.ipv4.conf.DEV.*`, each already combined with `conf.all` as Linux reads it.
+/// `net.ipv4.conf.DEV.*`, or those of `all` or `default`.
 ///
 /// linux: include/linux/inetdevice.h:ipv4_devconf
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +46,24 @@ pub struct Ipv4DevConf {
     pub arp_notify: bool,
     /// `promote_secondaries`: when a primary address goes, the first of its secondaries takes its place.
     pub promote_secondaries: bool,
+}
+
+impl Ipv4DevConf {
+    /// What holds for a device whose own settings these are: together with those of `all`.
+    ///
+    /// linux: include/linux/inetdevice.h (`IN_DEV_ORCONF`, `IN_DEV_MAXCONF`, `IN_DEV_CONF_GET`)
+    fn with_all(self, all: Self) -> Self {
+        Self {
+            forwarding: self.forwarding,
+            rp_filter: self.rp_filter.max(all.rp_filter),
+            accept_local: self.accept_local | all.accept_local,
+            route_localnet: self.route_localnet | all.route_localnet,
+            arp_accept: self.arp_accept | all.arp_accept,
+            arp_ignore: self.arp_ignore.max(all.arp_ignore),
+            arp_notify: self.arp_notify | all.arp_notify,
+            promote_secondaries: self.promote_secondaries | all.promote_secondaries,
+        }
+    }
 }
 
 /// An address of a device.
@@ -113,11 +131,37 @@ pub fn mask(prefixlen: u8) -> u32 {
 pub struct InDevice {
     /// Addresses: the primary ones, the nearer scope before the wider, then the secondary ones.
     pub ifa_list: Vec<IfAddr>,
-    /// Settings.
+    /// The settings that hold: its own together with those of `all`.
     pub cnf: Ipv4DevConf,
+    /// Its own.
+    own: Ipv4DevConf,
+    /// Those of its own that were set, by name: what `default` is no longer for.
+    set: Vec<&'static str>,
 }
 
 impl InDevice {
+    /// Its own settings, without those of `all`.
+    pub(crate) fn own(&self) -> Ipv4DevConf {
+        self.own
+    }
+
+    /// Its own settings are others now, or those of `all` are.
+    pub(crate) fn reckon(&mut self, own: Ipv4DevConf, all: Ipv4DevConf) {
+        (self.own, self.cnf) = (own, own.with_all(all));
+    }
+
+    /// One of its own was set by name.
+    pub(crate) fn note_set(&mut self, name: &'static str) {
+        if !self.set.contains(&name) {
+            self.set.push(name);
+        }
+    }
+
+    /// It was, so that `default` is not for it.
+    pub(crate) fn was_set(&self, name: &str) -> bool {
+        self.set.contains(&name)
+    }
+
     /// `arp_ignore` forbids to answer.
     ///
     /// linux: net/ipv4/arp.c:arp_ignore
@@ -339,11 +383,12 @@ pub(crate) fn devinet_ioctl(cx: &TaskCx, request: u32, arg: &mut [u8]) -> Result
 ///
 /// linux: net/ipv4/devinet.c:inetdev_init
 fn inetdev_init(sysctl: &Sysctls) -> Arc<InDevice> {
-    let cnf = Ipv4DevConf { forwarding: sysctl.ip_forward, ..Ipv4DevConf::default() };
-    Arc::new(InDevice { cnf, ..InDevice::default() })
+    let mut in_dev = InDevice::default();
+    in_dev.reckon(sysctl.conf_default, sysctl.conf_all);
+    Arc::new(in_dev)
 }
 
-/// Changes a device's settings.
+/// Changes a device's own settings.
 ///
 /// # Errors
 /// ENODEV if the device is gone.
@@ -355,7 +400,27 @@ pub fn update_devconf(
     update_tables(cx, |t| {
         let slot = t.net.in_devs.get_mut(usize::from(dev.0)).ok_or(Errno::ENODEV)?;
         let in_dev = slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl));
-        change(&mut Arc::make_mut(in_dev).cnf);
+        let mut own = in_dev.own;
+        change(&mut own);
+        Arc::make_mut(in_dev).reckon(own, t.net.sysctl.conf_all);
+        Ok(())
+    })
+}
+
+/// The same by name: `change` says which one was set, if it was.
+pub(crate) fn set_of_dev(
+    cx: &mut TaskCx,
+    dev: DevId,
+    change: impl FnOnce(&mut Ipv4DevConf) -> Option<&'static str>,
+) -> Result<(), Errno> {
+    let mut set = None;
+    update_devconf(cx, dev, |cnf| set = change(cnf))?;
+    let Some(name) = set else { return Ok(()) };
+    update_tables(cx, |t| {
+        let slot = t.net.in_devs.get_mut(usize::from(dev.0)).and_then(Option::as_mut);
+        if let Some(in_dev) = slot {
+            Arc::make_mut(in_dev).note_set(name);
+        }
         Ok(())
     })
 }

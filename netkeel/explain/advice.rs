@@ -145,7 +145,11 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     (
         &[IpRpFilter],
         advice(
-            &[Sysctl("net.ipv4.conf.DEV.rp_filter"), RouteFrom],
+            &[
+                Sysctl("net.ipv4.conf.DEV.rp_filter"),
+                Sysctl("net.ipv4.conf.all.rp_filter"),
+                RouteFrom,
+            ],
             "add a route to its source by this device, or set rp_filter to 2 (any device) or 0 (no check)",
         ),
     ),
@@ -172,7 +176,11 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     (
         &[IpLocalSource],
         advice(
-            &[Addrs, Sysctl("net.ipv4.conf.DEV.accept_local")],
+            &[
+                Addrs,
+                Sysctl("net.ipv4.conf.DEV.accept_local"),
+                Sysctl("net.ipv4.conf.all.accept_local"),
+            ],
             "take the address from one of the two, or set accept_local to 1",
         ),
     ),
@@ -180,7 +188,10 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     (
         &[IpLocalnet],
         advice(
-            &[Sysctl("net.ipv4.conf.DEV.route_localnet")],
+            &[
+                Sysctl("net.ipv4.conf.DEV.route_localnet"),
+                Sysctl("net.ipv4.conf.all.route_localnet"),
+            ],
             "set route_localnet to 1, or do not use 127.0.0.0/8 on a wire",
         ),
     ),
@@ -289,7 +300,11 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     (
         &[ArpIgnore],
         advice(
-            &[Addrs, Sysctl("net.ipv4.conf.DEV.arp_ignore"), Sysctl("net.ipv4.conf.DEV.proxy_arp")],
+            &[
+                Addrs,
+                Sysctl("net.ipv4.conf.DEV.arp_ignore"),
+                Sysctl("net.ipv4.conf.all.arp_ignore"),
+            ],
             "add the address that is asked for to this device",
         ),
     ),

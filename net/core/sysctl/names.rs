@@ -2,8 +2,6 @@
 //!
 //! linux: net/core/sysctl_net_core.c, net/ipv4/sysctl_net_ipv4.c, net/ipv4/devinet.c. Key types:
 //! `Knob`. Contexts: task. Invariant: a value that is refused changes nothing.
-//! DIVERGES: of the settings of a device (`net.ipv4.conf.DEV.…`) there are no `all` and `default`:
-//! each is kept as the two together make it.
 
 mod tcp;
 
@@ -11,7 +9,7 @@ use super::{KeyPair, Sysctls, update_sysctls};
 use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
-use crate::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
+use crate::net::ipv4::devinet::{InDevice, Ipv4DevConf, set_of_dev};
 use crate::net::ipv4::tcp_cong::{
     tcp_get_allowed_congestion_control, tcp_get_available_congestion_control,
     tcp_set_allowed_congestion_control, tcp_set_default_congestion_control,
@@ -120,6 +118,25 @@ fn devinet_sysctl(c: &mut Ipv4DevConf) -> Vec<(&'static str, Knob<'_>)> {
         ("route_localnet", Flag(&mut c.route_localnet)),
         ("rp_filter", U8(&mut c.rp_filter, 0, 2)),
     ]
+}
+
+/// What a device's own settings are when `default` has changed: those that it has of its own stay.
+///
+/// linux: net/ipv4/devinet.c:devinet_copy_dflt_conf
+pub(super) fn defaulted(dev: &InDevice, before: &Ipv4DevConf, after: &Ipv4DevConf) -> Ipv4DevConf {
+    let (mut own, mut before, mut after) = (dev.own(), *before, *after);
+    let changes = devinet_sysctl(&mut before).into_iter().zip(devinet_sysctl(&mut after));
+    let mut changed: Vec<(&str, String)> = Vec::new();
+    for ((name, before), (_, after)) in changes {
+        if before.show() != after.show() && !dev.was_set(name) {
+            changed.push((name, after.show()));
+        }
+    }
+    for (name, value) in changed {
+        // It was taken for `default` just now.
+        let _ = store(devinet_sysctl(&mut own), name, &value);
+    }
+    own
 }
 
 impl Knob<'_> {
@@ -244,14 +261,13 @@ pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
         (TCP_AVAILABLE.to_owned(), tcp_get_available_congestion_control(&t.net)),
         (TCP_ALLOWED.to_owned(), tcp_get_allowed_congestion_control(&t.net)),
     ]);
-    for dev in t.net.devs.iter().flatten() {
-        let Some(in_dev) = t.net.in_dev(dev.ifindex) else { continue };
-        let mut cnf = in_dev.cnf;
-        all.extend(
-            devinet_sysctl(&mut cnf)
-                .into_iter()
-                .map(|(name, knob)| (format!("net.ipv4.conf.{}.{name}", dev.name), knob.show())),
-        );
+    let devs = t.net.devs.iter().flatten();
+    let of_devs = devs.filter_map(|dev| Some((&*dev.name, t.net.in_dev(dev.ifindex)?.own())));
+    let for_all = [("all", t.net.sysctl.conf_all), ("default", t.net.sysctl.conf_default)];
+    for (whose, mut cnf) in for_all.into_iter().chain(of_devs) {
+        let named =
+            |(name, knob): (&str, Knob<'_>)| (format!("net.ipv4.conf.{whose}.{name}"), knob.show());
+        all.extend(devinet_sysctl(&mut cnf).into_iter().map(named));
     }
     all.sort();
     all
@@ -307,9 +323,23 @@ pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errn
     let mut result = Err(Errno::ENOENT);
     if let Some((dev, knob)) = name.strip_prefix("net.ipv4.conf.").and_then(|c| c.rsplit_once('.'))
     {
-        let t = cx.machine().tables();
-        let id = t.net.dev_by_name(dev).ok_or(Errno::ENOENT)?.ifindex;
-        update_devconf(cx, id, |cnf| result = store(devinet_sysctl(cnf), knob, value))?;
+        match dev {
+            "all" => update_sysctls(cx, |s| {
+                result = store(devinet_sysctl(&mut s.conf_all), knob, value);
+            }),
+            "default" => update_sysctls(cx, |s| {
+                result = store(devinet_sysctl(&mut s.conf_default), knob, value);
+            }),
+            dev => {
+                let t = cx.machine().tables();
+                let id = t.net.dev_by_name(dev).ok_or(Errno::ENOENT)?.ifindex;
+                set_of_dev(cx, id, |cnf| {
+                    result = store(devinet_sysctl(cnf), knob, value);
+                    let known = devinet_sysctl(cnf).into_iter().find(|(name, _)| *name == knob);
+                    known.map(|(name, _)| name).filter(|_| result.is_ok())
+                })?;
+            }
+        }
     } else {
         update_sysctls(cx, |s| {
             result = store(net_core_table(s), name, value);

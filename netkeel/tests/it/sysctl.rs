@@ -97,3 +97,66 @@ fn a_machine_begins_with_the_settings_of_a_file() {
         },
     );
 }
+
+const OF_DEVICES: [&str; 8] = [
+    "accept_local",
+    "arp_accept",
+    "arp_ignore",
+    "arp_notify",
+    "forwarding",
+    "promote_secondaries",
+    "route_localnet",
+    "rp_filter",
+];
+
+/// `all`, `default` and a device's own: written alike on the host's kernel and here, they read alike.
+#[test]
+fn settings_of_all_and_default_are_the_kernels() {
+    with_up(|_, _| {
+        let kernel = |whose: &str, name: &str| format!("/proc/sys/net/ipv4/conf/{whose}/{name}");
+        let write = |whose: &str, name: &str, value: &str| {
+            std::fs::write(kernel(whose, name), value).unwrap();
+            ask(&format!("sysctl net.ipv4.conf.{whose}.{name}={value}"));
+        };
+        let same = |what: &str| {
+            for whose in ["all", "default", "nk0", "lo"] {
+                for name in OF_DEVICES {
+                    let theirs = std::fs::read_to_string(kernel(whose, name)).unwrap();
+                    let ours = ask(&format!("sysctl net.ipv4.conf.{whose}.{name}"));
+                    let ours = ours.split(" = ").nth(1).unwrap();
+                    assert_eq!(ours, theirs, "{whose}.{name}, {what}");
+                }
+            }
+            let theirs = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+            assert_eq!(
+                ask("sysctl net.ipv4.ip_forward"),
+                format!("net.ipv4.ip_forward = {theirs}"),
+                "{what}"
+            );
+        };
+        for whose in ["all", "default", "nk0", "lo"] {
+            OF_DEVICES.iter().for_each(|name| write(whose, name, "0"));
+        }
+        same("all of them off");
+        for (whose, name, value) in [
+            ("all", "forwarding", "1"),
+            ("nk0", "forwarding", "0"),
+            ("all", "forwarding", "1"),
+            ("all", "forwarding", "0"),
+            ("default", "forwarding", "1"),
+            ("all", "rp_filter", "2"),
+            ("nk0", "rp_filter", "1"),
+            ("default", "rp_filter", "1"),
+            ("all", "arp_ignore", "8"),
+            ("lo", "accept_local", "1"),
+            ("default", "accept_local", "1"),
+            ("all", "route_localnet", "1"),
+        ] {
+            write(whose, name, value);
+            same(&format!("{whose}.{name} = {value}"));
+        }
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        ask("sysctl net.ipv4.ip_forward=1");
+        same("ip_forward = 1");
+    });
+}

@@ -111,6 +111,13 @@ fn advice_about_addresses_helps() -> Digest {
             .expect("a route to its source");
     });
     lone.set("net.ipv4.conf.DEV.rp_filter", "0");
+    // The greater of the device's and that of all holds.
+    lone.set("net.ipv4.conf.all.rp_filter", "1");
+    lone.helps(fd, &datagram(STRANGER, LOCAL), DropReason::IpRpFilter, |lone| {
+        lone.set("net.ipv4.conf.DEV.rp_filter", "2");
+        lone.set("net.ipv4.conf.all.rp_filter", "0");
+        lone.set("net.ipv4.conf.DEV.rp_filter", "0");
+    });
     let dev = lone.dev.dev();
     lone.helps(fd, &datagram(PEER, STRANGER), DropReason::IpInAddrErrors, |lone| {
         let ours = IfAddr::new(STRANGER, 32).expect("an address");

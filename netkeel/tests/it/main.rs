@@ -20,6 +20,7 @@ mod output;
 mod pcap;
 mod pcap_ends;
 mod proc_shapes;
+mod scanners;
 mod settings;
 mod sockets;
 mod streams;

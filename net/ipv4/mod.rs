@@ -16,6 +16,7 @@ pub mod ip_output;
 pub mod ip_sockglue;
 pub mod proc;
 pub mod protocol;
+pub mod raw;
 pub mod route;
 pub mod syncookies;
 pub mod tcp;

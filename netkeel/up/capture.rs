@@ -99,6 +99,7 @@ impl FrameTap {
 
 impl PacketTap for FrameTap {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         if self.admit(skb.len() + size_of::<EthHdr>()) {
             let direction = match skb.pkt_type {
                 PktType::Outgoing => Direction::Out,

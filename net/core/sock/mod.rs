@@ -52,6 +52,7 @@ use std::task::Poll;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
+use uapi::socket::SOL_RAW;
 
 /// Half-closed for receiving.
 pub const RCV_SHUTDOWN: u8 = 1;
@@ -70,8 +71,12 @@ pub const SOCK_MIN_SNDBUF: u32 = 4608;
 pub struct Proto {
     /// Name, as `/proc/net/protocols` shows it.
     pub name: &'static str,
-    /// `SO_TYPE` and the IP protocol.
+    /// `SO_DOMAIN`.
+    pub family: i32,
+    /// `SO_TYPE` and the IP protocol; a raw socket has its own protocol for a port ([`Sock::sk_protocol`]).
     pub kind: (i32, u8),
+    /// The level of its own options.
+    pub level: i32,
     /// Sends messages, in order, as many as go. Context: task.
     pub sendmsg:
         fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
@@ -331,6 +336,16 @@ impl Sock {
         self.num.load(Ordering::Acquire)
     }
 
+    /// `SO_TYPE`.
+    pub fn sk_type(&self) -> i32 {
+        self.sk_prot.kind.0
+    }
+
+    /// `SO_PROTOCOL`.
+    pub fn sk_protocol(&self) -> u16 {
+        if self.sk_prot.level == SOL_RAW { self.inet_num() } else { self.sk_prot.kind.1.into() }
+    }
+
     /// Changes the local port, under the bucket's lock.
     pub(crate) fn set_inet_num(&self, state: &mut SockState, num: u16) {
         state.inet.num = num;
@@ -573,7 +588,8 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
 pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
     let net = &cx.m.init_net;
     let streams = net.tcp.hashinfo.all_socks();
-    for sk in net.udp_table.dump().into_iter().chain(streams) {
+    let others = net.raw.all_socks().into_iter().chain(net.packet.all_socks());
+    for sk in net.udp_table.dump().into_iter().chain(streams).chain(others) {
         let mut state = sk.state();
         if state.dead {
             state.sk_error_report(cx, None);

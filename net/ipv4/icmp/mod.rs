@@ -9,6 +9,7 @@ mod limits;
 mod send;
 
 pub(crate) use limits::IcmpLimits;
+pub(crate) use send::icmp_out_count;
 pub use send::{IcmpCode, icmp_send};
 
 use crate::kernel::context::BhCx;
@@ -16,6 +17,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::raw::raw_icmp_error;
 use klib::checksum::csum_fold;
 use send::icmp_reply;
 use uapi::errno::Errno;
@@ -224,10 +226,6 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
     if !skb.pskb_may_pull(transport + 8) {
         return error(cx, skb, DropReason::HdrTrunc);
     }
-    let t = cx.t;
-    let Some(proto) = t.net.inet_protos.get(iph.protocol) else {
-        return kfree_skb(cx, skb, DropReason::IcmpIgnored);
-    };
     let offender = skb.network::<IpHdr>().map_or(0, |outer| outer.saddr.get());
     let error = IcmpError {
         type_: icmph.type_,
@@ -239,7 +237,12 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
         skb: &skb,
         iif: skb.dev.map_or(0, |dev| dev.0),
     };
-    (proto.err_handler)(cx, &error);
+    raw_icmp_error(cx, &error);
+    let t = cx.t;
+    match t.net.inet_protos.get(iph.protocol) {
+        Some(proto) => (proto.err_handler)(cx, &error),
+        None => return kfree_skb(cx, skb, DropReason::IcmpIgnored),
+    }
     consume_skb(cx, skb);
 }
 

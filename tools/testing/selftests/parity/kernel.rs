@@ -13,7 +13,8 @@ use std::io::Error;
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
-use uapi::socket::{SO_ATTACH_FILTER, SOL_SOCKET};
+use uapi::if_packet::PACKET_FANOUT_DATA;
+use uapi::socket::{SO_ATTACH_FILTER, SOL_PACKET, SOL_SOCKET};
 
 /// The host kernel, as the calling thread has it.
 #[derive(Debug)]
@@ -300,8 +301,9 @@ impl Calls for Kernel {
     }
 
     fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret {
-        if (level, name) == (SOL_SOCKET, SO_ATTACH_FILTER) {
-            return attach_filter(fd, value);
+        let program = [(SOL_SOCKET, SO_ATTACH_FILTER), (SOL_PACKET, PACKET_FANOUT_DATA)];
+        if program.contains(&(level, name)) {
+            return sock_fprog(fd, (level, name), value);
         }
         let len = value.len() as socklen_t;
         // SAFETY: the value is read for its length.
@@ -499,7 +501,7 @@ impl Calls for Kernel {
 }
 
 /// The kernel takes a pointer to the program, and counts its instructions.
-fn attach_filter(fd: i32, program: &[u8]) -> Ret {
+fn sock_fprog(fd: i32, (level, name): (i32, i32), program: &[u8]) -> Ret {
     const SIZE: usize = size_of::<libc::sock_filter>();
     if !program.len().is_multiple_of(SIZE) {
         // What can't be said that way is refused by both.
@@ -511,7 +513,6 @@ fn attach_filter(fd: i32, program: &[u8]) -> Ret {
         .collect();
     let fprog = libc::sock_fprog { len: aligned.len() as u16, filter: aligned.as_mut_ptr().cast() };
     let len = size_of_val(&fprog) as socklen_t;
-    let (level, name) = (SOL_SOCKET, SO_ATTACH_FILTER);
     // SAFETY: the structure says where the program lies and how long it is; both outlive the call.
     ret(unsafe { libc::setsockopt(fd, level, name, (&raw const fprog).cast(), len) })
 }

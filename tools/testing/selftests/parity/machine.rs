@@ -23,8 +23,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, SOCK_DGRAM};
+use uapi::socket::{AF_INET, SOCK_DGRAM, Sockaddr};
 
 /// What a call that would wait for ever returns here; no errno.
 const FOR_EVER: i32 = -1;
@@ -166,15 +165,15 @@ fn number(result: Result<i32, Errno>) -> Ret {
     result.map(i64::from).map_err(|errno| errno.0)
 }
 
-fn name(result: Result<SockaddrIn, Errno>) -> Result<Vec<u8>, i32> {
-    result.map(|name| name.to_bytes().to_vec()).map_err(|errno| errno.0)
+fn name(result: Result<Sockaddr, Errno>) -> Result<Vec<u8>, i32> {
+    result.map(|name| name.to_name()).map_err(|errno| errno.0)
 }
 
 fn got(received: Received, parts: Vec<Vec<u8>>, mut control: Vec<u8>) -> Got {
     let mut data = parts.concat();
     data.truncate(received.len);
     control.truncate(received.controllen);
-    let name = received.name.map_or(Vec::new(), |name| name.to_bytes().to_vec());
+    let name = received.name.map_or(Vec::new(), |name| name.to_bytes());
     Got { ret: Ok(received.len as i64), data, name, control, flags: received.flags }
 }
 

@@ -12,7 +12,11 @@ mod fds;
 mod filter;
 mod many;
 mod options;
+mod packet;
+mod packet_fanout;
+mod ping;
 mod poll;
+mod raw;
 mod recv;
 mod routes;
 mod send;
@@ -63,6 +67,10 @@ pub fn all() -> Vec<Check> {
         timestamping::ALL,
         busy_poll::ALL,
         attach_filter::ALL,
+        packet::ALL,
+        packet_fanout::ALL,
+        raw::ALL,
+        ping::ALL,
     ]
     .concat()
 }

@@ -1,0 +1,3 @@
+//! soon
+use super::checks;
+checks! {}

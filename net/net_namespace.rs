@@ -8,6 +8,7 @@ use crate::net::core::neighbour::NeighTable;
 use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
+use crate::net::ipv4::ping::PingTable;
 use crate::net::ipv4::raw::RawHashinfo;
 use crate::net::ipv4::syncookies::SyncookieSecret;
 use crate::net::ipv4::tcp::tcp_sk_exit;
@@ -28,6 +29,8 @@ pub struct Net {
     pub arp_tbl: Arc<NeighTable>,
     /// Packet sockets.
     pub packet: NetnsPacket,
+    /// Ping sockets.
+    pub ping: PingTable,
     /// Raw IPv4 sockets.
     pub raw: RawHashinfo,
     /// UDP sockets by port.
@@ -89,6 +92,7 @@ impl Net {
         Self {
             arp_tbl: NeighTable::new(),
             packet: NetnsPacket::default(),
+            ping: PingTable::default(),
             raw: RawHashinfo::default(),
             udp_table: UdpTable::new(udp_key),
             tcp: TcpNet::new(tcp_seed, fastopen_key),

@@ -72,6 +72,7 @@ points! {
         ip_route_input_noref ip_route_input_slow ip_route_output_flow __ip_route_output_key ip_error
     }
     "include/net/route.h" { ip_route_output_ports }
+    "net/ipv4/ping.c" { ping_rcv ping_err ping_sendmsg }
     "net/ipv4/raw.c" {
         raw_local_deliver raw_v4_input raw_rcv raw_err raw_sendmsg raw_send_hdrinc raw_recvmsg
     }

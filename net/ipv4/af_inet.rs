@@ -16,6 +16,7 @@ use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::{devinet_ioctl, inet_addr_type};
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
 use crate::net::ipv4::ip_input::ip_packet_type;
+use crate::net::ipv4::ping::{is_ping, ping_init_sock};
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
 use crate::net::ipv4::raw::{raw_bind, raw_create};
 use crate::net::ipv4::tcp::{TcpState, tcp_ioctl, tcp_poll};
@@ -268,6 +269,9 @@ pub fn inet_create(
         (SOCK_DGRAM, p) if p == i32::from(IPPROTO_UDP) => {
             Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS))
         }
+        (SOCK_DGRAM, p) if p == i32::from(IPPROTO_ICMP) => {
+            Ok((ping_init_sock(cx)?, &INET_DGRAM_OPS))
+        }
         (SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
         // A raw socket of no protocol would see none.
         (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
@@ -304,6 +308,9 @@ fn inet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> 
         return Err(Errno::EADDRNOTAVAIL);
     }
     let many = matches!(kind, RTN_MULTICAST | RTN_BROADCAST);
+    if many && addr.addr != 0 && is_ping(sk) {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
     {
         let mut state = sk.state();
         if state.inet.num != 0 {

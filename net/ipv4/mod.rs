@@ -14,6 +14,7 @@ pub mod ip_forward;
 pub mod ip_input;
 pub mod ip_output;
 pub mod ip_sockglue;
+pub mod ping;
 pub mod proc;
 pub mod protocol;
 pub mod raw;

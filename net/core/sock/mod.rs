@@ -588,8 +588,8 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
 pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
     let net = &cx.m.init_net;
     let streams = net.tcp.hashinfo.all_socks();
-    let others = net.raw.all_socks().into_iter().chain(net.packet.all_socks());
-    for sk in net.udp_table.dump().into_iter().chain(streams).chain(others) {
+    let others = [net.raw.all_socks(), net.ping.all_socks(), net.packet.all_socks()];
+    for sk in net.udp_table.dump().into_iter().chain(streams).chain(others.concat()) {
         let mut state = sk.state();
         if state.dead {
             state.sk_error_report(cx, None);

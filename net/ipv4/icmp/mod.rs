@@ -17,6 +17,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::ping::{ping_err, ping_rcv};
 use crate::net::ipv4::raw::raw_icmp_error;
 use klib::checksum::csum_fold;
 use send::icmp_reply;
@@ -112,8 +113,7 @@ fn icmp_message(cx: &mut BhCx<'_>, mut skb: Skb) {
         ICMP_DEST_UNREACH | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETERPROB => {
             icmp_unreach(cx, skb);
         }
-        // Nobody here asks, until there are ping sockets.
-        ICMP_ECHOREPLY => kfree_skb(cx, skb, DropReason::NoSocket),
+        ICMP_ECHOREPLY => ping_rcv(cx, skb),
         // Other answers that nobody asked for, and redirects, which are not followed.
         _ => kfree_skb(cx, skb, DropReason::IcmpIgnored),
     }
@@ -246,10 +246,14 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
     consume_skb(cx, skb);
 }
 
-/// An ICMP error that quotes an ICMP message: nobody waits for it.
+/// An ICMP error that quotes an ICMP message: of this machine's own answers it is nobody's.
 ///
 /// linux: net/ipv4/icmp.c:icmp_err
-pub(crate) fn icmp_err(_cx: &mut BhCx<'_>, _error: &IcmpError<'_>) {}
+pub(crate) fn icmp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
+    if error.transport.first().is_some_and(|type_| *type_ != ICMP_ECHOREPLY) {
+        ping_err(cx, error);
+    }
+}
 
 /// The errno of each code of a destination unreachable, and whether it is final
 /// (RFC 1122 section 3.2.2.1).

@@ -6,9 +6,9 @@
 //! DIVERGES: no `MSG_MORE`: EOPNOTSUPP.
 
 mod proc;
-mod recv;
-mod rx;
-mod tx;
+pub(in crate::net::ipv4) mod recv;
+pub(in crate::net::ipv4) mod rx;
+pub(in crate::net::ipv4) mod tx;
 
 pub use proc::raw_seq_show;
 pub(crate) use rx::{raw_icmp_error, raw_local_deliver};
@@ -112,6 +112,8 @@ pub(crate) fn raw_create(cx: &mut TaskCx, protocol: u16) -> Arc<Sock> {
     {
         let mut state = sk.state();
         sk.set_inet_num(&mut state, protocol);
+        // So they are born (`INET_PROTOSW_REUSE`).
+        state.opts.reuse = true;
         state.inet.hdrincl = protocol == u16::from(IPPROTO_RAW);
     }
     sk.net.raw.insert(protocol, &sk);

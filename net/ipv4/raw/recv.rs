@@ -21,7 +21,7 @@ use uapi::socket::{MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Sockaddr};
 /// EOPNOTSUPP for `MSG_OOB`; EAGAIN, EINTR; the pending error.
 ///
 /// linux: net/ipv4/raw.c:raw_recvmsg
-pub(super) fn raw_recvmsg(
+pub(in crate::net::ipv4) fn raw_recvmsg(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
     batch: &mut RecvBatch<'_, '_>,

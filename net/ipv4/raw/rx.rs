@@ -115,8 +115,20 @@ fn icmp_filter(state: &SockState, type_: Option<u8>) -> bool {
 /// Queues a copy for a socket.
 ///
 /// linux: net/ipv4/raw.c:raw_rcv
-fn raw_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, mut skb: Skb, dst: Option<&Dst>) {
+fn raw_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dst: Option<&Dst>) {
     walk!(cx, skb, raw_rcv);
+    queue_rcv_skb(cx, sk, skb, dst);
+}
+
+/// Queues a packet whose data begins where the reader's is to, if the socket's filter wants it and there is room.
+///
+/// linux: net/core/sock.c:sock_queue_rcv_skb
+pub(in crate::net::ipv4) fn queue_rcv_skb(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    mut skb: Skb,
+    dst: Option<&Dst>,
+) {
     // The sender: a filter may cut the header off, and nobody asks for the flow any more.
     skb.hash = skb.network::<IpHdr>().map_or(0, |iph| iph.saddr.get());
     let program = sk.state().filter().cloned();
@@ -145,7 +157,12 @@ fn raw_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, mut skb: Skb, dst: Option<&Dst>) {
 }
 
 /// No task owns a raw socket, so nothing is left to its backlog.
-pub(super) fn raw_backlog_rcv(cx: &mut BhCx<'_>, _: &Arc<Sock>, _: &mut SockLocked, skb: Skb) {
+pub(in crate::net::ipv4) fn raw_backlog_rcv(
+    cx: &mut BhCx<'_>,
+    _: &Arc<Sock>,
+    _: &mut SockLocked,
+    skb: Skb,
+) {
     kfree_skb(cx, skb, DropReason::NotSpecified);
 }
 

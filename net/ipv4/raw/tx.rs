@@ -33,7 +33,7 @@ use uapi::snmp::IpMib;
 use uapi::socket::{AF_UNSPEC, MSG_CONFIRM, MSG_DONTROUTE, MSG_MORE, MSG_OOB, MSG_PROBE};
 
 /// Why a message was not sent.
-enum Stop {
+pub(in crate::net::ipv4) enum Stop {
     Error(Errno),
     /// The send buffer is full.
     NoRoom,
@@ -46,15 +46,15 @@ impl From<Errno> for Stop {
 }
 
 /// How a message goes.
-struct Plan {
-    flow: Flow4,
-    ipc: IpcmCookie,
+pub(in crate::net::ipv4) struct Plan {
+    pub(in crate::net::ipv4) flow: Flow4,
+    pub(in crate::net::ipv4) ipc: IpcmCookie,
     hdrincl: bool,
     recverr: bool,
-    broadcast: bool,
-    connected: bool,
-    df: bool,
-    ttl: u8,
+    pub(in crate::net::ipv4) broadcast: bool,
+    pub(in crate::net::ipv4) connected: bool,
+    pub(in crate::net::ipv4) df: bool,
+    pub(in crate::net::ipv4) ttl: u8,
     mc_loop: bool,
     priority: u32,
 }
@@ -74,6 +74,21 @@ pub(super) fn raw_sendmsg(
     wait: &mut Wait,
 ) -> Poll<Result<Sent, Errno>> {
     walk!(cx, raw_sendmsg);
+    send_each(cx, sk, batch, wait, send_one)
+}
+
+/// Sends one message, in a BH section.
+pub(in crate::net::ipv4) type SendOne =
+    fn(&mut BhCx<'_>, &Arc<Sock>, &MsgSend<'_>, i32) -> Result<usize, Stop>;
+
+/// Sends messages in order, as many as go; for the first it waits until there is room.
+pub(in crate::net::ipv4) fn send_each(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    batch: &SendBatch<'_>,
+    wait: &mut Wait,
+    send_one: SendOne,
+) -> Poll<Result<Sent, Errno>> {
     let mut sent = Sent::default();
     for (msg, flags) in batch.iter() {
         match cx.local_bh_disable(|bh| send_one(bh, sk, msg, flags)) {
@@ -107,7 +122,8 @@ fn send_one(
     if flags & (MSG_OOB | MSG_MORE) != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    let plan = plan(cx, sk, msg, flags)?;
+    let to = msg.name.map(parse_name).transpose()?;
+    let plan = plan(cx, sk, to, (msg, flags))?;
     // The type and code of ICMP are looked at for the route.
     if !plan.hdrincl && sk.sk_protocol() == u16::from(IPPROTO_ICMP) && len < 2 {
         return Err(Errno::EFAULT.into());
@@ -129,9 +145,13 @@ fn send_one(
     }
 }
 
-/// Where a message goes and by what: the socket's options, its own address and control data.
-fn plan(cx: &BhCx<'_>, sk: &Arc<Sock>, msg: &MsgSend<'_>, flags: i32) -> Result<Plan, Errno> {
-    let to = msg.name.map(parse_name).transpose()?;
+/// Where a message to `to` (`None`: the peer) goes and by what: the socket's options and control data.
+pub(in crate::net::ipv4) fn plan(
+    cx: &BhCx<'_>,
+    sk: &Arc<Sock>,
+    to: Option<u32>,
+    (msg, flags): (&MsgSend<'_>, i32),
+) -> Result<Plan, Errno> {
     let default_ttl = cx.t.net.sysctl.ip_default_ttl;
     let state = sk.state();
     let (inet, opts) = (&state.inet, &state.opts);
@@ -213,7 +233,7 @@ fn send_by(
         if plan.connected {
             parts.iph.id.set(sk.next_ident());
         }
-        copy_in(msg, parts.payload);
+        copy_in(msg, 0, parts.payload);
         Ok(())
     });
     let skb = made.inspect_err(|error| {
@@ -233,8 +253,11 @@ fn count_icmp(cx: &mut BhCx<'_>, skb: &Skb) {
     }
 }
 
-fn copy_in(msg: &MsgSend<'_>, mut to: &mut [u8]) {
+pub(in crate::net::ipv4) fn copy_in(msg: &MsgSend<'_>, mut skip: usize, mut to: &mut [u8]) {
     for part in msg.iov {
+        let passed = skip.min(part.len());
+        skip -= passed;
+        let part = &part[passed..];
         let (here, rest) = to.split_at_mut(part.len().min(to.len()));
         here.copy_from_slice(&part[..here.len()]);
         to = rest;
@@ -244,7 +267,7 @@ fn copy_in(msg: &MsgSend<'_>, mut to: &mut [u8]) {
 /// Room in the send buffer; here the sender meets the pending error and the shutdown.
 ///
 /// linux: net/core/sock.c:sock_alloc_send_pskb
-fn sock_alloc_send(sk: &Arc<Sock>) -> Result<(), Stop> {
+pub(in crate::net::ipv4) fn sock_alloc_send(sk: &Arc<Sock>) -> Result<(), Stop> {
     {
         let mut state = sk.state();
         state.sock_error()?;
@@ -280,7 +303,7 @@ fn raw_send_hdrinc(
     let mut skb = alloc_skb(cx, LL_RESERVED + len).ok_or(Errno::ENOBUFS)?;
     let filled = match skb.skb_open(LL_RESERVED, len) {
         Some(room) => {
-            copy_in(msg, room);
+            copy_in(msg, 0, room);
             fill_header(cx, &mut skb, dst.saddr)
         }
         None => Err(Errno::ENOBUFS),
@@ -328,7 +351,7 @@ fn fill_header(cx: &mut BhCx<'_>, skb: &mut Skb, saddr: u32) -> Result<(), Errno
 }
 
 /// Charges the sender and sends; a drop on this machine is told only to who asked for errors.
-fn transmit(
+pub(in crate::net::ipv4) fn transmit(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
     plan: &Plan,

@@ -16,6 +16,8 @@ use std::time::Duration;
 use uapi::if_packet::PACKET_FANOUT_DATA;
 use uapi::socket::{SO_ATTACH_FILTER, SOL_PACKET, SOL_SOCKET};
 
+const PING_GROUP_RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
+
 /// The host kernel, as the calling thread has it.
 #[derive(Debug)]
 pub struct Kernel(());
@@ -188,6 +190,14 @@ impl Calls for Kernel {
     fn settle(&mut self) {
         // Loopback delivers before the call returns, unless softirqs had too much to do.
         std::thread::sleep(Duration::from_millis(1));
+    }
+
+    fn allow_ping(&mut self) {
+        std::fs::write(PING_GROUP_RANGE, "0 2147483647").expect("a setting of our namespace");
+    }
+
+    fn forbid_ping(&mut self) {
+        std::fs::write(PING_GROUP_RANGE, "1 0").expect("a setting of our namespace");
     }
 
     fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {

@@ -15,6 +15,7 @@ use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::sched::Operation;
 use stack::net::core::dev::{dev_close, dev_open};
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{self as net, MsgRecv, MsgSend, Received};
 use std::fmt;
@@ -192,6 +193,14 @@ impl Calls for Machine {
             // The machine's threads may be at it, too: whoever comes first.
             Run::Threads(_) => assert!(self.cx.machine().run_until_idle(1000), "it comes to rest"),
         }
+    }
+
+    fn allow_ping(&mut self) {
+        update_sysctls(&mut self.cx, |sysctl| sysctl.ping_group_range = (0, i32::MAX as u32));
+    }
+
+    fn forbid_ping(&mut self) {
+        update_sysctls(&mut self.cx, |sysctl| sysctl.ping_group_range = (1, 0));
     }
 
     fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {

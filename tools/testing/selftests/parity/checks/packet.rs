@@ -121,7 +121,7 @@ fn packet_sockets_that_can_be_made(p: &mut Probe<'_>) {
 }
 
 fn packet_sockets_see_both_ways_on_loopback(p: &mut Probe<'_>) {
-    let fd = packet(p, SOCK_RAW, ALL_P);
+    let fd = on_lo(p, SOCK_RAW, ALL_P);
     datagram(p, b"hello");
     for _ in 0..3 {
         seen(p, "seen", fd, 14);
@@ -144,7 +144,7 @@ fn packet_sockets_of_one_ethertype(p: &mut Probe<'_>) {
 }
 
 fn packet_datagrams_begin_with_the_network_header(p: &mut Probe<'_>) {
-    let fd = packet(p, SOCK_DGRAM, ALL_P);
+    let fd = on_lo(p, SOCK_DGRAM, ALL_P);
     datagram(p, b"hello");
     for _ in 0..3 {
         seen(p, "seen", fd, 0);
@@ -259,7 +259,7 @@ fn packet_frames_that_can_not_be_sent(p: &mut Probe<'_>) {
 
 fn packet_datagrams_sent(p: &mut Probe<'_>) {
     let reader = packet(p, SOCK_RAW, OURS);
-    let all = packet(p, SOCK_RAW, ALL_P);
+    let all = on_lo(p, SOCK_RAW, ALL_P);
     let fd = packet(p, SOCK_DGRAM, 0);
     send_to(p, "without a name", fd, b"x", &[]);
     send_to(p, "to lo", fd, b"with an address", &sll(LO_IF, OURS, &[2, 0, 0, 0, 0, 9]));
@@ -309,7 +309,7 @@ fn packet_filters_see_the_link_header(p: &mut Probe<'_>) {
         (SOCK_RAW, vec![ret(16)]),
         (SOCK_DGRAM, vec![ret(3)]),
     ] {
-        let reader = packet(p, kind, ALL_P);
+        let reader = on_lo(p, kind, ALL_P);
         attach(p, reader, &program);
         let fd = on_lo(p, SOCK_RAW, 0);
         send_to(p, "sent", fd, &frame(OURS, b"good one"), &[]);
@@ -337,7 +337,7 @@ fn packet_statistics_are_read_once(p: &mut Probe<'_>) {
 
 fn packet_auxdata_is_told(p: &mut Probe<'_>) {
     for kind in [SOCK_RAW, SOCK_DGRAM] {
-        let reader = packet(p, kind, ALL_P);
+        let reader = on_lo(p, kind, ALL_P);
         p.with(reader, (SOL_PACKET, PACKET_AUXDATA), 1);
         p.get("auxdata", reader, (SOL_PACKET, PACKET_AUXDATA));
         let fd = on_lo(p, SOCK_RAW, 0);
@@ -464,7 +464,7 @@ fn packet_memberships(p: &mut Probe<'_>) {
 }
 
 fn packet_sockets_ignore_what_leaves(p: &mut Probe<'_>) {
-    let reader = packet(p, SOCK_RAW, ALL_P);
+    let reader = on_lo(p, SOCK_RAW, ALL_P);
     p.with(reader, (SOL_PACKET, PACKET_IGNORE_OUTGOING), 1);
     let fd = on_lo(p, SOCK_RAW, 0);
     send_to(p, "sent", fd, &frame(OURS, b"x"), &[]);

@@ -80,7 +80,7 @@ fn raw_sockets_that_can_be_made(p: &mut Probe<'_>) {
         let Ok(fd) = fd else { continue };
         let fd = fd as i32;
         p.names("its names", fd);
-        for option in [SO_TYPE, SO_DOMAIN, SO_PROTOCOL] {
+        for option in [SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_REUSEADDR] {
             p.get(&format!("option {option}"), fd, (SOL_SOCKET, option));
         }
         p.get("header", fd, HDRINCL);

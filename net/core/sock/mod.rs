@@ -9,6 +9,7 @@
 mod child;
 mod flow;
 mod guard;
+mod kind;
 mod meminfo;
 mod owner;
 mod pacing;
@@ -52,7 +53,6 @@ use std::task::Poll;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
-use uapi::socket::SOL_RAW;
 
 /// Half-closed for receiving.
 pub const RCV_SHUTDOWN: u8 = 1;
@@ -334,16 +334,6 @@ impl Sock {
     #[inline]
     pub fn inet_num(&self) -> u16 {
         self.num.load(Ordering::Acquire)
-    }
-
-    /// `SO_TYPE`.
-    pub fn sk_type(&self) -> i32 {
-        self.sk_prot.kind.0
-    }
-
-    /// `SO_PROTOCOL`.
-    pub fn sk_protocol(&self) -> u16 {
-        if self.sk_prot.level == SOL_RAW { self.inet_num() } else { self.sk_prot.kind.1.into() }
     }
 
     /// Changes the local port, under the bucket's lock.

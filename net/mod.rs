@@ -5,5 +5,6 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod net_namespace;
 pub mod netfilter;
+pub mod packet;
 pub mod sched;
 pub mod socket;

@@ -9,12 +9,15 @@ use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
 use crate::net::ipv4::ip_fragment::{IpFrags, ipv4_frags_exit};
+use crate::net::ipv4::ping::PingTable;
+use crate::net::ipv4::raw::RawHashinfo;
 use crate::net::ipv4::route::FnheTable;
 use crate::net::ipv4::syncookies::SyncookieSecret;
 use crate::net::ipv4::tcp::tcp_sk_exit;
 use crate::net::ipv4::tcp_fastopen::FastopenNet;
 use crate::net::ipv4::tcp_input::ChallengeAcks;
 use crate::net::ipv4::udp::UdpTable;
+use crate::net::packet::af_packet::NetnsPacket;
 use klib::random::Csprng;
 use klib::siphash::SipKey;
 use std::sync::Arc;
@@ -26,6 +29,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 pub struct Net {
     /// IPv4 neighbours.
     pub arp_tbl: Arc<NeighTable>,
+    /// Packet sockets.
+    pub packet: NetnsPacket,
+    /// Ping sockets.
+    pub ping: PingTable,
+    /// Raw IPv4 sockets.
+    pub raw: RawHashinfo,
     /// UDP sockets by port.
     pub udp_table: UdpTable,
     /// TCP's tables, secrets and account.
@@ -90,6 +99,9 @@ impl Net {
         let (frag_key, fnhe_key) = (key(), key());
         Self {
             arp_tbl: NeighTable::new(),
+            packet: NetnsPacket::default(),
+            ping: PingTable::default(),
+            raw: RawHashinfo::default(),
             udp_table: UdpTable::new(udp_key),
             tcp: TcpNet::new(tcp_seed, fastopen_key),
             rps_sock_flow_table: SockFlowTable::default(),

@@ -52,7 +52,7 @@ fn two_tasks_on_threads_talk_over_loopback() {
         block_on(&mut cx, &mut sys_sendto(fd, &data, 0, Some(&local(7)))).unwrap();
         let mut buf = [0; 64];
         let (len, from) = block_on(&mut cx, &mut sys_recvfrom(fd, &mut buf, 0)).unwrap();
-        assert_eq!((&buf[..len], from.unwrap().port), (&data[..], 7));
+        assert_eq!((&buf[..len], from.unwrap().inet().unwrap().port), (&data[..], 7));
     }
     exit_files(&mut cx);
     drop(cx);

@@ -48,6 +48,7 @@ lock_classes! {
     47 ListenHash "A part of the table of TCP listeners.";
     48 Request "A connection's request that has no socket yet.";
     50 Qdisc "A queueing discipline's queue (`qdisc_lock`).";
+    52 AddrList "The addresses that a device receives at besides its own (`netif_addr_lock`).";
     55 TxQueue "A device's transmit queue (`HARD_TX_LOCK`).";
     60 Napi "What a NAPI context parks between polls.";
     62 Backlog "The queue by which packets reach another CPU's backlog (`rps_lock`).";

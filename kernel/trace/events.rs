@@ -58,7 +58,7 @@ points! {
     "include/net/dst.h" { dst_input dst_output dst_neigh_output }
     "include/net/arp.h" { __ipv4_neigh_lookup_noref }
     "net/ethernet/eth.c" { eth_type_trans }
-    "net/packet/af_packet.c" { packet_rcv }
+    "net/packet/af_packet.c" { packet_rcv packet_rcv_fanout packet_sendmsg packet_snd packet_xmit packet_recvmsg }
     "net/netfilter/core.c" { nf_hook_slow }
     "include/linux/netfilter.h" { NF_HOOK }
     "net/ipv4/af_inet.c" {
@@ -73,6 +73,10 @@ points! {
         ip_route_input_noref ip_route_input_slow ip_route_output_flow __ip_route_output_key ip_error
     }
     "include/net/route.h" { ip_route_output_ports }
+    "net/ipv4/ping.c" { ping_rcv ping_err ping_sendmsg }
+    "net/ipv4/raw.c" {
+        raw_local_deliver raw_v4_input raw_rcv raw_err raw_sendmsg raw_send_hdrinc raw_recvmsg
+    }
     "net/ipv4/ip_forward.c" { ip_forward ip_forward_finish }
     "net/ipv4/ip_output.c" {
         ip_make_skb ip_send_skb __ip_local_out ip_local_out ip_output

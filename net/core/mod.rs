@@ -3,6 +3,7 @@
 pub(crate) mod busy_poll;
 pub mod datagram;
 pub mod dev;
+pub mod dev_addr_lists;
 pub mod dev_ioctl;
 pub mod dst;
 pub mod ethtool;

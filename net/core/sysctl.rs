@@ -58,6 +58,9 @@ pub struct Sysctls {
     pub ip_local_port_range: (u16, u16),
     /// `net.ipv4.ip_nonlocal_bind`.
     pub ip_nonlocal_bind: bool,
+    /// `net.ipv4.ping_group_range`: groups that may make ping sockets, both ends included; none, if the first is the
+    /// greater.
+    pub ping_group_range: (u32, u32),
     /// `net.ipv4.icmp_echo_ignore_all`.
     pub icmp_echo_ignore_all: bool,
     /// `net.ipv4.icmp_echo_ignore_broadcasts`.
@@ -186,6 +189,7 @@ impl Default for Sysctls {
             conf_default: Ipv4DevConf::default(),
             ip_local_port_range: (32_768, 60_999),
             ip_nonlocal_bind: false,
+            ping_group_range: (1, 0),
             icmp_echo_ignore_all: false,
             icmp_echo_ignore_broadcasts: true,
             icmp_ignore_bogus_error_responses: true,

@@ -16,7 +16,9 @@ use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::{devinet_ioctl, inet_addr_type};
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
 use crate::net::ipv4::ip_input::ip_packet_type;
+use crate::net::ipv4::ping::{is_ping, ping_init_sock};
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
+use crate::net::ipv4::raw::{raw_bind, raw_create};
 use crate::net::ipv4::tcp::{TcpState, tcp_ioctl, tcp_poll};
 use crate::net::ipv4::tcp_ipv4::{tcp_v4_err, tcp_v4_rcv};
 use crate::net::ipv4::tcp_offload::TCPV4_OFFLOAD;
@@ -32,7 +34,9 @@ use uapi::if_ether::ETH_P_IP;
 use uapi::in_::SockaddrIn;
 use uapi::ip::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
-use uapi::socket::{AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM, SOCK_STREAM};
+use uapi::socket::{
+    AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Sockaddr,
+};
 use uapi::sockios::{
     FIONREAD, SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFDSTADDR, SIOCGIFNETMASK, SIOCGIFPFLAGS, SIOCOUTQ,
     SIOCRTMSG,
@@ -133,7 +137,7 @@ pub struct ProtoOps {
     /// `connect`.
     pub connect: InetConnectFn,
     /// `getsockname` and `getpeername`.
-    pub getname: fn(&Sock, Peer) -> Result<SockaddrIn, Errno>,
+    pub getname: fn(&Sock, Peer) -> Result<Sockaddr, Errno>,
     /// The poll mask.
     pub poll: fn(&Arc<Sock>) -> u32,
     /// `shutdown`.
@@ -237,7 +241,7 @@ fn sock_common_getsockopt(
 }
 
 /// linux: net/core/sock.c:sock_no_mmap
-fn sock_no_mmap(_: &Sock) -> Result<(), Errno> {
+pub(in crate::net) fn sock_no_mmap(_: &Sock) -> Result<(), Errno> {
     Err(Errno::ENODEV)
 }
 
@@ -267,7 +271,14 @@ pub fn inet_create(
         (SOCK_DGRAM, p) if p == i32::from(IPPROTO_UDP) => {
             Ok((Sock::new(cx, &UDP_PROT), &INET_DGRAM_OPS))
         }
+        (SOCK_DGRAM, p) if p == i32::from(IPPROTO_ICMP) => {
+            Ok((ping_init_sock(cx)?, &INET_DGRAM_OPS))
+        }
         (SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
+        // A raw socket of no protocol would see none.
+        (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
+        // What calls on one do is as for datagrams (`inet_sockraw_ops`).
+        (SOCK_RAW, p) => Ok((raw_create(cx, p as u16), &INET_DGRAM_OPS)),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }
 }
@@ -281,6 +292,9 @@ pub fn inet_create(
 /// linux: net/ipv4/af_inet.c:inet_bind
 fn inet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> {
     walk!(cx, inet_bind);
+    if sk.sk_type() == SOCK_RAW {
+        return raw_bind(cx, sk, name);
+    }
     let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
     // Linux lets AF_UNSPEC pass with INADDR_ANY, for old programs.
     let unspec_any = family == Some(AF_UNSPEC as u16) && name.get(4..8) == Some(&[0; 4]);
@@ -296,6 +310,9 @@ fn inet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> 
         return Err(Errno::EADDRNOTAVAIL);
     }
     let many = matches!(kind, RTN_MULTICAST | RTN_BROADCAST);
+    if many && addr.addr != 0 && is_ping(sk) {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
     {
         let mut state = sk.state();
         if state.inet.num != 0 {
@@ -356,7 +373,7 @@ fn dgram_connect(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Err
 }
 
 /// linux: net/ipv4/af_inet.c:inet_getname
-fn inet_getname(sk: &Sock, peer: Peer) -> Result<SockaddrIn, Errno> {
+fn inet_getname(sk: &Sock, peer: Peer) -> Result<Sockaddr, Errno> {
     let state = sk.state();
     let inet = &state.inet;
     // A stream's peer is told while there is a connection, or one begins.
@@ -365,10 +382,10 @@ fn inet_getname(sk: &Sock, peer: Peer) -> Result<SockaddrIn, Errno> {
     });
     match peer {
         Peer::Yes | Peer::Accepted if inet.dport == 0 || unconnected => Err(Errno::ENOTCONN),
-        Peer::Yes | Peer::Accepted => Ok(SockaddrIn::new(inet.daddr, inet.dport)),
+        Peer::Yes | Peer::Accepted => Ok(Sockaddr::In(SockaddrIn::new(inet.daddr, inet.dport))),
         Peer::No => {
             let addr = if inet.rcv_saddr != 0 { inet.rcv_saddr } else { inet.saddr };
-            Ok(SockaddrIn::new(addr, inet.sport))
+            Ok(Sockaddr::In(SockaddrIn::new(addr, inet.sport)))
         }
     }
 }
@@ -400,7 +417,7 @@ fn inet_shutdown(cx: &mut TaskCx, sk: &Arc<Sock>, how: i32) -> Result<(), Errno>
 /// devices.
 ///
 /// linux: net/ipv4/af_inet.c:inet_ioctl
-fn inet_ioctl(
+pub(in crate::net) fn inet_ioctl(
     cx: &mut TaskCx,
     sk: &Arc<Sock>,
     request: u32,

@@ -3,12 +3,13 @@
 //! linux: net/ipv4/datagram.c.
 
 use crate::kernel::context::TaskCx;
-use crate::net::core::sock::Sock;
+use crate::net::core::sock::{Sock, SockState};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::INET_DSCP_MASK;
+use uapi::socket::SOL_UDP;
 
 /// Fixes the peer, and the address to send from that the route suggests.
 ///
@@ -42,7 +43,7 @@ pub(crate) fn ip4_datagram_connect(
     if to_many && !sk.state().opts.broadcast {
         return Err(Errno::EACCES);
     }
-    sk.net.udp_table.rehash(sk, |state| {
+    change_addrs(sk, |state| {
         let inet = &mut state.inet;
         if inet.saddr == 0 {
             inet.saddr = saddr;
@@ -59,11 +60,20 @@ pub(crate) fn ip4_datagram_connect(
     Ok(())
 }
 
+/// Changes addresses, where lookups compare them, too.
+fn change_addrs(sk: &Arc<Sock>, change: impl FnOnce(&mut SockState)) {
+    if sk.sk_prot.level == SOL_UDP {
+        sk.net.udp_table.rehash(sk, change);
+    } else {
+        change(&mut sk.state());
+    }
+}
+
 /// Frees the peer, and what was not bound by hand: `connect` with `AF_UNSPEC`.
 ///
 /// linux: net/ipv4/udp.c:udp_disconnect
 pub(crate) fn udp_disconnect(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
-    sk.net.udp_table.rehash(sk, |state| {
+    change_addrs(sk, |state| {
         let inet = &mut state.inet;
         inet.daddr = 0;
         inet.dport = 0;

@@ -12,6 +12,7 @@ use crate::net::core::skbuff::{
 };
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::ip_fragment::ip_defrag;
+use crate::net::ipv4::raw::raw_local_deliver;
 use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook, nf_pass};
 use klib::checksum::{csum_fold, csum_tcpudp_nofold, ip_fast_csum};
@@ -302,12 +303,21 @@ fn ip_local_deliver_hooked(cx: &mut BhCx<'_>, list: &mut SkbList) {
 #[inline(always)]
 fn ip_local_deliver_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_local_deliver_finish);
+    let raw = cx.m.init_net.raw.any() && raw_local_deliver(cx, list);
     let t = cx.t;
     let Some(proto) = t.net.inet_protos.get(list.way.protocol()) else {
-        return ip_unknown_proto(cx, list);
+        return if raw { ip_raw_only(cx, list) } else { ip_unknown_proto(cx, list) };
     };
     cx.cpu.mib.add(IpMib::InDelivers.into(), list.len() as u64);
     (proto.handler)(cx, list);
+}
+
+/// Raw sockets have what there is to have of them.
+#[cold]
+#[inline(never)]
+fn ip_raw_only(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    cx.cpu.mib.add(IpMib::InDelivers.into(), list.len() as u64);
+    list.consume(cx);
 }
 
 #[cold]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
-    IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_MTU, IP_MTU_DISCOVER,
+    IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_HDRINCL, IP_MTU, IP_MTU_DISCOVER,
     IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
     IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVFRAGSIZE, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL,
     IP_TOS, IP_TTL, InPktinfo, SockaddrIn,
@@ -30,10 +30,10 @@ use uapi::net_tstamp::{
 };
 use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
-    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
+    Cmsg, CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
     SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
-    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOL_IP, SOL_SOCKET,
-    SOL_UDP, cmsgs,
+    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW, SOL_IP,
+    SOL_SOCKET, SOL_UDP, Sockaddr, cmsgs,
 };
 use uapi::udp::UDP_GRO;
 
@@ -86,19 +86,44 @@ pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), E
                 ipc.tos = u8::try_from(tos).map_err(|_| Errno::EINVAL)?;
                 ipc.priority = Some(rt_tos2priority(ipc.tos));
             }
-            (SOL_SOCKET, SO_PRIORITY) => ipc.priority = Some(exact(cmsg.data)? as u32),
-            (SOL_SOCKET, SO_MARK) => ipc.mark = Some(exact(cmsg.data)? as u32),
-            (SOL_SOCKET, SO_TIMESTAMPING | SO_TIMESTAMPING_NEW) => {
-                ipc.tsflags = tsflags_of_cmsg(cmsg.data, ipc.tsflags)?;
-            }
-            (SOL_SOCKET, SCM_TS_OPT_ID) if ipc.tsflags & SOF_TIMESTAMPING_OPT_ID != 0 => {
-                ipc.ts_opt_id = Some(exact(cmsg.data)? as u32);
-            }
-            // Meant for local sockets, and passed over here.
-            (SOL_SOCKET, SCM_RIGHTS | SCM_CREDENTIALS) => (),
-            (SOL_IP | SOL_SOCKET, _) => return Err(Errno::EINVAL),
+            (SOL_SOCKET, _) => __sock_cmsg_send(&cmsg, ipc)?,
+            (SOL_IP, _) => return Err(Errno::EINVAL),
             _ => (),
         }
+    }
+    Ok(())
+}
+
+/// Reads what control data of a message to send says to the socket level alone; the rest is passed over.
+///
+/// # Errors
+/// EINVAL for what is malformed or unknown there.
+///
+/// linux: net/core/sock.c:sock_cmsg_send
+pub(crate) fn sock_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), Errno> {
+    for cmsg in cmsgs(control) {
+        let cmsg = cmsg?;
+        if cmsg.level == SOL_SOCKET {
+            __sock_cmsg_send(&cmsg, ipc)?;
+        }
+    }
+    Ok(())
+}
+
+/// linux: net/core/sock.c:__sock_cmsg_send
+fn __sock_cmsg_send(cmsg: &Cmsg<'_>, ipc: &mut IpcmCookie) -> Result<(), Errno> {
+    match cmsg.type_ {
+        SO_PRIORITY => ipc.priority = Some(exact(cmsg.data)? as u32),
+        SO_MARK => ipc.mark = Some(exact(cmsg.data)? as u32),
+        SO_TIMESTAMPING | SO_TIMESTAMPING_NEW => {
+            ipc.tsflags = tsflags_of_cmsg(cmsg.data, ipc.tsflags)?;
+        }
+        SCM_TS_OPT_ID if ipc.tsflags & SOF_TIMESTAMPING_OPT_ID != 0 => {
+            ipc.ts_opt_id = Some(exact(cmsg.data)? as u32);
+        }
+        // Meant for local sockets, and passed over here.
+        SCM_RIGHTS | SCM_CREDENTIALS => (),
+        _ => return Err(Errno::EINVAL),
     }
     Ok(())
 }
@@ -364,7 +389,7 @@ pub(crate) fn ip_recv_error(
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let name = report.has_address().then_some(report.to);
+    let name = report.has_address().then_some(Sockaddr::In(report.to));
     let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, controllen: 0 };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
@@ -432,6 +457,7 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
         IP_RECVFRAGSIZE if stream => return Err(Errno::EINVAL),
         IP_RECVFRAGSIZE => inet.cmsg_flags.set(CmsgFlags::RECVFRAGSIZE, on),
         IP_FREEBIND => inet.freebind = on,
+        IP_HDRINCL if sk.sk_type() == SOCK_RAW => inet.hdrincl = on,
         IP_BIND_ADDRESS_NO_PORT => inet.bind_address_no_port = on,
         IP_RECVERR => {
             inet.recverr = on;
@@ -491,6 +517,7 @@ pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Resul
         IP_RECVORIGDSTADDR => asked(CmsgFlags::ORIGDSTADDR),
         IP_RECVFRAGSIZE => asked(CmsgFlags::RECVFRAGSIZE),
         IP_FREEBIND => i32::from(inet.freebind),
+        IP_HDRINCL => i32::from(inet.hdrincl),
         IP_BIND_ADDRESS_NO_PORT => i32::from(inet.bind_address_no_port),
         IP_RECVERR => i32::from(inet.recverr),
         IP_MTU_DISCOVER => inet.pmtudisc,

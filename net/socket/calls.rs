@@ -3,7 +3,7 @@
 //! linux: net/socket.c. Context: task.
 //! DIVERGES: `recvmmsg`'s time limit ends a wait too; Linux looks at it only after each message and
 //! may wait for ever with it.
-//! DIVERGES: no packet sockets, so `SOCK_PACKET` of `AF_INET`, which Linux makes one of, fails with
+//! DIVERGES: no packet sockets of the oldest kind: `SOCK_PACKET`, of `AF_PACKET` or `AF_INET`, fails with
 //! ESOCKTNOSUPPORT.
 
 use super::{
@@ -15,6 +15,7 @@ use crate::kernel::context::TaskCx;
 use crate::kernel::sched::Operation;
 use crate::kernel::time::Ktime;
 use crate::net::ipv4::af_inet::{Peer, inet_create};
+use crate::net::packet::af_packet::packet_create;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -23,8 +24,8 @@ use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::in_::SockaddrIn;
 use uapi::socket::{
-    AF_INET, AF_MAX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_WAITFORONE, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, SOCK_PACKET,
+    AF_INET, AF_MAX, AF_PACKET, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_WAITFORONE,
+    SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_PACKET, Sockaddr,
 };
 use uapi::uio::UIO_MAXIOV;
 
@@ -83,10 +84,11 @@ pub fn sys_socket(cx: &mut TaskCx, family: i32, kind: i32, protocol: i32) -> Res
     if kind & TYPE_MASK >= SOCK_MAX {
         return Err(Errno::EINVAL);
     }
-    if family != AF_INET {
-        return Err(Errno::EAFNOSUPPORT);
-    }
-    let (sk, ops) = inet_create(cx, kind & TYPE_MASK, protocol)?;
+    let (sk, ops) = match family {
+        AF_INET => inet_create(cx, kind & TYPE_MASK, protocol)?,
+        AF_PACKET => packet_create(cx, kind & TYPE_MASK, protocol)?,
+        _ => return Err(Errno::EAFNOSUPPORT),
+    };
     let nonblock = if kind & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
     let file = File::new(FileKind::Socket(Socket { sk, ops }), &SOCKET_FILE_OPS, nonblock);
     fd_install(cx, file, kind & SOCK_CLOEXEC != 0)
@@ -162,7 +164,7 @@ pub fn sys_accept4(
         });
         let socket = ready!(accepted)?;
         let nonblock = if flags & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
-        let peer = (socket.ops.getname)(&socket.sk, Peer::Accepted).ok();
+        let peer = (socket.ops.getname)(&socket.sk, Peer::Accepted).ok().and_then(Sockaddr::inet);
         let file = File::new(FileKind::Socket(socket), &SOCKET_FILE_OPS, nonblock);
         let fd = fd_install(cx, file, flags & SOCK_CLOEXEC != 0);
         Poll::Ready(fd.map(|fd| (fd, peer)))
@@ -175,7 +177,7 @@ pub fn sys_accept4(
 /// EBADF, ENOTSOCK.
 ///
 /// linux: net/socket.c:sys_getsockname
-pub fn sys_getsockname(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
+pub fn sys_getsockname(cx: &mut TaskCx, fd: i32) -> Result<Sockaddr, Errno> {
     cx.enter_call();
     walk!(cx, sys_getsockname);
     sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::No))
@@ -187,7 +189,7 @@ pub fn sys_getsockname(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
 /// EBADF, ENOTSOCK, ENOTCONN.
 ///
 /// linux: net/socket.c:sys_getpeername
-pub fn sys_getpeername(cx: &mut TaskCx, fd: i32) -> Result<SockaddrIn, Errno> {
+pub fn sys_getpeername(cx: &mut TaskCx, fd: i32) -> Result<Sockaddr, Errno> {
     cx.enter_call();
     walk!(cx, sys_getpeername);
     sockfd_lookup_light(cx, fd, |_, _, socket| (socket.ops.getname)(&socket.sk, Peer::Yes))
@@ -359,7 +361,7 @@ pub fn sys_recvfrom(
     fd: i32,
     data: &mut [u8],
     flags: i32,
-) -> impl Operation<Output = Result<(usize, Option<SockaddrIn>), Errno>> + '_ {
+) -> impl Operation<Output = Result<(usize, Option<Sockaddr>), Errno>> + '_ {
     SockCall::new(move |cx, wait| {
         walk!(cx, sys_recvfrom);
         let mut iov = [IoSliceMut::new(data)];

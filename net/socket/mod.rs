@@ -38,9 +38,8 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
-use uapi::in_::SockaddrIn;
 use uapi::poll::{POLLIN, POLLOUT};
-use uapi::socket::MSG_DONTWAIT;
+use uapi::socket::{MSG_DONTWAIT, Sockaddr};
 use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
 
 /// A socket as a file has it.
@@ -153,7 +152,7 @@ pub struct Received {
     /// Bytes copied; with `MSG_TRUNC` asked for, bytes of the message.
     pub len: usize,
     /// Who sent it.
-    pub name: Option<SockaddrIn>,
+    pub name: Option<Sockaddr>,
     /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_ERRQUEUE`.
     pub flags: i32,
     /// Bytes of control data.

@@ -8,7 +8,7 @@ use super::sockfd_lookup_light;
 use crate::kernel::context::TaskCx;
 use crate::net::core::busy_poll::busy_poll_begins;
 use crate::net::core::snmp::Mib;
-use crate::net::core::sock::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
+use crate::net::core::sock::{Proto, SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
 use crate::net::core::stream::sk_stream_write_space;
 use crate::net::core::timestamping::TstampNew;
 use crate::net::ipv4::inet_hashtables::{BindAttrs, CmsgFlags};
@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::if_::IFNAMSIZ;
-use uapi::ip::IPPROTO_TCP;
 use uapi::socket::{
     AF_INET, SO_ACCEPTCONN, SO_ATTACH_FILTER, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST,
     SO_BUSY_POLL, SO_BUSY_POLL_BUDGET, SO_COOKIE, SO_DETACH_FILTER, SO_DOMAIN, SO_DONTROUTE,
@@ -29,7 +28,7 @@ use uapi::socket::{
     SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR,
     SO_REUSEPORT, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMP,
     SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS, SO_TIMESTAMPNS_NEW,
-    SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET,
+    SO_TYPE, SO_ZEROCOPY, SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP,
 };
 
 /// Reading what was attached has the same number.
@@ -53,18 +52,13 @@ pub fn sys_setsockopt(
     walk!(cx, sys_setsockopt);
     let done = sockfd_lookup_light(cx, fd, |cx, _, socket| match level {
         SOL_SOCKET => sock_setsockopt(cx, &socket.sk, name, value),
-        SOL_IP => ip_setsockopt(&socket.sk, name, value),
-        level if level == own_level(&socket.sk) => {
+        SOL_IP if socket.sk.sk_prot.family == AF_INET => ip_setsockopt(&socket.sk, name, value),
+        level if level == socket.sk.sk_prot.level => {
             (socket.ops.setsockopt)(cx, &socket.sk, name, value)
         }
         _ => Err(Errno::ENOPROTOOPT),
     });
     done.inspect_err(|error| count_unknown(cx, *error))
-}
-
-/// The level of the protocol's own options.
-fn own_level(sk: &Sock) -> i32 {
-    i32::from(sk.sk_prot.kind.1)
 }
 
 /// Whoever looks for why a program behaves otherwise here finds that an option was refused.
@@ -94,6 +88,9 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         _ => (),
     }
     let val = int(value)?;
+    if not_for(sk.sk_prot, name, val) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     match name {
         SO_DETACH_FILTER => return sk.state().sk_detach_filter(),
         SO_LOCK_FILTER => return sk.state().sk_lock_filter(val != 0),
@@ -125,6 +122,18 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         }
     }
     Ok(())
+}
+
+/// An option that sockets of this protocol do not have.
+///
+/// linux: net/core/sock.c:sk_setsockopt
+fn not_for(prot: &Proto, name: i32, val: i32) -> bool {
+    let carries_data = matches!(prot.level, SOL_TCP | SOL_UDP);
+    match name {
+        SO_PEEK_OFF | SO_ZEROCOPY => !carries_data,
+        SO_REUSEPORT => val != 0 && prot.family != AF_INET,
+        _ => false,
+    }
 }
 
 /// A send buffer that was set stays as it is.
@@ -210,7 +219,7 @@ fn set_compared(sk: &Arc<Sock>, name: i32, val: i32) -> Result<(), Errno> {
 
 /// Changes it where the protocol's lookups see it.
 fn change_compared(sk: &Arc<Sock>, change: impl FnOnce(&mut SockState)) {
-    if sk.sk_prot.kind.1 != IPPROTO_TCP {
+    if sk.sk_prot.level == SOL_UDP {
         return sk.net.udp_table.rehash(sk, change);
     }
     let mut locked = sk.state();
@@ -372,9 +381,10 @@ pub fn __sys_getsockopt(
     cx.enter_call();
     walk!(cx, sys_getsockopt);
     let value = sockfd_lookup_light(cx, fd, |cx, _, socket| {
-        let own = own_level(&socket.sk);
-        if ![SOL_SOCKET, SOL_IP, own].contains(&level) {
-            return Err(Errno::EOPNOTSUPP);
+        let (family, own) = (socket.sk.sk_prot.family, socket.sk.sk_prot.level);
+        if ![SOL_SOCKET, own].contains(&level) && (level, family) != (SOL_IP, AF_INET) {
+            let none = if family == AF_INET { Errno::EOPNOTSUPP } else { Errno::ENOPROTOOPT };
+            return Err(none);
         }
         let room = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
         let mut value = match level {
@@ -399,11 +409,10 @@ fn sock_getsockopt(
     let opts = &state.opts;
     let told = state.inet.cmsg_flags;
     let asked = |flag| i32::from(told.contains(flag));
-    let (kind, protocol) = sk.sk_prot.kind;
     let value = match name {
-        SO_TYPE => kind,
-        SO_PROTOCOL => i32::from(protocol),
-        SO_DOMAIN => AF_INET,
+        SO_TYPE => sk.sk_type(),
+        SO_PROTOCOL => sk.sk_protocol().into(),
+        SO_DOMAIN => sk.sk_prot.family,
         SO_ACCEPTCONN => {
             i32::from(state.tcp.as_ref().is_some_and(|tp| tp.state == TcpState::Listen))
         }

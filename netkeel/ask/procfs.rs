@@ -17,7 +17,11 @@ pub fn parse(file: &str, text: &str) -> Value {
         "arp" => columns(text, &["ip_address", "hw_type", "flags", "hw_address", "mask", "device"]),
         "route" => by_header(text),
         "tcp" => tcp(text),
-        "udp" => udp(text),
+        "udp" | "raw" | "icmp" => udp(text),
+        "packet" => columns(
+            text,
+            &["sk", "refcnt", "type", "proto", "iface", "running", "rmem", "user", "inode"],
+        ),
         "tcp_metrics" => tcp_metrics(text),
         "drops" => drops(text),
         _ => Value::Null,

@@ -42,6 +42,7 @@ impl Capture {
 
 impl PacketTap for Capture {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         let outgoing = skb.pkt_type == PktType::Outgoing;
         let mut bytes = Vec::with_capacity(skb.len() + size_of::<EthHdr>());
         // What comes in has its Ethernet header pulled already; what leaves still begins with it.

@@ -364,8 +364,8 @@ fn bound(cx: &mut TaskCx, kind: i32, port: u16) -> Result<i32, ScenarioError> {
     Ok(fd)
 }
 
-/// Sends a whole frame by the first device that is not loopback, as a packet socket would: there
-/// are no raw sockets yet for `ping` to use.
+/// Sends a whole frame by the first device that is not loopback, as a packet socket would: its
+/// walk begins at the device.
 fn packet_send(cx: &mut TaskCx, frame: &[u8]) -> Outcome {
     const FAILED: ScenarioError = ScenarioError::Unfinished("the echo request");
     cx.enter_call();

@@ -146,6 +146,7 @@ impl FrameTap {
 
 impl PacketTap for FrameTap {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         let snaplen = self.wanted.snaplen;
         if self.wants(cx, &skb) && self.admit((skb.len() + size_of::<EthHdr>()).min(snaplen)) {
             let direction = match skb.pkt_type {

@@ -17,7 +17,7 @@ use std::sync::mpsc::{self, Receiver};
 use streams::Service;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, SO_INCOMING_CPU, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET};
+use uapi::socket::{AF_INET, SO_INCOMING_CPU, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET, Sockaddr};
 
 const ECHO: u16 = 7;
 const DISCARD: u16 = 9;
@@ -107,8 +107,8 @@ fn serve(cx: &mut TaskCx, fd: i32, mut answer: Answer) {
     loop {
         let received = block_on(cx, &mut sys_recvfrom(fd, &mut buf, 0));
         let (len, from) = match received {
-            Ok((len, Some(from))) => (len, from),
-            Ok((_, None)) => continue,
+            Ok((len, Some(Sockaddr::In(from)))) => (len, from),
+            Ok((_, _)) => continue,
             Err(Errno::EINTR | Errno::EBADF) => return,
             // An error that an earlier answer ran into; it is told once.
             Err(_) => continue,

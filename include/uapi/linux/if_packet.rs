@@ -1,4 +1,86 @@
-//! Packet sockets: packet types, options, fanout modes.
+//! Packet sockets: addresses, packet types, options, fanout modes, headers of rings.
+
+use crate::errno::Errno;
+use crate::socket::AF_PACKET;
+
+/// Octets in a `sockaddr_ll`.
+pub const SOCKADDR_LL_LEN: usize = 20;
+/// Octets of it in front of the link address.
+pub const SLL_ADDR: usize = 12;
+
+/// A link-layer socket address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct SockaddrLl {
+    /// The ethertype, in host order.
+    pub protocol: u16,
+    /// The device's index; 0: any.
+    pub ifindex: i32,
+    /// `ARPHRD_*`.
+    pub hatype: u16,
+    /// `PACKET_*`: to whom the packet was.
+    pub pkttype: u8,
+    /// Octets of the address.
+    pub halen: u8,
+    /// The address.
+    pub addr: [u8; 8],
+}
+
+impl SockaddrLl {
+    /// The bytes of a `sockaddr_ll`.
+    pub fn to_bytes(&self) -> [u8; SOCKADDR_LL_LEN] {
+        let mut bytes = [0; SOCKADDR_LL_LEN];
+        bytes[..2].copy_from_slice(&(AF_PACKET as u16).to_ne_bytes());
+        bytes[2..4].copy_from_slice(&self.protocol.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.ifindex.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&self.hatype.to_ne_bytes());
+        (bytes[10], bytes[11]) = (self.pkttype, self.halen);
+        bytes[SLL_ADDR..].copy_from_slice(&self.addr);
+        bytes
+    }
+
+    /// Reads a `sockaddr_ll` of whatever family.
+    ///
+    /// # Errors
+    /// EINVAL when it is short.
+    pub fn from_bytes_any(b: &[u8]) -> Result<Self, Errno> {
+        let b: &[u8; SOCKADDR_LL_LEN] = b.first_chunk().ok_or(Errno::EINVAL)?;
+        let [_, _, p0, p1, i0, i1, i2, i3, h0, h1, pkttype, halen, addr @ ..] = *b;
+        Ok(Self {
+            protocol: u16::from_be_bytes([p0, p1]),
+            ifindex: i32::from_ne_bytes([i0, i1, i2, i3]),
+            hatype: u16::from_ne_bytes([h0, h1]),
+            pkttype,
+            halen,
+            addr,
+        })
+    }
+
+    /// Reads a `sockaddr_ll`.
+    ///
+    /// # Errors
+    /// EINVAL when it is short or of another family.
+    pub fn from_bytes(b: &[u8]) -> Result<Self, Errno> {
+        match b.first_chunk() {
+            Some(family) if i32::from(u16::from_ne_bytes(*family)) == AF_PACKET => {
+                Self::from_bytes_any(b)
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+/// Octets of a `packet_mreq`.
+pub const PACKET_MREQ_LEN: usize = 16;
+/// Octets of a `tpacket_hdr`, padding behind it included; of a `tpacket2_hdr` too.
+pub const TPACKET_HDR_LEN: usize = 32;
+/// Octets of a `tpacket3_hdr`.
+pub const TPACKET3_HDR_LEN: usize = 48;
+/// Octets of a `tpacket_block_desc`.
+pub const TPACKET_BLOCK_DESC_LEN: usize = 48;
+/// Headers in a ring's frames begin at multiples of it.
+pub const TPACKET_ALIGNMENT: usize = 16;
+/// Members a fanout group has at the most, whoever makes it; without a wish it is 256.
+pub const PACKET_FANOUT_MAX: u32 = 1 << 16;
 
 consts! { u8:
     /// The packet is for this host.
@@ -86,6 +168,8 @@ consts! { i32:
     PACKET_FANOUT_FLAG_ROLLOVER = 0x1000;
     /// Choose an unused group.
     PACKET_FANOUT_FLAG_UNIQUEID = 0x2000;
+    /// The group sees nothing that is sent from here.
+    PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000;
     /// Reassemble before spreading.
     PACKET_FANOUT_FLAG_DEFRAG = 0x8000;
     /// Membership: one multicast address.
@@ -142,6 +226,31 @@ consts! { u32:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_libc_has_them() {
+        let here = SockaddrLl {
+            protocol: 0x0806,
+            ifindex: 7,
+            hatype: 1,
+            pkttype: PACKET_OTHERHOST,
+            halen: 6,
+            addr: [2, 0, 0, 0, 0, 9, 0, 0],
+        };
+        let bytes = here.to_bytes();
+        assert_eq!(bytes.len(), size_of::<libc::sockaddr_ll>());
+        assert_eq!(core::mem::offset_of!(libc::sockaddr_ll, sll_addr), SLL_ADDR);
+        assert_eq!(bytes, [17, 0, 8, 6, 7, 0, 0, 0, 1, 0, 3, 6, 2, 0, 0, 0, 0, 9, 0, 0]);
+        assert_eq!(SockaddrLl::from_bytes(&bytes), Ok(here));
+        assert_eq!(SockaddrLl::from_bytes(&bytes[..19]), Err(Errno::EINVAL));
+        assert_eq!(SockaddrLl::from_bytes(&[0; 20]), Err(Errno::EINVAL), "another family");
+        assert_eq!(SockaddrLl::from_bytes(&[]), Err(Errno::EINVAL));
+        assert_eq!(size_of::<libc::packet_mreq>(), PACKET_MREQ_LEN);
+        assert_eq!(size_of::<libc::tpacket_hdr>(), TPACKET_HDR_LEN);
+        assert_eq!(size_of::<libc::tpacket2_hdr>(), TPACKET_HDR_LEN);
+        assert_eq!(size_of::<libc::tpacket3_hdr>(), TPACKET3_HDR_LEN);
+        assert_eq!(size_of::<libc::tpacket_block_desc>(), TPACKET_BLOCK_DESC_LEN);
+    }
 
     #[test]
     fn numbers_match_libc() {

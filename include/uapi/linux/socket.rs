@@ -1,6 +1,8 @@
 //! Socket families, types, options, message flags, and control messages.
 
 use crate::errno::Errno;
+use crate::if_packet::{SLL_ADDR, SockaddrLl};
+use crate::in_::SockaddrIn;
 
 consts! { i32:
     /// No family.
@@ -415,6 +417,50 @@ impl<'a> CmsgWriter<'a> {
     /// The flags to report with the message: `MSG_CTRUNC` or none.
     pub const fn flags(&self) -> i32 {
         if self.truncated { MSG_CTRUNC } else { 0 }
+    }
+}
+
+/// A socket's address, of whichever family.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Sockaddr {
+    /// Of `AF_INET`.
+    In(SockaddrIn),
+    /// Of `AF_PACKET`.
+    Ll(SockaddrLl),
+}
+
+impl Sockaddr {
+    /// The bytes of the structure.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::In(addr) => addr.to_bytes().to_vec(),
+            Self::Ll(addr) => addr.to_bytes().to_vec(),
+        }
+    }
+
+    /// Those that `getsockname` tells: of a link address as many as it has.
+    pub fn to_name(&self) -> Vec<u8> {
+        let mut bytes = self.to_bytes();
+        if let Self::Ll(addr) = self {
+            bytes.truncate(SLL_ADDR + usize::from(addr.halen));
+        }
+        bytes
+    }
+
+    /// An IPv4 address; `None` for another family's.
+    pub const fn inet(self) -> Option<SockaddrIn> {
+        match self {
+            Self::In(addr) => Some(addr),
+            Self::Ll(_) => None,
+        }
+    }
+
+    /// A link address; `None` for another family's.
+    pub const fn link(self) -> Option<SockaddrLl> {
+        match self {
+            Self::In(_) => None,
+            Self::Ll(addr) => Some(addr),
+        }
     }
 }
 

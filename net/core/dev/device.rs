@@ -5,9 +5,12 @@
 
 use super::features::{FeatureBits, NetdevFeatures};
 use crate::kernel::context::{BhCx, TaskCx};
+use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::rcupdate::{synchronize_net, update_tables};
+use crate::net::core::dev_addr_lists::DevAddrLists;
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
+use crate::net::packet::af_packet::packet_notifier;
 use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs, dev_set_qdisc};
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +21,19 @@ use uapi::if_::{IFF_LOOPBACK, IFF_LOWER_UP, IFF_RUNNING, IFF_UP};
 /// A device's index (`ifindex`), from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DevId(pub u16);
+
+/// What becomes of a device, for those that are bound to it.
+///
+/// linux: include/linux/netdevice.h:NETDEV_UP
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NetdevEvent {
+    /// It is up.
+    Up,
+    /// It is down.
+    Down,
+    /// It goes away.
+    Unregister,
+}
 
 /// The link's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +182,9 @@ pub struct NetDevice {
     features: FeatureBits,
     carrier: AtomicBool,
     promiscuity: AtomicU32,
+    allmulti: AtomicU32,
+    /// Addresses it receives at besides its own.
+    pub(in crate::net::core) addrs: SpinLock<DevAddrLists, class::AddrList>,
     /// Packets a queue holds.
     pub tx_queue_len: u32,
     /// Transmit queues.
@@ -203,6 +222,8 @@ impl NetDevice {
             features: FeatureBits::new(spec.features, spec.hw_features),
             carrier: AtomicBool::new(true),
             promiscuity: AtomicU32::new(0),
+            allmulti: AtomicU32::new(0),
+            addrs: SpinLock::default(),
             tx_queue_len: spec.tx_queue_len,
             tx_queues,
             root,
@@ -327,6 +348,11 @@ impl NetDevice {
     pub fn promiscuous(&self) -> bool {
         self.promiscuity.load(Ordering::Relaxed) != 0
     }
+
+    /// It takes frames to every group, by request of somebody.
+    pub fn all_multicast(&self) -> bool {
+        self.allmulti.load(Ordering::Relaxed) != 0
+    }
 }
 
 impl NetdevQueue {
@@ -403,6 +429,7 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     let m = Arc::clone(cx.machine());
     let _rtnl = m.rtnl.lock();
     __dev_close(cx, dev);
+    packet_notifier(cx, dev, NetdevEvent::Unregister);
     let id = dev.ifindex;
     let removed: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
         if let Some(slot) = t.net.devs.get_mut(usize::from(id.0)) {
@@ -436,6 +463,7 @@ pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
     dev.flags.fetch_or(IFF_UP, Ordering::SeqCst);
     dev.ops.ndo_set_rx_mode(cx, dev);
     crate::net::ipv4::devinet::inetdev_up(cx, dev);
+    packet_notifier(cx, dev, NetdevEvent::Up);
     Ok(())
 }
 
@@ -456,6 +484,7 @@ fn __dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     }
     dev.flags.fetch_and(!IFF_UP, Ordering::SeqCst);
     crate::net::ipv4::devinet::inetdev_down(cx, dev);
+    packet_notifier(cx, dev, NetdevEvent::Down);
     synchronize_net(cx);
     dev.ops.ndo_stop(cx, dev);
     cx.local_bh_disable(|bh| {
@@ -509,6 +538,16 @@ pub fn dev_set_mac_address(
 /// linux: net/core/dev.c:dev_set_promiscuity
 pub fn dev_set_promiscuity(cx: &mut TaskCx, dev: &Arc<NetDevice>, inc: i32) {
     let _ = dev.promiscuity.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+        Some(count.saturating_add_signed(inc))
+    });
+    dev.ops.ndo_set_rx_mode(cx, dev);
+}
+
+/// Adds to or takes from the count of those who want the frames to every group.
+///
+/// linux: net/core/dev.c:dev_set_allmulti
+pub fn dev_set_allmulti(cx: &mut TaskCx, dev: &Arc<NetDevice>, inc: i32) {
+    let _ = dev.allmulti.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
         Some(count.saturating_add_signed(inc))
     });
     dev.ops.ndo_set_rx_mode(cx, dev);

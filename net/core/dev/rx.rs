@@ -10,6 +10,7 @@ use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::{drop_reason::DropReason, events::Point};
 use crate::net::core::skbuff::{PktType, Skb, SkbList, kfree_skb, skb_clone};
+use crate::net::core::sock::Sock;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +18,23 @@ use uapi::if_ether::ETH_P_ALL;
 
 /// Sees every packet. Context: BH; takes the clone and ends it.
 pub trait PacketTap: Send + Sync {
-    /// A packet passes at `dev`, on its way in or (`PktType::Outgoing`) out.
+    /// A packet passes at `dev`, on its way in or (`PktType::Outgoing`) out. Records the station first, whatever
+    /// it is called there.
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>);
+
+    /// It does not see what this socket sends.
+    ///
+    /// linux: net/core/dev.c:skb_loop_sk
+    fn skb_loop_sk(&self, _sk: &Arc<Sock>) -> bool {
+        false
+    }
+
+    /// It sees nothing that leaves.
+    ///
+    /// linux: include/linux/netdevice.h:ignore_outgoing
+    fn ignore_outgoing(&self) -> bool {
+        false
+    }
 }
 
 /// What handles packets of a type.
@@ -58,7 +74,7 @@ impl PacketType {
     fn deliver(&self, cx: &mut BhCx<'_>, list: &mut SkbList, dev: &Arc<NetDevice>) {
         match &self.func {
             PacketFunc::Protocol(receive) => receive(cx, list, dev),
-            PacketFunc::Tap(tap) => list.each_alone(cx, |cx, skb| show(cx, &**tap, skb, dev)),
+            PacketFunc::Tap(tap) => list.each_alone(cx, |cx, skb| tap.packet_rcv(cx, skb, dev)),
         }
     }
 
@@ -71,11 +87,11 @@ impl PacketType {
     }
 }
 
-/// Shows a packet to a tap.
-#[cold]
-pub(super) fn show(cx: &mut BhCx<'_>, tap: &dyn PacketTap, skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, packet_rcv);
-    tap.packet_rcv(cx, skb, dev);
+/// Puts a handler among others: those of all devices first, and the latest in front.
+fn insert(kinds: &mut Vec<PacketType>, kind: PacketType) {
+    let of_all = kinds.iter().take_while(|other| other.dev.is_none()).count();
+    let place = if kind.dev.is_none() { 0 } else { of_all };
+    kinds.insert(place, kind);
 }
 
 /// Handlers by ethertype, hashed by its low bits: a bucket has one as a rule.
@@ -89,7 +105,7 @@ const PTYPE_HASH_SIZE: usize = 16;
 
 impl PtypeBase {
     fn add(&mut self, kind: PacketType) {
-        self.0[usize::from(kind.kind) % PTYPE_HASH_SIZE].push(kind);
+        insert(&mut self.0[usize::from(kind.kind) % PTYPE_HASH_SIZE], kind);
     }
 
     #[inline]
@@ -111,7 +127,7 @@ pub(crate) fn dev_add_pack_boot(m: &mut Machine, kind: PacketType) {
 pub fn dev_add_pack(cx: &mut TaskCx, kind: PacketType) {
     let added: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
         if kind.kind == ETH_P_ALL {
-            t.net.ptype_all.push(kind);
+            insert(&mut t.net.ptype_all, kind);
         } else {
             t.net.ptype_base.add(kind);
         }

@@ -353,8 +353,9 @@ pub fn dev_hard_start_xmit(
         });
     }
     if !cx.t.net.ptype_all.is_empty() {
-        for skb in list.iter_mut() {
-            dev_queue_xmit_nit(cx, skb, dev);
+        let SkbList { packets, charge, .. } = list;
+        for skb in packets {
+            dev_queue_xmit_nit(cx, skb, charge, dev);
         }
     }
     if cx.m.init_net.tx_tstamps.load(Ordering::Relaxed) {
@@ -385,7 +386,7 @@ fn netif_skb_features(cx: &mut BhCx<'_>, list: &SkbList, dev: &NetDevice) -> Net
 ///
 /// linux: net/core/dev.c:dev_queue_xmit_nit
 #[cold]
-fn dev_queue_xmit_nit(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &Arc<NetDevice>) {
+fn dev_queue_xmit_nit(cx: &mut BhCx<'_>, skb: &mut Skb, charge: &ListCharge, dev: &Arc<NetDevice>) {
     walk!(cx, skb, dev_queue_xmit_nit);
     let t = cx.t;
     for tap in &t.net.ptype_all {
@@ -393,8 +394,12 @@ fn dev_queue_xmit_nit(cx: &mut BhCx<'_>, skb: &mut Skb, dev: &Arc<NetDevice>) {
             continue;
         }
         let super::rx::PacketFunc::Tap(func) = &tap.func else { continue };
+        let own = charge.sock_of(skb).is_some_and(|sk| func.skb_loop_sk(sk));
+        if own || func.ignore_outgoing() {
+            continue;
+        }
         let Some(mut clone) = skb_clone(cx, skb) else { continue };
         clone.pkt_type = PktType::Outgoing;
-        super::rx::show(cx, &**func, clone, dev);
+        func.packet_rcv(cx, clone, dev);
     }
 }

@@ -123,6 +123,19 @@ impl SkBuff {
         pulled
     }
 
+    /// Takes back what was pulled off the front, `len` bytes of it: they are read, in a clone too. False when the
+    /// head has not so many in front of the data.
+    ///
+    /// linux: include/linux/skbuff.h:__skb_push
+    #[must_use]
+    pub(crate) fn skb_unpull(&mut self, len: usize) -> bool {
+        let there = self.head.unpull(len);
+        if there {
+            self.len += len as u32;
+        }
+        there
+    }
+
     /// Takes off what lies in front of the transport header, and the first `more` bytes of that; false
     /// when it is not there.
     #[inline]

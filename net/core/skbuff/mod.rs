@@ -118,6 +118,8 @@ pub enum Cb {
     Pktinfo(PktinfoSkbCb),
     /// TCP's.
     Tcp(crate::net::ipv4::tcp::TcpSkbCb),
+    /// A packet socket's.
+    Packet(crate::net::packet::af_packet::PacketSkbCb),
     /// GRO's.
     Gro(crate::net::core::dev::NapiGroCb),
     /// An ARP request's or a neighbour queue's: nothing beside the packet.

@@ -9,6 +9,7 @@
 mod child;
 mod flow;
 mod guard;
+mod kind;
 mod meminfo;
 mod owner;
 mod pacing;
@@ -72,8 +73,12 @@ pub const SOCK_MIN_SNDBUF: u32 = 4608;
 pub struct Proto {
     /// Name, as `/proc/net/protocols` shows it.
     pub name: &'static str,
-    /// `SO_TYPE` and the IP protocol.
+    /// `SO_DOMAIN`.
+    pub family: i32,
+    /// `SO_TYPE` and the IP protocol; a raw socket has its own protocol for a port ([`Sock::sk_protocol`]).
     pub kind: (i32, u8),
+    /// The level of its own options.
+    pub level: i32,
     /// Sends messages, in order, as many as go. Context: task.
     pub sendmsg:
         fn(&mut TaskCx, &Arc<Sock>, &SendBatch<'_>, &mut Wait) -> Poll<Result<Sent, Errno>>,
@@ -579,7 +584,8 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
 pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
     let net = &cx.m.init_net;
     let streams = net.tcp.hashinfo.all_socks();
-    for sk in net.udp_table.dump().into_iter().chain(streams) {
+    let others = [net.raw.all_socks(), net.ping.all_socks(), net.packet.all_socks()];
+    for sk in net.udp_table.dump().into_iter().chain(streams).chain(others.concat()) {
         let mut state = sk.state();
         if state.dead {
             state.sk_error_report(cx, None);

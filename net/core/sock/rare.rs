@@ -12,6 +12,7 @@ use crate::kernel::time::Ktime;
 use crate::net::core::dev::NapiStruct;
 use crate::net::core::filter::BpfProg;
 use crate::net::ipv4::tcp_md5sig::TcpMd5sigKey;
+use crate::net::packet::af_packet::PacketSock;
 use std::collections::VecDeque;
 use std::sync::Weak;
 use std::task::Waker;
@@ -35,6 +36,10 @@ pub struct SockRare {
     pub(in crate::net::core) filter: Option<BpfProg>,
     /// `SO_LOCK_FILTER`: it stays.
     pub(crate) filter_locked: bool,
+    /// `ICMP_FILTER` of a raw socket: the types that it does not get, a bit each.
+    pub(crate) icmp_filter: u32,
+    /// A packet socket's own.
+    pub(crate) packet: Option<Box<PacketSock>>,
     /// Keys for signatures of segments.
     pub(crate) md5sig_info: Vec<TcpMd5sigKey>,
 }
@@ -131,6 +136,12 @@ impl SockState {
     /// The same, for who needs it.
     pub(crate) fn rare_mut(&mut self) -> &mut SockRare {
         self.rare.get_or_insert_default()
+    }
+
+    /// A packet socket's own part; `None` for another's, and for one that is closed.
+    #[inline]
+    pub(crate) fn packet(&mut self) -> Option<&mut PacketSock> {
+        self.rare.as_deref_mut()?.packet.as_deref_mut()
     }
 
     /// Reports that wait to be read.

@@ -34,13 +34,15 @@ enum Knob<'a> {
     Time(&'a mut Duration, Duration),
     /// Two ports, the lower first.
     Ports(&'a mut (u16, u16)),
+    /// Groups, from one to the other; none, if the first is the greater, which is 1 and 0 then.
+    Groups(&'a mut (u32, u32)),
     /// Three numbers, none less than so much. Who writes fewer changes the first ones.
     Three(&'a mut [u32; 3], u32),
     /// A key of four words in hexadecimal, or two.
     Keys(&'a mut Option<KeyPair>),
 }
 
-use Knob::{Flag, I8, Keys, Ports, Three, Time, U8, U32};
+use Knob::{Flag, Groups, I8, Keys, Ports, Three, Time, U8, U32};
 
 const MOST: u32 = i32::MAX as u32;
 const MS: Duration = Duration::from_millis(1);
@@ -90,6 +92,7 @@ fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.ipfrag_max_dist", U32(&mut f.max_dist, 0, MOST)),
         ("net.ipv4.ipfrag_secret_interval", Time(&mut f.secret_interval, SECOND)),
         ("net.ipv4.ipfrag_time", Time(&mut f.timeout, SECOND)),
+        ("net.ipv4.ping_group_range", Groups(&mut s.ping_group_range)),
         ("net.ipv4.neigh.default.base_reachable_time_ms", Time(&mut n.base_reachable_time, MS)),
         ("net.ipv4.neigh.default.delay_first_probe_time", Time(&mut n.delay_probe_time, SECOND)),
         ("net.ipv4.neigh.default.gc_stale_time", Time(&mut n.gc_staletime, SECOND)),
@@ -148,6 +151,7 @@ impl Knob<'_> {
             Flag(value) => u8::from(**value).to_string(),
             Time(value, unit) => (value.as_nanos() / unit.as_nanos()).to_string(),
             Ports((low, high)) => format!("{low}\t{high}"),
+            Groups((low, high)) => format!("{low}\t{high}"),
             Three([least, first, most], _) => format!("{least}\t{first}\t{most}"),
             Keys(keys) => {
                 let key = |[a, b, c, d]: [u32; 4]| format!("{a:08x}-{b:08x}-{c:08x}-{d:08x}");
@@ -167,6 +171,7 @@ impl Knob<'_> {
             Flag(_) => "0 or 1".to_owned(),
             Time(..) => format!("0 to {MOST}"),
             Ports(_) => "two ports, the lower first".to_owned(),
+            Groups(_) => "two groups' numbers, 1 0 for none".to_owned(),
             Three(_, least) => format!("up to three numbers, each {least} to {MOST}"),
             Keys(_) => "four words of eight hexadecimal digits, with dashes between, or two such keys with a comma \
                         between"
@@ -201,6 +206,16 @@ impl Knob<'_> {
                 match (ports.next().flatten(), ports.next().flatten(), ports.next()) {
                     (Some(low), Some(high), None) if low <= high => {
                         *place = (low, high);
+                        Some(())
+                    }
+                    _ => None,
+                }
+            }
+            Groups(place) => {
+                let mut ids = text.split_whitespace().map(|id| number(id, 0, u32::MAX - 1));
+                match (ids.next().flatten(), ids.next().flatten(), ids.next()) {
+                    (Some(low), Some(high), None) => {
+                        *place = if low <= high { (low, high) } else { (1, 0) };
                         Some(())
                     }
                     _ => None,

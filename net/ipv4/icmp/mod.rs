@@ -9,6 +9,7 @@ mod limits;
 mod send;
 
 pub(crate) use limits::IcmpLimits;
+pub(crate) use send::icmp_out_count;
 pub use send::{IcmpCode, icmp_send};
 
 use crate::kernel::context::BhCx;
@@ -16,6 +17,8 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::ping::{ping_err, ping_rcv};
+use crate::net::ipv4::raw::raw_icmp_error;
 use crate::net::ipv4::route::{Flow4, ip_rt_update_pmtu};
 use klib::checksum::csum_fold;
 use send::icmp_reply;
@@ -111,8 +114,7 @@ fn icmp_message(cx: &mut BhCx<'_>, mut skb: Skb) {
         ICMP_DEST_UNREACH | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETERPROB => {
             icmp_unreach(cx, skb);
         }
-        // Nobody here asks, until there are ping sockets.
-        ICMP_ECHOREPLY => kfree_skb(cx, skb, DropReason::NoSocket),
+        ICMP_ECHOREPLY => ping_rcv(cx, skb),
         // Other answers that nobody asked for, and redirects, which are not followed.
         _ => kfree_skb(cx, skb, DropReason::IcmpIgnored),
     }
@@ -239,10 +241,6 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
     if !skb.pskb_may_pull(transport + 8) {
         return error(cx, skb, DropReason::HdrTrunc);
     }
-    let t = cx.t;
-    let Some(proto) = t.net.inet_protos.get(iph.protocol) else {
-        return kfree_skb(cx, skb, DropReason::IcmpIgnored);
-    };
     let offender = skb.network::<IpHdr>().map_or(0, |outer| outer.saddr.get());
     let error = IcmpError {
         type_: icmph.type_,
@@ -254,17 +252,25 @@ fn icmp_socket_deliver(cx: &mut BhCx<'_>, mut skb: Skb, icmph: IcmpHdr, iph: IpH
         skb: &skb,
         iif: skb.dev.map_or(0, |dev| dev.0),
     };
-    (proto.err_handler)(cx, &error);
+    raw_icmp_error(cx, &error);
+    let t = cx.t;
+    match t.net.inet_protos.get(iph.protocol) {
+        Some(proto) => (proto.err_handler)(cx, &error),
+        None => return kfree_skb(cx, skb, DropReason::IcmpIgnored),
+    }
     consume_skb(cx, skb);
 }
 
-/// An ICMP error that quotes an ICMP message: our answers to echo requests tell of the way's MTU, nobody waits for
-/// more.
+/// An ICMP error that quotes an ICMP message: our answers to echo requests tell of the way's MTU; what a ping socket
+/// sent is told to it.
 ///
 /// linux: net/ipv4/icmp.c:icmp_err
 pub(crate) fn icmp_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
     let answer = error.transport.first() == Some(&ICMP_ECHOREPLY);
-    if answer && error.type_ == ICMP_DEST_UNREACH && error.code == ICMP_FRAG_NEEDED {
+    if !answer {
+        return ping_err(cx, error);
+    }
+    if error.type_ == ICMP_DEST_UNREACH && error.code == ICMP_FRAG_NEEDED {
         let (daddr, saddr) = (error.iph.daddr.get(), error.iph.saddr.get());
         let flow = Flow4 { daddr, saddr, ..Flow4::default() };
         ip_rt_update_pmtu(cx, &flow, error.info);

@@ -250,7 +250,7 @@ fn make_long(
 }
 
 /// linux: net/ipv4/icmp.c:icmp_out_count
-fn icmp_out_count(cx: &mut BhCx<'_>, type_: u8) {
+pub(crate) fn icmp_out_count(cx: &mut BhCx<'_>, type_: u8) {
     cx.count(IcmpMib::OutMsgs);
     cx.count(Mib::IcmpMsgOut(type_));
     let mib = match type_ {

@@ -157,6 +157,8 @@ pub struct InetSock {
     pub freebind: bool,
     /// `IP_BIND_ADDRESS_NO_PORT`.
     pub bind_address_no_port: bool,
+    /// `IP_HDRINCL`: what is sent begins with its IP header.
+    pub hdrincl: bool,
     /// `IP_MTU_DISCOVER`.
     pub pmtudisc: i32,
 }
@@ -181,6 +183,7 @@ impl Default for InetSock {
             recverr: false,
             freebind: false,
             bind_address_no_port: false,
+            hdrincl: false,
             pmtudisc: IP_PMTUDISC_WANT,
         }
     }

@@ -46,7 +46,7 @@ use crate::net::ipv4::inet_connection_sock::inet_csk_get_port;
 use crate::net::ipv4::tcp_ipv4::{tcp_v4_connect, tcp_v4_do_rcv};
 use crate::net::ipv4::tcp_output::tcp_release_cb;
 use uapi::ip::IPPROTO_TCP;
-use uapi::socket::SOCK_STREAM;
+use uapi::socket::{AF_INET, SOCK_STREAM, SOL_TCP};
 
 /// What an idle connection keeps beside its file, its entries in the tables and its algorithm: a machine may
 /// have a hundred thousand of them.
@@ -60,7 +60,9 @@ const _: () = assert!(
 /// linux: net/ipv4/tcp_ipv4.c:tcp_prot
 pub static TCP_PROT: Proto = Proto {
     name: "TCP",
+    family: AF_INET,
     kind: (SOCK_STREAM, IPPROTO_TCP),
+    level: SOL_TCP,
     sendmsg: tcp_sendmsg,
     recvmsg: tcp_recvmsg,
     connect: tcp_v4_connect,

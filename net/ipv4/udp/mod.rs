@@ -14,6 +14,7 @@ mod table;
 mod tx;
 
 pub use proc::udp4_seq_show;
+pub(in crate::net::ipv4) use rx::ipv4_pktinfo_prepare;
 pub(crate) use rx::{udp_err, udp_rcv};
 pub use table::{SockCache, UdpTable};
 pub(crate) use table::{UdpFlow, udp4_lib_lookup};
@@ -22,7 +23,7 @@ pub(crate) use tx::cork::udp_push_pending_frames;
 use crate::net::core::sock::Proto;
 use crate::net::ipv4::datagram::{ip4_datagram_connect, udp_disconnect};
 use uapi::ip::IPPROTO_UDP;
-use uapi::socket::SOCK_DGRAM;
+use uapi::socket::{AF_INET, SOCK_DGRAM, SOL_UDP};
 
 /// The UDP side of a socket.
 ///
@@ -44,7 +45,9 @@ pub struct UdpSock {
 /// linux: net/ipv4/udp.c:udp_prot
 pub static UDP_PROT: Proto = Proto {
     name: "UDP",
+    family: AF_INET,
     kind: (SOCK_DGRAM, IPPROTO_UDP),
+    level: SOL_UDP,
     sendmsg: tx::udp_sendmsg,
     recvmsg: recv::udp_recvmsg,
     connect: ip4_datagram_connect,

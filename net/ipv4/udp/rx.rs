@@ -271,7 +271,12 @@ fn prepare_control(cx: &mut BhCx<'_>, state: &mut SockState, list: &mut SkbList)
 /// Notes what the reader asks to know and the packet's route tells, before that is gone.
 ///
 /// linux: net/ipv4/ip_sockglue.c:ipv4_pktinfo_prepare
-fn ipv4_pktinfo_prepare(cx: &BhCx<'_>, state: &SockState, skb: &mut Skb, dst: Option<&Dst>) {
+pub(in crate::net::ipv4) fn ipv4_pktinfo_prepare(
+    cx: &BhCx<'_>,
+    state: &SockState,
+    skb: &mut Skb,
+    dst: Option<&Dst>,
+) {
     let mut info = PktinfoSkbCb::default();
     let asked = state.inet.cmsg_flags;
     if asked.contains(CmsgFlags::PKTINFO) {

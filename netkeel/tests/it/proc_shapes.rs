@@ -10,9 +10,12 @@ use stack::kernel::machine::Machine;
 use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
 use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
+use stack::net::ipv4::ping::ping_v4_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
+use stack::net::ipv4::raw::raw_seq_show;
 use stack::net::ipv4::tcp::tcp4_seq_show;
 use stack::net::ipv4::udp::udp4_seq_show;
+use stack::net::packet::af_packet::packet_seq_show;
 
 /// Our text of a file and the kernel's.
 fn both(path: &str, show: fn(&Machine) -> String) -> (String, String) {
@@ -74,6 +77,9 @@ fn headings_are_the_kernels() {
         ("/proc/net/route", fib_route_seq_show),
         ("/proc/net/tcp", tcp4_seq_show),
         ("/proc/net/udp", udp4_seq_show),
+        ("/proc/net/raw", raw_seq_show),
+        ("/proc/net/icmp", ping_v4_seq_show),
+        ("/proc/net/packet", packet_seq_show),
     ] {
         let (ours, theirs) = both(path, show);
         assert_eq!(ours.lines().next(), theirs.lines().next(), "{path}");

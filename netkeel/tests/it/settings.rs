@@ -104,6 +104,7 @@ struct Seen {
 
 impl PacketTap for Seen {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         let ip = skb.network_bytes();
         if ip.get(9) == Some(&IPPROTO_TCP) {
             let unsummed = u64::from(skb.ip_summed == IpSummed::Partial);

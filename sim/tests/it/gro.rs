@@ -61,6 +61,7 @@ struct Seen(Mutex<Vec<(u8, u8, Vec<u8>)>>);
 
 impl PacketTap for Seen {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         let mut bytes = vec![0; skb.len()];
         skb.skb_copy_bits(0, &mut bytes);
         if bytes[9] == PROTOCOL {

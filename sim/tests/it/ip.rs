@@ -232,7 +232,13 @@ fn the_source_is_chosen_by_route_and_subnet() -> Digest {
     let mut source_to = |to: Ipv4Addr| {
         let fd = udp(&mut ends.a, Ipv4Addr::UNSPECIFIED, 0);
         connect(&mut ends.a, fd, &addr(to, 7)).expect("a route");
-        Ipv4Addr::from(sys_getsockname(&mut ends.a, fd).expect("bound").addr)
+        Ipv4Addr::from(
+            sys_getsockname(&mut ends.a, fd)
+                .ok()
+                .and_then(uapi::socket::Sockaddr::inet)
+                .expect("bound")
+                .addr,
+        )
     };
     assert_eq!(source_to(B), A, "the first of the subnet");
     assert_eq!(source_to(Ipv4Addr::new(10, 2, 3, 4)), other);
@@ -243,7 +249,11 @@ fn the_source_is_chosen_by_route_and_subnet() -> Digest {
     inet_del_ifa(&mut ends.a, &dev, (A, 24)).expect("there");
     let fd = udp(&mut ends.a, Ipv4Addr::UNSPECIFIED, 0);
     connect(&mut ends.a, fd, &addr(B, 7)).expect("still a route");
-    let source = sys_getsockname(&mut ends.a, fd).expect("bound").addr;
+    let source = sys_getsockname(&mut ends.a, fd)
+        .ok()
+        .and_then(uapi::socket::Sockaddr::inet)
+        .expect("bound")
+        .addr;
     assert_eq!(Ipv4Addr::from(source), second, "the next of the subnet");
     exit_files(&mut ends.a);
     exit_files(&mut ends.b);

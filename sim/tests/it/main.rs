@@ -24,6 +24,7 @@ mod lone;
 mod md5;
 mod memory;
 mod neigh;
+mod packet;
 mod panics;
 mod pipes;
 mod queues;

@@ -51,7 +51,7 @@ fn through_a_router(igb: bool) -> Digest {
     let (len, from) = got.expect("a datagram");
     assert_eq!(
         (&buffer[..len], from.map(|from| from.to_bytes())),
-        (&b"through"[..], Some(addr(A, 4000)))
+        (&b"through"[..], Some(addr(A, 4000).to_vec()))
     );
     assert_eq!(c.mib().get(UdpMib::InCsumErrors), 0);
     for mut cx in [on_a, on_router, on_c] {

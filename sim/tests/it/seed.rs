@@ -185,6 +185,7 @@ struct Tap(Mutex<Vec<(u16, usize)>>);
 
 impl PacketTap for Tap {
     fn packet_rcv(&self, cx: &mut stack::kernel::context::BhCx<'_>, skb: Skb, _: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         self.0.lock().expect("free").push((skb.protocol, skb.len()));
         consume_skb(cx, skb);
     }

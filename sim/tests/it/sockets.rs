@@ -266,7 +266,7 @@ fn the_port_range_is_what_bind_chooses_from() -> Digest {
     let mut bind = || {
         let fd = sys_socket(&mut cx, AF_INET, SOCK_DGRAM, 0).expect("a socket");
         sys_bind(&mut cx, fd, &addr(A, 0))?;
-        sys_getsockname(&mut cx, fd).map(|name| name.port)
+        sys_getsockname(&mut cx, fd).map(|name| name.inet().map_or(0, |name| name.port))
     };
     let mut ports = [bind(), bind(), bind()].map(|port| port.expect("one is free"));
     ports.sort_unstable();

@@ -13,7 +13,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, SOCK_DGRAM};
+use uapi::socket::{AF_INET, SOCK_DGRAM, Sockaddr};
 
 /// The addresses of the two machines of a pair.
 pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -101,7 +101,7 @@ pub fn recv(pair: &mut Pair, cx: &mut TaskCx, fd: i32) -> Result<(Vec<u8>, Socka
     let mut buffer = vec![0; 65_536];
     let (len, from) = pair.run(cx, sys_recvfrom(fd, &mut buffer, 0))?;
     buffer.truncate(len);
-    Ok((buffer, from.expect("a datagram has a sender")))
+    Ok((buffer, from.and_then(Sockaddr::inet).expect("a datagram has a sender")))
 }
 
 /// A task's context on each machine of a pair.

@@ -108,6 +108,7 @@ struct Tap;
 
 impl PacketTap for Tap {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         consume_skb(cx, skb);
     }
 }

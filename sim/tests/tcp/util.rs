@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, SOCK_STREAM, SOL_TCP};
+use uapi::socket::{AF_INET, SOCK_STREAM, SOL_TCP, Sockaddr};
 use uapi::tcp::{TCP_INFO, TcpInfo};
 
 /// The addresses of the two machines of a pair.
@@ -148,7 +148,11 @@ pub fn listener(cx: &mut TaskCx, ip: Ipv4Addr, port: u16, backlog: i32) -> i32 {
 
 /// A connection from the first machine to a listener of the second one: both ends.
 pub fn connected(pair: &mut Pair, a: &mut TaskCx, b: &mut TaskCx, listening: i32) -> (i32, i32) {
-    let port = stack::net::socket::sys_getsockname(b, listening).expect("bound").port;
+    let port = stack::net::socket::sys_getsockname(b, listening)
+        .ok()
+        .and_then(Sockaddr::inet)
+        .expect("bound")
+        .port;
     let near = stream(a);
     assert_eq!(pair.run(a, sys_connect(near, &addr(B, port))), Ok(()));
     let (far, _) = pair.run(b, sys_accept4(listening, 0)).expect("it is there");

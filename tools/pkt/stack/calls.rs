@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::in_::SockaddrIn;
+use uapi::socket::Sockaddr;
 
 /// Where calls are handed in, and what came of them.
 pub(super) struct Slot {
@@ -96,9 +96,9 @@ fn nothing(result: Result<(), Errno>) -> Done {
     number(result.map(|()| 0))
 }
 
-fn name(result: Result<SockaddrIn, Errno>) -> Done {
+fn name(result: Result<Sockaddr, Errno>) -> Done {
     match result {
-        Ok(name) => Done { name: name.to_bytes().to_vec(), ..Done::ok(0) },
+        Ok(name) => Done { name: name.to_name(), ..Done::ok(0) },
         Err(errno) => Done::failed(errno.0),
     }
 }
@@ -190,7 +190,7 @@ async fn recv(task: &Task, fd: i32, room: &Room, flags: i32) -> Done {
             control.truncate(received.controllen);
             Done {
                 data: parts.concat(),
-                name: received.name.map_or(Vec::new(), |name| name.to_bytes().to_vec()),
+                name: received.name.map_or(Vec::new(), |name| name.to_bytes()),
                 control,
                 flags: received.flags,
                 ..Done::ok(received.len as i64)

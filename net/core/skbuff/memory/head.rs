@@ -185,6 +185,16 @@ impl Head {
         true
     }
 
+    /// The data begins `len` bytes earlier again, with what was pulled; false when there are fewer.
+    #[inline]
+    pub(crate) fn unpull(&mut self, len: usize) -> bool {
+        let fits = len <= self.data as usize;
+        if fits {
+            self.data -= len as u32;
+        }
+        fits
+    }
+
     /// Adds `len` bytes behind the data.
     #[inline]
     pub(crate) fn put(&mut self, len: usize) -> Option<&mut [u8]> {
@@ -267,7 +277,7 @@ mod tests {
         #[test]
         fn the_window_never_leaves_the_buffer(
             size in 0_usize..64,
-            steps in prop::collection::vec((0_u8..5, 0_usize..80), 0..60),
+            steps in prop::collection::vec((0_u8..6, 0_usize..80), 0..60),
         ) {
             let mut head = Head::new(Buffer::new(size));
             let mut model = Model { front: 0, data: VecDeque::new(), back: size };
@@ -300,6 +310,15 @@ mod tests {
                         if fits {
                             model.front += len;
                             model.data.drain(..len);
+                        }
+                    }
+                    5 => {
+                        // Pulled and taken back, by as much as both allow, is as before.
+                        let fits = len <= model.data.len();
+                        prop_assert_eq!(head.pull(len), fits);
+                        prop_assert!(!head.unpull(model.front + len + 1));
+                        if fits {
+                            prop_assert!(head.unpull(len));
                         }
                     }
                     3 => {

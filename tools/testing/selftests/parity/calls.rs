@@ -72,6 +72,10 @@ pub type Sets = [Vec<i32>; 3];
 pub trait Calls {
     /// What was sent has arrived: softirqs have run.
     fn settle(&mut self);
+    /// Every group may make ping sockets (`ping_group_range`).
+    fn allow_ping(&mut self);
+    /// None may.
+    fn forbid_ping(&mut self);
     /// socket(2)
     fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret;
     /// bind(2)

@@ -5,15 +5,21 @@
 
 #![allow(unsafe_code)]
 
+mod fprog;
+
 use crate::calls::{Calls, Got, Outgoing, Placed, PollFd, Ret, Room, Sets};
 use crate::{Check, Report};
+use fprog::sock_fprog;
 use host::testing::{NetNs, in_fresh_netns};
 use libc::{c_int, c_void, iovec, mmsghdr, msghdr, sockaddr, socklen_t, timespec, timeval};
 use std::io::Error;
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
-use uapi::socket::{SO_ATTACH_FILTER, SOL_SOCKET};
+use uapi::if_packet::PACKET_FANOUT_DATA;
+use uapi::socket::{SO_ATTACH_FILTER, SOL_PACKET, SOL_SOCKET};
+
+const PING_GROUP_RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
 
 /// The host kernel, as the calling thread has it.
 #[derive(Debug)]
@@ -198,6 +204,14 @@ impl Calls for Kernel {
         std::thread::sleep(Duration::from_millis(1));
     }
 
+    fn allow_ping(&mut self) {
+        std::fs::write(PING_GROUP_RANGE, "0 2147483647").expect("a setting of our namespace");
+    }
+
+    fn forbid_ping(&mut self) {
+        std::fs::write(PING_GROUP_RANGE, "1 0").expect("a setting of our namespace");
+    }
+
     fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {
         // SAFETY: no pointers.
         ret(unsafe { libc::socket(family, kind, protocol) })
@@ -309,8 +323,9 @@ impl Calls for Kernel {
     }
 
     fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret {
-        if (level, name) == (SOL_SOCKET, SO_ATTACH_FILTER) {
-            return attach_filter(fd, value);
+        let program = [(SOL_SOCKET, SO_ATTACH_FILTER), (SOL_PACKET, PACKET_FANOUT_DATA)];
+        if program.contains(&(level, name)) {
+            return sock_fprog(fd, (level, name), value);
         }
         let len = value.len() as socklen_t;
         // SAFETY: the value is read for its length.
@@ -571,22 +586,4 @@ impl Calls for Kernel {
         let file = format!("/proc/sys/{}", name.replace('.', "/"));
         std::fs::write(&file, value).expect("a setting of our namespace");
     }
-}
-
-/// The kernel takes a pointer to the program, and counts its instructions.
-fn attach_filter(fd: i32, program: &[u8]) -> Ret {
-    const SIZE: usize = size_of::<libc::sock_filter>();
-    if !program.len().is_multiple_of(SIZE) {
-        // What can't be said that way is refused by both.
-        return Err(libc::EINVAL);
-    }
-    let mut aligned: Vec<u64> = program
-        .chunks_exact(SIZE)
-        .map(|octets| octets.try_into().map_or(0, u64::from_ne_bytes))
-        .collect();
-    let fprog = libc::sock_fprog { len: aligned.len() as u16, filter: aligned.as_mut_ptr().cast() };
-    let len = size_of_val(&fprog) as socklen_t;
-    let (level, name) = (SOL_SOCKET, SO_ATTACH_FILTER);
-    // SAFETY: the structure says where the program lies and how long it is; both outlive the call.
-    ret(unsafe { libc::setsockopt(fd, level, name, (&raw const fprog).cast(), len) })
 }

@@ -17,6 +17,7 @@ use stack::kernel::sched::Operation;
 use stack::net::core::dev::{dev_close, dev_open};
 use stack::net::core::neighbour::{NeighKey, neigh_add};
 use stack::net::core::sysctl::names::sysctl_write;
+use stack::net::core::sysctl::update_sysctls;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::socket::{self as net, MsgRecv, MsgSend, Received};
 use std::fmt;
@@ -25,8 +26,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
-use uapi::in_::SockaddrIn;
-use uapi::socket::{AF_INET, SOCK_DGRAM};
+use uapi::socket::{AF_INET, SOCK_DGRAM, Sockaddr};
 
 /// What a call that would wait for ever returns here; no errno.
 const FOR_EVER: i32 = -1;
@@ -171,15 +171,15 @@ fn number(result: Result<i32, Errno>) -> Ret {
     result.map(i64::from).map_err(|errno| errno.0)
 }
 
-fn name(result: Result<SockaddrIn, Errno>) -> Result<Vec<u8>, i32> {
-    result.map(|name| name.to_bytes().to_vec()).map_err(|errno| errno.0)
+fn name(result: Result<Sockaddr, Errno>) -> Result<Vec<u8>, i32> {
+    result.map(|name| name.to_name()).map_err(|errno| errno.0)
 }
 
 fn got(received: Received, parts: Vec<Vec<u8>>, mut control: Vec<u8>) -> Got {
     let mut data = parts.concat();
     data.truncate(received.len);
     control.truncate(received.controllen);
-    let name = received.name.map_or(Vec::new(), |name| name.to_bytes().to_vec());
+    let name = received.name.map_or(Vec::new(), |name| name.to_bytes());
     Got { ret: Ok(received.len as i64), data, name, control, flags: received.flags }
 }
 
@@ -198,6 +198,14 @@ impl Calls for Machine {
             // The machine's threads may be at it, too: whoever comes first.
             Run::Threads(_) => assert!(self.cx.machine().run_until_idle(1000), "it comes to rest"),
         }
+    }
+
+    fn allow_ping(&mut self) {
+        update_sysctls(&mut self.cx, |sysctl| sysctl.ping_group_range = (0, i32::MAX as u32));
+    }
+
+    fn forbid_ping(&mut self) {
+        update_sysctls(&mut self.cx, |sysctl| sysctl.ping_group_range = (1, 0));
     }
 
     fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> Ret {

@@ -7,8 +7,8 @@ use crate::{Outgoing, Probe};
 use uapi::in_::*;
 use uapi::ip::{IP_DF, IPPROTO_ICMP, IPPROTO_TCP};
 use uapi::socket::{
-    AF_INET, MSG_MORE, SO_BROADCAST, SO_NO_CHECK, SO_PEEK_OFF, SO_SNDBUF, SOCK_NONBLOCK,
-    SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP,
+    AF_INET, MSG_MORE, SO_BROADCAST, SO_NO_CHECK, SO_PEEK_OFF, SO_SNDBUF, SOCK_DGRAM,
+    SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN};
 use uapi::udp::{UDP_CORK, UDP_SEGMENT};
@@ -27,6 +27,8 @@ checks! {
     wire_fragments_and_little_room
     wire_echo_longer_than_the_mtu
     wire_syn_by_mode
+    wire_raw_datagrams_longer_than_the_mtu
+    wire_pings_longer_than_the_mtu
     fragments_in_any_order
     fragments_that_came_before
     fragments_that_overlap
@@ -70,6 +72,36 @@ fn wire_datagrams_longer_than_the_mtu(p: &mut Probe<'_>) {
     for len in [1472, 1473, 2952, 2953, 9000, 65_507, 65_508, 65_535, 65_536] {
         let _ = p.sendto(&format!("{len}"), fd, &octets(len), PEER, 4001);
         wire.note(p, &format!("{len}"));
+    }
+}
+
+fn wire_raw_datagrams_longer_than_the_mtu(p: &mut Probe<'_>) {
+    let mut wire = Wire::open(p);
+    let fd = p.calls.socket(AF_INET, SOCK_RAW, 200).unwrap_or(-1) as i32;
+    for value in MODES {
+        mode(p, fd, value);
+        for len in [1480, 1481, 9001, 65_515, 65_516] {
+            let label = format!("mode {value}, {len}");
+            let _ = p.sendto(&label, fd, &octets(len), PEER, 0);
+            wire.note(p, &label);
+        }
+    }
+}
+
+fn wire_pings_longer_than_the_mtu(p: &mut Probe<'_>) {
+    let mut wire = Wire::open(p);
+    p.calls.allow_ping();
+    let fd = p.calls.socket(AF_INET, SOCK_DGRAM, 1).unwrap_or(-1) as i32;
+    let _ = p.bind("bound", fd, ETH, 77);
+    for value in MODES {
+        mode(p, fd, value);
+        for len in [1480, 1481, 9001, 65_515, 65_516] {
+            let label = format!("mode {value}, {len}");
+            let mut echo = octets(len);
+            echo[..8].copy_from_slice(&[8, 0, 0, 0, 0, 77, 0, 1]);
+            let _ = p.sendto(&label, fd, &echo, PEER, 0);
+            wire.note(p, &label);
+        }
     }
 }
 

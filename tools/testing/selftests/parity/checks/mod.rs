@@ -13,8 +13,12 @@ mod filter;
 mod fragments;
 mod many;
 mod options;
+mod packet;
+mod packet_fanout;
 mod path_mtu;
+mod ping;
 mod poll;
+mod raw;
 mod recv;
 mod routes;
 mod send;
@@ -65,6 +69,10 @@ pub fn all() -> Vec<Check> {
         timestamping::ALL,
         busy_poll::ALL,
         attach_filter::ALL,
+        packet::ALL,
+        packet_fanout::ALL,
+        raw::ALL,
+        ping::ALL,
     ]
     .concat()
 }

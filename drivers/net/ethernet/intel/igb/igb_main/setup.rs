@@ -213,12 +213,14 @@ pub(super) fn igb_set_rx_mode(hw: &IgbHw, dev: &NetDevice) {
     let flags = dev.flags();
     let filter = if dev.promiscuous() || flags & IFF_PROMISC != 0 {
         E1000_RCTL_UPE | E1000_RCTL_MPE
-    } else if flags & IFF_ALLMULTI != 0 {
-        E1000_RCTL_MPE
     } else {
-        0
+        // Further addresses of the device's own have no filter each: it takes all.
+        let unicast = if dev.uc_list().is_empty() { 0 } else { E1000_RCTL_UPE };
+        let all = dev.all_multicast() || flags & IFF_ALLMULTI != 0;
+        unicast | if all { E1000_RCTL_MPE } else { 0 }
     };
-    igb_update_mc_addr_list(hw, &[ALL_HOSTS]);
+    let groups = [&[ALL_HOSTS][..], &dev.mc_list()].concat();
+    igb_update_mc_addr_list(hw, &groups);
     let rctl = hw.rd32(E1000_RCTL) & !(E1000_RCTL_UPE | E1000_RCTL_MPE);
     hw.wr32(E1000_RCTL, rctl | filter);
 }

@@ -86,6 +86,7 @@ struct Interrupter {
 
 impl PacketTap for Interrupter {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _dev: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         consume_skb(cx, skb);
         if !self.done.swap(true, Ordering::SeqCst) {
             let desc = self.line.desc().expect("the machine's");

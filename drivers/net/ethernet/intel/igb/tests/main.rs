@@ -212,6 +212,7 @@ impl Tap {
 
 impl PacketTap for Tap {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, _dev: &Arc<NetDevice>) {
+        stack::walk!(cx, skb, packet_rcv);
         let data = skb.data();
         if skb.pkt_type != PktType::Outgoing && skb.protocol == 0x0800 && data.len() >= 20 {
             self.0.lock().unwrap().push(Seen {
@@ -339,7 +340,7 @@ fn recv(cx: &mut TaskCx, fd: i32) -> Option<(Vec<u8>, SockaddrIn)> {
         Poll::Pending => return None,
     };
     data.truncate(received.0);
-    Some((data, received.1.expect("datagrams have senders")))
+    Some((data, received.1.and_then(uapi::socket::Sockaddr::inet).expect("datagrams have senders")))
 }
 
 /// Everything that waits at a socket.

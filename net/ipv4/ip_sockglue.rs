@@ -32,7 +32,7 @@ use uapi::socket::{
     Cmsg, CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
     SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
     SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW, SOL_IP,
-    SOL_SOCKET, SOL_UDP, Sockaddr, cmsgs,
+    SOL_SOCKET, SOL_UDP, cmsgs,
 };
 use uapi::udp::UDP_GRO;
 
@@ -382,8 +382,8 @@ pub(crate) fn ip_recv_error(
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let name = report.has_address().then_some(Sockaddr::In(report.to));
-    let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, controllen: 0 };
+    let name = report.has_address().then_some(report.to);
+    let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, ..Received::default() };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
     }

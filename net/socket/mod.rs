@@ -38,6 +38,8 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
+use uapi::if_packet::SockaddrLl;
+use uapi::in_::SockaddrIn;
 use uapi::poll::{POLLIN, POLLOUT};
 use uapi::socket::{MSG_DONTWAIT, Sockaddr};
 use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
@@ -151,12 +153,26 @@ pub struct RecvBatch<'b, 'a> {
 pub struct Received {
     /// Bytes copied; with `MSG_TRUNC` asked for, bytes of the message.
     pub len: usize,
-    /// Who sent it.
-    pub name: Option<Sockaddr>,
+    /// Who sent it, of IPv4.
+    // Two fields and not one of either family: a datagram's sender is two words to write.
+    pub name: Option<SockaddrIn>,
+    /// Who sent it on the link, to a packet socket.
+    pub link: Option<SockaddrLl>,
     /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_ERRQUEUE`.
     pub flags: i32,
     /// Bytes of control data.
     pub controllen: usize,
+}
+
+impl Received {
+    /// Who sent it.
+    #[inline]
+    pub fn sender(&self) -> Option<Sockaddr> {
+        match self.link {
+            Some(link) => Some(Sockaddr::Ll(link)),
+            None => self.name.map(Sockaddr::In),
+        }
+    }
 }
 
 /// A call's wait: what it waits for, and until when. Dropped, it is off the queue.

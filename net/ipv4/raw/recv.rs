@@ -13,7 +13,7 @@ use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IpHdr;
-use uapi::socket::{MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Sockaddr};
+use uapi::socket::{MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC};
 
 /// Receives a datagram, its sender and what was asked to be told of it.
 ///
@@ -79,7 +79,7 @@ fn read_out(
             msg.received.len = skb.len();
         }
     }
-    msg.received.name = Some(Sockaddr::In(SockaddrIn::new(skb.hash, 0)));
+    msg.received.name = Some(SockaddrIn::new(skb.hash, 0));
     let iph = skb.network::<IpHdr>()?;
     wants.wants_control().then(|| {
         // Where it was sent to has a port, if what lies there is one.

@@ -14,7 +14,7 @@ use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IpHdr;
 use uapi::snmp::UdpMib;
-use uapi::socket::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, Sockaddr};
+use uapi::socket::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC};
 use uapi::udp::UdpHdr;
 
 /// Receives datagrams: their data, their sender, and the control data asked for. Waits for the first;
@@ -176,8 +176,7 @@ fn copy_out(skb: &SkBuff, offset: usize, (msg, flags): (&mut MsgRecv<'_>, i32)) 
     if let Some(iph) = skb.network::<IpHdr>()
         && let Some(udph) = skb.transport::<UdpHdr>()
     {
-        let from = SockaddrIn::new(iph.saddr.get(), udph.source.get());
-        msg.received.name = Some(Sockaddr::In(from));
+        msg.received.name = Some(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
     }
     copied
 }

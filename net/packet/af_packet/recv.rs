@@ -20,7 +20,7 @@ use uapi::if_packet::{
 };
 use uapi::socket::{
     CmsgWriter, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, SO_RXQ_OVFL, SOL_PACKET,
-    SOL_SOCKET, Sockaddr,
+    SOL_SOCKET,
 };
 
 /// What a socket's options ask to be told with a packet.
@@ -107,14 +107,14 @@ fn read_out(skb: &SkBuff, (msg, flags): (&mut MsgRecv<'_>, i32), asked: Asked) -
     let cb = if let Cb::Packet(cb) = skb.cb { cb } else { PacketSkbCb::default() };
     let mut addr = [0; 8];
     addr[..ADDR_LEN].copy_from_slice(&cb.addr);
-    msg.received.name = Some(Sockaddr::Ll(SockaddrLl {
+    msg.received.link = Some(SockaddrLl {
         protocol: skb.protocol,
         ifindex: cb.ifindex.get().into(),
         hatype: cb.hatype.get(),
         pkttype: skb.pkt_type as u8,
         halen: ADDR_LEN as u8,
         addr,
-    }));
+    });
     let (stamp, dropcount) = (skb.tstamp(), skb.priority);
     Noted { asked, stamp, dropcount, aux: auxdata(skb, &cb) }
 }

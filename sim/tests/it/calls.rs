@@ -219,7 +219,7 @@ fn errors_are_queued_for_who_asks() -> Digest {
     let op = sys_recvmsg(client, &mut into, &mut told, MSG_ERRQUEUE);
     let received = pair.run(&mut ends.a, op).expect("a report");
     assert_eq!((received.len, received.flags), (4, MSG_ERRQUEUE));
-    assert_eq!(received.name.map(|to| to.to_bytes()), Some(addr(B, 9).to_vec()));
+    assert_eq!(received.name.map(|to| to.to_bytes()), Some(addr(B, 9)));
     let told = cmsgs(&told[..received.controllen]).next().expect("one").expect("whole");
     let ee: [u8; 16] = told.data[..16].try_into().expect("sixteen");
     let ee = uapi::errqueue::SockExtendedErr::from_bytes(&ee);

@@ -190,7 +190,7 @@ async fn recv(task: &Task, fd: i32, room: &Room, flags: i32) -> Done {
             control.truncate(received.controllen);
             Done {
                 data: parts.concat(),
-                name: received.name.map_or(Vec::new(), |name| name.to_bytes()),
+                name: received.sender().map_or(Vec::new(), |name| name.to_bytes()),
                 control,
                 flags: received.flags,
                 ..Done::ok(received.len as i64)

@@ -174,7 +174,7 @@ fn got(received: Received, parts: Vec<Vec<u8>>, mut control: Vec<u8>) -> Got {
     let mut data = parts.concat();
     data.truncate(received.len);
     control.truncate(received.controllen);
-    let name = received.name.map_or(Vec::new(), |name| name.to_bytes());
+    let name = received.sender().map_or(Vec::new(), |name| name.to_bytes());
     Got { ret: Ok(received.len as i64), data, name, control, flags: received.flags }
 }
 
@@ -257,7 +257,8 @@ impl Calls for Machine {
         let mut data = vec![0; len];
         match self.run(net::sys_recvfrom(fd, &mut data, flags)) {
             Ok((len, name)) => {
-                let received = Received { len, name, ..Received::default() };
+                let (inet, link) = (name.and_then(Sockaddr::inet), name.and_then(Sockaddr::link));
+                let received = Received { len, name: inet, link, ..Received::default() };
                 got(received, vec![data], Vec::new())
             }
             Err(errno) => Got::failed(errno),

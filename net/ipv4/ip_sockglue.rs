@@ -13,7 +13,7 @@ use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};
 use crate::net::ipv4::icmp::IcmpError;
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
-use crate::net::socket::{MsgRecv, Received};
+use crate::net::socket::{MsgName, MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
@@ -382,7 +382,7 @@ pub(crate) fn ip_recv_error(
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let name = report.has_address().then_some(report.to);
+    let name = if report.has_address() { MsgName::In(report.to) } else { MsgName::None };
     let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, ..Received::default() };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
@@ -400,7 +400,7 @@ pub(crate) fn ip_recv_error(
     let control = [&report.ee.to_bytes()[..], &offender[..]].concat();
     writer.put(SOL_IP, IP_RECVERR, &control);
     received.flags |= writer.flags();
-    received.controllen = writer.used();
+    received.controllen = writer.used() as u32;
     Ok(received)
 }
 

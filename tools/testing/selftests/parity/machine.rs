@@ -173,8 +173,8 @@ fn name(result: Result<Sockaddr, Errno>) -> Result<Vec<u8>, i32> {
 fn got(received: Received, parts: Vec<Vec<u8>>, mut control: Vec<u8>) -> Got {
     let mut data = parts.concat();
     data.truncate(received.len);
-    control.truncate(received.controllen);
-    let name = received.sender().map_or(Vec::new(), |name| name.to_bytes());
+    control.truncate(received.controllen as usize);
+    let name = received.name.sockaddr().map_or(Vec::new(), |name| name.to_bytes());
     Got { ret: Ok(received.len as i64), data, name, control, flags: received.flags }
 }
 
@@ -257,9 +257,9 @@ impl Calls for Machine {
         let mut data = vec![0; len];
         match self.run(net::sys_recvfrom(fd, &mut data, flags)) {
             Ok((len, name)) => {
-                let (inet, link) = (name.and_then(Sockaddr::inet), name.and_then(Sockaddr::link));
-                let received = Received { len, name: inet, link, ..Received::default() };
-                got(received, vec![data], Vec::new())
+                data.truncate(len);
+                let name = name.map_or(Vec::new(), |name| name.to_bytes());
+                Got { ret: Ok(len as i64), data, name, control: Vec::new(), flags: 0 }
             }
             Err(errno) => Got::failed(errno),
         }

@@ -1,13 +1,14 @@
 //! The socket calls.
 //!
 //! linux: net/socket.c. Key types: [`Socket`], [`MsgSend`], [`MsgRecv`], [`Wait`].
-//! Parts: `calls` (the system calls), `bytes` (sending without a copy), `options` (`SOL_SOCKET`).
+//! Parts: `calls` (the system calls), `bytes` (sending without a copy), `options` (`SOL_SOCKET`), `received`.
 //! Contexts: task. A call that may sleep is an `Operation`: a value that is polled; the others
 //! return at once.
 
 mod bytes;
 mod calls;
 mod options;
+mod received;
 
 pub use self::bytes::sys_send_bytes;
 pub use calls::{
@@ -17,6 +18,7 @@ pub use calls::{
 };
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
 pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
+pub use received::{MsgName, Received};
 
 use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::fs::{File, FileOperations, HeldFile, fdget_wait};
@@ -38,10 +40,8 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
-use uapi::if_packet::SockaddrLl;
-use uapi::in_::SockaddrIn;
 use uapi::poll::{POLLIN, POLLOUT};
-use uapi::socket::{MSG_DONTWAIT, Sockaddr};
+use uapi::socket::MSG_DONTWAIT;
 use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
 
 /// A socket as a file has it.
@@ -146,58 +146,6 @@ pub struct RecvBatch<'b, 'a> {
     pub flags: i32,
     /// Filled in by the protocol: how many messages came.
     pub came: usize,
-}
-
-/// What was received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// Bytes copied; with `MSG_TRUNC` asked for, bytes of the message.
-    pub len: usize,
-    /// Who sent it.
-    pub name: MsgName,
-    /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_ERRQUEUE`.
-    pub flags: i32,
-    /// Bytes of control data.
-    pub controllen: u32,
-}
-
-/// Who sent a message, in as little room as there is for it: what was received is 32 octets, which every call clears.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MsgName {
-    /// Nobody in particular.
-    #[default]
-    None,
-    /// An address of IPv4.
-    In(SockaddrIn),
-    /// An address on a link, of six octets.
-    Ll {
-        /// The ethertype.
-        protocol: u16,
-        /// The device.
-        ifindex: u16,
-        /// `ARPHRD_*`.
-        hatype: u16,
-        /// `PACKET_*`.
-        pkttype: u8,
-        /// The address.
-        addr: [u8; 6],
-    },
-}
-
-const _: () = assert!(size_of::<Received>() == 32);
-
-impl MsgName {
-    /// As a `sockaddr`.
-    pub fn sockaddr(&self) -> Option<Sockaddr> {
-        match *self {
-            Self::None => None,
-            Self::In(name) => Some(Sockaddr::In(name)),
-            Self::Ll { protocol, ifindex, hatype, pkttype, addr: [a, b, c, d, e, f] } => {
-                let (ifindex, halen, addr) = (ifindex.into(), 6, [a, b, c, d, e, f, 0, 0]);
-                Some(Sockaddr::Ll(SockaddrLl { protocol, ifindex, hatype, pkttype, halen, addr }))
-            }
-        }
-    }
 }
 
 /// A call's wait: what it waits for, and until when. Dropped, it is off the queue.

@@ -235,7 +235,7 @@ impl FilesStruct {
         self.table.lock().max_fds as i32
     }
 
-    fn get(&self, fd: i32) -> Option<Arc<File>> {
+    pub(crate) fn get(&self, fd: i32) -> Option<Arc<File>> {
         let fd = usize::try_from(fd).ok()?;
         Some(Arc::clone(&self.table.lock().fds.get(fd)?.as_ref()?.file))
     }

@@ -92,7 +92,7 @@ fn stack_recv(cx: &mut TaskCx, fd: i32, room: &mut [u8]) -> (usize, Option<i32>)
     let mut told = [0; 64];
     let mut into: [&mut [u8]; 1] = [room];
     let got = block_on(cx, &mut sys_recvmsg(fd, &mut into, &mut told, 0)).expect("it arrives");
-    (got.len, size_in(&told[..got.controllen]))
+    (got.len, size_in(&told[..got.controllen as usize]))
 }
 
 /// Frames that the device has received and sent. The host sends some of its own, of other protocols.

@@ -14,7 +14,7 @@ use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};
 use crate::net::ipv4::icmp::IcmpError;
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
-use crate::net::socket::{MsgRecv, Received};
+use crate::net::socket::{MsgName, MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
@@ -33,7 +33,7 @@ use uapi::socket::{
     Cmsg, CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
     SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
     SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW, SOL_IP,
-    SOL_SOCKET, SOL_UDP, Sockaddr, cmsgs,
+    SOL_SOCKET, SOL_UDP, cmsgs,
 };
 use uapi::udp::UDP_GRO;
 
@@ -389,8 +389,8 @@ pub(crate) fn ip_recv_error(
         part[..here].copy_from_slice(&report.payload[done..done + here]);
         done += here;
     }
-    let name = report.has_address().then_some(Sockaddr::In(report.to));
-    let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, controllen: 0 };
+    let name = if report.has_address() { MsgName::In(report.to) } else { MsgName::None };
+    let mut received = Received { len: done, name, flags: MSG_ERRQUEUE, ..Received::default() };
     if done < report.payload.len() {
         received.flags |= MSG_TRUNC;
     }
@@ -407,7 +407,7 @@ pub(crate) fn ip_recv_error(
     let control = [&report.ee.to_bytes()[..], &offender[..]].concat();
     writer.put(SOL_IP, IP_RECVERR, &control);
     received.flags |= writer.flags();
-    received.controllen = writer.used();
+    received.controllen = writer.used() as u32;
     Ok(received)
 }
 

@@ -370,7 +370,7 @@ pub fn sys_recvfrom(
             let msgs = std::slice::from_mut(&mut msg);
             sock_recvmsg(cx, socket, &mut RecvBatch { msgs, flags, came: 0 }, wait)
         }))?;
-        Poll::Ready(Ok((msg.received.len, msg.received.name.as_ref().copied())))
+        Poll::Ready(Ok((msg.received.len, msg.received.name.sockaddr())))
     })
 }
 

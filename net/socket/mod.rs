@@ -1,13 +1,14 @@
 //! The socket calls.
 //!
 //! linux: net/socket.c. Key types: [`Socket`], [`MsgSend`], [`MsgRecv`], [`Wait`].
-//! Parts: `calls` (the system calls), `bytes` (sending without a copy), `options` (`SOL_SOCKET`).
+//! Parts: `calls` (the system calls), `bytes` (sending without a copy), `options` (`SOL_SOCKET`), `received`.
 //! Contexts: task. A call that may sleep is an `Operation`: a value that is polled; the others
 //! return at once.
 
 mod bytes;
 mod calls;
 mod options;
+mod received;
 
 pub use self::bytes::sys_send_bytes;
 pub use calls::{
@@ -17,6 +18,7 @@ pub use calls::{
 };
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
 pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
+pub use received::{MsgName, Received};
 
 use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::fs::{File, FileOperations, HeldFile, fdget_wait};
@@ -39,7 +41,7 @@ use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::fcntl::O_NONBLOCK;
 use uapi::poll::{POLLIN, POLLOUT};
-use uapi::socket::{MSG_DONTWAIT, Sockaddr};
+use uapi::socket::MSG_DONTWAIT;
 use uapi::sockios::{FIOGETOWN, SIOCGIFCONF, SIOCGPGRP, SIOCGSTAMP, SIOCGSTAMPNS};
 
 /// A socket as a file has it.
@@ -144,19 +146,6 @@ pub struct RecvBatch<'b, 'a> {
     pub flags: i32,
     /// Filled in by the protocol: how many messages came.
     pub came: usize,
-}
-
-/// What was received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// Bytes copied; with `MSG_TRUNC` asked for, bytes of the message.
-    pub len: usize,
-    /// Who sent it.
-    pub name: Option<Sockaddr>,
-    /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_ERRQUEUE`.
-    pub flags: i32,
-    /// Bytes of control data.
-    pub controllen: usize,
 }
 
 /// A call's wait: what it waits for, and until when. Dropped, it is off the queue.

@@ -7,13 +7,13 @@ use crate::net::core::datagram::{__skb_recv_datagram, copy_to_iter};
 use crate::net::core::skbuff::{SkBuff, consume_skb_task};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_sockglue::{Noted, RecvFlags, ip_cmsg_recv, ip_recv_error};
-use crate::net::socket::{MsgRecv, RecvBatch, Wait};
+use crate::net::socket::{MsgName, MsgRecv, RecvBatch, Wait};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IpHdr;
-use uapi::socket::{MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Sockaddr};
+use uapi::socket::{MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC};
 
 /// Receives a datagram, its sender and what was asked to be told of it.
 ///
@@ -55,7 +55,7 @@ pub(in crate::net::ipv4) fn raw_recvmsg(
     if let Some(noted) = noted {
         noted.sock_recv_cmsgs(sk);
         let mut told = msg.received.flags;
-        msg.received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut told);
+        msg.received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut told) as u32;
         msg.received.flags = told;
     }
     if let Some(skb) = skb {
@@ -79,7 +79,7 @@ fn read_out(
             msg.received.len = skb.len();
         }
     }
-    msg.received.name = Some(Sockaddr::In(SockaddrIn::new(skb.hash, 0)));
+    msg.received.name = MsgName::In(SockaddrIn::new(skb.hash, 0));
     let iph = skb.network::<IpHdr>()?;
     wants.wants_control().then(|| {
         // Where it was sent to has a port, if what lies there is one.

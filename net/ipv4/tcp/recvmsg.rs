@@ -419,5 +419,5 @@ fn tell(sk: &Sock, msg: &mut MsgRecv<'_>, stamp: Ktime) {
         writer.put(SOL_TCP, TCP_CM_INQ, &inq.to_ne_bytes());
     }
     msg.received.flags |= writer.flags();
-    msg.received.controllen = writer.used();
+    msg.received.controllen = writer.used() as u32;
 }

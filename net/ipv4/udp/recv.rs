@@ -7,14 +7,14 @@ use crate::net::core::datagram::{__skb_recv_datagram, copy_to_iter};
 use crate::net::core::skbuff::{SkBuff, SkbList, consume_skb_task};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_sockglue::{Noted, RecvFlags, ip_cmsg_recv, ip_recv_error};
-use crate::net::socket::{MsgRecv, RecvBatch, Wait};
+use crate::net::socket::{MsgName, MsgRecv, RecvBatch, Wait};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::in_::SockaddrIn;
 use uapi::ip::IpHdr;
 use uapi::snmp::UdpMib;
-use uapi::socket::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, Sockaddr};
+use uapi::socket::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC};
 use uapi::udp::UdpHdr;
 
 /// Receives datagrams: their data, their sender, and the control data asked for. Waits for the first;
@@ -145,7 +145,7 @@ fn tell(cx: &mut TaskCx, sk: &Sock, msg: &mut MsgRecv<'_>, noted: Option<Noted>)
     if let Some(noted) = noted {
         noted.sock_recv_cmsgs(sk);
         let mut flags = msg.received.flags;
-        msg.received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut flags);
+        msg.received.controllen = ip_cmsg_recv(cx, msg, &noted, &mut flags) as u32;
         msg.received.flags = flags;
     }
 }
@@ -176,8 +176,7 @@ fn copy_out(skb: &SkBuff, offset: usize, (msg, flags): (&mut MsgRecv<'_>, i32)) 
     if let Some(iph) = skb.network::<IpHdr>()
         && let Some(udph) = skb.transport::<UdpHdr>()
     {
-        let from = SockaddrIn::new(iph.saddr.get(), udph.source.get());
-        msg.received.name = Some(Sockaddr::In(from));
+        msg.received.name = MsgName::In(SockaddrIn::new(iph.saddr.get(), udph.source.get()));
     }
     copied
 }

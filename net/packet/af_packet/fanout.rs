@@ -6,7 +6,7 @@
 //! DIVERGES: no `PACKET_FANOUT_EBPF` and no `PACKET_FANOUT_FLAG_DEFRAG`: EINVAL. A full socket's large flows are
 //! not told apart (`tp_huge` stays 0).
 
-use super::rcv::packet_rcv;
+use super::rcv::rcv;
 use super::{NetnsPacket, PacketSock};
 use crate::kernel::bpf::BpfProg;
 use crate::kernel::context::{BhCx, TaskCx};
@@ -357,7 +357,7 @@ impl PacketFanout {
 
 /// How much room a socket has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     None,
     Low,
     Normal,
@@ -365,7 +365,10 @@ enum Room {
 
 /// linux: net/packet/af_packet.c:packet_rcv_has_room
 fn packet_rcv_has_room(sk: &Sock) -> Room {
-    let state = sk.state();
+    let mut state = sk.state();
+    if let Some(ring) = state.packet().and_then(|po| po.rx_ring.as_ref()) {
+        return ring.room();
+    }
     let rcvbuf = state.opts.rcvbuf as usize;
     match rcvbuf.saturating_sub(state.rmem_alloc) {
         0 => Room::None,
@@ -411,7 +414,7 @@ fn packet_rcv_fanout(cx: &mut BhCx<'_>, f: &PacketFanout, skb: Skb, dev: &Arc<Ne
         return kfree_skb(cx, skb, DropReason::NoSocket);
     }
     let chosen = f.choose(cx, &skb, &members);
-    packet_rcv(cx, &members.arr[chosen], skb, dev);
+    rcv(cx, &members.arr[chosen], skb, dev);
 }
 
 impl PacketTap for PacketFanout {

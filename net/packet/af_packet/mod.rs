@@ -2,7 +2,7 @@
 //!
 //! linux: net/packet/af_packet.c, net/packet/internal.h. Key types: [`PacketSock`], [`PacketHook`],
 //! [`PacketFanout`]. Parts: `rcv` (from the device to the queue), `recv` (reading), `snd` (sending), `options`,
-//! `mclist` (what a device receives on a socket's account), `fanout` (groups), `proc`.
+//! `mclist` (what a device receives on a socket's account), `fanout` (groups), `ring` (receive rings), `proc`.
 //! Contexts: each part says. Locks: `class::Rtnl` for whatever a socket is hooked to; then `class::Sock`.
 //! Invariants: a socket that runs has its hook in the tables, or is in a group that has; what it changed at a
 //! device is undone when it is closed or the device goes.
@@ -15,11 +15,13 @@ mod options;
 mod proc;
 mod rcv;
 mod recv;
+mod ring;
 mod snd;
 
 pub use fanout::PacketFanout;
 pub use proc::packet_seq_show;
 pub use rcv::{PacketHook, PacketSkbCb};
+pub use ring::{PacketRing, RingFrame, TpacketHdr, packet_mmap};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
@@ -32,11 +34,13 @@ use crate::net::core::sock::{Proto, Sock, sk_purge, sk_recvmsg, sock_no_accept, 
 use crate::net::ipv4::af_inet::{Peer, ProtoOps, inet_ioctl, sock_no_mmap};
 use crate::net::packet::af_packet::fanout::{FanoutList, Rollover};
 use crate::net::packet::af_packet::mclist::PacketMclist;
+use crate::net::packet::af_packet::ring::RxRing;
 use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::if_packet::SockaddrLl;
+use uapi::poll::{POLLIN, POLLRDNORM};
 use uapi::socket::{AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOL_PACKET, Sockaddr};
 
 /// A packet socket's own part.
@@ -76,6 +80,8 @@ pub struct PacketSock {
     tp_version: i32,
     /// `PACKET_RESERVE`.
     tp_reserve: u32,
+    /// Its receive ring.
+    rx_ring: Option<RxRing>,
     /// What devices receive on its account.
     mclist: Vec<PacketMclist>,
     /// Its group.
@@ -90,6 +96,11 @@ impl PacketSock {
         let drops = std::mem::take(&mut self.tp_drops);
         let packets = std::mem::take(&mut self.tp_packets).wrapping_add(drops);
         [packets, drops].iter().flat_map(|count| count.to_ne_bytes()).collect()
+    }
+
+    /// A value of an option that can't be changed while there is a ring.
+    fn without_ring<T>(&self, value: T) -> Result<T, Errno> {
+        if self.rx_ring.is_none() { Ok(value) } else { Err(Errno::EBUSY) }
     }
 
     /// The device it is bound to.
@@ -151,7 +162,7 @@ pub static PACKET_OPS: ProtoOps = ProtoOps {
     bind: packet_bind,
     connect: |_, _, _, _| Poll::Ready(Err(Errno::EOPNOTSUPP)),
     getname: packet_getname,
-    poll: |sk| sk.datagram_poll(),
+    poll: packet_poll,
     shutdown: |_, _, _| Err(Errno::EOPNOTSUPP),
     listen: sock_no_listen,
     accept: sock_no_accept,
@@ -210,6 +221,28 @@ fn register_prot_hook(cx: &mut TaskCx, sk: &Arc<Sock>) {
         Some(fanout) => fanout.__fanout_link(cx, sk),
         None => dev_add_pack(cx, PacketType { kind, dev, func: PacketFunc::Tap(hook) }),
     }
+}
+
+/// The poll mask: a ring is readable while the frame that was filled last is the reader's.
+///
+/// linux: net/packet/af_packet.c:packet_poll
+fn packet_poll(sk: &Arc<Sock>) -> u32 {
+    let mut mask = sk.datagram_poll();
+    let mut state = sk.state();
+    let ring = state.packet().and_then(|po| po.rx_ring.as_ref());
+    if ring.is_some_and(RxRing::readable) {
+        mask |= (POLLIN | POLLRDNORM) as u32;
+    }
+    mask
+}
+
+/// The same as below; true when it saw packets.
+///
+/// linux: net/packet/af_packet.c:unregister_prot_hook
+fn unregister_prot_hook(cx: &mut TaskCx, sk: &Arc<Sock>) -> bool {
+    let running = sk.state().packet().is_some_and(|po| po.running);
+    __unregister_prot_hook(cx, sk);
+    running
 }
 
 /// It sees no more; on return no CPU shows it any. Under `class::Rtnl`.

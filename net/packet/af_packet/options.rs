@@ -6,6 +6,7 @@
 
 use super::fanout::fanout_add;
 use super::mclist::{PacketMclist, packet_mc_add, packet_mc_drop};
+use super::ring::packet_set_ring;
 use crate::kernel::context::TaskCx;
 use crate::net::core::sock::Sock;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use uapi::errno::Errno;
 use uapi::if_packet::{
     PACKET_ADD_MEMBERSHIP, PACKET_AUXDATA, PACKET_COPY_THRESH, PACKET_DROP_MEMBERSHIP,
     PACKET_FANOUT, PACKET_FANOUT_DATA, PACKET_HDRLEN, PACKET_IGNORE_OUTGOING, PACKET_LOSS,
-    PACKET_ORIGDEV, PACKET_QDISC_BYPASS, PACKET_RESERVE, PACKET_ROLLOVER_STATS, PACKET_STATISTICS,
-    PACKET_TIMESTAMP, PACKET_VERSION, TPACKET_HDR_LEN, TPACKET_V1, TPACKET_V3, TPACKET3_HDR_LEN,
+    PACKET_ORIGDEV, PACKET_QDISC_BYPASS, PACKET_RESERVE, PACKET_ROLLOVER_STATS, PACKET_RX_RING,
+    PACKET_STATISTICS, PACKET_TIMESTAMP, PACKET_VERSION, TPACKET_HDR_LEN, TPACKET_V1, TPACKET_V3,
+    TPACKET3_HDR_LEN,
 };
 
 /// Sets one.
@@ -37,6 +39,7 @@ pub(super) fn packet_setsockopt(
             let _rtnl = m.rtnl.lock();
             return fanout_add(cx, sk, value);
         }
+        PACKET_RX_RING => return packet_set_ring(cx, sk, value),
         PACKET_FANOUT_DATA => {
             let fanout = sk.state().packet().and_then(|po| po.fanout.clone());
             return fanout.ok_or(Errno::EINVAL)?.fanout_set_data(sk, value);
@@ -71,12 +74,15 @@ fn set_number(sk: &Sock, name: i32, val: Result<i32, Errno>) -> Result<(), Errno
         PACKET_COPY_THRESH => po.copy_thresh = val?,
         PACKET_AUXDATA => po.auxdata = val? != 0,
         PACKET_ORIGDEV => po.origdev = val? != 0,
-        PACKET_LOSS => po.loss = val? != 0,
+        PACKET_LOSS => po.loss = po.without_ring(val?)? != 0,
         PACKET_TIMESTAMP => po.tp_tstamp = val?,
         PACKET_QDISC_BYPASS => po.qdisc_bypass = val? != 0,
-        PACKET_RESERVE => po.tp_reserve = u32::try_from(val?).map_err(|_| Errno::EINVAL)?,
+        PACKET_RESERVE => {
+            let reserve = u32::try_from(val?).map_err(|_| Errno::EINVAL)?;
+            po.tp_reserve = po.without_ring(reserve)?;
+        }
         PACKET_VERSION => match val? {
-            version @ TPACKET_V1..=TPACKET_V3 => po.tp_version = version,
+            version @ TPACKET_V1..=TPACKET_V3 => po.tp_version = po.without_ring(version)?,
             _ => return Err(Errno::EINVAL),
         },
         PACKET_IGNORE_OUTGOING => match val? {

@@ -3,6 +3,7 @@
 //! linux: net/packet/af_packet.c. Key types: [`PacketHook`], [`PacketSkbCb`]. Locks: `class::Sock`.
 
 use super::ADDR_LEN;
+use super::ring::tpacket_rcv;
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
@@ -60,7 +61,7 @@ impl PacketHook {
 
 impl PacketTap for PacketHook {
     fn packet_rcv(&self, cx: &mut BhCx<'_>, skb: Skb, dev: &Arc<NetDevice>) {
-        packet_rcv(cx, &self.sk, skb, dev);
+        rcv(cx, &self.sk, skb, dev);
     }
 
     fn skb_loop_sk(&self, sk: &Arc<Sock>) -> bool {
@@ -94,34 +95,62 @@ fn eth_header_parse(skb: &SkBuff) -> [u8; ADDR_LEN] {
     skb.mac::<EthHdr>().map_or([0; ADDR_LEN], |header| header.h_source)
 }
 
-/// Queues a packet for a socket that sees it, cut to what its filter wants; counts what it has no room for.
-///
-/// linux: net/packet/af_packet.c:packet_rcv
-pub(super) fn packet_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, mut skb: Skb, dev: &Arc<NetDevice>) {
-    walk!(cx, skb, packet_rcv);
+/// A packet that a socket is to have.
+pub(super) struct Begun {
+    pub(super) skb: Skb,
+    /// Octets before the filter cut it.
+    pub(super) origlen: usize,
+    /// The source address of the link.
+    pub(super) addr: [u8; ADDR_LEN],
+}
+
+/// Has a packet begin where the socket's do, and cut to what its filter wants; `None`: it ended.
+pub(super) fn begin(cx: &mut BhCx<'_>, sk: &Sock, mut skb: Skb) -> Option<Begun> {
     // It was seen on its way out.
     if skb.pkt_type == PktType::Loopback {
-        return consume_skb(cx, skb);
+        consume_skb(cx, skb);
+        return None;
     }
     if !begin_where_the_socket_does(sk, &mut skb) {
-        return kfree_skb(cx, skb, DropReason::HdrTrunc);
+        kfree_skb(cx, skb, DropReason::HdrTrunc);
+        return None;
     }
     let program = sk.state().filter().cloned();
     let origlen = skb.len();
+    let addr = eth_header_parse(&skb);
     let wanted = program
         .map_or(Ok(()), |program| program.sk_filter_trim_cap(cx, &mut skb, (SkbFrom::Data, 0)));
     if let Err(reason) = wanted {
-        return kfree_skb(cx, skb, reason);
+        kfree_skb(cx, skb, reason);
+        return None;
     }
+    if let Some(dst) = skb.dst.take() {
+        cx.cpu.routes.give_back(dst);
+    }
+    Some(Begun { skb, origlen, addr })
+}
+
+/// Shows a packet to a socket: into its ring, if it has one, else into its queue.
+pub(super) fn rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dev: &Arc<NetDevice>) {
+    if sk.state().packet().is_some_and(|po| po.rx_ring.is_some()) {
+        tpacket_rcv(cx, sk, skb, dev);
+    } else {
+        packet_rcv(cx, sk, skb, dev);
+    }
+}
+
+/// Queues a packet for a socket that sees it, cut to what its filter wants; counts what it has no room for.
+///
+/// linux: net/packet/af_packet.c:packet_rcv
+fn packet_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dev: &Arc<NetDevice>) {
+    walk!(cx, skb, packet_rcv);
+    let Some(Begun { mut skb, origlen, addr }) = begin(cx, sk, skb) else { return };
     let cb = PacketSkbCb {
         origlen: (origlen as u32).into(),
         ifindex: dev.ifindex.0.into(),
         hatype: dev.kind.into(),
-        addr: eth_header_parse(&skb),
+        addr,
     };
-    if let Some(dst) = skb.dst.take() {
-        cx.cpu.routes.give_back(dst);
-    }
     let mut state = sk.state();
     let full = state.rmem_alloc >= state.opts.rcvbuf as usize;
     let (drops, timed) = (state.drops, state.inet.cmsg_flags.intersects(CmsgFlags::TIMED));

@@ -2,7 +2,7 @@
 //!
 //! linux: net/packet/af_packet.c (`packet_recvmsg`).
 
-use super::{ADDR_LEN, PacketSkbCb};
+use super::PacketSkbCb;
 use crate::kernel::context::TaskCx;
 use crate::kernel::time::Ktime;
 use crate::net::core::datagram::{__skb_recv_datagram, copy_to_iter};
@@ -10,17 +10,16 @@ use crate::net::core::skbuff::{Cb, GsoType, IpSummed, PktType, SkBuff, consume_s
 use crate::net::core::sock::{Sock, SockState};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_sockglue::{ip_recv_error, put_times};
-use crate::net::socket::{MsgRecv, RecvBatch, Wait};
+use crate::net::socket::{MsgName, MsgRecv, RecvBatch, Wait};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use uapi::errno::Errno;
 use uapi::if_packet::{
-    PACKET_AUXDATA, SockaddrLl, TP_STATUS_CSUM_VALID, TP_STATUS_CSUMNOTREADY, TP_STATUS_GSO_TCP,
-    TP_STATUS_USER,
+    PACKET_AUXDATA, TP_STATUS_CSUM_VALID, TP_STATUS_CSUMNOTREADY, TP_STATUS_GSO_TCP, TP_STATUS_USER,
 };
 use uapi::socket::{
     CmsgWriter, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, SO_RXQ_OVFL, SOL_PACKET,
-    SOL_SOCKET, Sockaddr,
+    SOL_SOCKET,
 };
 
 /// What a socket's options ask to be told with a packet.
@@ -105,16 +104,13 @@ fn read_out(skb: &SkBuff, (msg, flags): (&mut MsgRecv<'_>, i32), asked: Asked) -
         }
     }
     let cb = if let Cb::Packet(cb) = skb.cb { cb } else { PacketSkbCb::default() };
-    let mut addr = [0; 8];
-    addr[..ADDR_LEN].copy_from_slice(&cb.addr);
-    msg.received.name = Some(Sockaddr::Ll(SockaddrLl {
+    msg.received.name = MsgName::Ll {
         protocol: skb.protocol,
-        ifindex: cb.ifindex.get().into(),
+        ifindex: cb.ifindex.get(),
         hatype: cb.hatype.get(),
         pkttype: skb.pkt_type as u8,
-        halen: ADDR_LEN as u8,
-        addr,
-    }));
+        addr: cb.addr,
+    };
     let (stamp, dropcount) = (skb.tstamp(), skb.priority);
     Noted { asked, stamp, dropcount, aux: auxdata(skb, &cb) }
 }
@@ -165,5 +161,5 @@ fn tell(cx: &mut TaskCx, msg: &mut MsgRecv<'_>, noted: &Noted) {
         writer.put(SOL_PACKET, PACKET_AUXDATA, &noted.aux);
     }
     msg.received.flags |= writer.flags();
-    msg.received.controllen = writer.used();
+    msg.received.controllen = writer.used() as u32;
 }

@@ -13,7 +13,7 @@ use stack::net::core::skbuff::Skb;
 use stack::net::core::snmp::NetMib;
 use stack::net::netfilter::{NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook};
 use stack::net::socket::{
-    MsgRecv, MsgSend, sys_recvmmsg, sys_sendmmsg, sys_sendmsg, sys_setsockopt,
+    MsgName, MsgRecv, MsgSend, sys_recvmmsg, sys_sendmmsg, sys_sendmsg, sys_setsockopt,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
@@ -327,7 +327,7 @@ fn a_call_reads_more_than_one_lock_gives() -> Digest {
     let op = sys_recvmmsg(socket, &mut rooms, MSG_DONTWAIT, None);
     assert_eq!(lone.run(op), Ok(150), "all there is, and no waiting for more");
     assert!(rooms[..150].iter().all(|room| room.received.len == 20));
-    assert!(rooms[150..].iter().all(|room| room.received.name.is_none()), "untouched");
+    assert!(rooms[150..].iter().all(|room| room.received.name == MsgName::None), "untouched");
     drop(rooms);
     assert!((0..150).all(|n| buffers[n] == [[n as u8; 20].as_slice(), &[0; 12]].concat()[..]));
     let mut rooms = [];

@@ -192,7 +192,8 @@ fn control_data_both_ways() -> Digest {
         let op = sys_recvmsg(server, &mut into, &mut told, 0);
         let received = pair.run(&mut ends.b, op).expect("there");
         assert_eq!(received.len, len);
-        let told: Vec<_> = cmsgs(&told[..received.controllen]).map(|c| c.expect("whole")).collect();
+        let told: Vec<_> =
+            cmsgs(&told[..received.controllen as usize]).map(|c| c.expect("whole")).collect();
         let find = |kind| told.iter().find(|c| c.type_ == kind).expect("asked for").data;
         assert_eq!(find(IP_TTL), int(wanted));
         assert_eq!(find(IP_TOS), [0x10]);
@@ -219,8 +220,8 @@ fn errors_are_queued_for_who_asks() -> Digest {
     let op = sys_recvmsg(client, &mut into, &mut told, MSG_ERRQUEUE);
     let received = pair.run(&mut ends.a, op).expect("a report");
     assert_eq!((received.len, received.flags), (4, MSG_ERRQUEUE));
-    assert_eq!(received.name.map(|to| to.to_bytes()), Some(addr(B, 9).to_vec()));
-    let told = cmsgs(&told[..received.controllen]).next().expect("one").expect("whole");
+    assert_eq!(received.name.sockaddr().map(|to| to.to_bytes()), Some(addr(B, 9).to_vec()));
+    let told = cmsgs(&told[..received.controllen as usize]).next().expect("one").expect("whole");
     let ee: [u8; 16] = told.data[..16].try_into().expect("sixteen");
     let ee = uapi::errqueue::SockExtendedErr::from_bytes(&ee);
     assert_eq!((ee.ee_errno, ee.ee_type, ee.ee_code), (Errno::ECONNREFUSED.0 as u32, 3, 3));

@@ -10,7 +10,7 @@ use stack::fs::{exit_files, sys_close};
 use stack::kernel::context::TaskCx;
 use stack::net::core::dev::{dev_close, dev_open, unregister_netdevice};
 use stack::net::core::sysctl::update_sysctls;
-use stack::net::packet::af_packet::packet_seq_show;
+use stack::net::packet::af_packet::{packet_mmap, packet_seq_show};
 use stack::net::socket::{
     sys_bind, sys_getsockname, sys_getsockopt, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket,
 };
@@ -20,8 +20,9 @@ use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::icmp::{ICMP_FILTER, ICMP_HDR_LEN};
 use uapi::if_packet::{
-    PACKET_ADD_MEMBERSHIP, PACKET_FANOUT, PACKET_HOST, PACKET_OUTGOING, PACKET_STATISTICS,
-    SockaddrLl,
+    PACKET_ADD_MEMBERSHIP, PACKET_FANOUT, PACKET_HOST, PACKET_OUTGOING, PACKET_RX_RING,
+    PACKET_STATISTICS, PACKET_VERSION, SockaddrLl, TP_STATUS_KERNEL, TP_STATUS_LOSING,
+    TP_STATUS_USER, TPACKET_V2,
 };
 use uapi::in_::{IP_HDRINCL, IP_RECVERR};
 use uapi::socket::{
@@ -126,6 +127,53 @@ fn a_frame_from_one_packet_socket_to_a_group_of_another_machine() -> Digest {
     exit_files(&mut ends.b);
     drop(ends);
     pair.end()
+}
+
+fn ring_of_four(cx: &mut TaskCx, fd: i32) {
+    let req: Vec<u8> = [4096_u32, 2, 2048, 4].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let version = TPACKET_V2.to_ne_bytes();
+    sys_setsockopt(cx, fd, SOL_PACKET, PACKET_VERSION, &version).expect("known");
+    sys_setsockopt(cx, fd, SOL_PACKET, PACKET_RX_RING, &req).expect("it fits");
+}
+
+stepped!(frames_go_from_hand_to_hand_in_a_ring);
+fn frames_go_from_hand_to_hand_in_a_ring() -> Digest {
+    let mut lone = Lone::new();
+    let fd = packet(&mut lone.cx, SOCK_RAW, OURS);
+    assert_eq!(packet_mmap(&mut lone.cx, fd).err(), Some(Errno::EINVAL), "there is no ring");
+    ring_of_four(&mut lone.cx, fd);
+    let ring = packet_mmap(&mut lone.cx, fd).expect("a ring");
+    assert_eq!((ring.len(), ring.tp_status(0), ring.tp_status(9)), (4, TP_STATUS_KERNEL, 0));
+    assert!(ring.take(0).is_none(), "it is the socket's");
+    lone.world.watch(None);
+    lone.dev.deliver([ether(OURS, b"the first")]);
+    lone.world.settle();
+    golden::check(&lone.world, "packet-ring");
+    {
+        let frame = ring.take(0).expect("it is the reader's");
+        assert!(ring.take(0).is_none(), "one has it");
+        assert_eq!(frame.data(), ether(OURS, b"the first"));
+        let header = frame.header();
+        assert_eq!((header.tp_len, header.tp_snaplen), (23, 23));
+        // Behind header and address, 16 octets at the least for the link's, at an alignment.
+        assert_eq!((header.tp_mac, header.tp_net), (66, 80));
+        assert_eq!(frame.from().addr[..6], [2, 0, 0, 0, 0, 9]);
+        assert_eq!(ring.tp_status(0) & TP_STATUS_USER, TP_STATUS_USER, "still in hand");
+    }
+    assert_eq!(ring.tp_status(0), TP_STATUS_KERNEL, "given back");
+    lone.dev.deliver((0..6).map(|nth| ether(OURS, &[nth; 3000][..1400])));
+    lone.world.settle();
+    let first: Vec<u8> = (0..4).map(|at| ring.take(at).expect("all are full").data()[14]).collect();
+    assert_eq!(first, [3, 0, 1, 2], "it went round");
+    lone.dev.deliver([ether(OURS, b"behind a loss")]);
+    lone.world.settle();
+    assert_ne!(ring.tp_status(1) & TP_STATUS_LOSING, 0);
+    let none = [0; 16];
+    let taken = sys_setsockopt(&mut lone.cx, fd, SOL_PACKET, PACKET_RX_RING, &none);
+    assert_eq!(taken, Err(Errno::EBUSY), "somebody has it");
+    sys_close(&mut lone.cx, fd).expect("open");
+    assert!(ring.take(1).is_some(), "what came can be read after that");
+    lone.end()
 }
 
 stepped!(an_echo_answered_to_a_raw_socket);
@@ -371,6 +419,20 @@ fn attack_frames_shorter_than_their_headers() -> Digest {
     lone.world.watch(None);
     lone.run(sys_sendto(frames, &ether(OURS, b"x"), 0, Some(&link))).expect("goes on");
     lone.end()
+}
+
+#[test]
+fn attack_a_ring_larger_than_the_machine() {
+    let pair = Pair::new(308);
+    let mut cx = pair.on_a();
+    let fd = packet(&mut cx, SOCK_RAW, 0);
+    for (blocks, frames) in [(1_u32 << 20, 1_u32 << 21), (u32::MAX, u32::MAX), (1 << 31, 0)] {
+        let req: Vec<u8> =
+            [4096_u32, blocks, 2048, frames].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let made = sys_setsockopt(&mut cx, fd, SOL_PACKET, PACKET_RX_RING, &req);
+        assert!(matches!(made, Err(Errno::ENOMEM | Errno::EINVAL)), "{made:?}");
+    }
+    exit_files(&mut cx);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn write(conn: &mut Conn, octets: usize) {
 fn told_into(conn: &mut Conn, data: &mut [u8]) -> Result<Told, Errno> {
     let mut control = [0; 128];
     let got = conn.lone.run(sys_recvmsg(conn.fd, &mut [data], &mut control, MSG_ERRQUEUE))?;
-    let mut all = cmsgs(&control[..got.controllen]).map(|cmsg| cmsg.expect("well-formed"));
+    let mut all = cmsgs(&control[..got.controllen as usize]).map(|cmsg| cmsg.expect("well-formed"));
     let time = all.next().expect("a time");
     assert_eq!((time.level, time.type_), (SOL_SOCKET, SCM_TIMESTAMPING));
     let number = |at: usize| u64::from_ne_bytes(time.data[at..at + 8].try_into().expect("eight"));

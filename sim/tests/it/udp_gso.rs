@@ -32,7 +32,7 @@ fn recv_told(pair: &mut Pair, cx: &mut TaskCx, fd: i32) -> Option<(Vec<u8>, Opti
     let (mut data, mut told) = (vec![0; 65_536], [0; 64]);
     let mut into: [&mut [u8]; 1] = [&mut data];
     let received = pair.run(cx, sys_recvmsg(fd, &mut into, &mut told, MSG_DONTWAIT)).ok()?;
-    let mut told = cmsgs(&told[..received.controllen]).map(|cmsg| cmsg.expect("whole"));
+    let mut told = cmsgs(&told[..received.controllen as usize]).map(|cmsg| cmsg.expect("whole"));
     let size = told.find(|cmsg| (cmsg.level, cmsg.type_) == (SOL_UDP, UDP_GRO));
     let size = size.map(|cmsg| i32::from_ne_bytes(cmsg.data.try_into().expect("a number")));
     data.truncate(received.len);

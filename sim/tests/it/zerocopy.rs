@@ -7,7 +7,7 @@ use bytes::Bytes;
 use stack::fs::{PollFd, sys_close, sys_poll, sys_read};
 use stack::kernel::sched::poll_operation;
 use stack::net::socket::{
-    Received, sys_accept4, sys_bind, sys_connect, sys_listen, sys_recvmsg, sys_send,
+    MsgName, Received, sys_accept4, sys_bind, sys_connect, sys_listen, sys_recvmsg, sys_send,
     sys_send_bytes, sys_setsockopt, sys_socket,
 };
 use std::net::Ipv4Addr;
@@ -69,8 +69,9 @@ impl Conn {
 fn told(lone: &mut Lone, fd: i32) -> Result<(u32, u32, u8), Errno> {
     let mut control = [0; 64];
     let got: Received = lone.run(sys_recvmsg(fd, &mut [], &mut control, MSG_ERRQUEUE))?;
-    assert_eq!((got.len, got.name, got.flags), (0, None, MSG_ERRQUEUE));
-    let cmsg = cmsgs(&control[..got.controllen]).next().expect("a report").expect("well-formed");
+    assert_eq!((got.len, got.name, got.flags), (0, MsgName::None, MSG_ERRQUEUE));
+    let cmsg =
+        cmsgs(&control[..got.controllen as usize]).next().expect("a report").expect("well-formed");
     let ee = SockExtendedErr::from_bytes(cmsg.data.first_chunk().expect("a report's length"));
     assert_eq!((ee.ee_errno, ee.ee_origin), (0, SO_EE_ORIGIN_ZEROCOPY));
     Ok((ee.ee_info, ee.ee_data, ee.ee_code))

@@ -187,10 +187,10 @@ async fn recv(task: &Task, fd: i32, room: &Room, flags: i32) -> Done {
     let mut iov: Vec<&mut [u8]> = parts.iter_mut().map(|part| &mut part[..]).collect();
     match task.call(net::sys_recvmsg(fd, &mut iov, &mut control, flags)).await {
         Ok(received) => {
-            control.truncate(received.controllen);
+            control.truncate(received.controllen as usize);
             Done {
                 data: parts.concat(),
-                name: received.name.map_or(Vec::new(), |name| name.to_bytes()),
+                name: received.name.sockaddr().map_or(Vec::new(), |name| name.to_bytes()),
                 control,
                 flags: received.flags,
                 ..Done::ok(received.len as i64)

@@ -178,8 +178,8 @@ fn name(result: Result<Sockaddr, Errno>) -> Result<Vec<u8>, i32> {
 fn got(received: Received, parts: Vec<Vec<u8>>, mut control: Vec<u8>) -> Got {
     let mut data = parts.concat();
     data.truncate(received.len);
-    control.truncate(received.controllen);
-    let name = received.name.map_or(Vec::new(), |name| name.to_bytes());
+    control.truncate(received.controllen as usize);
+    let name = received.name.sockaddr().map_or(Vec::new(), |name| name.to_bytes());
     Got { ret: Ok(received.len as i64), data, name, control, flags: received.flags }
 }
 
@@ -262,8 +262,9 @@ impl Calls for Machine {
         let mut data = vec![0; len];
         match self.run(net::sys_recvfrom(fd, &mut data, flags)) {
             Ok((len, name)) => {
-                let received = Received { len, name, ..Received::default() };
-                got(received, vec![data], Vec::new())
+                data.truncate(len);
+                let name = name.map_or(Vec::new(), |name| name.to_bytes());
+                Got { ret: Ok(len as i64), data, name, control: Vec::new(), flags: 0 }
             }
             Err(errno) => Got::failed(errno),
         }

@@ -56,7 +56,9 @@ lock_classes! {
     75 WaitQueue "A wait queue outside a socket.";
     77 InetFrag "A part of the table of datagrams that are put together from fragments.";
     78 Fnhe "What is known of the MTU of ways.";
+    79 Igmp "The groups of devices, and the timers of IGMP.";
     80 InetPeer "ICMP rate-limit and IP-ID tables.";
+    82 AddrList "The group addresses of a device (`netif_addr_lock`).";
     85 Depot "The machine's depot of packet memory.";
     90 Irq "Interrupt descriptors.";
     92 Publish "Publication of the read-mostly tables.";

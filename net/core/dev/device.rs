@@ -3,6 +3,7 @@
 //! linux: net/core/dev.c, net/core/link_watch.c, include/linux/netdevice.h.
 //! Contexts: configuration in tasks, under `class::Rtnl`; state words from any.
 
+use super::dev_addr_lists::McAddrs;
 use super::features::{FeatureBits, NetdevFeatures};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::{synchronize_net, update_tables};
@@ -166,6 +167,8 @@ pub struct NetDevice {
     features: FeatureBits,
     carrier: AtomicBool,
     promiscuity: AtomicU32,
+    /// Groups whose frames it is to take.
+    pub mc: McAddrs,
     /// Packets a queue holds.
     pub tx_queue_len: u32,
     /// Transmit queues.
@@ -203,6 +206,7 @@ impl NetDevice {
             features: FeatureBits::new(spec.features, spec.hw_features),
             carrier: AtomicBool::new(true),
             promiscuity: AtomicU32::new(0),
+            mc: McAddrs::default(),
             tx_queue_len: spec.tx_queue_len,
             tx_queues,
             root,
@@ -417,6 +421,7 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
         Ok(())
     });
     let Ok(()) = removed;
+    crate::net::ipv4::igmp::ip_mc_destroy_dev(cx, id);
 }
 
 /// Brings a device up.

@@ -7,6 +7,7 @@
 //! Invariants: a NAPI context is polled by whoever set its SCHED bit, one CPU at a time; softnet
 //! data is touched by its CPU alone.
 
+pub mod dev_addr_lists;
 pub mod device;
 pub mod features;
 pub mod gro;

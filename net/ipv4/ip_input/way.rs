@@ -75,7 +75,7 @@ impl IpWay {
 
     /// What they carry.
     #[inline(always)]
-    pub(super) fn protocol(self) -> u8 {
+    pub(crate) fn protocol(self) -> u8 {
         (self.other >> 16) as u8
     }
 

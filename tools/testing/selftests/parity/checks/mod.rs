@@ -12,6 +12,7 @@ mod fds;
 mod filter;
 mod fragments;
 mod many;
+mod multicast;
 mod options;
 mod path_mtu;
 mod poll;
@@ -65,6 +66,7 @@ pub fn all() -> Vec<Check> {
         timestamping::ALL,
         busy_poll::ALL,
         attach_filter::ALL,
+        multicast::ALL,
     ]
     .concat()
 }

@@ -11,6 +11,7 @@ mod errors;
 mod fds;
 mod filter;
 mod fragments;
+mod igmp;
 mod many;
 mod multicast;
 mod options;
@@ -94,6 +95,11 @@ pub fn streams() -> Vec<Check> {
 /// Every check of what leaves by `eth0`, and comes in there.
 pub fn wire() -> Vec<Check> {
     [fragments::ALL, path_mtu::ALL].concat()
+}
+
+/// Every check of groups on the wire, and of what routers are told of them.
+pub fn groups() -> Vec<Check> {
+    igmp::ALL.to_vec()
 }
 
 /// Every check of pipes, files in memory, and what goes from one to the other.

@@ -22,6 +22,7 @@ mod links;
 mod lone;
 mod md5;
 mod memory;
+mod multicast;
 mod neigh;
 mod panics;
 mod pipes;

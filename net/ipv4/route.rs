@@ -133,6 +133,10 @@ fn ip_route_input_slow(
     let in_dev = t.net.in_dev(dev.ifindex).ok_or(NoRoute(DropReason::DevReady))?;
     let (daddr, saddr) = (key.daddr, key.saddr);
     if ipv4_is_multicast(daddr) {
+        // IGMP is heard of any source.
+        if !ip_check_mc_rcu(cx, dev.ifindex, (daddr, saddr), list.way.protocol()) {
+            return Err(NoRoute(DropReason::IpNotMember));
+        }
         return ip_route_input_mc(cx, list, key, dev);
     }
     if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
@@ -193,11 +197,8 @@ fn ip_route_input_mc(
     key: &Flow4,
     dev: &Arc<NetDevice>,
 ) -> Result<Dst, NoRoute> {
-    let (saddr, protocol) = (key.saddr, list.way.protocol());
-    if !ip_check_mc_rcu(cx, dev.ifindex, (key.daddr, saddr), protocol) {
-        return Err(NoRoute(DropReason::IpNotMember));
-    }
     walk!(cx, list, ip_route_input_mc => u64::from(key.daddr));
+    let (saddr, protocol) = (key.saddr, list.way.protocol());
     if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
         return Err(NoRoute(DropReason::IpInvalidSource));
     }

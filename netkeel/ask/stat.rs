@@ -20,8 +20,8 @@ Examples:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StatArgs {
-    /// Which: interrupts, softirqs, dev, snmp, netstat, softnet_stat, arp, route, tcp, udp, sockstat,
-    /// tcp_metrics, drops
+    /// Which: interrupts, softirqs, dev, snmp, netstat, softnet_stat, arp, route, tcp, udp, igmp,
+    /// mcfilter, sockstat, tcp_metrics, drops
     file: Option<String>,
     #[command(flatten)]
     asking: Asking,

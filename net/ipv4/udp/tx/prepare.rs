@@ -35,8 +35,11 @@ pub(super) fn prepare(
         None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
         None => send.connected = true,
     }
-    let many = ipv4_is_multicast(send.flow.daddr);
-    send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
+    send.ttl = template.uc_ttl;
+    if ipv4_is_multicast(send.flow.daddr) {
+        send.ttl = template.mc_ttl;
+        multicast_defaults(sk, send);
+    }
     if !msg.control.is_empty() {
         let (tos, tsflags) = (send.tos, send.tsflags);
         let mut ipc = IpcmCookie { tos, tsflags, ..IpcmCookie::default() };
@@ -59,13 +62,10 @@ pub(super) fn prepare(
     if flags & MSG_DONTROUTE != 0 {
         send.flow.tos |= RTO_ONLINK;
     }
-    if many {
-        multicast_defaults(sk, send);
-    }
     Ok(())
 }
 
-/// To a group it goes by the socket's device for groups, from its address there, unless something else was said.
+/// To a group it goes by the socket's device for groups, from its address there, unless the socket or control data say otherwise.
 #[cold]
 #[inline(never)]
 fn multicast_defaults(sk: &Sock, send: &mut Send4) {

@@ -329,19 +329,12 @@ impl Calls for Kernel {
         Ok(value)
     }
 
-    fn getsockopt_by(
-        &mut self,
-        fd: i32,
-        level: i32,
-        name: i32,
-        value: &[u8],
-    ) -> Result<Vec<u8>, i32> {
+    fn getsockopt_by(&mut self, fd: i32, option: (i32, i32), value: &[u8]) -> Result<Vec<u8>, i32> {
         // What the kernel takes the buffer for may be longer than it is told to be.
-        let mut place = value.to_vec();
-        place.resize(value.len() + 4096, 0);
-        let mut len = value.len() as socklen_t;
+        let mut place = [value, &[0; 4096]].concat();
+        let (at, mut len) = (place.as_mut_ptr().cast(), value.len() as socklen_t);
         // SAFETY: room for more than `len` bytes, and than any filter of the checks has.
-        ret(unsafe { libc::getsockopt(fd, level, name, place.as_mut_ptr().cast(), &raw mut len) })?;
+        ret(unsafe { libc::getsockopt(fd, option.0, option.1, at, &raw mut len) })?;
         place.truncate((len as usize).min(value.len()));
         Ok(place)
     }

@@ -14,6 +14,7 @@ mod fragments;
 mod igmp;
 mod many;
 mod multicast;
+mod multicast_sources;
 mod options;
 mod path_mtu;
 mod poll;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Check> {
         busy_poll::ALL,
         attach_filter::ALL,
         multicast::ALL,
+        multicast_sources::ALL,
     ]
     .concat()
 }

@@ -330,13 +330,11 @@ impl Calls for Kernel {
     }
 
     fn getsockopt_by(&mut self, fd: i32, option: (i32, i32), value: &[u8]) -> Result<Vec<u8>, i32> {
-        // What the kernel takes the buffer for may be longer than it is told to be.
         let mut place = [value, &[0; 4096]].concat();
         let (at, mut len) = (place.as_mut_ptr().cast(), value.len() as socklen_t);
-        // SAFETY: room for more than `len` bytes, and than any filter of the checks has.
+        // SAFETY: room for what the kernel takes the buffer for, however long it is told to be.
         ret(unsafe { libc::getsockopt(fd, option.0, option.1, at, &raw mut len) })?;
-        place.truncate((len as usize).min(value.len()));
-        Ok(place)
+        Ok(place[..value.len().min(len as usize)].to_vec())
     }
 
     fn shutdown(&mut self, fd: i32, how: i32) -> Ret {

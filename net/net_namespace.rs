@@ -7,6 +7,7 @@ use crate::net::core::dev::SockFlowTable;
 use crate::net::core::neighbour::NeighTable;
 use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
+use crate::net::ipv4::igmp::IgmpTable;
 use crate::net::ipv4::inet_hashtables::InetHashinfo;
 use crate::net::ipv4::ip_fragment::{IpFrags, ipv4_frags_exit};
 use crate::net::ipv4::ping::PingTable;
@@ -43,6 +44,8 @@ pub struct Net {
     pub rps_sock_flow_table: SockFlowTable,
     /// Datagrams that are put together.
     pub(crate) frags: Arc<IpFrags>,
+    /// Groups that devices belong to.
+    pub igmp: Arc<IgmpTable>,
     /// What is known of the MTU of ways.
     pub fnhe: FnheTable,
     /// ICMP's rate limits.
@@ -106,6 +109,7 @@ impl Net {
             tcp: TcpNet::new(tcp_seed, fastopen_key),
             rps_sock_flow_table: SockFlowTable::default(),
             frags: IpFrags::new(frag_key),
+            igmp: Arc::default(),
             fnhe: FnheTable::new(fnhe_key),
             icmp: IcmpLimits::new(icmp_key),
             flow_key,

@@ -48,7 +48,6 @@ lock_classes! {
     47 ListenHash "A part of the table of TCP listeners.";
     48 Request "A connection's request that has no socket yet.";
     50 Qdisc "A queueing discipline's queue (`qdisc_lock`).";
-    52 AddrList "The addresses that a device receives at besides its own (`netif_addr_lock`).";
     55 TxQueue "A device's transmit queue (`HARD_TX_LOCK`).";
     60 Napi "What a NAPI context parks between polls.";
     62 Backlog "The queue by which packets reach another CPU's backlog (`rps_lock`).";
@@ -57,7 +56,9 @@ lock_classes! {
     75 WaitQueue "A wait queue outside a socket.";
     77 InetFrag "A part of the table of datagrams that are put together from fragments.";
     78 Fnhe "What is known of the MTU of ways.";
+    79 Igmp "The groups of devices, and the timers of IGMP.";
     80 InetPeer "ICMP rate-limit and IP-ID tables.";
+    82 AddrList "The addresses that a device receives at besides its own (`netif_addr_lock`).";
     85 Depot "The machine's depot of packet memory.";
     90 Irq "Interrupt descriptors.";
     92 Publish "Publication of the read-mostly tables.";

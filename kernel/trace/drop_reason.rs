@@ -79,6 +79,7 @@ drop_reasons! {
     IpInvalidSource "IP_INVALID_SOURCE" "The source address can't be a source.";
     IpLocalnet "IP_LOCALNET" "A loopback address came from or goes to the wire.";
     IpInvalidDest "IP_INVALID_DEST" "The destination address can't be a destination.";
+    IpNotMember "IP_NOT_MEMBER" "Nobody on this host has joined the group at the device, or nobody wants its source.";
     IpFragment "IP_FRAGMENT" "A fragment that fits no datagram: it overlaps another, is empty, contradicts the end or the ECN of others.";
     FragMem "FRAG_MEM" "Fragments take up all the memory they may (ipfrag_high_thresh).";
     FragReasmTimeout "FRAG_REASM_TIMEOUT" "The other fragments did not come in time (ipfrag_time).";
@@ -105,6 +106,8 @@ drop_reasons! {
     NoMem "NOMEM" "Out of packet memory.";
     HdrTrunc "HDR_TRUNC" "The frame ends inside a header.";
     IcmpCsum "ICMP_CSUM" "The ICMP checksum is wrong.";
+    IgmpCsum "IGMP_CSUM" "The IGMP checksum is wrong.";
+    IgmpIgnored "IGMP_IGNORED" "The IGMP message is malformed.";
     PktTooBig "PKT_TOO_BIG" "Longer than the MTU with fragmentation forbidden or absent.";
     ArpInvalid "ARP_INVALID" "The ARP message is malformed or not for this link.";
     ArpIgnore "ARP_IGNORE" "The ARP message asks for another host or must be ignored.";

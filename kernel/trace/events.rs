@@ -70,7 +70,7 @@ points! {
     "net/ipv4/ip_input.c" { ip_rcv ip_rcv_finish ip_local_deliver ip_local_deliver_finish }
     "net/ipv4/ip_fragment.c" { ip_defrag ip_frag_queue ip_frag_reasm ip_expire }
     "net/ipv4/route.c" {
-        ip_route_input_noref ip_route_input_slow ip_route_output_flow __ip_route_output_key ip_error
+        ip_route_input_noref ip_route_input_slow ip_route_input_mc ip_route_output_flow __ip_route_output_key ip_error
     }
     "include/net/route.h" { ip_route_output_ports }
     "net/ipv4/ping.c" { ping_rcv ping_err ping_sendmsg }
@@ -80,11 +80,12 @@ points! {
     "net/ipv4/ip_forward.c" { ip_forward ip_forward_finish }
     "net/ipv4/ip_output.c" {
         ip_make_skb ip_send_skb __ip_local_out ip_local_out ip_output
-        ip_finish_output ip_fragment ip_finish_output2 ip_queue_xmit
+        ip_mc_output ip_finish_output ip_fragment ip_finish_output2 ip_queue_xmit
     }
     "net/ipv4/icmp.c" { icmp_rcv icmp_echo icmp_unreach icmp_send icmp_reply icmp_push_reply }
+    "net/ipv4/igmp.c" { igmp_rcv igmp_send_report igmp_timer_expire }
     "net/ipv4/udp.c" {
-        udp_rcv __udp4_lib_lookup_skb udp_queue_rcv_skb __udp_queue_rcv_skb udp_sendmsg
+        udp_rcv __udp4_lib_lookup_skb __udp4_lib_mcast_deliver udp_queue_rcv_skb __udp_queue_rcv_skb udp_sendmsg
         udp_send_skb udp_recvmsg udp_err
     }
     "net/ipv4/inet_connection_sock.c" { inet_csk_accept }

@@ -59,12 +59,21 @@ impl NetDevice {
     }
 }
 
+/// The driver of a device that is up programs its filters.
+///
+/// linux: net/core/dev.c:__dev_set_rx_mode
+fn __dev_set_rx_mode(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
+    if dev.up() {
+        dev.ops.ndo_set_rx_mode(cx, dev);
+    }
+}
+
 /// Receives at one more address.
 ///
 /// linux: net/core/dev_addr_lists.c:dev_uc_add
 pub fn dev_uc_add(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) {
     dev.addrs.lock().uc.add(addr);
-    dev.ops.ndo_set_rx_mode(cx, dev);
+    __dev_set_rx_mode(cx, dev);
 }
 
 /// One who wanted that no longer does.
@@ -75,7 +84,7 @@ pub fn dev_uc_add(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) {
 /// linux: net/core/dev_addr_lists.c:dev_uc_del
 pub fn dev_uc_del(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) -> Result<(), Errno> {
     dev.addrs.lock().uc.del(addr)?;
-    dev.ops.ndo_set_rx_mode(cx, dev);
+    __dev_set_rx_mode(cx, dev);
     Ok(())
 }
 
@@ -84,7 +93,7 @@ pub fn dev_uc_del(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) -> Resul
 /// linux: net/core/dev_addr_lists.c:dev_mc_add
 pub fn dev_mc_add(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) {
     dev.addrs.lock().mc.add(addr);
-    dev.ops.ndo_set_rx_mode(cx, dev);
+    __dev_set_rx_mode(cx, dev);
 }
 
 /// One who wanted that no longer does.
@@ -95,7 +104,7 @@ pub fn dev_mc_add(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) {
 /// linux: net/core/dev_addr_lists.c:dev_mc_del
 pub fn dev_mc_del(cx: &mut TaskCx, dev: &Arc<NetDevice>, addr: [u8; 6]) -> Result<(), Errno> {
     dev.addrs.lock().mc.del(addr)?;
-    dev.ops.ndo_set_rx_mode(cx, dev);
+    __dev_set_rx_mode(cx, dev);
     Ok(())
 }
 

@@ -32,6 +32,8 @@ pub struct Dst {
     pub rt_type: u8,
     /// That is, to all on a link or to a group.
     pub to_many: bool,
+    /// To a group or to all, this machine among them (`RTCF_LOCAL`).
+    pub local_too: bool,
     /// The next hop; zero: the destination itself is on the link.
     pub gateway: u32,
     /// The source address chosen (output), or the address to answer from (input).
@@ -70,6 +72,11 @@ pub(crate) struct Exception {
 impl Dst {
     /// No table has this number: the decision is made anew for whoever looks it up.
     const UNCACHED: u64 = u64::MAX;
+
+    /// The decision is for the packets it was made for alone.
+    pub(crate) fn uncached(self) -> Self {
+        Self { generation: Self::UNCACHED, ..self }
+    }
 
     /// Goes by what is known of the way.
     pub(crate) fn bind(&mut self, fnhe: Fnhe) {

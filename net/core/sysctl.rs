@@ -85,12 +85,35 @@ pub struct Sysctls {
     pub min_pmtu: u32,
     /// `net.ipv4.route.mtu_expires`: how long what a router told of a way's MTU is good.
     pub mtu_expires: Duration,
+    /// `net.ipv4.igmp_*`.
+    pub igmp: IgmpParms,
     /// `net.ipv4.ipfrag_*`.
     pub ipfrag: IpfragParms,
     /// `net.ipv4.neigh.default.*`.
     pub neigh: NeighParms,
     /// `net.ipv4.tcp_*`.
     pub tcp: TcpSysctls,
+}
+
+/// Settings of multicast.
+///
+/// linux: include/net/netns/ipv4.h
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgmpParms {
+    /// `igmp_link_local_mcast_reports`: routers are told of groups of the link (224.0.0.0/24), too.
+    pub link_local_mcast_reports: bool,
+    /// `igmp_max_memberships`: groups that a socket can belong to.
+    pub max_memberships: u32,
+    /// `igmp_max_msf`: sources that its filter of a group can have.
+    pub max_msf: u32,
+    /// `igmp_qrv`: how often a change is told of, until a querier says otherwise.
+    pub qrv: u8,
+}
+
+impl Default for IgmpParms {
+    fn default() -> Self {
+        Self { link_local_mcast_reports: true, max_memberships: 20, max_msf: 10, qrv: 2 }
+    }
 }
 
 /// Settings of putting fragments together.
@@ -202,6 +225,7 @@ impl Default for Sysctls {
             ip_forward_use_pmtu: false,
             min_pmtu: 552,
             mtu_expires: Duration::from_secs(600),
+            igmp: IgmpParms::default(),
             ipfrag: IpfragParms::default(),
             neigh: NeighParms::default(),
             tcp: TcpSysctls::default(),

@@ -15,6 +15,7 @@ use crate::net::core::sock::{
 use crate::net::ipv4::arp::arp_packet_type;
 use crate::net::ipv4::devinet::{devinet_ioctl, inet_addr_type};
 use crate::net::ipv4::icmp::{icmp_err, icmp_rcv};
+use crate::net::ipv4::igmp::{igmp_err, igmp_rcv};
 use crate::net::ipv4::ip_input::ip_packet_type;
 use crate::net::ipv4::ping::{is_ping, ping_init_sock};
 use crate::net::ipv4::protocol::{NetProtocol, inet_add_offload, inet_add_protocol};
@@ -32,7 +33,7 @@ use std::task::Poll;
 use uapi::errno::Errno;
 use uapi::if_ether::ETH_P_IP;
 use uapi::in_::SockaddrIn;
-use uapi::ip::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IpHdr};
+use uapi::ip::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP, IpHdr};
 use uapi::rtnetlink::{RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST};
 use uapi::socket::{
     AF_INET, AF_UNSPEC, SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Sockaddr,
@@ -56,6 +57,7 @@ pub fn inet_init(m: &mut Machine) {
         (IPPROTO_ICMP, NetProtocol::new(icmp_rcv, icmp_err)),
         (IPPROTO_TCP, NetProtocol::new(tcp_v4_rcv, tcp_v4_err).strict()),
         (IPPROTO_UDP, NetProtocol::new(udp_rcv, udp_err)),
+        (IPPROTO_IGMP, NetProtocol::new(igmp_rcv, igmp_err)),
     ];
     for (number, handlers) in protocols {
         inet_add_protocol(m, number, handlers);

@@ -11,6 +11,7 @@ use crate::net::core::dev::{DevId, NetDevice};
 use crate::net::core::dev_ioctl::{IFREQ_LEN, Ifreq};
 use crate::net::core::sysctl::Sysctls;
 use crate::net::ipv4::fib::{FibInfo, FibTable};
+use crate::net::ipv4::igmp::{ip_mc_down, ip_mc_up};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use uapi::sockios::{SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFPFLAGS};
 /// `net.ipv4.conf.DEV.*`, or those of `all` or `default`.
 ///
 /// linux: include/linux/inetdevice.h:ipv4_devconf
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4DevConf {
     /// `forwarding`.
     pub forwarding: bool,
@@ -46,6 +47,30 @@ pub struct Ipv4DevConf {
     pub arp_notify: bool,
     /// `promote_secondaries`: when a primary address goes, the first of its secondaries takes its place.
     pub promote_secondaries: bool,
+    /// `force_igmp_version`: 1 or 2: that one is spoken, whatever queriers speak; else as they do.
+    pub force_igmp_version: u8,
+    /// `igmpv2_unsolicited_report_interval` in milliseconds: how long until a new group is reported again.
+    pub igmpv2_unsolicited_report_interval: u32,
+    /// The same in version 3: until a change is told of again.
+    pub igmpv3_unsolicited_report_interval: u32,
+}
+
+impl Default for Ipv4DevConf {
+    fn default() -> Self {
+        Self {
+            forwarding: false,
+            rp_filter: 0,
+            accept_local: false,
+            route_localnet: false,
+            arp_accept: false,
+            arp_ignore: 0,
+            arp_notify: false,
+            promote_secondaries: false,
+            force_igmp_version: 0,
+            igmpv2_unsolicited_report_interval: 10_000,
+            igmpv3_unsolicited_report_interval: 1_000,
+        }
+    }
 }
 
 impl Ipv4DevConf {
@@ -54,7 +79,6 @@ impl Ipv4DevConf {
     /// linux: include/linux/inetdevice.h (`IN_DEV_ORCONF`, `IN_DEV_MAXCONF`, `IN_DEV_CONF_GET`)
     fn with_all(self, all: Self) -> Self {
         Self {
-            forwarding: self.forwarding,
             rp_filter: self.rp_filter.max(all.rp_filter),
             accept_local: self.accept_local | all.accept_local,
             route_localnet: self.route_localnet | all.route_localnet,
@@ -62,6 +86,11 @@ impl Ipv4DevConf {
             arp_ignore: self.arp_ignore.max(all.arp_ignore),
             arp_notify: self.arp_notify | all.arp_notify,
             promote_secondaries: self.promote_secondaries | all.promote_secondaries,
+            force_igmp_version: match all.force_igmp_version {
+                0 => self.force_igmp_version,
+                forced => forced,
+            },
+            ..self
         }
     }
 }
@@ -508,6 +537,7 @@ pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
         Ok(notify.map(|ifa| ifa.local).collect())
     });
     let Ok(announce) = announce;
+    ip_mc_up(cx, dev);
     for addr in announce {
         cx.local_bh_disable(|bh| crate::net::ipv4::arp::arp_announce(bh, dev, addr));
     }
@@ -516,6 +546,7 @@ pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 /// A device went down: every route by it goes. Its addresses stay this machine's.
 pub(crate) fn inetdev_down(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     let id = dev.ifindex;
+    ip_mc_down(cx, dev);
     let done: Result<(), Infallible> = update_tables(cx, |t| {
         t.net.fib.flush(|info| info.dev == id && info.kind != RTN_LOCAL);
         Ok(())

@@ -247,10 +247,22 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
         }
     }
     if let Some(dst) = list.dst.as_ref().filter(|dst| dst.to_many) {
-        let mib = if dst.is_broadcast() { IpMib::InBcastPkts } else { IpMib::InMcastPkts };
-        cx.cpu.mib.add(mib.into(), list.len() as u64);
+        let broadcast = dst.is_broadcast();
+        count_to_many(cx, broadcast, list);
     }
     dst_input(cx, list);
+}
+
+#[cold]
+#[inline(never)]
+fn count_to_many(cx: &mut BhCx<'_>, broadcast: bool, list: &SkbList) {
+    let (packets, octets) = match broadcast {
+        true => (IpMib::InBcastPkts, IpMib::InBcastOctets),
+        false => (IpMib::InMcastPkts, IpMib::InMcastOctets),
+    };
+    let all = list.iter().map(|skb| skb.len() as u64).sum();
+    cx.cpu.mib.add(packets.into(), list.len() as u64);
+    cx.cpu.mib.add(octets.into(), all);
 }
 
 /// Takes packets for this machine to `LOCAL_IN`.

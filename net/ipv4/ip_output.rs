@@ -21,8 +21,8 @@ use crate::net::core::neighbour::{
     __neigh_create, Kept, NeighKey, Neighbour, NextHop, dst_neigh_output, neigh_lookup,
 };
 use crate::net::core::skbuff::{
-    Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, kfree_skb, skb_add_paged,
-    skb_clone,
+    Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, consume_skb, kfree_skb,
+    skb_add_paged, skb_clone,
 };
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::ipv4::tcp::TcpSk;
@@ -36,8 +36,7 @@ use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::if_ether::{ETH_HLEN, ETH_P_IP};
 use uapi::in_::{
-    INADDR_ALLHOSTS_GROUP, IP_PMTUDISC_DO, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT,
-    IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT,
+    IP_PMTUDISC_DO, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT,
 };
 use uapi::ip::{IP_DF, IPPROTO_TCP, IpHdr};
 use uapi::snmp::IpMib;
@@ -282,14 +281,24 @@ pub(crate) fn ip_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
 ///
 /// linux: net/ipv4/ip_output.c:ip_mc_output
 pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
+    walk!(cx, list, ip_mc_output);
     let t = cx.t;
     let Some(dst) = list.dst.clone() else { return dst_discard_out(cx, list) };
     let loopback = t.net.dev(dst.dev).is_some_and(|dev| dev.is_loopback());
+    let local = dst.local_too && !loopback;
+    let (packets, octets) = match dst.is_broadcast() {
+        true => (IpMib::OutBcastPkts, IpMib::OutBcastOctets),
+        false => (IpMib::OutMcastPkts, IpMib::OutMcastOctets),
+    };
+    let mut stays = false;
     for skb in list.iter_mut() {
-        let loops_back = dst.is_broadcast() || loops_to_members(skb);
-        cx.count(if dst.is_broadcast() { IpMib::OutBcastPkts } else { IpMib::OutMcastPkts });
-        if loops_back
-            && !loopback
+        stays = local && dst.is_multicast() && skb.front::<IpHdr>().is_some_and(|iph| iph.ttl == 0);
+        if !stays {
+            cx.count(packets);
+            cx.cpu.mib.add(octets.into(), skb.len() as u64);
+        }
+        if local
+            && (dst.is_broadcast() || sk_mc_loop(skb))
             && let Some(mut copy) = skb_clone(cx, skb)
         {
             copy.pkt_type = PktType::Loopback;
@@ -303,14 +312,19 @@ pub(crate) fn ip_mc_output(cx: &mut BhCx<'_>, list: &mut SkbList) -> Lost {
         }
     }
     cx.cpu.routes.give_back(dst);
+    if stays {
+        // With TTL 0 it is for this machine alone; so are those that go with it, which have the same.
+        list.each_alone(cx, consume_skb);
+        return Lost::default();
+    }
     ip_output(cx, list)
 }
 
-/// The sender wants its machine's members of the group to hear it too, and there are members: every
-/// host is one of 224.0.0.1, until groups can be joined.
-fn loops_to_members(skb: &Skb) -> bool {
-    let wanted = matches!(skb.cb, Cb::Inet(parm) if parm.mc_loop);
-    wanted && skb.front::<IpHdr>().is_some_and(|iph| iph.daddr.get() == INADDR_ALLHOSTS_GROUP)
+/// The sender wants its machine's members of the group to hear it too.
+///
+/// linux: include/net/sock.h:sk_mc_loop
+fn sk_mc_loop(skb: &Skb) -> bool {
+    matches!(skb.cb, Cb::Inet(parm) if parm.mc_loop)
 }
 
 /// The last look before the link: a packet over the MTU can't go on as it is.

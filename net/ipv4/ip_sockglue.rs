@@ -20,9 +20,9 @@ use uapi::errno::Errno;
 use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
     IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_HDRINCL, IP_MTU, IP_MTU_DISCOVER,
-    IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
-    IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVFRAGSIZE, IP_RECVORIGDSTADDR, IP_RECVTOS, IP_RECVTTL,
-    IP_TOS, IP_TTL, InPktinfo, SockaddrIn,
+    IP_MULTICAST_ALL, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO,
+    IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVFRAGSIZE, IP_RECVORIGDSTADDR,
+    IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, InPktinfo, SockaddrIn,
 };
 use uapi::ip::{INET_ECN_MASK, IpHdr};
 use uapi::net_tstamp::{
@@ -32,8 +32,8 @@ use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
     Cmsg, CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
     SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
-    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW, SOL_IP,
-    SOL_SOCKET, SOL_UDP, cmsgs,
+    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW,
+    SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
 };
 use uapi::udp::UDP_GRO;
 
@@ -420,7 +420,9 @@ pub(crate) fn ip_recv_error(
 pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
     // Linux takes a single byte for these, and nothing for zero.
     let val = match value.len() {
-        0 if matches!(name, IP_TTL | IP_MULTICAST_TTL) => return Err(Errno::EINVAL),
+        0 if matches!(name, IP_TTL | IP_MULTICAST_TTL | IP_MULTICAST_LOOP) => {
+            return Err(Errno::EINVAL);
+        }
         0 => 0,
         1..4 => i32::from(value[0]),
         _ => int(value)?,
@@ -444,6 +446,7 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
             1..=255 => inet.uc_ttl = Some(val as u8),
             _ => return Err(Errno::EINVAL),
         },
+        IP_MULTICAST_TTL if sk.sk_prot.kind.0 == SOCK_STREAM => return Err(Errno::EINVAL),
         IP_MULTICAST_TTL => match val {
             -1 => inet.mc_ttl = 1,
             0..=255 => inet.mc_ttl = val as u8,
@@ -511,6 +514,7 @@ pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Resul
         IP_TTL => i32::from(inet.uc_ttl.unwrap_or(ttl)),
         IP_MULTICAST_TTL => i32::from(inet.mc_ttl),
         IP_MULTICAST_LOOP => i32::from(inet.mc_loop),
+        IP_MULTICAST_ALL => i32::from(!state.rare().is_some_and(|rare| rare.mc.few)),
         IP_PKTINFO => asked(CmsgFlags::PKTINFO),
         IP_RECVTTL => asked(CmsgFlags::TTL),
         IP_RECVTOS => asked(CmsgFlags::TOS),

@@ -6,6 +6,7 @@ pub mod datagram;
 pub mod devinet;
 pub mod fib;
 pub mod icmp;
+pub mod igmp;
 pub mod inet_connection_sock;
 pub mod inet_ecn;
 pub mod inet_fragment;

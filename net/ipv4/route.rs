@@ -15,6 +15,7 @@ use crate::net::core::skbuff::{Skb, SkbList, kfree_skb};
 use crate::net::ipv4::devinet::{inet_select_addr, ip_dev_find};
 use crate::net::ipv4::fib::{FibInfo, FibLookup, FibResult, fib_lookup};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
+use crate::net::ipv4::igmp::ip_check_mc_rcu;
 use crate::net::ipv4::ip_forward::ip_forward;
 use crate::net::ipv4::ip_input::ip_local_deliver;
 use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
@@ -25,12 +26,11 @@ pub(crate) use fnhe::{Fnhe, ip_rt_update_pmtu};
 use std::sync::{Arc, OnceLock};
 use uapi::errno::Errno;
 use uapi::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
-use uapi::if_::IFF_MULTICAST;
 use uapi::in_::{
-    INADDR_ALLHOSTS_GROUP, INADDR_LOOPBACK, ipv4_is_lbcast, ipv4_is_local_multicast,
-    ipv4_is_loopback, ipv4_is_multicast, ipv4_is_zeronet,
+    INADDR_LOOPBACK, ipv4_is_lbcast, ipv4_is_local_multicast, ipv4_is_loopback, ipv4_is_multicast,
+    ipv4_is_zeronet,
 };
-use uapi::ip::IpHdr;
+use uapi::ip::{IPPROTO_IGMP, IpHdr};
 use uapi::rtnetlink::{
     RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST,
     RTN_UNICAST, RTN_UNREACHABLE,
@@ -133,7 +133,11 @@ fn ip_route_input_slow(
     let in_dev = t.net.in_dev(dev.ifindex).ok_or(NoRoute(DropReason::DevReady))?;
     let (daddr, saddr) = (key.daddr, key.saddr);
     if ipv4_is_multicast(daddr) {
-        return input_multicast(cx, key, dev);
+        // IGMP is heard of any source.
+        if !ip_check_mc_rcu(cx, dev.ifindex, (daddr, saddr), list.way.protocol()) {
+            return Err(NoRoute(DropReason::IpNotMember));
+        }
+        return ip_route_input_mc(cx, list, key, dev);
     }
     if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
         return Err(NoRoute(DropReason::IpInvalidSource));
@@ -184,27 +188,32 @@ fn input_broadcast(cx: &mut BhCx<'_>, key: &Flow4, dev: &Arc<NetDevice>) -> Resu
     Ok(input_local(cx, key, dev, RTN_BROADCAST))
 }
 
-/// A group this machine belongs to: only that of all hosts, until groups can be joined.
+/// A group that the device belongs to.
 ///
-/// linux: net/ipv4/route.c:ip_route_input_mc
-fn input_multicast(cx: &mut BhCx<'_>, key: &Flow4, dev: &Arc<NetDevice>) -> Result<Dst, NoRoute> {
-    let bad_source = ipv4_is_multicast(key.saddr)
-        || ipv4_is_lbcast(key.saddr)
-        || (ipv4_is_loopback(key.saddr) && !dev.is_loopback());
-    if bad_source {
+/// linux: net/ipv4/route.c:ip_route_input_mc, ip_mc_validate_source
+fn ip_route_input_mc(
+    cx: &mut BhCx<'_>,
+    list: &SkbList,
+    key: &Flow4,
+    dev: &Arc<NetDevice>,
+) -> Result<Dst, NoRoute> {
+    walk!(cx, list, ip_route_input_mc => u64::from(key.daddr));
+    let (saddr, protocol) = (key.saddr, list.way.protocol());
+    if ipv4_is_multicast(saddr) || ipv4_is_lbcast(saddr) {
         return Err(NoRoute(DropReason::IpInvalidSource));
     }
-    if key.daddr != INADDR_ALLHOSTS_GROUP || !dev.has_flag(IFF_MULTICAST) {
-        return Err(NoRoute(DropReason::IpInvalidDest));
+    let localnet = cx.t.net.in_dev(dev.ifindex).is_some_and(|in_dev| in_dev.cnf.route_localnet);
+    if ipv4_is_loopback(saddr) && !localnet {
+        return Err(NoRoute(DropReason::IpLocalnet));
     }
-    if ipv4_is_zeronet(key.saddr) {
-        if !ipv4_is_local_multicast(key.daddr) {
-            return Err(NoRoute(DropReason::IpInvalidSource));
-        }
-    } else {
-        fib_validate_source(cx, key.saddr, 0, dev)?;
+    if !ipv4_is_zeronet(saddr) {
+        fib_validate_source(cx, saddr, 0, dev)?;
+    } else if !ipv4_is_local_multicast(key.daddr) && protocol != IPPROTO_IGMP {
+        return Err(NoRoute(DropReason::IpInvalidSource));
     }
-    Ok(input_local(cx, key, dev, RTN_MULTICAST))
+    let dst = Dst { local_too: true, ..input_local(cx, key, dev, RTN_MULTICAST) };
+    // IGMP comes from sources, too, that nobody wants anything else of.
+    Ok(if protocol == IPPROTO_IGMP { dst.uncached() } else { dst })
 }
 
 fn decision(cx: &BhCx<'_>, key: &Flow4, dev: DevId, rt_type: u8) -> Dst {
@@ -215,6 +224,7 @@ fn decision(cx: &BhCx<'_>, key: &Flow4, dev: DevId, rt_type: u8) -> Dst {
         generation: cx.rt_genid(),
         rt_type,
         to_many: matches!(rt_type, RTN_BROADCAST | RTN_MULTICAST),
+        local_too: false,
         gateway: 0,
         saddr: key.saddr,
         mtu: cx.t.net.dev(dev).map_or(0, |dev| dev.mtu() as u32).min(IP_MAX_MTU),
@@ -497,9 +507,14 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
     let base = decision(cx, flow, dev.ifindex, rt_type);
     let mtu = if way.info.mtu != 0 { way.info.mtu.min(base.mtu) } else { base.mtu };
     let to_many = base.to_many;
+    let local_too = match rt_type {
+        RTN_MULTICAST => ip_check_mc_rcu(cx, dev.ifindex, (way.daddr, way.saddr), 0),
+        _ => to_many,
+    };
     let mut dst = Dst {
         output: if to_many { ip_mc_output } else { ip_output },
-        input: if rt_type == RTN_LOCAL || to_many { ip_local_deliver } else { dst_discard },
+        input: if rt_type == RTN_LOCAL || local_too { ip_local_deliver } else { dst_discard },
+        local_too,
         gateway: if to_many { 0 } else { way.info.gateway },
         saddr: way.saddr,
         mtu,

@@ -17,7 +17,7 @@ pub use calls::{
     sys_shutdown, sys_socket,
 };
 pub(crate) use calls::{sock_aio_read, sock_aio_write};
-pub use options::{__sys_getsockopt, sys_getsockopt, sys_setsockopt};
+pub use options::{__sys_getsockopt, sys_getsockopt, sys_getsockopt_by, sys_setsockopt};
 pub use received::{MsgName, Received};
 
 use crate::fs::pipe::{Pipe, PipeEnd};
@@ -31,6 +31,7 @@ use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
 use crate::net::core::skbuff::{UbufInfo, net_zcopy_put_task};
 use crate::net::core::sock::{Sock, SockLocked, deadline, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
+use crate::net::ipv4::igmp::ip_mc_drop_socket;
 use ::bytes::Bytes;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -493,6 +494,8 @@ fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Res
 fn sock_close(cx: &mut TaskCx, file: &File) {
     walk!(cx, sock_close);
     let Some(socket) = file.socket() else { return };
+    // Programs forget to leave groups.
+    ip_mc_drop_socket(cx, &socket.sk);
     (socket.sk.sk_prot.close)(cx, &socket.sk);
 }
 

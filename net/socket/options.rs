@@ -11,6 +11,7 @@ use crate::net::core::snmp::Mib;
 use crate::net::core::sock::{Proto, SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF, Sock, SockState};
 use crate::net::core::stream::sk_stream_write_space;
 use crate::net::core::timestamping::TstampNew;
+use crate::net::ipv4::igmp::{ip_mc_getsockopt, ip_mc_setsockopt};
 use crate::net::ipv4::inet_hashtables::{BindAttrs, CmsgFlags};
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
@@ -52,7 +53,12 @@ pub fn sys_setsockopt(
     walk!(cx, sys_setsockopt);
     let done = sockfd_lookup_light(cx, fd, |cx, _, socket| match level {
         SOL_SOCKET => sock_setsockopt(cx, &socket.sk, name, value),
-        SOL_IP if socket.sk.sk_prot.family == AF_INET => ip_setsockopt(&socket.sk, name, value),
+        SOL_IP if socket.sk.sk_prot.family == AF_INET => {
+            match ip_mc_setsockopt(cx, &socket.sk, name, value) {
+                Some(done) => done,
+                None => ip_setsockopt(&socket.sk, name, value),
+            }
+        }
         level if level == socket.sk.sk_prot.level => {
             (socket.ops.setsockopt)(cx, &socket.sk, name, value)
         }
@@ -378,6 +384,33 @@ pub fn __sys_getsockopt(
     name: i32,
     optlen: i32,
 ) -> Result<Vec<u8>, Errno> {
+    getsockopt(cx, fd, (level, name), (&[], optlen))
+}
+
+/// Reads an option that goes by what stands in the caller's buffer (`IP_MSFILTER`, `MCAST_MSFILTER`), into that buffer:
+/// what Linux writes there.
+///
+/// # Errors
+/// As [`__sys_getsockopt`]; those of the option.
+///
+/// linux: net/socket.c:__sys_getsockopt
+pub fn sys_getsockopt_by(
+    cx: &mut TaskCx,
+    fd: i32,
+    level: i32,
+    name: i32,
+    optval: &[u8],
+) -> Result<Vec<u8>, Errno> {
+    let optlen = i32::try_from(optval.len()).map_err(|_| Errno::EINVAL)?;
+    getsockopt(cx, fd, (level, name), (optval, optlen))
+}
+
+fn getsockopt(
+    cx: &mut TaskCx,
+    fd: i32,
+    (level, name): (i32, i32),
+    (optval, optlen): (&[u8], i32),
+) -> Result<Vec<u8>, Errno> {
     cx.enter_call();
     walk!(cx, sys_getsockopt);
     let value = sockfd_lookup_light(cx, fd, |cx, _, socket| {
@@ -389,6 +422,7 @@ pub fn __sys_getsockopt(
         let room = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
         let mut value = match level {
             SOL_SOCKET => sock_getsockopt(cx, &socket.sk, name, room)?,
+            SOL_IP if let Some(value) = ip_mc_getsockopt(cx, &socket.sk, name, optval) => value?,
             SOL_IP => return Ok(ip_value(ip_getsockopt(cx, &socket.sk, name)?, room)),
             _ => (socket.ops.getsockopt)(cx, &socket.sk, name, room)?,
         };

@@ -99,6 +99,9 @@ impl IrqArgs {
         })
     }
 
+    /// Spreads them over the CPUs until it is stopped.
+    ///
+    /// linux: user space in Linux:irqbalance
     fn balance(&self) -> Result<(), Failure> {
         let mut connection = self.asking.connect()?;
         let mut balancer = Balancer::default();

@@ -22,6 +22,8 @@ pub fn parse(file: &str, text: &str) -> Value {
             text,
             &["sk", "refcnt", "type", "proto", "iface", "running", "rmem", "user", "inode"],
         ),
+        "igmp" => igmp(text),
+        "mcfilter" => mcfilter(text),
         "tcp_metrics" => tcp_metrics(text),
         "drops" => drops(text),
         _ => Value::Null,
@@ -54,6 +56,57 @@ fn tcp_metrics(text: &str) -> Value {
         Value::Object(server)
     };
     text.lines().map(server).collect()
+}
+
+/// A line of each device, below it one of each of its groups, which begins with tabs.
+fn igmp(text: &str) -> Value {
+    let mut devices: Vec<Value> = Vec::new();
+    for line in text.lines().skip(1) {
+        let words: Vec<&str> =
+            line.split([':', '\t', ' ']).filter(|word| !word.is_empty()).collect();
+        match words[..] {
+            [index, device, count, querier] if !line.starts_with('\t') => {
+                devices.push(json!({
+                    "index": number(index),
+                    "device": device,
+                    "count": number(count),
+                    "querier": querier,
+                    "groups": [],
+                }));
+            }
+            [group, users, running, timer, reporter] => {
+                let timer = u64::from_str_radix(timer, 16).unwrap_or(0);
+                let group = json!({
+                    "group": group,
+                    "users": number(users),
+                    "timer_running": number(running),
+                    "timer": timer,
+                    "reporter": number(reporter),
+                });
+                let groups = devices.last_mut().and_then(|device| device["groups"].as_array_mut());
+                groups.into_iter().for_each(|groups| groups.push(group.clone()));
+            }
+            _ => (),
+        }
+    }
+    devices.into()
+}
+
+/// A line of each source that filters name.
+fn mcfilter(text: &str) -> Value {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [index, device, group, source, include, exclude] = words[..] else { return None };
+        Some(json!({
+            "index": number(index),
+            "device": device,
+            "group": group,
+            "source": source,
+            "include": number(include),
+            "exclude": number(exclude),
+        }))
+    };
+    text.lines().skip(1).filter_map(row).collect()
 }
 
 /// A group: a line of names, then a line of values.
@@ -201,6 +254,36 @@ fn drops(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_stand_under_their_devices() {
+        let text = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
+                    1\tlo        :     1      V3\n\
+                    \t\t\t\t010000E0     1 0:00000000\t\t0\n\
+                    2\teth0      :     1      V2\n\
+                    \t\t\t\t030201EF     3 1:0000001A\t\t1\n";
+        let all = |group: &str, users: u32, timer: (u32, u32), reporter: u32| {
+            json!([{ "group": group, "users": users, "timer_running": timer.0, "timer": timer.1,
+                     "reporter": reporter }])
+        };
+        let lo = all("010000E0", 1, (0, 0), 0);
+        let eth = all("030201EF", 3, (1, 26), 1);
+        let expected = json!([
+            { "index": 1, "device": "lo", "count": 1, "querier": "V3", "groups": lo },
+            { "index": 2, "device": "eth0", "count": 1, "querier": "V2", "groups": eth },
+        ]);
+        assert_eq!(parse("igmp", text), expected);
+        assert_eq!(parse("igmp", "x\n\t\t1 2 3:4 5\n1 2\n"), json!([]));
+    }
+
+    #[test]
+    fn sources_are_objects() {
+        let text = "Idx Device        MCA        SRC    INC    EXC\n  2   eth0 0xef010203 0xcb007105      0      1\n";
+        let expected = json!([{ "index": 2, "device": "eth0", "group": "0xef010203", "source": "0xcb007105",
+                                "include": 0, "exclude": 1 }]);
+        assert_eq!(parse("mcfilter", text), expected);
+        assert_eq!(parse("mcfilter", "x\n1 2\n"), json!([]));
+    }
 
     #[test]
     fn metrics_of_servers_are_objects() {

@@ -200,6 +200,17 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
         advice(&[Addrs], "send it to an address of a host or of a group that was joined"),
     ),
     (
+        &[IpNotMember],
+        advice(
+            &[Addrs],
+            "join the group at the device where it comes in (IP_ADD_MEMBERSHIP), and its source if a filter names sources",
+        ),
+    ),
+    (
+        &[IgmpCsum, IgmpIgnored],
+        advice(&[], "repair the querier: it sends messages that RFC 3376 does not know"),
+    ),
+    (
         &[IpFragment],
         advice(
             &[Sysctl("net.ipv4.ipfrag_time")],

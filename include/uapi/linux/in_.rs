@@ -94,6 +94,53 @@ impl InPktinfo {
     }
 }
 
+/// Octets in an `ip_mreq`.
+pub const IP_MREQ_LEN: usize = 8;
+/// Octets in an `ip_mreqn`.
+pub const IP_MREQN_LEN: usize = 12;
+/// Octets in an `ip_mreq_source`.
+pub const IP_MREQ_SOURCE_LEN: usize = 12;
+/// Octets in an `ip_msfilter` without sources.
+pub const IP_MSFILTER_LEN: usize = 16;
+/// Octets in a `group_req`.
+pub const GROUP_REQ_LEN: usize = 136;
+/// Octets in a `group_source_req`.
+pub const GROUP_SOURCE_REQ_LEN: usize = 264;
+/// Octets in a `group_filter` without sources.
+pub const GROUP_FILTER_LEN: usize = 144;
+
+/// A group and a device: an `ip_mreqn`; addresses in host order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IpMreqn {
+    /// The group.
+    pub multiaddr: u32,
+    /// An address of the device.
+    pub address: u32,
+    /// The device's index; zero: by its address, or by the route to the group.
+    pub ifindex: i32,
+}
+
+impl IpMreqn {
+    /// Reads an `ip_mreqn`, an `ip_mreq`, or an address of a device alone, by the length there is; `None` of less.
+    pub fn from_bytes(b: &[u8]) -> Option<Self> {
+        let addr = |at: usize| Some(u32::from_be_bytes(b.get(at..at + 4)?.try_into().ok()?));
+        if b.len() < IP_MREQ_LEN {
+            return Some(IpMreqn { address: addr(0)?, ..IpMreqn::default() });
+        }
+        let index = b.get(8..IP_MREQN_LEN).and_then(|index| index.try_into().ok());
+        let ifindex = index.map_or(0, i32::from_ne_bytes);
+        Some(IpMreqn { multiaddr: addr(0)?, address: addr(4)?, ifindex })
+    }
+
+    /// The bytes of an `ip_mreqn`.
+    pub const fn to_bytes(self) -> [u8; IP_MREQN_LEN] {
+        let m = self.multiaddr.to_be_bytes();
+        let a = self.address.to_be_bytes();
+        let i = self.ifindex.to_ne_bytes();
+        [m[0], m[1], m[2], m[3], a[0], a[1], a[2], a[3], i[0], i[1], i[2], i[3]]
+    }
+}
+
 consts! { u32:
     /// Any local address.
     INADDR_ANY = 0;
@@ -309,6 +356,24 @@ mod tests {
         assert_eq!(p.to_bytes(), [3, 0, 0, 0, 10, 0, 0, 1, 224, 0, 0, 5]);
         assert_eq!(InPktinfo::from_bytes(&p.to_bytes()), p);
         assert_eq!(IN_PKTINFO_LEN, size_of::<libc::in_pktinfo>());
+    }
+
+    #[test]
+    fn a_group_and_a_device_come_in_three_lengths() {
+        let whole = IpMreqn { multiaddr: a("239.1.2.3"), address: a("192.0.2.1"), ifindex: 7 };
+        let bytes = whole.to_bytes();
+        assert_eq!(IpMreqn::from_bytes(&bytes), Some(whole));
+        assert_eq!(IpMreqn::from_bytes(&bytes[..11]), Some(IpMreqn { ifindex: 0, ..whole }));
+        let alone = IpMreqn { address: a("239.1.2.3"), ..IpMreqn::default() };
+        assert_eq!(
+            IpMreqn::from_bytes(&bytes[..4]),
+            Some(alone),
+            "of a device, whatever it looks like"
+        );
+        assert_eq!(IpMreqn::from_bytes(&bytes[..3]), None);
+        assert_eq!(IP_MREQN_LEN, size_of::<libc::ip_mreqn>());
+        assert_eq!(IP_MREQ_LEN, size_of::<libc::ip_mreq>());
+        assert_eq!(IP_MREQ_SOURCE_LEN, size_of::<libc::ip_mreq_source>());
     }
 
     #[test]

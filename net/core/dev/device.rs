@@ -444,6 +444,7 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
         Ok(())
     });
     let Ok(()) = removed;
+    crate::net::ipv4::igmp::ip_mc_destroy_dev(cx, id);
 }
 
 /// Brings a device up.

@@ -11,6 +11,7 @@ use super::{SockLocked, SockState};
 use crate::kernel::time::Ktime;
 use crate::net::core::dev::NapiStruct;
 use crate::net::core::filter::BpfProg;
+use crate::net::ipv4::igmp::IpMcSock;
 use crate::net::ipv4::tcp_md5sig::TcpMd5sigKey;
 use crate::net::packet::af_packet::PacketSock;
 use std::collections::VecDeque;
@@ -42,6 +43,8 @@ pub struct SockRare {
     pub(crate) packet: Option<Box<PacketSock>>,
     /// Keys for signatures of segments.
     pub(crate) md5sig_info: Vec<TcpMd5sigKey>,
+    /// What it has to do with groups.
+    pub(crate) mc: IpMcSock,
 }
 
 /// An ICMP error or other report in a socket's error queue.

@@ -72,6 +72,7 @@ fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
     let bogus = &mut s.icmp_ignore_bogus_error_responses;
     let n = &mut s.neigh;
     let f = &mut s.ipfrag;
+    let g = &mut s.igmp;
     let (low, high) = (f.low_thresh, f.high_thresh);
     vec![
         ("net.ipv4.icmp_echo_ignore_all", Flag(&mut s.icmp_echo_ignore_all)),
@@ -81,6 +82,10 @@ fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
         ("net.ipv4.icmp_msgs_per_sec", U32(&mut s.icmp_msgs_per_sec, 0, MOST)),
         ("net.ipv4.icmp_ratelimit", Time(&mut s.icmp_ratelimit, MS)),
         ("net.ipv4.icmp_ratemask", U32(&mut s.icmp_ratemask, 0, MOST)),
+        ("net.ipv4.igmp_link_local_mcast_reports", Flag(&mut g.link_local_mcast_reports)),
+        ("net.ipv4.igmp_max_memberships", U32(&mut g.max_memberships, 0, MOST)),
+        ("net.ipv4.igmp_max_msf", U32(&mut g.max_msf, 0, MOST)),
+        ("net.ipv4.igmp_qrv", U8(&mut g.qrv, 1, u8::MAX)),
         ("net.ipv4.ip_default_ttl", U8(&mut s.ip_default_ttl, 1, u8::MAX)),
         ("net.ipv4.ip_forward", Flag(&mut s.ip_forward)),
         ("net.ipv4.ip_forward_use_pmtu", Flag(&mut s.ip_forward_use_pmtu)),
@@ -116,7 +121,16 @@ fn devinet_sysctl(c: &mut Ipv4DevConf) -> Vec<(&'static str, Knob<'_>)> {
         ("arp_accept", Flag(&mut c.arp_accept)),
         ("arp_ignore", U8(&mut c.arp_ignore, 0, 8)),
         ("arp_notify", Flag(&mut c.arp_notify)),
+        ("force_igmp_version", U8(&mut c.force_igmp_version, 0, 3)),
         ("forwarding", Flag(&mut c.forwarding)),
+        (
+            "igmpv2_unsolicited_report_interval",
+            U32(&mut c.igmpv2_unsolicited_report_interval, 0, MOST),
+        ),
+        (
+            "igmpv3_unsolicited_report_interval",
+            U32(&mut c.igmpv3_unsolicited_report_interval, 0, MOST),
+        ),
         ("promote_secondaries", Flag(&mut c.promote_secondaries)),
         ("route_localnet", Flag(&mut c.route_localnet)),
         ("rp_filter", U8(&mut c.rp_filter, 0, 2)),

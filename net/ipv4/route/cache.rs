@@ -110,6 +110,11 @@ impl From<&Flow4> for RouteKey {
 }
 
 impl RouteKey {
+    /// Of a flow from here.
+    pub(crate) fn is_output(self) -> bool {
+        self.other as u8 == FlowDir::Output as u8
+    }
+
     /// The key of datagrams that came in.
     #[inline(always)]
     pub(crate) fn input(way: IpWay) -> Self {

@@ -106,6 +106,13 @@ impl FnheTable {
         self.genid.load(Ordering::Relaxed)
     }
 
+    /// No route that was made before is used.
+    ///
+    /// linux: net/ipv4/route.c:rt_cache_flush
+    pub(crate) fn rt_cache_flush(&self) {
+        self.genid.fetch_add(GENID, Ordering::Release);
+    }
+
     fn chain_of(&self, via: Via) -> usize {
         let dev = u32::from(via.dev.0);
         self.key.siphash_3u32(via.daddr, via.gateway, dev) as usize % FNHE_HASH_SIZE

@@ -10,11 +10,13 @@ use crate::kernel::cpu::CpuId;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::net::core::skbuff::SkbList;
 use crate::net::core::sock::Sock;
+use crate::net::ipv4::igmp::ip_mc_sf_allow;
 use klib::siphash::SipKey;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use uapi::errno::Errno;
+use uapi::in_::ipv4_is_multicast;
 
 const BUCKETS: usize = 256;
 const CACHED: usize = 64;
@@ -274,10 +276,17 @@ impl UdpTable {
         equals.next_back().map(|entry| Arc::clone(&entry.sk))
     }
 
-    /// Every socket that takes a datagram to many.
+    /// Every socket that takes a datagram to many: of one to a group those whose filter lets it in.
+    ///
+    /// linux: net/ipv4/udp.c:__udp_is_mcast_sock
     pub(super) fn all_matching(&self, flow: &UdpFlow) -> Vec<Arc<Sock>> {
         let bucket = self.bucket(flow.dport()).lock();
-        let fits = bucket.iter().filter(|entry| entry.compute_score(flow, CpuId(0)).is_some());
+        let (group, saddr, dif) = (flow.daddr(), flow.saddr(), flow.dif());
+        let allowed =
+            |sk: &Sock| !ipv4_is_multicast(group) || ip_mc_sf_allow(&sk.state(), group, saddr, dif);
+        let fits = bucket
+            .iter()
+            .filter(|entry| entry.compute_score(flow, CpuId(0)).is_some() && allowed(&entry.sk));
         fits.map(|entry| Arc::clone(&entry.sk)).collect()
     }
 

@@ -438,7 +438,7 @@ fn udp_plan(
     let _none = run.send(cx, sk);
     let plan = &mut run.plan;
     plan.lasting = false;
-    prepare(&mut plan.send, template, (msg, flags))?;
+    prepare(&mut plan.send, (sk, template), (msg, flags))?;
     let dst = ip_route_output_ports(cx, &plan.send.flow)?;
     if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &plan.send, &dst, flags)? {
         cx.cpu.routes.give_back(dst);

@@ -10,6 +10,7 @@ use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
 use stack::net::core::sysctl::names::{sysctl_all, sysctl_expects, sysctl_write};
 use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
+use stack::net::ipv4::igmp::{igmp_mc_seq_show, igmp_mcf_seq_show};
 use stack::net::ipv4::ping::ping_v4_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
 use stack::net::ipv4::raw::raw_seq_show;
@@ -36,6 +37,8 @@ pub(crate) const FILES: &[(&str, &str, fn(&Machine) -> String)] = &[
     ("raw", "/proc/net/raw", raw_seq_show),
     ("icmp", "/proc/net/icmp", ping_v4_seq_show),
     ("packet", "/proc/net/packet", packet_seq_show),
+    ("igmp", "/proc/net/igmp", igmp_mc_seq_show),
+    ("mcfilter", "/proc/net/mcfilter", igmp_mcf_seq_show),
     ("sockstat", "/proc/net/sockstat", sockstat_seq_show),
     ("tcp_metrics", "what is kept of servers for fast open, as `ip tcp_metrics`", tcp_metrics_show),
     ("drops", "packets dropped, by reason", drops),

@@ -10,6 +10,7 @@ use stack::kernel::machine::Machine;
 use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
 use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::fib::fib_route_seq_show;
+use stack::net::ipv4::igmp::{igmp_mc_seq_show, igmp_mcf_seq_show};
 use stack::net::ipv4::ping::ping_v4_seq_show;
 use stack::net::ipv4::proc::{netstat_seq_show, snmp_seq_show, sockstat_seq_show};
 use stack::net::ipv4::raw::raw_seq_show;
@@ -80,10 +81,16 @@ fn headings_are_the_kernels() {
         ("/proc/net/raw", raw_seq_show),
         ("/proc/net/icmp", ping_v4_seq_show),
         ("/proc/net/packet", packet_seq_show),
+        ("/proc/net/igmp", igmp_mc_seq_show),
+        ("/proc/net/mcfilter", igmp_mcf_seq_show),
     ] {
         let (ours, theirs) = both(path, show);
         assert_eq!(ours.lines().next(), theirs.lines().next(), "{path}");
     }
+    // Every host is in this group at lo.
+    let (ours, theirs) = both("/proc/net/igmp", igmp_mc_seq_show);
+    let lo = |text: &str| text.lines().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lo(&ours), lo(&theirs));
     let (ours, theirs) = both("/proc/net/dev", dev_seq_show);
     let two = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(two(&ours), two(&theirs));

@@ -185,7 +185,7 @@ fn martians_are_refused() -> Digest {
         (
             "to a group that nobody joined",
             from_to(PEER.octets(), [224, 1, 2, 3]),
-            DropReason::IpInvalidDest,
+            DropReason::IpNotMember,
         ),
     ];
     for (what, bytes, reason) in table {

@@ -23,6 +23,7 @@ mod links;
 mod lone;
 mod md5;
 mod memory;
+mod multicast;
 mod neigh;
 mod packet;
 mod panics;

@@ -85,6 +85,7 @@ fn nowhere() -> Arc<Dst> {
         exception: None,
         rt_type: RTN_UNREACHABLE,
         to_many: false,
+        local_too: false,
         gateway: 0,
         saddr: 0,
         mtu: 1500,

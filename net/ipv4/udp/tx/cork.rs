@@ -81,7 +81,7 @@ pub(super) fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Re
         Some(begun) => begun,
         None => {
             let mut send = template.send;
-            prepare(&mut send, &template, (msg, flags))?;
+            prepare(&mut send, (sk, &template), (msg, flags))?;
             Box::new(Pending { send, payload: Vec::new() })
         }
     };

@@ -3,6 +3,7 @@
 //! linux: net/ipv4/udp.c (`udp_sendmsg`, up to the route).
 
 use super::{Msg, Send4, Template};
+use crate::net::core::sock::Sock;
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
 use crate::net::ipv4::route::RTO_ONLINK;
 use uapi::errno::Errno;
@@ -16,7 +17,7 @@ use uapi::udp::UDP_SEGMENT;
 // the fields to reach the cache.
 pub(super) fn prepare(
     send: &mut Send4,
-    template: &Template,
+    (sk, template): (&Sock, &Template),
     (msg, flags): Msg<'_>,
 ) -> Result<(), Errno> {
     *send = template.send;
@@ -34,8 +35,11 @@ pub(super) fn prepare(
         None if send.flow.daddr == 0 && send.dport == 0 => return Err(Errno::EDESTADDRREQ),
         None => send.connected = true,
     }
-    let many = ipv4_is_multicast(send.flow.daddr);
-    send.ttl = if many { template.mc_ttl } else { template.uc_ttl };
+    send.ttl = template.uc_ttl;
+    if ipv4_is_multicast(send.flow.daddr) {
+        send.ttl = template.mc_ttl;
+        multicast_defaults(sk, send);
+    }
     if !msg.control.is_empty() {
         let (tos, tsflags) = (send.tos, send.tsflags);
         let mut ipc = IpcmCookie { tos, tsflags, ..IpcmCookie::default() };
@@ -59,6 +63,20 @@ pub(super) fn prepare(
         send.flow.tos |= RTO_ONLINK;
     }
     Ok(())
+}
+
+/// To a group it goes by the socket's device for groups, from its address there, unless the socket or control data say otherwise.
+#[cold]
+#[inline(never)]
+fn multicast_defaults(sk: &Sock, send: &mut Send4) {
+    let state = sk.state();
+    let Some(mc) = state.rare().map(|rare| &rare.mc) else { return };
+    if send.flow.oif == 0 {
+        send.flow.oif = mc.index;
+    }
+    if send.flow.saddr == 0 {
+        send.flow.saddr = mc.addr;
+    }
 }
 
 /// Reads what control data says to UDP; whether there is more, for others.

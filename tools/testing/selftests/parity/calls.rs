@@ -112,6 +112,8 @@ pub trait Calls {
     fn setsockopt(&mut self, fd: i32, level: i32, name: i32, value: &[u8]) -> Ret;
     /// getsockopt(2) into a buffer of `len` bytes.
     fn getsockopt(&mut self, fd: i32, level: i32, name: i32, len: i32) -> Result<Vec<u8>, i32>;
+    /// getsockopt(2) into a buffer in which something stands that says what is asked for.
+    fn getsockopt_by(&mut self, fd: i32, option: (i32, i32), value: &[u8]) -> Result<Vec<u8>, i32>;
     /// shutdown(2)
     fn shutdown(&mut self, fd: i32, how: i32) -> Ret;
     /// ioctl(2) with a pointer to `arg`. In a `struct ifconf` there a pointer other than zero means

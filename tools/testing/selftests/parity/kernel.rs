@@ -344,6 +344,14 @@ impl Calls for Kernel {
         Ok(value)
     }
 
+    fn getsockopt_by(&mut self, fd: i32, option: (i32, i32), value: &[u8]) -> Result<Vec<u8>, i32> {
+        let mut place = [value, &[0; 4096]].concat();
+        let (at, mut len) = (place.as_mut_ptr().cast(), value.len() as socklen_t);
+        // SAFETY: room for what the kernel takes the buffer for, however long it is told to be.
+        ret(unsafe { libc::getsockopt(fd, option.0, option.1, at, &raw mut len) })?;
+        Ok(place[..value.len().min(len as usize)].to_vec())
+    }
+
     fn shutdown(&mut self, fd: i32, how: i32) -> Ret {
         // SAFETY: no pointers.
         ret(unsafe { libc::shutdown(fd, how) })

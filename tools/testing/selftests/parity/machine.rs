@@ -315,6 +315,10 @@ impl Calls for Machine {
         net::__sys_getsockopt(&mut self.cx, fd, level, name, len).map_err(|errno| errno.0)
     }
 
+    fn getsockopt_by(&mut self, fd: i32, option: (i32, i32), value: &[u8]) -> Result<Vec<u8>, i32> {
+        net::sys_getsockopt_by(&mut self.cx, fd, option.0, option.1, value).map_err(|errno| errno.0)
+    }
+
     fn shutdown(&mut self, fd: i32, how: i32) -> Ret {
         done(net::sys_shutdown(&mut self.cx, fd, how))
     }

@@ -3,7 +3,7 @@
 use crate::Probe;
 use crate::probe::{ETH, Ip};
 use klib::checksum::{csum_fold, csum_partial, csum_tcpudp_nofold, ip_fast_csum};
-use uapi::ip::{IP_DF, IP_MF, IP_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use uapi::ip::{IP_DF, IP_MF, IP_OFFSET, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// The only one there whose address is known.
 pub const PEER: Ip = [198, 51, 100, 9];
@@ -62,6 +62,29 @@ pub fn icmp(kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u8> {
     let check = csum_fold(csum_partial(&icmp, 0));
     icmp[2..4].copy_from_slice(&check.to_be_bytes());
     icmp
+}
+
+/// An IGMP message: its type, code, and what stands behind the sum.
+pub fn igmp(kind: u8, code: u8, tail: &[u8]) -> Vec<u8> {
+    let mut igmp = [&[kind, code, 0, 0][..], tail].concat();
+    let check = csum_fold(csum_partial(&igmp, 0));
+    igmp[2..4].copy_from_slice(&check.to_be_bytes());
+    igmp
+}
+
+/// A frame to a group, with TTL 1; of IGMP with the router alert option.
+pub fn to_group(from: Ip, group: Ip, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let option: &[u8] = if protocol == IPPROTO_IGMP { &[148, 4, 0, 0] } else { &[] };
+    let total = (20 + option.len() + payload.len()) as u16;
+    let mut packet = vec![0x45 + (option.len() / 4) as u8, 0];
+    packet.extend([total, 7, 0].map(u16::to_be_bytes).concat());
+    packet.extend([1, protocol, 0, 0]);
+    packet.extend([&from[..], &group, option].concat());
+    let check = ip_fast_csum(&packet);
+    packet[10..12].copy_from_slice(&check.to_be_bytes());
+    packet.extend_from_slice(payload);
+    let [_, b, c, d] = group;
+    [&[1, 0, 0x5e, b & 0x7f, c, d, 2, 0, 0, 0, 0, 9, 8, 0][..], &packet].concat()
 }
 
 impl Packet {
@@ -164,6 +187,10 @@ impl Wire {
         let ips = [&packet[12..16], &packet[16..20]];
         let head = match protocol {
             IPPROTO_ICMP if field & IP_OFFSET == 0 => format!("{:?}", &payload[..8]),
+            IPPROTO_IGMP => {
+                let shown = &payload[..payload.len().min(40)];
+                format!("{:?} {shown:02x?}", &packet[20..ihl])
+            }
             _ => String::new(),
         };
         format!(

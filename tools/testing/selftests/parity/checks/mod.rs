@@ -11,7 +11,10 @@ mod errors;
 mod fds;
 mod filter;
 mod fragments;
+mod igmp;
 mod many;
+mod multicast;
+mod multicast_sources;
 mod options;
 mod packet;
 mod packet_fanout;
@@ -73,6 +76,8 @@ pub fn all() -> Vec<Check> {
         packet_fanout::ALL,
         raw::ALL,
         ping::ALL,
+        multicast::ALL,
+        multicast_sources::ALL,
     ]
     .concat()
 }
@@ -100,6 +105,11 @@ pub fn streams() -> Vec<Check> {
 /// Every check of what leaves by `eth0`, and comes in there.
 pub fn wire() -> Vec<Check> {
     [fragments::ALL, path_mtu::ALL].concat()
+}
+
+/// Every check of groups on the wire, and of what routers are told of them.
+pub fn groups() -> Vec<Check> {
+    igmp::ALL.to_vec()
 }
 
 /// Every check of pipes, files in memory, and what goes from one to the other.

@@ -2,7 +2,7 @@
 //! `cargo run -p netkeel-parity --example show -- [--stack] stream_refused …`. Needs root.
 //! Without `--stack` only the kernel is asked.
 
-use parity::checks::{all, streams, wire};
+use parity::checks::{all, groups, streams, wire};
 use parity::{Check, Engine, Machine, diff, each_on_kernel};
 
 fn main() {
@@ -13,7 +13,7 @@ fn main() {
         std::process::exit(2);
     }
     let wanted = |check: &Check| parts.iter().any(|part| check.name.contains(part.as_str()));
-    let mut checks = [all(), streams(), wire()].concat();
+    let mut checks = [all(), streams(), wire(), groups()].concat();
     checks.retain(wanted);
     if checks.is_empty() {
         eprintln!("no check has such a name: write parts of names, as stream_refused");

@@ -21,8 +21,6 @@ use uapi::if_::{IFF_ALLMULTI, IFF_PROMISC};
 const RX_THRESHOLDS: u32 = 8 | 8 << 8;
 /// TXDCTL: likewise.
 const TX_THRESHOLDS: u32 = 8 | 1 << 8;
-/// Every host belongs to 224.0.0.1.
-const ALL_HOSTS: [u8; 6] = [0x01, 0x00, 0x5E, 0, 0, 1];
 
 fn errno(error: DmaError) -> Errno {
     match error {
@@ -219,8 +217,7 @@ pub(super) fn igb_set_rx_mode(hw: &IgbHw, dev: &NetDevice) {
         let all = dev.all_multicast() || flags & IFF_ALLMULTI != 0;
         unicast | if all { E1000_RCTL_MPE } else { 0 }
     };
-    let groups = [&[ALL_HOSTS][..], &dev.mc_list()].concat();
-    igb_update_mc_addr_list(hw, &groups);
+    igb_update_mc_addr_list(hw, &dev.mc_list());
     let rctl = hw.rd32(E1000_RCTL) & !(E1000_RCTL_UPE | E1000_RCTL_MPE);
     hw.wr32(E1000_RCTL, rctl | filter);
 }

@@ -50,7 +50,7 @@ fn ours(cx: &mut TaskCx) -> i32 {
 fn our_recv(cx: &mut TaskCx, fd: i32) -> (Vec<u8>, SockaddrIn) {
     let mut data = [0; 64];
     let (len, from) = block_on(cx, &mut sys_recvfrom(fd, &mut data, 0)).expect("it arrives");
-    (data[..len].to_vec(), from.expect("a sender"))
+    (data[..len].to_vec(), from.and_then(uapi::socket::Sockaddr::inet).expect("a sender"))
 }
 
 /// The host's querier: a raw socket of IGMP.

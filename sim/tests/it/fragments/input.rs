@@ -222,7 +222,7 @@ fn told_of(lone: &mut Lone, fd: i32) -> Option<Vec<(i32, i32)>> {
         return None;
     }
     let len = received.expect("a datagram").controllen;
-    let all = cmsgs(&control[..len]).map(|cmsg| {
+    let all = cmsgs(&control[..len as usize]).map(|cmsg| {
         let cmsg = cmsg.expect("well formed");
         let mut value = [0; 4];
         value[..cmsg.data.len().min(4)].copy_from_slice(&cmsg.data[..cmsg.data.len().min(4)]);

@@ -36,7 +36,7 @@ fn the_walk_of_a_ping_is_printed_and_of_nothing_else() {
         return;
     }
     in_fresh_netns(|ns| {
-        let up = Up::start(args(|args| args.walk = Some("icmp,192.0.2.1".to_owned())));
+        let up = Up::start(args(|args| args.walk = Some("icmp and host 192.0.2.1".to_owned())));
         up.join(ns);
         tool(&["ping", "-n", "-c", "1", "192.0.2.2"]);
         up.out.wait_for(" tun_net_xmit ");

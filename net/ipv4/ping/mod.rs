@@ -178,7 +178,7 @@ fn ping_close(cx: &mut TaskCx, sk: &Arc<Sock>) {
 ///
 /// linux: net/ipv4/ping.c:ping_v4_seq_show
 pub fn ping_v4_seq_show(m: &Machine) -> String {
-    let heading = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
+    let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
                    timeout inode ref pointer drops";
     let mut text = format!("{heading:<127}\n");
     // As Linux prints them: the bytes of the network as a number of the host.

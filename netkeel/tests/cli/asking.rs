@@ -125,7 +125,7 @@ fn mistakes_of_usage_are_seen_without_a_machine() {
         ("queue rx-0 rps_flow_cnt x", "rps_flow_cnt \"x\" is no number: write rps_flow_cnt 4096"),
         ("up --tap nk0 --addr 192.0.2.2/24 --queues 33", "33 is not in 1..=32"),
         ("up --tap nk0 --addr 192.0.2.2/24 --busy-poll 1000001", "1000001 is not in 0..=1000000"),
-        ("stat raw", "no statistics \"raw\": there are interrupts, softirqs"),
+        ("stat nothing", "no statistics \"nothing\": there are interrupts, softirqs"),
         ("sysctl -w net.ipv4.ip_forward", "a value is missing: write net.ipv4.ip_forward=1"),
         ("walk --attach --cpus 2", "cannot be used with"),
         ("walk --attach --format pcapng", "--attach writes text or json"),

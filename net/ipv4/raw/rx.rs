@@ -11,6 +11,7 @@ use crate::net::core::filter::SkbFrom;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::{Sock, SockLocked, SockState};
 use crate::net::ipv4::icmp::{IcmpError, icmp_err_convert};
+use crate::net::ipv4::igmp::ip_mc_sf_allow;
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
 use crate::net::ipv4::ip_sockglue::ip_icmp_error;
 use crate::net::ipv4::udp::ipv4_pktinfo_prepare;
@@ -20,7 +21,7 @@ use uapi::icmp::{
     ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_HDR_LEN, ICMP_PARAMETERPROB, ICMP_REDIRECT,
     ICMP_SOURCE_QUENCH,
 };
-use uapi::in_::{IP_PMTUDISC_DONT, SockaddrIn};
+use uapi::in_::{IP_PMTUDISC_DONT, SockaddrIn, ipv4_is_multicast};
 use uapi::ip::{IPPROTO_ICMP, IpHdr};
 
 /// The highest code of a destination unreachable.
@@ -94,7 +95,9 @@ fn raw_v4_input(
             continue;
         }
         delivered = true;
-        let unwanted = protocol == IPPROTO_ICMP && icmp_filter(&state, type_);
+        let unwanted = protocol == IPPROTO_ICMP && icmp_filter(&state, type_)
+            || ipv4_is_multicast(ends.laddr)
+                && !ip_mc_sf_allow(&state, ends.laddr, ends.raddr, ends.dif);
         drop(state);
         if !unwanted && let Some(clone) = skb_clone(cx, skb) {
             raw_rcv(cx, sk, clone, dst);

@@ -6,7 +6,8 @@ use crate::Probe;
 use crate::probe::{ANY, ETH, FOREIGN, Ip, LO, NET, sa};
 use uapi::in_::*;
 use uapi::socket::{
-    AF_INET, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_REUSEADDR, SOCK_STREAM, SOL_IP, SOL_SOCKET,
+    AF_INET, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_REUSEADDR, SOCK_RAW, SOCK_STREAM, SOL_IP,
+    SOL_SOCKET,
 };
 
 checks! {
@@ -28,9 +29,39 @@ checks! {
     group_heard_by_who_is_bound_to_a_device
     group_heard_by_who_is_connected
     group_heard_after_the_last_has_left
+    group_heard_by_raw_sockets
     group_with_a_ttl_of_nothing
     group_told_of
     group_connected_to
+}
+
+/// Datagrams to groups, with their IP headers: by who joined and by who takes all that comes for others' sake.
+fn group_heard_by_raw_sockets(p: &mut Probe<'_>) {
+    let member = p.calls.socket(AF_INET, SOCK_RAW, 17).unwrap_or(-1) as i32;
+    let all = p.calls.socket(AF_INET, SOCK_RAW, 17).unwrap_or(-1) as i32;
+    let few = p.calls.socket(AF_INET, SOCK_RAW, 17).unwrap_or(-1) as i32;
+    p.with(few, (SOL_IP, IP_MULTICAST_ALL), 0);
+    let from = sender(p, 1);
+    let hear = |p: &mut Probe<'_>, label: &str| {
+        for group in [SITE, OTHER] {
+            let _ = p.sendto(label, from, b"hello", group, 4001);
+        }
+        for (who, fd) in [("member", member), ("all", all), ("few", few)] {
+            for _ in 0..2 {
+                let got = p.calls.recvfrom(fd, 100, uapi::socket::MSG_DONTWAIT);
+                // The identification is by chance.
+                p.note(
+                    &format!("{label}, {who}"),
+                    format!("{:?} {:?}", got.ret, got.data.get(16..)),
+                );
+            }
+        }
+    };
+    hear(p, "before");
+    join(p, member, SITE, 1);
+    hear(p, "joined");
+    leave(p, member, SITE, 1);
+    hear(p, "left");
 }
 
 /// A group of the site, and others.

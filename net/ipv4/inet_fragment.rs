@@ -1,6 +1,6 @@
 //! A datagram's fragments until all are there: in order, without overlaps.
 //!
-//! linux: net/ipv4/inet_fragment.c; RFC 815, RFC 5722 section 4. Key types: [`InetFragQueue`].
+//! linux: net/ipv4/inet_fragment.c; RFC 815, RFC 5722 section 4. Key types: `InetFragQueue`.
 //! Contexts: BH, under the lock of whoever keeps the queue. Invariants: runs of fragments neither touch the same octet
 //! nor are empty; a packet in a queue is linear, its data the fragment's payload, its headers in front.
 

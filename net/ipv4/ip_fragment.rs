@@ -1,6 +1,6 @@
 //! Fragments become datagrams again.
 //!
-//! linux: net/ipv4/ip_fragment.c; RFC 791, RFC 815, RFC 5722. Key types: [`IpFrags`]. Context: BH. Lock:
+//! linux: net/ipv4/ip_fragment.c; RFC 791, RFC 815, RFC 5722. Key types: `IpFrags`. Context: BH. Lock:
 //! `class::InetFrag`, of the part of the table that a source belongs to; no packet is freed and nobody is called under it.
 //! Invariants: what waits is charged, and takes no more than `ipfrag_high_thresh` and a packet; each part of the table has
 //! one timer at most that counts; an overlap ends a datagram, a copy does not.

@@ -49,6 +49,8 @@ lock_classes! {
     48 Request "A connection's request that has no socket yet.";
     50 Qdisc "A queueing discipline's queue (`qdisc_lock`).";
     55 TxQueue "A device's transmit queue (`HARD_TX_LOCK`).";
+    56 Fanout "The members of a group of packet sockets, who share what a device's frames bring.";
+    57 TapSock "A packet socket's state, as a tap takes it: whoever sends may hold his own socket's.";
     60 Napi "What a NAPI context parks between polls.";
     62 Backlog "The queue by which packets reach another CPU's backlog (`rps_lock`).";
     65 Ring "A device ring or the driver's private state.";

@@ -62,7 +62,16 @@ impl<T, C: LockClass> SpinLock<T, C> {
     /// Takes the lock; after a panic under it, clears the mark and lets `repair` mend the value.
     #[inline]
     pub fn lock_or_repair(&self, repair: impl FnOnce(&mut T)) -> SpinGuard<'_, T> {
-        let held = Held::acquire::<C>();
+        self.lock_or_repair_as::<C>(repair)
+    }
+
+    /// The same where another lock of its class may be held, of which it is known that none is taken under this one:
+    /// it ranks as `D` then.
+    ///
+    /// linux: include/linux/spinlock.h:spin_lock_nested
+    #[inline]
+    pub fn lock_or_repair_as<D: LockClass>(&self, repair: impl FnOnce(&mut T)) -> SpinGuard<'_, T> {
+        let held = Held::acquire::<D>();
         let mut inner = self.inner.lock();
         // Written and read by holders alone.
         if self.poisoned.load(Ordering::Relaxed) {

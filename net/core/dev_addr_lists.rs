@@ -5,6 +5,7 @@
 
 use crate::kernel::context::TaskCx;
 use crate::net::core::dev::NetDevice;
+use crate::net::core::dev::device::__dev_set_rx_mode;
 use std::sync::Arc;
 use uapi::errno::Errno;
 
@@ -56,15 +57,6 @@ impl NetDevice {
     /// The groups it receives, for `ndo_set_rx_mode`.
     pub fn mc_list(&self) -> Vec<[u8; 6]> {
         self.addrs.lock().mc.addrs()
-    }
-}
-
-/// The driver of a device that is up programs its filters.
-///
-/// linux: net/core/dev.c:__dev_set_rx_mode
-fn __dev_set_rx_mode(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
-    if dev.up() {
-        dev.ops.ndo_set_rx_mode(cx, dev);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::net::core::sock::{Sock, SockState};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use std::sync::Arc;
 use uapi::errno::Errno;
-use uapi::in_::{SockaddrIn, ipv4_is_multicast};
+use uapi::in_::SockaddrIn;
 use uapi::ip::INET_DSCP_MASK;
 use uapi::socket::SOL_UDP;
 
@@ -26,8 +26,7 @@ pub(crate) fn ip4_datagram_connect(
         let mut state = sk.state();
         state.inet.has_dst = false;
         let inet = &state.inet;
-        let mc = state.rare().filter(|_| ipv4_is_multicast(to.addr));
-        let (mc_index, mc_addr) = mc.map_or((0, 0), |rare| (rare.mc.index, rare.mc.addr));
+        let (mc_index, mc_addr) = state.way_to_groups(to.addr);
         Flow4 {
             daddr: to.addr,
             saddr: if inet.saddr == 0 { mc_addr } else { inet.saddr },

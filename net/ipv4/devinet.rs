@@ -180,7 +180,7 @@ impl InDevice {
     }
 
     /// One of its own was set by name.
-    pub(crate) fn note_set(&mut self, name: &'static str) {
+    fn note_set(&mut self, name: &'static str) {
         if !self.set.contains(&name) {
             self.set.push(name);
         }
@@ -426,13 +426,9 @@ pub fn update_devconf(
     dev: DevId,
     change: impl FnOnce(&mut Ipv4DevConf),
 ) -> Result<(), Errno> {
-    update_tables(cx, |t| {
-        let slot = t.net.in_devs.get_mut(usize::from(dev.0)).ok_or(Errno::ENODEV)?;
-        let in_dev = slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl));
-        let mut own = in_dev.own;
-        change(&mut own);
-        Arc::make_mut(in_dev).reckon(own, t.net.sysctl.conf_all);
-        Ok(())
+    set_of_dev(cx, dev, |cnf| {
+        change(cnf);
+        None
     })
 }
 
@@ -442,14 +438,14 @@ pub(crate) fn set_of_dev(
     dev: DevId,
     change: impl FnOnce(&mut Ipv4DevConf) -> Option<&'static str>,
 ) -> Result<(), Errno> {
-    let mut set = None;
-    update_devconf(cx, dev, |cnf| set = change(cnf))?;
-    let Some(name) = set else { return Ok(()) };
     update_tables(cx, |t| {
-        let slot = t.net.in_devs.get_mut(usize::from(dev.0)).and_then(Option::as_mut);
-        if let Some(in_dev) = slot {
-            Arc::make_mut(in_dev).note_set(name);
+        let slot = t.net.in_devs.get_mut(usize::from(dev.0)).ok_or(Errno::ENODEV)?;
+        let in_dev = Arc::make_mut(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
+        let mut own = in_dev.own;
+        if let Some(name) = change(&mut own) {
+            in_dev.note_set(name);
         }
+        in_dev.reckon(own, t.net.sysctl.conf_all);
         Ok(())
     })
 }

@@ -231,8 +231,8 @@ fn tcp_v4_rcv_sock(cx: &mut BhCx<'_>, sk: &Arc<Sock>, list: &mut SkbList) {
 #[cold]
 #[inline(never)]
 fn tcp_filter_list(cx: &mut BhCx<'_>, state: &SockState, list: &mut SkbList) {
-    if let Some(program) = state.filter().cloned() {
-        list.pass(cx, |cx, skb| tcp_filter(cx, &program, skb));
+    if let Some(program) = state.filter() {
+        list.pass(cx, |cx, skb| tcp_filter(cx, program, skb));
     }
 }
 

@@ -8,6 +8,7 @@ use crate::control::wire::{Cpu, Irq, Op, Stat};
 use clap::Args;
 use host::wait::Waiter;
 use klib::bitmap::CpuMask;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -116,10 +117,10 @@ impl IrqArgs {
                 let affinity = format!("{:x}", 1_u64 << to);
                 let moved: Irq = connection.ask(&Op::IrqSet { irq, affinity })?;
                 let line = match self.asking.json {
-                    true => format!(
-                        "{{\"irq\":{irq},\"name\":{:?},\"from\":{from},\"to\":{to}}}\n",
-                        moved.name
-                    ),
+                    true => {
+                        let name = moved.name;
+                        format!("{}\n", json!({ "irq": irq, "name": name, "from": from, "to": to }))
+                    }
                     false => format!("irq {irq} ({}): CPU {from} -> CPU {to}\n", moved.name),
                 };
                 print(line.as_bytes())?;

@@ -35,15 +35,21 @@ impl Dump {
 
     /// Tells what has passed since the last time, as far as the connection takes it.
     pub(crate) fn tell(&mut self, m: &Machine, server: &mut Server) {
-        if self.waiting.is_empty() {
-            self.waiting = self.tap.take();
-        }
-        while let Some(frame) = self.waiting.front() {
+        loop {
+            if self.waiting.is_empty() {
+                self.waiting = self.tap.take();
+            }
+            let Some(frame) = self.waiting.front() else { return };
             if !server.tell(self.client, &to_line(&event(m, frame))) {
                 return;
             }
             self.waiting.pop_front();
         }
+    }
+
+    /// Frames wait until the connection takes more.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// No more; how it went.

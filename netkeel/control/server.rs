@@ -115,6 +115,11 @@ impl Server {
         if self.retry { Some(RETRY) } else { behind.then_some(Duration::from_secs(1)) }
     }
 
+    /// A client has not taken all that it was sent.
+    pub(crate) fn is_behind(&self, number: usize) -> bool {
+        self.clients[number].as_ref().is_some_and(|client| !client.output.is_empty())
+    }
+
     /// Something was reported for a token of its own; false: it is none.
     pub(crate) fn reported(&mut self, token: Token, by: &mut dyn Served) -> bool {
         if token == LISTENER {

@@ -4,7 +4,8 @@ use super::{Octets, Printer};
 use std::fmt::Write;
 use uapi::if_ether::{ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, ETH_P_RARP};
 
-pub(super) struct Mac(pub(super) [u8; 6]);
+/// A link address, written with colons.
+pub(crate) struct Mac(pub(crate) [u8; 6]);
 
 impl std::fmt::Display for Mac {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

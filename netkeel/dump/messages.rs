@@ -24,7 +24,6 @@ pub(super) fn udp(out: &mut String, carried: &Carried<'_>) -> Option<()> {
         return Some(());
     }
     udp.u16(6)?;
-    let len = if len == 0 { carried.len } else { len };
     let _ = write!(out, "UDP, length {}", len - 8);
     Some(())
 }

@@ -9,6 +9,8 @@ mod ip;
 mod messages;
 mod tcp;
 
+pub(crate) use ether::Mac;
+
 use std::fmt::Write;
 use std::time::Duration;
 use tcp::Conversations;

@@ -39,7 +39,7 @@ impl Story {
         };
         let reasons: Vec<_> =
             own.filter_map(|s| open.add(s.point, s.file, s.dev, s.drop)).collect();
-        open.ended(packet, *reasons.last()?)
+        Some(open.ended(packet, *reasons.last()?))
     }
 
     /// The expression describes it. Where nothing is known of its octets, only an empty one does.
@@ -145,9 +145,9 @@ impl Open {
         DropReason::by_name(&drop?)
     }
 
-    fn ended(self, packet: u64, reason: DropReason) -> Option<Story> {
+    fn ended(self, packet: u64, reason: DropReason) -> Story {
         let Self { frame, way, dev } = self;
-        Some(Story { packet, frame, way, dev, reason })
+        Story { packet, frame, way, dev, reason }
     }
 }
 
@@ -218,7 +218,7 @@ impl Lines {
             let reason = open.add(line.point, line.file, line.dev, line.drop);
             let ended = if ends { self.open.remove(&packet) } else { None };
             if let (Some(open), Some(reason)) = (ended, reason) {
-                return Ok(open.ended(packet, reason));
+                return Ok(Some(open.ended(packet, reason)));
             }
         }
         Ok(None)

@@ -6,7 +6,7 @@ use super::UpError;
 use super::frame_tap::Wanted;
 use super::plan::{Plan, parse_filter};
 use crate::control::dump::Dump;
-use crate::control::ops::Target;
+use crate::control::ops::{Target, value};
 use crate::control::server::{Counts, Served, Server};
 use crate::control::watch::Watch;
 use crate::control::wire::{Dumped, Op, Refusal};
@@ -88,7 +88,9 @@ impl Control {
 
     /// How long a wait may last at most.
     pub(super) fn pace(&self) -> Option<Duration> {
-        self.server.pace()
+        // What there was no room for is told next; who has not taken what he was sent tells when he does.
+        let more = |dump: &Dump| dump.is_behind() && !self.server.is_behind(dump.client);
+        if self.dumps.iter().any(more) { Some(Duration::ZERO) } else { self.server.pace() }
     }
 
     /// Something was reported for a token; false: it is not the socket's.
@@ -127,10 +129,7 @@ impl Served for Desk<'_> {
                 let snaplen = snaplen.unwrap_or(SNAPLEN);
                 self.dump(client, (dev.as_deref(), filter.as_deref().unwrap_or("")), snaplen)
             }
-            Op::DumpDetach {} => {
-                let dumped = self.end_dump(client).unwrap_or_default();
-                serde_json::to_value(dumped).map_err(|e| Refusal::new(Errno::EIO, e.to_string()))
-            }
+            Op::DumpDetach {} => value(self.end_dump(client).unwrap_or_default()),
             op => Target { runtime: self.at.runtime, dev: self.at.dev }.serve(op),
         }
     }

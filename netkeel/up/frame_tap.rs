@@ -153,9 +153,7 @@ impl PacketTap for FrameTap {
                 PktType::Outgoing => Direction::Out,
                 _ => Direction::In,
             };
-            let mut bytes = wire_bytes(&skb, direction);
-            let len = bytes.len();
-            bytes.truncate(snaplen);
+            let (bytes, len) = wire_bytes(&skb, direction, snaplen);
             self.push(Frame {
                 real: Duration::from_nanos(cx.machine().ktime_get_real()),
                 time: cx.machine().ktime_get(),
@@ -170,27 +168,28 @@ impl PacketTap for FrameTap {
     }
 }
 
-/// The frame as a wire would carry it.
-fn wire_bytes(skb: &Skb, direction: Direction) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(skb.len() + size_of::<EthHdr>());
+/// The front of the frame as a wire would carry it, and the length of the whole.
+fn wire_bytes(skb: &Skb, direction: Direction, snaplen: usize) -> (Vec<u8>, usize) {
     // What comes in has its Ethernet header pulled already; what leaves still begins with it.
-    if direction == Direction::In
-        && let Some(header) = skb.mac::<EthHdr>()
-    {
-        bytes.extend_from_slice(header.as_bytes());
+    let pulled = skb.mac::<EthHdr>().filter(|_| direction == Direction::In);
+    let pulled = pulled.map_or(&[][..], EthHdr::as_bytes);
+    let len = pulled.len() + skb.len();
+    // Its sum is over all of it.
+    let sum_at = skb.csum_start_offset().filter(|_| skb.ip_summed == IpSummed::Partial);
+    let copied = if sum_at.is_some() { len } else { len.min(snaplen) };
+    let mut bytes = Vec::with_capacity(copied);
+    for part in std::iter::once(pulled).chain(skb.parts()) {
+        let room = copied - bytes.len();
+        bytes.extend_from_slice(&part[..part.len().min(room)]);
     }
-    let pulled = bytes.len();
-    for part in skb.parts() {
-        bytes.extend_from_slice(part);
-    }
-    if skb.ip_summed == IpSummed::Partial
-        && let Some(start) = skb.csum_start_offset()
-    {
-        let (start, offset) = (pulled + usize::from(start), usize::from(skb.csum_offset));
+    if let Some(start) = sum_at {
+        let (start, offset) = (pulled.len() + usize::from(start), usize::from(skb.csum_offset));
         // Where it lies outside the packet there is nothing to fill: the driver drops such.
         let _filled = fill_checksum(&mut bytes, start, offset);
     }
-    bytes
+    bytes.truncate(snaplen);
+    bytes.shrink_to_fit();
+    (bytes, len)
 }
 
 /// A tap that is registered.

@@ -2,16 +2,13 @@
 
 use super::plan::Plan;
 use crate::control::server::Counts;
+use crate::dump::Mac;
 use host::TapLink;
 use stack::kernel::machine::Machine;
 use stack::net::core::dev::NetDevice;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
-
-fn mac(addr: [u8; 6]) -> String {
-    addr.map(|octet| format!("{octet:02x}")).join(":")
-}
 
 /// Who we are, and what the host has to do.
 pub(super) fn greeting(
@@ -27,7 +24,7 @@ pub(super) fn greeting(
     writeln!(
         out,
         "{name}: address {addr}/{prefix}, MAC {}, MTU {}, link {link}",
-        mac(dev.dev_addr()),
+        Mac(dev.dev_addr()),
         dev.mtu()
     )?;
     writeln!(out, "to join it, run on the host:")?;

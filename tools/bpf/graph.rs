@@ -12,6 +12,9 @@ use uapi::filter::*;
 /// Each pass shortens what the one before made possible; what is left after so many is right, if longer.
 const PASSES: usize = 8;
 
+/// Answers that are remembered on a way.
+const FACTS: usize = 32;
+
 /// Where a way leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum To {
@@ -43,6 +46,13 @@ struct Graph {
 pub(super) fn program(cond: &Cond, accept: u32) -> Result<Vec<SockFilter>, FilterError> {
     let mut graph = Graph::default();
     let mut entry = graph.build(cond, To::Accept, To::Reject);
+    if graph.nodes.len() > BPF_MAXINSNS {
+        let what = format!(
+            "it asks {} questions, and {BPF_MAXINSNS} instructions are the most",
+            graph.nodes.len()
+        );
+        return Err(FilterError { column: 1, what });
+    }
     for _ in 0..PASSES {
         let before = (entry, graph.nodes.clone());
         entry = graph.shorten(entry);
@@ -102,6 +112,10 @@ impl Graph {
             for answer in [true, false] {
                 let node = self.nodes[at];
                 let mut then = facts.clone();
+                // What was asked long ago is forgotten: less is gone around then, and the work stays in proportion.
+                if then.len() == FACTS {
+                    then.remove(0);
+                }
                 then.push((node.test, answer));
                 let to = self.follow(if answer { node.yes } else { node.no }, &then);
                 let node = &mut self.nodes[at];

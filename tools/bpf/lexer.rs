@@ -26,18 +26,18 @@ const SYMBOLS: [&str; 24] = [
 
 pub(super) fn lex(text: &str) -> Result<Vec<Spanned>, FilterError> {
     let mut tokens = Vec::new();
-    let mut at = 0;
+    let (mut at, mut column) = (0, 1);
     loop {
         let rest = &text[at..];
         let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
-        at += blank;
-        let column = text[..at].chars().count() + 1;
+        (at, column) = (at + blank, column + blank);
         if at == text.len() {
             tokens.push((Token::End, column));
             return Ok(tokens);
         }
         let (token, len) = next(&text[at..]).map_err(|what| FilterError { column, what })?;
         tokens.push((token, column));
+        column += text[at..at + len].chars().count();
         at += len;
     }
 }
@@ -64,6 +64,9 @@ fn next(rest: &str) -> Result<(Token, usize), String> {
     }
 }
 
+/// Octets of an address, as text, at most: IPv6's with IPv4's in it.
+const LONGEST_ADDRESS: usize = 45;
+
 /// Length of the longest front made of such characters.
 fn run(rest: &str, of: impl Fn(char) -> bool) -> usize {
     rest.find(|c| !of(c)).unwrap_or(rest.len())
@@ -71,7 +74,8 @@ fn run(rest: &str, of: impl Fn(char) -> bool) -> usize {
 
 /// A link or IPv6 address: what has colons enough, or six pairs with dots or hyphens.
 fn address(rest: &str) -> Option<(Token, usize)> {
-    let len = run(rest, |c| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '-'));
+    let near = &rest[..rest.floor_char_boundary(LONGEST_ADDRESS + 1)];
+    let len = run(near, |c| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '-'));
     let run = &rest[..len];
     if rest[len..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
         return None;

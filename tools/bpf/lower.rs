@@ -16,7 +16,7 @@ const ETH_MTU: u32 = 1500;
 /// Behind IPv6's header: that of a fragment.
 const IPPROTO_FRAGMENT: u8 = 44;
 /// The length of IPv6's header.
-const IP6_HLEN: u32 = 40;
+pub(super) const IP6_HLEN: u32 = 40;
 
 pub(super) fn lower(expr: &Expr) -> Result<Cond, FilterError> {
     Ok(match expr {

@@ -2,11 +2,8 @@
 
 use super::FilterError;
 use super::ast::{Arith, Cond, Place, Proto, RelOp, Relation, Test};
-use super::lower::ld;
+use super::lower::{IP6_HLEN, ld};
 use uapi::filter::*;
-
-/// IPv6's header, behind which ICMPv6's is taken to be.
-const IP6_HLEN: u32 = 40;
 
 /// A number: known now, or left in A by instructions.
 enum Value {

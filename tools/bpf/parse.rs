@@ -11,7 +11,7 @@ use uapi::filter::*;
 
 /// Brackets in brackets, at most.
 const MAX_DEPTH: usize = 64;
-/// Conditions of an expression, at most.
+/// Conditions, values and operators of an expression, at most.
 const MAX_TERMS: usize = 1024;
 
 /// A condition, or a number that is yet to be compared.
@@ -140,11 +140,19 @@ impl Parser {
         made
     }
 
-    fn term(&mut self) -> Result<Node, FilterError> {
+    /// One more condition, value or operator: what is made of them is as deep as they are many.
+    fn one_more(&mut self) -> Result<(), FilterError> {
         self.terms += 1;
         if self.terms > MAX_TERMS {
-            return Err(self.error(&format!("more than {MAX_TERMS} conditions")));
+            return Err(
+                self.error(&format!("more than {MAX_TERMS} conditions, values and operators"))
+            );
         }
+        Ok(())
+    }
+
+    fn term(&mut self) -> Result<Node, FilterError> {
+        self.one_more()?;
         if self.takes(&["!"], &["not"]) {
             let node = self.deeper(Self::term)?;
             return Ok(Node::Bool(Expr::Not(Box::new(self.condition(node)?))));
@@ -176,6 +184,7 @@ impl Parser {
     fn binary(&mut self, mut left: Arith, least: u8) -> Result<Arith, FilterError> {
         while let Some((code, binds)) = self.operator().filter(|(_, binds)| *binds > least) {
             self.advance();
+            self.one_more()?;
             let right = self.arith(binds)?;
             left = Arith::Binary(code, Box::new(left), Box::new(right));
         }
@@ -213,11 +222,6 @@ impl Parser {
         let at = self.place();
         if self.takes(&["("], &[]) {
             let node = self.deeper(Self::expr)?;
-            // A sum in brackets may go on within them.
-            let node = match node {
-                Node::Arith(first) => Node::Arith(self.binary(first, 0)?),
-                condition => condition,
-            };
             self.expects(")")?;
             return Ok(node);
         }
@@ -409,10 +413,7 @@ impl Parser {
     }
 
     fn negated_ids(&mut self, quals: Quals) -> Result<Expr, FilterError> {
-        self.terms += 1;
-        if self.terms > MAX_TERMS {
-            return Err(self.error(&format!("more than {MAX_TERMS} values")));
-        }
+        self.one_more()?;
         if self.takes(&["!"], &["not"]) {
             return Ok(Expr::Not(Box::new(self.deeper(|this| this.ids(quals))?)));
         }

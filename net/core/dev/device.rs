@@ -541,7 +541,7 @@ pub fn dev_set_promiscuity(cx: &mut TaskCx, dev: &Arc<NetDevice>, inc: i32) {
     let _ = dev.promiscuity.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
         Some(count.saturating_add_signed(inc))
     });
-    dev.ops.ndo_set_rx_mode(cx, dev);
+    __dev_set_rx_mode(cx, dev);
 }
 
 /// Adds to or takes from the count of those who want the frames to every group.
@@ -551,7 +551,16 @@ pub fn dev_set_allmulti(cx: &mut TaskCx, dev: &Arc<NetDevice>, inc: i32) {
     let _ = dev.allmulti.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
         Some(count.saturating_add_signed(inc))
     });
-    dev.ops.ndo_set_rx_mode(cx, dev);
+    __dev_set_rx_mode(cx, dev);
+}
+
+/// The driver of a device that is up programs its filters.
+///
+/// linux: net/core/dev.c:__dev_set_rx_mode
+pub(in crate::net::core) fn __dev_set_rx_mode(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
+    if dev.up() {
+        dev.ops.ndo_set_rx_mode(cx, dev);
+    }
 }
 
 /// Makes every cached route stale: publishes the tables unchanged, under a new number.

@@ -11,7 +11,8 @@ use crate::kernel::softirq::{Softirq, raise_softirq_irqoff};
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::gso::validate_xmit_skb_list;
 use crate::net::core::skbuff::{
-    IpSummed, PktType, Skb, SkbFlags, SkbList, consume_skb, skb_clone, skb_cow_head, skb_linearize,
+    IpSummed, PktType, Skb, SkbFlags, SkbList, consume_skb, kfree_skb, skb_clone, skb_cow_head,
+    skb_linearize, skb_orphan_frags_rx,
 };
 use crate::net::core::sock::ListCharge;
 use crate::net::core::timestamping::skb_list_tstamp;
@@ -399,6 +400,11 @@ fn dev_queue_xmit_nit(cx: &mut BhCx<'_>, skb: &mut Skb, charge: &ListCharge, dev
             continue;
         }
         let Some(mut clone) = skb_clone(cx, skb) else { continue };
+        // Whoever keeps it must not keep what its sender waits to have back.
+        if !skb_orphan_frags_rx(cx, &mut clone) {
+            kfree_skb(cx, clone, DropReason::NoMem);
+            continue;
+        }
         clone.pkt_type = PktType::Outgoing;
         func.packet_rcv(cx, clone, dev);
     }

@@ -2,11 +2,13 @@
 
 use crate::kernel::bpf::BpfSource;
 use crate::kernel::context::BhCx;
-use crate::net::core::dev::NetDevice;
+use crate::kernel::rcupdate::Tables;
 use crate::net::core::skbuff::SkBuff;
-use std::cell::Cell;
+use klib::random::Csprng;
+use std::cell::RefCell;
 use uapi::filter::*;
-use uapi::if_arp::{ARPHRD_ETHER, ARPHRD_LOOPBACK};
+use uapi::if_ether::ETH_P_IP;
+use uapi::ip::{IP_OFFSET, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// Where a socket's packet begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +27,20 @@ pub struct SkbSource<'a> {
     /// Where it begins, from the data.
     start: isize,
     cpu: u8,
-    dev: Option<&'a NetDevice>,
-    random: Cell<u32>,
+    t: &'a Tables,
+    rng: RefCell<&'a mut Csprng>,
 }
 
 impl<'a> SkbSource<'a> {
     /// The packet from there on.
-    pub fn new<'c: 'a>(cx: &mut BhCx<'c>, skb: &'a SkBuff, from: SkbFrom) -> Self {
+    pub fn new(cx: &'a mut BhCx<'_>, skb: &'a SkBuff, from: SkbFrom) -> Self {
         let start = match from {
             SkbFrom::Data => 0,
             SkbFrom::Mac => skb.mac_offset(),
             SkbFrom::Transport => skb.transport_offset(),
         };
-        let t = cx.t;
-        let dev = skb.dev.and_then(|dev| t.net.dev(dev)).map(|dev| &**dev);
-        Self { skb, start, cpu: cx.cpu.id.0, dev, random: Cell::new(cx.cpu.rng.next_u32()) }
+        let (cpu, t) = (cx.cpu.id.0, cx.t);
+        Self { skb, start, cpu, t, rng: RefCell::new(&mut cx.cpu.rng) }
     }
 }
 
@@ -47,6 +48,26 @@ impl SkbSource<'_> {
     /// Where it begins, from the data.
     pub(super) fn start(&self) -> isize {
         self.start
+    }
+
+    /// Where the payload begins, from the data: behind the headers that are known.
+    ///
+    /// linux: net/core/flow_dissector.c:__skb_get_poff
+    fn skb_get_poff(&self) -> Option<isize> {
+        let (skb, net) = (self.skb, self.skb.network_offset());
+        if skb.protocol != ETH_P_IP {
+            return Some(net);
+        }
+        let ihl = isize::from(skb.octets_at::<1>(net)?[0] & 0x0f) * 4;
+        let at = net + ihl;
+        let later = u16::from_be_bytes(skb.octets_at(net + 6)?) & IP_OFFSET != 0;
+        let header = match skb.octets_at::<1>(net + 9)?[0] {
+            _ if later => 0,
+            IPPROTO_TCP => isize::from((skb.octets_at::<1>(at + 12)?[0] >> 4).max(5)) * 4,
+            IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_IGMP => 8,
+            _ => 0,
+        };
+        Some(at + header)
     }
 }
 
@@ -71,10 +92,7 @@ impl BpfSource for SkbSource<'_> {
             SKF_AD_PROTOCOL => skb.protocol.into(),
             SKF_AD_PKTTYPE => skb.pkt_type as u32,
             SKF_AD_IFINDEX => skb.dev?.0.into(),
-            SKF_AD_HATYPE => {
-                let kind = if self.dev?.is_loopback() { ARPHRD_LOOPBACK } else { ARPHRD_ETHER };
-                kind.into()
-            }
+            SKF_AD_HATYPE => self.t.net.dev(skb.dev?)?.kind.into(),
             SKF_AD_MARK => skb.mark,
             SKF_AD_QUEUE => skb.queue_mapping.into(),
             SKF_AD_RXHASH => skb.hash,
@@ -82,13 +100,8 @@ impl BpfSource for SkbSource<'_> {
             SKF_AD_ALU_XOR_X => a ^ x,
             // Tags stay in the frame here.
             SKF_AD_VLAN_TAG | SKF_AD_VLAN_TAG_PRESENT | SKF_AD_VLAN_TPID => 0,
-            SKF_AD_PAY_OFFSET => (skb.transport_offset() - self.start).max(0) as u32,
-            SKF_AD_RANDOM => {
-                // One run's words follow each other; the first comes from the CPU's generator.
-                let next =
-                    self.random.get().wrapping_mul(0x9e37_79b1).rotate_left(13) ^ 0x85eb_ca6b;
-                self.random.replace(next)
-            }
+            SKF_AD_PAY_OFFSET => (self.skb_get_poff()? - self.start).max(0) as u32,
+            SKF_AD_RANDOM => self.rng.borrow_mut().next_u32(),
             // Netlink's attributes: in none of our packets.
             _ => 0,
         })

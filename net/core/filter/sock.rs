@@ -35,13 +35,13 @@ impl SockState {
         let program: Result<Vec<_>, _> = value.chunks_exact(SIZE).map(read).collect();
         let program = bpf_check_classic(&program?)?;
         let rare = self.rare_mut();
-        let before = rare.filter.as_ref().map_or(0, charge);
-        rare.sock_kfree(before);
+        // For a moment it has both.
         if !rare.sock_kmalloc(charge(&program), optmem_max) {
-            rare.sock_kmalloc(before, u32::MAX);
             return Err(Errno::ENOMEM);
         }
-        rare.filter = Some(program);
+        if let Some(before) = rare.filter.replace(program) {
+            rare.sock_kfree(charge(&before));
+        }
         self.inet.cmsg_flags |= CmsgFlags::FILTERED;
         Ok(())
     }
@@ -93,10 +93,14 @@ impl SockState {
         self.rare()?.filter.as_ref()
     }
 
-    /// A connection has its listener's filter.
-    pub(crate) fn inherit_filter(&mut self, program: Option<BpfProg>) {
+    /// A connection has its listener's filter, and may change it no more than he may.
+    pub(crate) fn inherit_filter(&mut self, program: Option<BpfProg>, locked: bool) {
+        if program.is_none() && !locked {
+            return;
+        }
+        let rare = self.rare_mut();
+        rare.filter_locked = locked;
         if let Some(program) = program {
-            let rare = self.rare_mut();
             rare.sock_kmalloc(charge(&program), u32::MAX);
             rare.filter = Some(program);
         }

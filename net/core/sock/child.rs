@@ -23,6 +23,7 @@ pub(crate) struct ChildOf {
     pacing: (SkPacing, u64),
     tsflags: u32,
     filter: Option<BpfProg>,
+    filter_locked: bool,
 }
 
 impl ChildOf {
@@ -39,6 +40,7 @@ impl ChildOf {
             pacing,
             tsflags,
             filter: state.filter().cloned(),
+            filter_locked: state.filter_locked(),
         }
     }
 }
@@ -69,7 +71,7 @@ impl Sock {
             port_bound: false,
             ..from.inet
         };
-        base.inherit_filter(from.filter);
+        base.inherit_filter(from.filter, from.filter_locked);
         let inet_id = cx.cpu.rng.next_u32();
         Arc::new(Self {
             cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),

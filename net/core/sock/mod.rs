@@ -216,6 +216,15 @@ pub struct SockLocked {
     pub(crate) tcp: Option<Box<TcpSock>>,
 }
 
+impl SockLocked {
+    /// The socket is dead: who was in the middle of something will not end it.
+    fn after_a_panic(&mut self) {
+        self.dead = true;
+        self.owner.abandon();
+        self.err = Some(Errno::EIO);
+    }
+}
+
 impl Deref for SockLocked {
     type Target = SockState;
     #[inline]
@@ -301,11 +310,13 @@ impl Sock {
     /// Takes the state for a moment (`bh_lock_sock`). After a panic under it the socket is dead.
     #[inline]
     pub fn state(&self) -> SpinGuard<'_, SockLocked> {
-        self.slock.lock_or_repair(|state| {
-            state.dead = true;
-            state.owner.abandon();
-            state.err = Some(Errno::EIO);
-        })
+        self.slock.lock_or_repair(SockLocked::after_a_panic)
+    }
+
+    /// The same for a packet socket that is shown a packet on its way out: its sender's socket may be held, and no
+    /// other is taken under this one.
+    pub(crate) fn state_of_tap(&self) -> SpinGuard<'_, SockLocked> {
+        self.slock.lock_or_repair_as::<class::TapSock>(SockLocked::after_a_panic)
     }
 
     /// The same for code that also runs while a panic elsewhere unwinds, as a call that is given up
@@ -389,29 +400,6 @@ impl Sock {
     /// Changes the send buffer.
     pub fn set_sndbuf(&self, bytes: u32) {
         self.sndbuf.store(bytes as usize, Ordering::Relaxed);
-    }
-
-    /// Room to send; if not, the next packet that leaves wakes who waits.
-    ///
-    /// linux: include/net/sock.h:sock_writeable
-    pub fn sock_writeable(&self) -> bool {
-        if self.wmem_alloc() < self.sndbuf() / 2 {
-            return true;
-        }
-        self.nospace.store(true, Ordering::SeqCst);
-        // Looked at again: a packet may have left before the flag was seen.
-        self.wmem_alloc() < self.sndbuf() / 2
-    }
-
-    /// Room for one more packet in the send buffer, beside `more` bytes that are not charged yet; if
-    /// not, a packet that leaves wakes who waits.
-    #[inline]
-    pub fn sock_wspace(&self, more: usize) -> bool {
-        if self.wmem_alloc() + more < self.sndbuf() {
-            return true;
-        }
-        self.nospace.store(true, Ordering::SeqCst);
-        self.wmem_alloc() + more < self.sndbuf()
     }
 
     /// What `poll` says of a datagram socket.

@@ -10,6 +10,31 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uapi::poll::{POLLOUT, POLLWRBAND, POLLWRNORM};
 
+impl Sock {
+    /// Room to send; if not, the next packet that leaves wakes who waits.
+    ///
+    /// linux: include/net/sock.h:sock_writeable
+    pub fn sock_writeable(&self) -> bool {
+        if self.wmem_alloc() < self.sndbuf() / 2 {
+            return true;
+        }
+        self.nospace.store(true, Ordering::SeqCst);
+        // Looked at again: a packet may have left before the flag was seen.
+        self.wmem_alloc() < self.sndbuf() / 2
+    }
+
+    /// Room for one more packet in the send buffer, beside `more` bytes that are not charged yet; if
+    /// not, a packet that leaves wakes who waits.
+    #[inline]
+    pub fn sock_wspace(&self, more: usize) -> bool {
+        if self.wmem_alloc() + more < self.sndbuf() {
+            return true;
+        }
+        self.nospace.store(true, Ordering::SeqCst);
+        self.wmem_alloc() + more < self.sndbuf()
+    }
+}
+
 /// Who is charged for a packet.
 #[derive(Debug, Default)]
 pub struct SkbOwner(pub(super) Option<Arc<Sock>>);

@@ -462,6 +462,15 @@ pub(super) fn ip_mc_gsfget(
     Ok((pmc.sfmode, pmc.sources().to_vec()))
 }
 
+impl SockState {
+    /// The device and the source address of what it sends to a group (`IP_MULTICAST_IF`); zeros: the route's, or the
+    /// destination is no group.
+    pub(crate) fn way_to_groups(&self, daddr: u32) -> (u16, u32) {
+        let mc = self.rare().filter(|_| ipv4_is_multicast(daddr)).map(|rare| &rare.mc);
+        mc.map_or((0, 0), |mc| (mc.index, mc.addr))
+    }
+}
+
 /// The socket takes a datagram that `saddr` sent to `group` and that came in at `dif`: its filter lets it in; of
 /// groups that it does not belong to there, those of others if it takes them (`IP_MULTICAST_ALL`).
 ///

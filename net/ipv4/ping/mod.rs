@@ -12,7 +12,7 @@ pub(crate) use rx::{ping_err, ping_rcv};
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::machine::Machine;
-use crate::net::core::sock::{Proto, Sock, sk_purge};
+use crate::net::core::sock::{Proto, Sock, SockState, sk_purge};
 use crate::net::ipv4::datagram::{ip4_datagram_connect, udp_disconnect};
 use crate::net::ipv4::raw::recv::raw_recvmsg;
 use crate::net::ipv4::raw::rx::raw_backlog_rcv;
@@ -55,9 +55,10 @@ impl PingTable {
         self.0.lock().socks.values().flatten().map(Arc::clone).collect()
     }
 
-    /// Those that have an identifier.
-    fn of(&self, ident: u16) -> Vec<Arc<Sock>> {
-        self.0.lock().socks.get(&ident).cloned().unwrap_or_default()
+    /// The first that has an identifier and is what is looked for.
+    fn find(&self, ident: u16, is: impl Fn(&SockState) -> bool) -> Option<Arc<Sock>> {
+        let idents = self.0.lock();
+        idents.socks.get(&ident)?.iter().find(|sk| is(&sk.state())).cloned()
     }
 
     fn remove(&self, ident: u16, sk: &Arc<Sock>) {
@@ -137,6 +138,10 @@ pub(crate) fn ping_init_sock(cx: &mut TaskCx) -> Result<Arc<Sock>, Errno> {
 fn ping_get_port(_: &mut TaskCx, sk: &Arc<Sock>, ident: u16) -> Result<(), Errno> {
     let reuse = sk.state().opts.reuse;
     let mut idents = sk.net.ping.0.lock();
+    // Another thread that sends first was faster.
+    if sk.inet_num() != 0 {
+        return if ident == 0 { Ok(()) } else { Err(Errno::EINVAL) };
+    }
     let ident = if ident == 0 {
         let mut next = (1..=u16::MAX).map(|step| idents.rover.wrapping_add(step));
         let free = next.find(|ident| *ident != 0 && !idents.socks.contains_key(ident));

@@ -21,14 +21,14 @@ use uapi::icmp::{ICMP_ECHO, ICMP_HDR_LEN, IcmpHdr};
 use uapi::in_::SockaddrIn;
 use uapi::ip::{IP_DF, IPPROTO_ICMP, IpHdr};
 use uapi::snmp::IpMib;
-use uapi::socket::{MSG_CONFIRM, MSG_MORE, MSG_OOB, MSG_PROBE};
+use uapi::socket::{MSG_CONFIRM, MSG_OOB, MSG_PROBE};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Sends echo requests.
 ///
 /// # Errors
 /// EMSGSIZE over 65,535 octets or the MTU; EINVAL for what is no echo request, or a short address; EOPNOTSUPP for
-/// `MSG_OOB` and `MSG_MORE`; EAFNOSUPPORT; EDESTADDRREQ without a peer; EACCES for a broadcast without
+/// `MSG_OOB`; EAFNOSUPPORT; EDESTADDRREQ without a peer; EACCES for a broadcast without
 /// `SO_BROADCAST`; EPIPE after shutdown; EAGAIN; those of routing; the pending error.
 ///
 /// linux: net/ipv4/ping.c:ping_v4_sendmsg
@@ -78,7 +78,7 @@ fn ping_common_sendmsg(msg: &MsgSend<'_>, flags: i32, len: usize) -> Result<Icmp
     if len < ICMP_HDR_LEN {
         return Err(Errno::EINVAL);
     }
-    if flags & (MSG_OOB | MSG_MORE) != 0 {
+    if flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     let mut header = [0; ICMP_HDR_LEN];

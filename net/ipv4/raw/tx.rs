@@ -165,10 +165,13 @@ pub(in crate::net::ipv4) fn plan(
     let mut ipc = IpcmCookie { tos: inet.tos, tsflags: sk.tsflags(), ..IpcmCookie::default() };
     ip_cmsg_send(msg.control, &mut ipc)?;
     let onlink = opts.localroute || flags & MSG_DONTROUTE != 0;
+    let (mc_index, mc_addr) = state.way_to_groups(daddr);
+    let first = |choices: [u32; 3]| choices.into_iter().find(|one| *one != 0).unwrap_or(0);
+    let oif = [ipc.oif, opts.bound_dev_if, mc_index].map(u32::from);
     let flow = Flow4 {
         daddr,
-        saddr: if ipc.addr != 0 { ipc.addr } else { inet.saddr },
-        oif: if ipc.oif != 0 { ipc.oif } else { opts.bound_dev_if },
+        saddr: first([ipc.addr, inet.saddr, mc_addr]),
+        oif: first(oif) as u16,
         tos: ipc.tos & INET_DSCP_MASK | if onlink { RTO_ONLINK } else { 0 },
         mark: ipc.mark.unwrap_or(opts.mark),
         ..Flow4::default()

@@ -253,7 +253,7 @@ fn __udp_queue_rcv_skb(cx: &mut BhCx<'_>, state: &mut SockState, list: &mut SkbL
 /// What the reader asks to be told beside the data; and what his filter keeps from him.
 #[cold]
 fn prepare_control(cx: &mut BhCx<'_>, state: &mut SockState, list: &mut SkbList) {
-    if let Some(program) = state.filter().cloned() {
+    if let Some(program) = state.filter() {
         let cap = (SkbFrom::Transport, size_of::<UdpHdr>());
         let lost = list.pass(cx, |cx, skb| program.sk_filter_trim_cap(cx, skb, cap));
         state.drops += lost;

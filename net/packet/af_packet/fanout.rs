@@ -1,7 +1,7 @@
 //! Groups of sockets that share what comes.
 //!
 //! linux: net/packet/af_packet.c (`packet_rcv_fanout`). Key type: [`PacketFanout`]. Contexts: joining and leaving by
-//! tasks, under `class::Rtnl`; choosing in BH. Locks: a group's members, `class::PortHash`, for one look.
+//! tasks, under `class::Rtnl`; choosing in BH. Locks: a group's members, `class::Fanout`, for one look.
 //! Invariants: a group's sockets have the same ethertype and device; its hook is in the tables while one of them runs.
 //! DIVERGES: no `PACKET_FANOUT_EBPF` and no `PACKET_FANOUT_FLAG_DEFRAG`: EINVAL. A full socket's large flows are
 //! not told apart (`tp_huge` stays 0).
@@ -28,6 +28,7 @@ use uapi::if_packet::{
     PACKET_FANOUT_HASH, PACKET_FANOUT_LB, PACKET_FANOUT_MAX, PACKET_FANOUT_QM, PACKET_FANOUT_RND,
     PACKET_FANOUT_ROLLOVER,
 };
+use uapi::socket::AF_PACKET;
 use zerocopy::FromBytes;
 
 /// Members of a group whose maker does not say how many.
@@ -111,7 +112,7 @@ pub struct PacketFanout {
     max_num_members: u32,
     /// The ethertype and the device of its sockets.
     hook: (u16, Option<DevId>),
-    members: SpinLock<Members, class::PortHash>,
+    members: SpinLock<Members, class::Fanout>,
     /// Sockets that joined and did not leave.
     sk_ref: AtomicU32,
     rr_cur: AtomicU32,
@@ -342,14 +343,14 @@ impl PacketFanout {
             FanoutKind::Cpu => u32::from(cx.cpu.id.0) % num,
             FanoutKind::Rnd => cx.cpu.rng.below(num),
             FanoutKind::Qm => u32::from(skb.queue_mapping) % num,
-            FanoutKind::Rollover => return fanout_demux_rollover(skb, members, 0, false),
+            FanoutKind::Rollover => return fanout_demux_rollover(members, 0, false),
             FanoutKind::Cbpf => members
                 .prog
                 .as_ref()
                 .map_or(0, |prog| prog.bpf_prog_run(&SkbSource::new(cx, skb, SkbFrom::Data)) % num),
         } as usize;
         if self.flags & PACKET_FANOUT_FLAG_ROLLOVER != 0 {
-            return fanout_demux_rollover(skb, members, chosen, true);
+            return fanout_demux_rollover(members, chosen, true);
         }
         chosen
     }
@@ -365,7 +366,7 @@ pub(super) enum Room {
 
 /// linux: net/packet/af_packet.c:packet_rcv_has_room
 fn packet_rcv_has_room(sk: &Sock) -> Room {
-    let mut state = sk.state();
+    let mut state = sk.state_of_tap();
     if let Some(ring) = state.packet().and_then(|po| po.rx_ring.as_ref()) {
         return ring.room();
     }
@@ -380,13 +381,13 @@ fn packet_rcv_has_room(sk: &Sock) -> Room {
 /// Another one with room, where the chosen one has little; the chosen one, where all have.
 ///
 /// linux: net/packet/af_packet.c:fanout_demux_rollover
-fn fanout_demux_rollover(_skb: &Skb, members: &Members, chosen: usize, try_self: bool) -> usize {
+fn fanout_demux_rollover(members: &Members, chosen: usize, try_self: bool) -> usize {
     let arr = &members.arr;
     if try_self && packet_rcv_has_room(&arr[chosen]) != Room::None {
         return chosen;
     }
     let with = |f: &mut dyn FnMut(&mut Rollover)| {
-        let mut state = arr[chosen].state();
+        let mut state = arr[chosen].state_of_tap();
         let rollover = state.packet().and_then(|po: &mut PacketSock| po.rollover.as_mut());
         if let Some(rollover) = rollover {
             f(rollover);
@@ -426,7 +427,11 @@ impl PacketTap for PacketFanout {
     ///
     /// linux: net/packet/af_packet.c:match_fanout_group
     fn skb_loop_sk(&self, sk: &Arc<Sock>) -> bool {
-        let mut state = sk.state();
+        // A stream's segment leaves under its own socket's lock.
+        if sk.sk_prot.family != AF_PACKET {
+            return false;
+        }
+        let mut state = sk.state_of_tap();
         let fanout = state.packet().and_then(|po| po.fanout.as_ref());
         fanout.is_some_and(|own| std::ptr::eq(&raw const **own, self))
     }

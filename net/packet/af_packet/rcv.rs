@@ -1,6 +1,7 @@
 //! From a device to a socket's queue. Context: BH.
 //!
-//! linux: net/packet/af_packet.c. Key types: [`PacketHook`], [`PacketSkbCb`]. Locks: `class::Sock`.
+//! linux: net/packet/af_packet.c. Key types: [`PacketHook`], [`PacketSkbCb`]. Locks: the socket's, as
+//! `class::TapSock`.
 
 use super::ADDR_LEN;
 use super::ring::tpacket_rcv;
@@ -8,7 +9,7 @@ use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{NetDevice, PacketTap};
-use crate::net::core::filter::SkbFrom;
+use crate::net::core::filter::{BpfProg, SkbFrom};
 use crate::net::core::skbuff::{Cb, PktType, SkBuff, Skb, consume_skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
@@ -105,7 +106,12 @@ pub(super) struct Begun {
 }
 
 /// Has a packet begin where the socket's do, and cut to what its filter wants; `None`: it ended.
-pub(super) fn begin(cx: &mut BhCx<'_>, sk: &Sock, mut skb: Skb) -> Option<Begun> {
+pub(super) fn begin(
+    cx: &mut BhCx<'_>,
+    sk: &Sock,
+    mut skb: Skb,
+    program: Option<&BpfProg>,
+) -> Option<Begun> {
     // It was seen on its way out.
     if skb.pkt_type == PktType::Loopback {
         consume_skb(cx, skb);
@@ -115,13 +121,13 @@ pub(super) fn begin(cx: &mut BhCx<'_>, sk: &Sock, mut skb: Skb) -> Option<Begun>
         kfree_skb(cx, skb, DropReason::HdrTrunc);
         return None;
     }
-    let program = sk.state().filter().cloned();
     let origlen = skb.len();
     let addr = eth_header_parse(&skb);
     let wanted = program
         .map_or(Ok(()), |program| program.sk_filter_trim_cap(cx, &mut skb, (SkbFrom::Data, 0)));
-    if let Err(reason) = wanted {
-        kfree_skb(cx, skb, reason);
+    // What a capture does not ask for is not lost.
+    if wanted.is_err() {
+        consume_skb(cx, skb);
         return None;
     }
     if let Some(dst) = skb.dst.take() {
@@ -132,26 +138,33 @@ pub(super) fn begin(cx: &mut BhCx<'_>, sk: &Sock, mut skb: Skb) -> Option<Begun>
 
 /// Shows a packet to a socket: into its ring, if it has one, else into its queue.
 pub(super) fn rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dev: &Arc<NetDevice>) {
-    if sk.state().packet().is_some_and(|po| po.rx_ring.is_some()) {
-        tpacket_rcv(cx, sk, skb, dev);
-    } else {
-        packet_rcv(cx, sk, skb, dev);
-    }
+    let (ring, program) = {
+        let mut state = sk.state_of_tap();
+        let ring = state.packet().is_some_and(|po| po.rx_ring.is_some());
+        (ring, state.filter().cloned())
+    };
+    let receive = if ring { tpacket_rcv } else { packet_rcv };
+    receive(cx, sk, (skb, program.as_ref()), dev);
 }
 
 /// Queues a packet for a socket that sees it, cut to what its filter wants; counts what it has no room for.
 ///
 /// linux: net/packet/af_packet.c:packet_rcv
-fn packet_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dev: &Arc<NetDevice>) {
+fn packet_rcv(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    (skb, program): (Skb, Option<&BpfProg>),
+    dev: &Arc<NetDevice>,
+) {
     walk!(cx, skb, packet_rcv);
-    let Some(Begun { mut skb, origlen, addr }) = begin(cx, sk, skb) else { return };
+    let Some(Begun { mut skb, origlen, addr }) = begin(cx, sk, skb, program) else { return };
     let cb = PacketSkbCb {
         origlen: (origlen as u32).into(),
         ifindex: dev.ifindex.0.into(),
         hatype: dev.kind.into(),
         addr,
     };
-    let mut state = sk.state();
+    let mut state = sk.state_of_tap();
     let full = state.rmem_alloc >= state.opts.rcvbuf as usize;
     let (drops, timed) = (state.drops, state.inet.cmsg_flags.intersects(CmsgFlags::TIMED));
     let Some(po) = state.packet() else {

@@ -12,9 +12,9 @@ use super::rcv::{Begun, begin};
 use super::recv::tp_status_of;
 use super::{ADDR_LEN, PacketSock, register_prot_hook, unregister_prot_hook};
 use crate::fs::File;
+use crate::kernel::bpf::BpfProg;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::kernel::time::Ktime;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skbuff::{SkBuff, Skb, consume_skb, kfree_skb};
@@ -24,10 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::errno::Errno;
 use uapi::if_packet::{
-    SOCKADDR_LL_LEN, SockaddrLl, TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_TS_SOFTWARE,
-    TP_STATUS_USER, TPACKET_ALIGNMENT, TPACKET_HDR_LEN, TPACKET_V3,
+    SOCKADDR_LL_LEN, SockaddrLl, TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_USER,
+    TPACKET_ALIGNMENT, TPACKET_HDR_LEN, TPACKET_V3,
 };
-use uapi::net_tstamp::SOF_TIMESTAMPING_SOFTWARE;
 use uapi::socket::SOCK_RAW;
 
 /// What blocks are multiples of.
@@ -311,11 +310,15 @@ fn offsets(sk: &Sock, po: &PacketSock, skb: &SkBuff) -> (usize, usize) {
 /// Copies a packet to the next frame of its socket's ring; counts it where that is still the reader's.
 ///
 /// linux: net/packet/af_packet.c:tpacket_rcv
-pub(super) fn tpacket_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dev: &Arc<NetDevice>) {
+pub(super) fn tpacket_rcv(
+    cx: &mut BhCx<'_>,
+    sk: &Arc<Sock>,
+    (skb, program): (Skb, Option<&BpfProg>),
+    dev: &Arc<NetDevice>,
+) {
     walk!(cx, skb, tpacket_rcv);
-    let Some(Begun { skb, origlen, addr }) = begin(cx, sk, skb) else { return };
+    let Some(Begun { skb, origlen, addr }) = begin(cx, sk, skb, program) else { return };
     let now = cx.m.ktime_get_real();
-    let software = sk.tsflags() & SOF_TIMESTAMPING_SOFTWARE != 0;
     let mut from = SockaddrLl {
         protocol: skb.protocol,
         ifindex: dev.ifindex.0.into(),
@@ -325,21 +328,19 @@ pub(super) fn tpacket_rcv(cx: &mut BhCx<'_>, sk: &Arc<Sock>, skb: Skb, dev: &Arc
         ..SockaddrLl::default()
     };
     from.addr[..ADDR_LEN].copy_from_slice(&addr);
-    let mut state = sk.state();
+    let mut state = sk.state_of_tap();
     let filled = state.packet().is_some_and(|po| {
         let (mac, net) = offsets(sk, po, &skb);
-        let stamp = if skb.tstamp() != Ktime::ZERO { skb.tstamp().0 } else { now };
         let header = TpacketHdr {
             tp_status: TP_STATUS_USER
                 | tp_status_of(&skb)
-                | if po.tp_drops != 0 { TP_STATUS_LOSING } else { 0 }
-                | if software && stamp != now { TP_STATUS_TS_SOFTWARE } else { 0 },
+                | if po.tp_drops != 0 { TP_STATUS_LOSING } else { 0 },
             tp_len: origlen as u32,
             tp_snaplen: 0,
             tp_mac: mac as u16,
             tp_net: net as u16,
-            tp_sec: (stamp / 1_000_000_000) as u32,
-            tp_nsec: (stamp % 1_000_000_000) as u32,
+            tp_sec: (now / 1_000_000_000) as u32,
+            tp_nsec: (now % 1_000_000_000) as u32,
         };
         let filled = net <= usize::from(u16::MAX) && po.fill(&skb, header, from);
         if filled {

@@ -1,7 +1,8 @@
 //! Devices and their addresses.
 
 use super::super::wire::{AddrInfo, Link, Refusal};
-use super::{Done, Target, invalid, mac, parse_prefix, refused};
+use super::{Done, Target, invalid, parse_prefix, refused};
+use crate::dump::Mac;
 use serde_json::{Value, json};
 use stack::net::core::dev::device::dev_set_mtu;
 use stack::net::core::dev::{NetDevice, dev_close, dev_open};
@@ -106,8 +107,8 @@ fn link_of(dev: &NetDevice) -> Link {
         group: "default".to_owned(),
         txqlen: dev.tx_queue_len,
         link_type: if dev.is_loopback() { "loopback" } else { "ether" }.to_owned(),
-        address: mac(dev.dev_addr()),
-        broadcast: mac(broadcast),
+        address: Mac(dev.dev_addr()).to_string(),
+        broadcast: Mac(broadcast).to_string(),
         addr_info: None,
     }
 }

@@ -98,31 +98,38 @@ impl Target<'_> {
         }
     }
 
-    /// All of them, or none: what was set before one that is refused is set back.
+    /// All of them, or none: after one that is refused each setting is what it was, also those that follow others.
     pub(crate) fn load(&self, wanted: &[Wanted]) -> Done<Vec<Setting>> {
-        let mut before: Vec<Setting> = Vec::new();
+        let before = sysctl_all(self.m());
         let mut after: Vec<Setting> = Vec::new();
         for Wanted { name, value, lenient, at } in wanted {
-            let exact = |setting: &Setting| setting.name == *name;
-            let was = self.settings(Some(name)).ok().and_then(|all| all.into_iter().find(exact));
-            let refusal = match (was, self.set(name, value)) {
-                (was, Ok(is)) => {
-                    before.extend(was);
+            let refusal = match self.set(name, value) {
+                Ok(is) => {
                     after.extend(is);
                     continue;
                 }
-                (_, Err(_)) if *lenient => continue,
-                (_, Err(refusal)) => refusal,
+                Err(_) if *lenient => continue,
+                Err(refusal) => refusal,
             };
-            for Setting { name, value } in before.iter().rev() {
-                // It was so a moment ago.
-                let _ = sysctl_write(&mut self.task(), name, value);
-            }
+            self.restore(&before);
             let place = if at.is_empty() { String::new() } else { format!("{at}: ") };
             let text = format!("{place}{}; nothing was changed", refusal.message);
             return Err(Refusal::new(refusal.errno, text));
         }
         Ok(after)
+    }
+
+    /// Sets back what differs. Those of all devices come first by their names, then the devices' own; a second round
+    /// finds what others had taken along.
+    fn restore(&self, before: &[(String, String)]) {
+        for _ in 0..2 {
+            let now = sysctl_all(self.m());
+            let differs = before.iter().filter(|setting| !now.contains(setting));
+            for (name, value) in differs {
+                // It was so a moment ago.
+                let _ = sysctl_write(&mut self.task(), name, value);
+            }
+        }
     }
 
     pub(super) fn set(&self, name: &str, text: &str) -> Done<Vec<Setting>> {

@@ -33,7 +33,7 @@ pub(crate) struct Target<'a> {
 
 pub(crate) type Done<T = Value> = Result<T, Refusal>;
 
-fn value(of: impl Serialize) -> Done {
+pub(crate) fn value(of: impl Serialize) -> Done {
     serde_json::to_value(of).map_err(|e| Refusal::new(Errno::EIO, e.to_string()))
 }
 
@@ -135,10 +135,6 @@ pub(crate) fn parse_prefix(text: &str) -> Done<(Ipv4Addr, u8)> {
         invalid(format!("{text:?} has no prefix length from 0 to 32: write {addr}/24"))
     })?;
     Ok((parse_ip(addr)?, len))
-}
-
-fn mac(addr: [u8; 6]) -> String {
-    addr.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 #[cfg(test)]

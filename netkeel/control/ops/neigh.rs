@@ -1,7 +1,8 @@
 //! Neighbours.
 
 use super::super::wire::{Neigh, Refusal};
-use super::{Done, Target, invalid, mac, parse_ip, refused};
+use super::{Done, Target, invalid, parse_ip, refused};
+use crate::dump::Mac;
 use serde_json::Value;
 use stack::net::core::neighbour::{NeighKey, neigh_add, neigh_delete};
 use std::net::Ipv4Addr;
@@ -21,7 +22,7 @@ impl Target<'_> {
                 found.push(Neigh {
                     dst: Ipv4Addr::from(entry.key.addr).to_string(),
                     dev: dev.name.clone(),
-                    lladdr: entry.lladdr.map(mac),
+                    lladdr: entry.lladdr.map(|lladdr| Mac(lladdr).to_string()),
                     state: vec![entry.state.to_owned()],
                 });
             }

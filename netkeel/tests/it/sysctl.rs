@@ -23,8 +23,16 @@ fn a_file_is_set_whole_or_not_at_all() {
             said,
             "net.ipv4.conf.nk0.forwarding = 1\nnet.ipv4.tcp_rmem = 4096\t65536\t1000000\n"
         );
+        ask("sysctl net.ipv4.ip_forward=0");
+        ask("sysctl net.ipv4.conf.nk0.forwarding=1");
         let before = ask("sysctl");
         for (bad, place, what) in [
+            ("net.ipv4.ip_forward = 1\nnet.none = 1\n", ":2:1: ", "there is no setting"),
+            (
+                "net.ipv4.conf.all.forwarding = 1\nnet.ipv4.conf.default.rp_filter = 1\nnet.none = 1\n",
+                ":3:1: ",
+                "there is no setting",
+            ),
             (
                 "net.ipv4.conf.nk0.forwarding = 0\nnet.ipv4.ip_default_ttl = 0\n",
                 ":2:1: ",

@@ -2,11 +2,12 @@
 
 use crate::golden;
 use crate::lone::{LOCAL, Lone};
+use crate::tcp::{connected, listener};
 use crate::testdev::{TestDev, frame};
 use crate::util::{A, B, Pair, addr, connect, send, udp};
 use klib::checksum::{csum_fold, csum_partial};
 use sim::Digest;
-use stack::fs::{exit_files, sys_close};
+use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::net::core::dev::{dev_close, dev_open, unregister_netdevice};
 use stack::net::core::sysctl::update_sysctls;
@@ -456,4 +457,33 @@ fn what_a_socket_is_hooked_to_is_gone_with_it() {
     assert_eq!(hooks(), before);
     assert!(pair.a.net().packet.all_socks().is_empty());
     assert!(sockets.iter().all(|sk| Arc::strong_count(sk) == 1), "nobody else has them");
+}
+
+/// TCP hands its packets to the taps while it holds its own socket; what looks at them then must want no lock of it,
+/// nor of a socket of its kind.
+#[test]
+fn a_connection_that_taps_and_a_group_of_them_look_at() {
+    let mut pair = Pair::new(311);
+    let (mut a, mut b) = (pair.on_a(), pair.on_b());
+    let [taps, _] = [&mut a, &mut b].map(|cx| {
+        let [alone, member] = [(); 2].map(|()| packet(cx, SOCK_RAW, 3));
+        let group = 7_i32.to_ne_bytes();
+        sys_setsockopt(cx, member, SOL_PACKET, PACKET_FANOUT, &group).expect("a group");
+        [alone, member]
+    });
+    let listening = listener(&mut b, 80, 5);
+    let (near, far) = connected(&mut pair, &mut a, &mut b, listening, 80);
+    assert_eq!(pair.run(&mut a, sys_write(near, b"hello")), Ok(5));
+    let mut buffer = [0; 100];
+    assert_eq!(pair.run(&mut b, sys_read(far, &mut buffer)), Ok(5));
+    for fd in taps {
+        let said = sys_getsockopt(&mut a, fd, SOL_PACKET, PACKET_STATISTICS).expect("known");
+        let seen = u32::from_ne_bytes(said[..4].try_into().expect("four octets"));
+        assert!(seen >= 5, "ARP, the handshake and what was sent, not {seen}");
+    }
+    exit_files(&mut a);
+    exit_files(&mut b);
+    pair.world.run_for(Duration::from_secs(130));
+    drop((a, b));
+    let _digest = pair.end();
 }

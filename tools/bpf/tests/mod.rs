@@ -110,6 +110,8 @@ fn nothing_that_is_written_takes_long_or_panics() {
         "len = ".to_owned() + &"-".repeat(5000) + "1",
         "ip[".repeat(5000),
         long("host 10.0.0.1", 3000),
+        "len".to_owned() + &"+1".repeat(20_000) + " > 5",
+        "1-".repeat(30_000) + "1 = 1",
         "\\".to_owned(),
         "port".to_owned(),
         "é".to_owned(),
@@ -119,6 +121,8 @@ fn nothing_that_is_written_takes_long_or_panics() {
     ] {
         assert!(compile(&text).is_err(), "{}", &text[..text.len().min(40)]);
     }
+    let ports: Vec<String> = (0..1000).map(|n| format!("port {n}")).collect();
+    let _ = compile(&ports.join(" or "));
     let hosts: Vec<String> =
         (0..1000).map(|n| format!("host 10.0.{}.{}", n / 250, n % 250)).collect();
     let program = compile(&hosts.join(" or "));

@@ -69,13 +69,12 @@ pub(super) fn prepare(
 #[cold]
 #[inline(never)]
 fn multicast_defaults(sk: &Sock, send: &mut Send4) {
-    let state = sk.state();
-    let Some(mc) = state.rare().map(|rare| &rare.mc) else { return };
+    let (index, addr) = sk.state().way_to_groups(send.flow.daddr);
     if send.flow.oif == 0 {
-        send.flow.oif = mc.index;
+        send.flow.oif = index;
     }
     if send.flow.saddr == 0 {
-        send.flow.saddr = mc.addr;
+        send.flow.saddr = addr;
     }
 }
 

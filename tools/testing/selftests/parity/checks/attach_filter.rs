@@ -26,7 +26,7 @@ checks! {
 
 pub(super) const FILTER: (i32, i32) = (SOL_SOCKET, SO_ATTACH_FILTER);
 pub(super) const DETACH: (i32, i32) = (SOL_SOCKET, SO_DETACH_FILTER);
-const LOCK: (i32, i32) = (SOL_SOCKET, SO_LOCK_FILTER);
+pub(super) const LOCK: (i32, i32) = (SOL_SOCKET, SO_LOCK_FILTER);
 
 pub(super) fn ret(k: u32) -> SockFilter {
     SockFilter::stmt(BPF_RET | BPF_K, k)
@@ -200,6 +200,7 @@ fn filters_ask_about_a_packet(p: &mut Probe<'_>) {
         equal(&[about(SKF_AD_HATYPE)], 772),
         equal(&[about(SKF_AD_MARK)], 0),
         equal(&[about(SKF_AD_VLAN_TAG_PRESENT)], 0),
+        equal(&[about(SKF_AD_PAY_OFFSET)], 8),
         equal(&xor, 0b0110),
     ];
     for (nth, program) in programs.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Programs of classic BPF on connections and listeners.
 
-use super::attach_filter::{DETACH, FILTER, attach, equal, ld, ret, st};
+use super::attach_filter::{DETACH, FILTER, LOCK, attach, equal, ld, ret, st};
 use super::checks;
 use super::stream_lib;
 use crate::Probe;
@@ -67,11 +67,19 @@ fn stream_filters_of_listeners(p: &mut Probe<'_>) {
     let near = stream_lib::joined(p, 5000);
     let far = stream_lib::accepted(p, listener);
     p.get_bytes("a connection has it", far, FILTER, 64);
+    p.get("and may change it", far, LOCK);
     let _ = p.send("sent", near, b"good", 0);
     p.recvfrom("comes", far, 100, 0);
+    let _ = p.set("locked", listener, LOCK, 1);
+    let held = stream_lib::joined(p, 5000);
+    let locked = stream_lib::accepted(p, listener);
+    p.get("one that may not", locked, LOCK);
+    let _ = p.set("detached", locked, DETACH, 0);
+    p.drop_all(&[held, locked, listener]);
+    let listener = stream_lib::listener(p, 5001);
     attach(p, listener, &[ret(0)]);
     p.get_bytes("the old one", far, FILTER, 64);
     let late = stream_lib::tcp_now(p);
-    let _ = p.connect("no answer", late, LO, 5000);
+    let _ = p.connect("no answer", late, LO, 5001);
     p.poll("nothing", &[(listener, POLLIN)], 20);
 }

@@ -207,7 +207,10 @@ impl Bed<'_> {
             Other::KernelOnTap => flood::kernel(run, &self.place),
             Other::Tap => self.bare_tap(run),
             Other::TapStream => {
-                let tap = self.place.open_tap(TUN_F_CSUM | TUN_F_TSO4)?;
+                let tap = match run.work {
+                    Work::Bulk(_, Offloads::Off) => self.place.open_tap(0)?,
+                    _ => self.place.open_tap(TUN_F_CSUM | TUN_F_TSO4)?,
+                };
                 bare_stream::measure(run, &tap)
             }
             // A row of it is left out where there is none.

@@ -1,14 +1,17 @@
-//! The measured end as the least that can send a stream to the host's TCP: it connects, writes the same large
-//! segment under ever new numbers as far as the window lets it, and reads acknowledgements when that is full. It
-//! keeps nothing, copies nothing, and has no second stream, so no stack can send more over this TAP.
+//! The measured end as the least that can send a stream to the host's TCP: it connects, writes the same segment
+//! under ever new numbers as far as the window lets it, and reads acknowledgements when that is full. It keeps
+//! nothing, copies nothing, sums up nothing but the numbers, and has no second stream, so no stack can send more
+//! over this TAP.
 
-use super::tap::{PAYLOAD, TCP_AT, frame};
-use super::{HOST, Run};
+use super::row::{Offloads, Work};
+use super::tap::{PAYLOAD, SEGMENT, TCP_AT, frame};
+use super::{HOST, Run, Way};
 use crate::bench::figure::{SILENCE, Sample, flow};
 use crate::bench::tcp::kernel::Peer;
 use crate::bench::{BenchError, refused, system};
 use host::tap::{MAX_READ, Tap};
 use host::wait::{Token, Trigger, Waiter};
+use klib::checksum::{csum_fold, csum_partial};
 use std::io::IoSlice;
 use uapi::errno::Errno;
 use uapi::ip::IPPROTO_TCP;
@@ -19,6 +22,7 @@ const SYN_OPTIONS: [u8; 8] = [2, 4, 0x05, 0xb4, 1, 3, 3, 0];
 const SEQ: usize = 4;
 const ACK: usize = 8;
 const FLAGS: usize = 13;
+const CHECK: usize = 16;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 
@@ -26,6 +30,10 @@ struct Sender<'a> {
     tap: &'a Tap,
     waiter: Waiter,
     frame: Vec<u8>,
+    /// Octets of payload in it.
+    payload: u32,
+    /// Of all of the segment but its number, where the host is to find the sum complete.
+    sum: Option<u32>,
     buf: Vec<u8>,
     /// Next to send, first not acknowledged, and what may be in between.
     nxt: u32,
@@ -37,19 +45,22 @@ struct Sender<'a> {
 pub(super) fn measure(run: &Run, tap: &Tap) -> Result<Sample, BenchError> {
     run.seats.settle()?;
     let _peer = Peer::start(run, HOST)?;
-    let mut sender = Sender::connect(tap)?;
+    let whole = run.work == Work::Bulk(Way::Out, Offloads::Off);
+    let mut sender = Sender::connect(tap, whole)?;
     flow(run.time, || sender.send())
 }
 
 impl<'a> Sender<'a> {
-    fn connect(tap: &'a Tap) -> Result<Self, BenchError> {
+    fn connect(tap: &'a Tap, whole: bool) -> Result<Self, BenchError> {
         let waiter = Waiter::new().map_err(system("a place to wait"))?;
         waiter.add(tap, Token(0), Trigger::Level).map_err(system("waiting for the TAP"))?;
         let mac = tap.mac().map_err(system("the TAP's link address"))?;
-        let frame = frame(mac, HOST, PAYLOAD, &[]);
-        let buf = vec![0; MAX_READ];
+        let payload = if whole { SEGMENT } else { PAYLOAD };
+        let frame = frame(mac, HOST, payload, &[]);
+        let (sum, buf) = (None, vec![0; MAX_READ]);
         let (nxt, una, window, scale) = (1, 0, 0, 0);
-        let mut this = Self { tap, waiter, frame, buf, nxt, una, window, scale };
+        let payload = payload as u32;
+        let mut this = Self { tap, waiter, frame, payload, sum, buf, nxt, una, window, scale };
         let mut syn = super::tap::frame(mac, HOST, 0, &SYN_OPTIONS);
         syn[TCP_AT + SEQ..][..4].fill(0);
         syn[TCP_AT + ACK..][..4].fill(0);
@@ -57,6 +68,12 @@ impl<'a> Sender<'a> {
         this.write(&syn)?;
         while this.window == 0 {
             this.answer()?;
+        }
+        if whole {
+            this.frame[TCP_AT + SEQ..][..4].fill(0);
+            this.sum = Some(csum_partial(&this.frame[TCP_AT..], 0));
+            // The header before the frame asks for nothing.
+            this.frame[0] = 0;
         }
         Ok(this)
     }
@@ -68,13 +85,18 @@ impl<'a> Sender<'a> {
     /// A segment of the window's, or else whatever makes it larger.
     fn send(&mut self) -> Result<usize, BenchError> {
         let flight = self.nxt.wrapping_sub(self.una);
-        if flight + PAYLOAD as u32 > self.window {
+        if flight + self.payload > self.window {
             return self.answer().map(|()| 0);
         }
-        self.frame[TCP_AT + SEQ..][..4].copy_from_slice(&self.nxt.to_be_bytes());
+        let number = self.nxt.to_be_bytes();
+        self.frame[TCP_AT + SEQ..][..4].copy_from_slice(&number);
+        if let Some(sum) = self.sum {
+            let check = csum_fold(csum_partial(&number, sum)).to_be_bytes();
+            self.frame[TCP_AT + CHECK..][..2].copy_from_slice(&check);
+        }
         self.write(&self.frame)?;
-        self.nxt = self.nxt.wrapping_add(PAYLOAD as u32);
-        Ok(PAYLOAD)
+        self.nxt = self.nxt.wrapping_add(self.payload);
+        Ok(self.payload as usize)
     }
 
     /// Takes all answers that are there, and waits for one first if there is none.

@@ -151,7 +151,11 @@ impl Work {
         const WITH_OFFLOADS: &[Beside] =
             &[beside(Kernel, Times(0.7)), beside(Tap, Times(0.7)), beside(TapStream, Times(0.7))];
         const IN: &[Beside] = &[beside(Smoltcp, Times(1.0)), beside(Tap, Times(0.85))];
-        const OUT: &[Beside] = &[beside(Smoltcp, Times(1.4)), beside(Tap, Times(0.85))];
+        const OUT: &[Beside] = &[
+            beside(Smoltcp, Times(1.4)),
+            beside(Tap, Times(0.85)),
+            beside(TapStream, Times(0.85)),
+        ];
         const SLEEPING: &[Beside] = &[beside(Tap, MoreBy(4000.0))];
         const SPINNING: &[Beside] = &[beside(Tap, MoreBy(3000.0))];
         match self {

@@ -21,7 +21,7 @@ use uapi::virtio_net::{
 };
 
 /// Octets of payload of a segment, and segments of a frame.
-const SEGMENT: usize = 1448;
+pub(super) const SEGMENT: usize = 1448;
 const SEGMENTS: usize = 44;
 pub(super) const PAYLOAD: usize = SEGMENT * SEGMENTS;
 /// Where a frame's TCP header is.

@@ -60,7 +60,7 @@ impl PollTable {
     ///
     /// linux: include/net/busy_poll.h:net_busy_loop_on
     fn busy_loop(&mut self, cx: &mut TaskCx, fds: &[PollFd]) {
-        let usec = cx.machine().tables().net.sysctl.busy_poll;
+        let usec = cx.tables().net.sysctl.busy_poll;
         if usec == 0 {
             return;
         }

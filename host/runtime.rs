@@ -11,7 +11,7 @@ use crate::platform::HostPlatform;
 use crate::tap::{LinkWatch, Tap};
 use crate::tap_port::{HostTap, LinkSource};
 use crate::task::TaskHandle;
-use drivers::net::loopback::loopback_net_init;
+use drivers::net::loopback::loopback_init;
 use drivers::net::tun::{TapPort, TunDevice, TunSpec, tun_detach, tun_set_iff};
 use klib::bitmap::CpuMask;
 use stack::fs::exit_files;
@@ -111,7 +111,7 @@ impl RuntimeBuilder {
             .machine
             .cpus(cpus)
             .seed(entropy::seed()?)
-            .module_init(loopback_net_init)
+            .module_init(loopback_init)
             .boot(Box::new(HostPlatform::new(Arc::clone(&idle))))
             .map_err(RuntimeError::Boot)?;
         let mut runtime =

@@ -40,7 +40,7 @@
 //! }
 //! ```
 
-use crate::kernel::cpu::{CpuId, CpuLocal};
+use crate::kernel::cpu::{CpuId, CpuLocal, Section};
 use crate::kernel::irq::NoSuchCpu;
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::Tables;
@@ -49,9 +49,11 @@ use crate::kernel::time::Ktime;
 use crate::kernel::trace::{Context, Record, WalkId, events::Point};
 use crate::net::core::skbuff::{SkBuff, Skb};
 use crate::net::core::snmp::Mib;
+use crate::net::net_namespace::{Net, NetId, NetRef};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
+use uapi::errno::Errno;
 use uapi::snmp::UdpMib;
 
 /// A hard interrupt: may acknowledge a device, raise a softirq, wake a CPU.
@@ -69,7 +71,10 @@ pub struct HardirqCx<'a> {
 /// out ([`BhCx::tables`]), then call on with the context.
 pub struct BhCx<'a> {
     pub(crate) m: &'a Machine,
+    /// Of the namespace that it works in.
     pub(crate) t: &'a Tables,
+    /// Of the first.
+    pub(crate) root: &'a Tables,
     pub(crate) cpu: &'a mut CpuLocal,
     pub(crate) now: Ktime,
     pub(crate) span: WalkId,
@@ -84,6 +89,8 @@ pub struct TaskCx {
     m: Arc<Machine>,
     task: Arc<TaskStruct>,
     cpu: CpuId,
+    /// The namespace of the present call: the task's, or its socket's.
+    net: NetId,
     span: WalkId,
     /// The clock as read in this call, zero if not read.
     now: Ktime,
@@ -232,6 +239,39 @@ impl<'a> BhCx<'a> {
         self.t
     }
 
+    /// The namespace.
+    #[inline]
+    pub fn net(&self) -> &'a Arc<Net> {
+        &self.t.ns
+    }
+
+    /// Works in another namespace from now on; false when it is gone. What was kept for packets of this one is
+    /// settled.
+    #[inline]
+    pub(crate) fn enter_net(&mut self, net: NetId) -> bool {
+        self.t.ns.id == net || self.change_net(net)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn change_net(&mut self, net: NetId) -> bool {
+        let Some(t) = self.root.of(net) else { return false };
+        self.end_section();
+        self.t = t;
+        self.cpu.count_for(net);
+        true
+    }
+
+    /// Calls `f` in another namespace; `None` when it is gone.
+    pub(crate) fn in_net<R>(&mut self, net: NetId, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let before = self.t.ns.id;
+        self.enter_net(net).then(|| {
+            let result = f(self);
+            self.enter_net(before);
+            result
+        })
+    }
+
     /// The CPU's number (`smp_processor_id`).
     #[inline]
     pub fn cpu_id(&self) -> CpuId {
@@ -279,11 +319,12 @@ impl<'a> BhCx<'a> {
 impl TaskCx {
     /// A task's context on `m`. One thread drives one at a time.
     pub fn new(m: &Arc<Machine>, task: Arc<TaskStruct>) -> Self {
-        let cpu = task.cpu();
+        let (cpu, net) = (task.cpu(), task.net());
         Self {
             m: Arc::clone(m),
             task,
             cpu,
+            net,
             span: WalkId::NONE,
             now: Ktime::ZERO,
             owed: Owed::default(),
@@ -301,6 +342,57 @@ impl TaskCx {
     /// The task (`current`).
     pub fn task(&self) -> &Arc<TaskStruct> {
         &self.task
+    }
+
+    /// The namespace of the present call.
+    #[inline]
+    pub fn net_id(&self) -> NetId {
+        self.net
+    }
+
+    /// The namespace itself; the first where it is gone.
+    pub fn net(&self) -> Arc<Net> {
+        Arc::clone(&self.tables().ns)
+    }
+
+    /// The latest read-mostly tables of the present call's namespace, or of the first where it is gone; for tasks
+    /// that look, not for the packet path.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.m.tables_of(self.net).unwrap_or_else(|| self.m.tables())
+    }
+
+    /// Calls `f` in another namespace, which stays meanwhile.
+    ///
+    /// # Errors
+    /// ESRCH when there is none of that number.
+    pub fn with_net<R>(&mut self, net: NetId, f: impl FnOnce(&mut Self) -> R) -> Result<R, Errno> {
+        let t = self.m.tables_of(net).ok_or(Errno::ESRCH)?;
+        let _stays = NetRef::new(Arc::clone(&t.ns));
+        Ok(self.in_net(net, f))
+    }
+
+    /// The same of a namespace that stays without: that of a socket.
+    #[inline]
+    pub(crate) fn in_net<R>(&mut self, net: NetId, f: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.enter_net(net);
+        let result = f(self);
+        self.enter_net(before);
+        result
+    }
+
+    /// What was counted so far is the namespace's that it was counted in.
+    #[inline]
+    fn enter_net(&mut self, net: NetId) -> NetId {
+        if self.net != net {
+            self.flush();
+        }
+        std::mem::replace(&mut self.net, net)
+    }
+
+    /// From now on the task's calls are in another namespace.
+    pub(crate) fn change_net(&mut self, net: NetRef) {
+        self.enter_net(net.id);
+        self.task.set_net(net);
     }
 
     /// The CPU whose section this task's calls enter.
@@ -366,7 +458,8 @@ impl TaskCx {
             (stay, self.cpu) = stay.elsewhere(&self.task);
         }
         let (owed, now) = (&mut self.owed, self.now);
-        let result = stay.with_bh_span(Context::Bh, self.span, false, |cx| {
+        let section = Section { context: Context::Bh, span: self.span, net: self.net };
+        let result = stay.with_bh_span(section, |cx| {
             cx.now = now;
             if owed.any() {
                 owed.settle(cx);

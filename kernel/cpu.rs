@@ -19,6 +19,7 @@ use crate::kernel::softirq::{__do_softirq, Softirq, SoftirqState};
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::TimerBase;
 use crate::kernel::trace::{Context, WalkId};
+use crate::net::net_namespace::NetId;
 use crate::net::core::dev::SoftnetData;
 use crate::net::core::skbuff::{Skb, SkbPool};
 use crate::net::core::snmp::NetMib;
@@ -60,7 +61,12 @@ pub struct CpuLocal {
     pub(crate) hrtimers: HrtimerCpuBase,
     pub(crate) softnet: SoftnetData,
     pub(crate) pool: SkbPool,
+    /// Counters of the namespace that it works in, or did last.
     pub(crate) mib: Box<NetMib>,
+    /// Whose those are.
+    mib_net: NetId,
+    /// Those of the others, by number; whose are in use has an empty place.
+    other_mibs: Vec<Option<Box<NetMib>>>,
     pub(crate) routes: RouteCache,
     pub(crate) socks: SockCache,
     pub(crate) rng: klib::random::Csprng,
@@ -114,6 +120,8 @@ impl CpuLocal {
             softnet: SoftnetData::new(),
             pool,
             mib: Box::default(),
+            mib_net: NetId::INIT,
+            other_mibs: Vec::new(),
             routes: RouteCache::default(),
             socks: SockCache::default(),
             rng: klib::random::Csprng::from_seed(seed),
@@ -129,6 +137,45 @@ impl CpuLocal {
             tables: Some(tables),
         }
     }
+
+    /// What is counted from now on is another namespace's.
+    pub(crate) fn count_for(&mut self, net: NetId) {
+        if self.mib_net == net {
+            return;
+        }
+        let (before, now) = (usize::from(self.mib_net.0), usize::from(net.0));
+        if self.other_mibs.len() <= before.max(now) {
+            self.other_mibs.resize_with(before.max(now) + 1, || None);
+        }
+        let mib = self.other_mibs[now].take().unwrap_or_default();
+        self.other_mibs[before] = Some(std::mem::replace(&mut self.mib, mib));
+        self.mib_net = net;
+    }
+
+    /// A namespace's counters here; `None`: nothing was counted.
+    pub(crate) fn mib_of(&self, net: NetId) -> Option<&NetMib> {
+        if self.mib_net == net {
+            return Some(&self.mib);
+        }
+        self.other_mibs.get(usize::from(net.0))?.as_deref()
+    }
+
+    /// A namespace is gone, and its counters with it.
+    pub(crate) fn forget_mib(&mut self, net: NetId) {
+        self.count_for(NetId::INIT);
+        if let Some(slot) = self.other_mibs.get_mut(usize::from(net.0)) {
+            *slot = None;
+        }
+    }
+}
+
+/// What a stay on a CPU is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Section {
+    pub(crate) context: Context,
+    pub(crate) span: WalkId,
+    /// It begins in this namespace.
+    pub(crate) net: NetId,
 }
 
 /// So long somebody who leaves stays out for one who waits: he may have lost his processor.
@@ -242,7 +289,9 @@ impl Machine {
 // No closure: it would be a call of its own.
 #[inline(always)]
 fn do_softirq(m: &Machine, cpu: &mut CpuLocal, t: &Tables, span: WalkId) -> Ktime {
-    let mut cx = BhCx { m, t, cpu, now: Ktime::ZERO, span, context: Context::Softirq };
+    let (now, context) = (Ktime::ZERO, Context::Softirq);
+    let mut cx = BhCx { m, t, root: t, cpu, now, span, context };
+    cx.cpu.count_for(NetId::INIT);
     cx.refresh_now();
     __do_softirq(&mut cx);
     let now = cx.now;
@@ -281,24 +330,27 @@ impl<'m> Stay<'m> {
         fresh: bool,
         f: impl FnOnce(&mut BhCx<'_>) -> R,
     ) -> R {
-        let span = self.m.tracer.span();
-        self.with_bh_span(context, span, fresh, f)
+        let section = Section { context, span: self.m.tracer.span(), net: NetId::INIT };
+        self.with_bh_span(section, |cx| {
+            if fresh {
+                cx.refresh_now();
+            }
+            f(cx)
+        })
     }
 
     /// The same, within a span that goes on.
     #[inline]
     pub(crate) fn with_bh_span<R>(
         &mut self,
-        context: Context,
-        span: WalkId,
-        fresh: bool,
+        section: Section,
         f: impl FnOnce(&mut BhCx<'_>) -> R,
     ) -> R {
-        let (m, now) = (self.m, Ktime::ZERO);
-        let mut cx = BhCx { m, t: &self.tables, cpu: &mut self.held, now, span, context };
-        if fresh {
-            cx.refresh_now();
-        }
+        let (m, now, root) = (self.m, Ktime::ZERO, &*self.tables);
+        let Section { context, span, net } = section;
+        let t = if net == NetId::INIT { root } else { root.of(net).unwrap_or(root) };
+        let mut cx = BhCx { m, t, root, cpu: &mut self.held, now, span, context };
+        cx.cpu.count_for(t.ns.id);
         let result = f(&mut cx);
         cx.end_section();
         result

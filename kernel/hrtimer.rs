@@ -8,7 +8,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::kernel::time::Ktime;
-use crate::kernel::timer::TimerTarget;
+use crate::kernel::timer::{Expiry, TimerTarget};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Hrtimer {
 ///
 /// linux: include/linux/hrtimer.h:hrtimer_cpu_base
 pub struct HrtimerCpuBase {
-    active: BTreeMap<Hrtimer, (Arc<dyn TimerTarget>, u64)>,
+    active: BTreeMap<Hrtimer, Expiry>,
     sequence: u64,
     /// The earliest deadline; `Ktime::MAX`: none. Every run of the CPU asks.
     expires_next: Ktime,
@@ -55,6 +55,21 @@ impl fmt::Debug for HrtimerCpuBase {
     }
 }
 
+impl BhCx<'_> {
+    /// Files a timer for `at`: it expires here, in this namespace.
+    ///
+    /// linux: kernel/hrtimer.c:hrtimer_start
+    pub(crate) fn hrtimer_start(
+        &mut self,
+        at: Ktime,
+        target: Arc<dyn TimerTarget>,
+        token: u64,
+    ) -> Hrtimer {
+        let net = self.net().id;
+        self.cpu.hrtimers.start(at, Expiry { target, token, net })
+    }
+}
+
 impl HrtimerCpuBase {
     /// Entries.
     pub fn len(&self) -> usize {
@@ -69,15 +84,10 @@ impl HrtimerCpuBase {
     /// Files an entry for `at`.
     ///
     /// linux: kernel/hrtimer.c:hrtimer_start
-    pub fn hrtimer_start(
-        &mut self,
-        at: Ktime,
-        target: Arc<dyn TimerTarget>,
-        token: u64,
-    ) -> Hrtimer {
+    pub(crate) fn start(&mut self, at: Ktime, expiry: Expiry) -> Hrtimer {
         self.sequence += 1;
         let timer = Hrtimer { expires: at, sequence: self.sequence };
-        self.active.insert(timer, (target, token));
+        self.active.insert(timer, expiry);
         self.expires_next = self.expires_next.min(at);
         timer
     }
@@ -121,8 +131,8 @@ impl HrtimerCpuBase {
         self.expires_next <= now
     }
 
-    /// The next entry that is due, its target and token.
-    fn take_due(&mut self, now: Ktime) -> Option<(Arc<dyn TimerTarget>, u64)> {
+    /// The next entry that is due.
+    fn take_due(&mut self, now: Ktime) -> Option<Expiry> {
         if !self.due(now) {
             return None;
         }
@@ -142,8 +152,8 @@ impl HrtimerCpuBase {
     ///
     /// linux: kernel/hrtimer.c:migrate_hrtimers
     pub(crate) fn migrate_hrtimers(&mut self, other: &mut Self) {
-        while let Some((timer, (target, token))) = other.active.pop_first() {
-            self.hrtimer_start(timer.expires, target, token);
+        while let Some((timer, expiry)) = other.active.pop_first() {
+            self.start(timer.expires, expiry);
         }
         other.note_next();
     }
@@ -159,8 +169,8 @@ pub(crate) fn hrtimer_run_softirq(cx: &mut BhCx<'_>) {
         if timer.sequence > last {
             break;
         }
-        let Some((target, token)) = cx.cpu.hrtimers.take_due(now) else { break };
-        target.expire(cx, token);
+        let Some(expiry) = cx.cpu.hrtimers.take_due(now) else { break };
+        expiry.happen(cx);
     }
 }
 
@@ -168,13 +178,14 @@ pub(crate) fn hrtimer_run_softirq(cx: &mut BhCx<'_>) {
 mod tests {
     use super::*;
     use crate::kernel::testing::Nothing;
+    use crate::net::net_namespace::NetId;
 
     fn start(base: &mut HrtimerCpuBase, at: u64, token: u64) -> Hrtimer {
-        base.hrtimer_start(Ktime(at), Arc::new(Nothing), token)
+        base.start(Ktime(at), Expiry { target: Arc::new(Nothing), token, net: NetId::INIT })
     }
 
     fn due(base: &mut HrtimerCpuBase, now: u64) -> Vec<u64> {
-        std::iter::from_fn(|| base.take_due(Ktime(now)).map(|(_, token)| token)).collect()
+        std::iter::from_fn(|| base.take_due(Ktime(now)).map(|expiry| expiry.token)).collect()
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::kernel::timer::run_timer_softirq;
 use crate::kernel::trace::{Tracer, events::Point};
 use crate::net::core::skbuff::{Depot, SkbPool};
 use crate::net::core::snmp::NetMib;
-use crate::net::net_namespace::Net;
+use crate::net::core::dev::NetTables;
+use crate::net::net_namespace::{Net, NetId};
 use klib::bitmap::AtomicBitmap;
 use std::any::Any;
 use std::fmt;
@@ -190,8 +191,8 @@ impl Machine {
         let depot = Arc::new(Depot::new(builder.memory));
         let mut secrets = klib::random::Csprng::from_seed(builder.seed);
         let mut seed = || std::array::from_fn(|_| secrets.next_u32() as u8);
-        let init_net = Arc::new(Net::new(seed()));
-        let tables = Publisher::new(Tables::default());
+        let init_net = Arc::new(Net::new(NetId::INIT, seed()));
+        let tables = Publisher::new(Tables::new(Arc::clone(&init_net), NetTables::default()));
         let local = |cpu, seed| {
             let pool = SkbPool::new(Arc::clone(&depot));
             CpuLocal::new(CpuId(cpu), now, pool, tables.load(), seed)
@@ -224,7 +225,7 @@ impl Machine {
 
     /// Changes the tables while the machine boots and nobody reads them.
     pub(crate) fn boot_tables(&mut self, change: impl FnOnce(&mut Tables)) {
-        let changed: Result<(), std::convert::Infallible> = self.tables.update(|t| {
+        let changed: Result<(), std::convert::Infallible> = self.tables.update(NetId::INIT, |t| {
             change(t);
             Ok(())
         });
@@ -283,14 +284,23 @@ impl Machine {
         self.platform.ktime_get_real()
     }
 
-    /// The network namespace.
+    /// The first network namespace.
     pub fn net(&self) -> &Arc<Net> {
         &self.init_net
     }
 
-    /// The latest read-mostly tables; for tasks that look, not for the packet path.
+    /// The latest read-mostly tables of the first namespace; for tasks that look, not for the packet path.
     pub fn tables(&self) -> Arc<Tables> {
         self.tables.load()
+    }
+
+    /// The same of any namespace; `None` where there is not one of that number.
+    pub fn tables_of(&self, net: NetId) -> Option<Arc<Tables>> {
+        let root = self.tables.load();
+        match net.0.checked_sub(1) {
+            None => Some(root),
+            Some(other) => root.others.get(usize::from(other)).cloned().flatten(),
+        }
     }
 
     /// Reads something of each CPU in turn, entering it.
@@ -305,10 +315,15 @@ impl Machine {
             .collect()
     }
 
-    /// The counters of all CPUs, added up. Context: task, on no CPU.
+    /// The counters of the first namespace, of all CPUs, added up. Context: task, on no CPU.
     pub fn mib(&self) -> NetMib {
+        self.mib_of(NetId::INIT)
+    }
+
+    /// The same of any namespace.
+    pub fn mib_of(&self, net: NetId) -> NetMib {
         let mut sum = NetMib::default();
-        for mib in self.for_each_cpu(|local| local.mib.clone()) {
+        for mib in self.for_each_cpu(|local| local.mib_of(net).cloned()).into_iter().flatten() {
             sum.add_all(&mib);
         }
         sum

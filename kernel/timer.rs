@@ -8,6 +8,7 @@
 
 use crate::kernel::context::BhCx;
 use crate::kernel::time::{Ktime, TICK_NSEC};
+use crate::net::net_namespace::NetId;
 use crate::walk;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,40 @@ pub trait TimerTarget: Send + Sync {
     fn expire(self: Arc<Self>, cx: &mut BhCx<'_>, token: u64);
 }
 
+/// What happens when a timer expires, and where.
+pub(crate) struct Expiry {
+    pub(crate) target: Arc<dyn TimerTarget>,
+    pub(crate) token: u64,
+    /// In which namespace.
+    pub(crate) net: NetId,
+}
+
+impl Expiry {
+    /// In a namespace that is gone nothing happens.
+    pub(crate) fn happen(self, cx: &mut BhCx<'_>) {
+        let before = cx.net().id;
+        if cx.enter_net(self.net) {
+            self.target.expire(cx, self.token);
+            cx.enter_net(before);
+        }
+    }
+}
+
+impl BhCx<'_> {
+    /// Files a timer for the first tick at or after `at`: it expires here, in this namespace.
+    ///
+    /// linux: kernel/timer.c:add_timer
+    pub(crate) fn add_timer(
+        &mut self,
+        at: Ktime,
+        target: Arc<dyn TimerTarget>,
+        token: u64,
+    ) -> TimerHandle {
+        let net = self.net().id;
+        self.cpu.timers.add(at, Expiry { target, token, net })
+    }
+}
+
 /// Names an entry of one CPU's wheel, as long as it is filed there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerHandle {
@@ -35,6 +70,8 @@ pub struct TimerHandle {
 struct Entry {
     expires: u64,
     token: u64,
+    /// It expires in the namespace that it was filed in.
+    net: NetId,
     /// `None`: the place is free.
     target: Option<Arc<dyn TimerTarget>>,
     generation: u32,
@@ -109,10 +146,9 @@ impl TimerBase {
         for list in (DUE..=DUE).chain(0..DUE) {
             while other.lists[list].first != NIL {
                 let index = other.lists[list].first;
-                let (expires, token) =
-                    (other.entries[index as usize].expires, other.entries[index as usize].token);
+                let Entry { expires, token, net, .. } = other.entries[index as usize];
                 if let Some(target) = other.take(index) {
-                    self.insert(expires, target, token);
+                    self.insert(expires, Expiry { target, token, net });
                 }
             }
         }
@@ -130,9 +166,9 @@ impl TimerBase {
     }
 
     /// Files an entry for the first tick at or after `at`.
-    pub fn add(&mut self, at: Ktime, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
+    pub(crate) fn add(&mut self, at: Ktime, expiry: Expiry) -> TimerHandle {
         let expires = at.0.div_ceil(TICK_NSEC).max(self.clk);
-        self.insert(expires, target, token)
+        self.insert(expires, expiry)
     }
 
     /// Takes an entry out; false when it is filed no more.
@@ -148,11 +184,12 @@ impl TimerBase {
         taken
     }
 
-    fn insert(&mut self, expires: u64, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
+    fn insert(&mut self, expires: u64, expiry: Expiry) -> TimerHandle {
+        let Expiry { target, token, net } = expiry;
         let index = if self.free == NIL {
             let (next, prev) = (NIL, NIL);
-            let none = Entry { expires, token, target: None, generation: 0, list: 0, next, prev };
-            self.entries.push(none);
+            let (target, generation, list) = (None, 0, 0);
+            self.entries.push(Entry { expires, token, net, target, generation, list, next, prev });
             (self.entries.len() - 1) as u32
         } else {
             let index = self.free;
@@ -160,7 +197,8 @@ impl TimerBase {
             index
         };
         let entry = &mut self.entries[index as usize];
-        (entry.expires, entry.token, entry.target) = (expires, token, Some(target));
+        (entry.expires, entry.token, entry.net) = (expires, token, net);
+        entry.target = Some(target);
         let generation = entry.generation;
         self.len += 1;
         self.sooner |= expires < self.told;
@@ -258,14 +296,14 @@ impl TimerBase {
         ticks.min().unwrap_or(u64::MAX)
     }
 
-    /// The next entry that is due at `now`, its target and token; `None` when there is no more.
-    fn take_due(&mut self, now: u64) -> Option<(Arc<dyn TimerTarget>, u64)> {
+    /// The next entry that is due at `now`; `None` when there is no more.
+    fn take_due(&mut self, now: u64) -> Option<Expiry> {
         if self.lists[DUE].first == NIL && !self.next_due(now) {
             return None;
         }
         let index = self.lists[DUE].first;
-        let token = self.entries.get(index as usize)?.token;
-        Some((self.take(index)?, token))
+        let Entry { token, net, .. } = *self.entries.get(index as usize)?;
+        Some(Expiry { target: self.take(index)?, token, net })
     }
 
     /// Moves the entries of the next tick at or before `now` to those due; false when there is none.
@@ -329,8 +367,8 @@ impl TimerBase {
 pub(crate) fn run_timer_softirq(cx: &mut BhCx<'_>) {
     walk!(cx, run_timer_softirq);
     let now = cx.now().jiffies();
-    while let Some((target, token)) = cx.cpu.timers.take_due(now) {
-        target.expire(cx, token);
+    while let Some(expiry) = cx.cpu.timers.take_due(now) {
+        expiry.happen(cx);
     }
 }
 
@@ -339,11 +377,17 @@ mod tests {
     use super::*;
     use crate::kernel::testing::Nothing;
 
+    impl TimerBase {
+        fn file_for(&mut self, at: Ktime, target: Arc<dyn TimerTarget>, token: u64) -> TimerHandle {
+            self.add(at, Expiry { target, token, net: NetId::INIT })
+        }
+    }
+
     fn fire_all(base: &mut TimerBase, until: u64, step: u64) -> Vec<(u64, u64)> {
         let mut fired = Vec::new();
         let mut now = base.clk;
         while now <= until {
-            while let Some((_, token)) = base.take_due(now) {
+            while let Some(Expiry { token, .. }) = base.take_due(now) {
                 fired.push((now, token));
             }
             now += step;
@@ -357,7 +401,7 @@ mod tests {
         let mut delays: Vec<u64> = vec![0, 1, 62, 63, 64, 65, 127, 128, 4095, 4096, 4097, 9_999];
         delays.extend((0..500).map(|n| n * 37 % 20_011));
         for delay in &delays {
-            base.add(Ktime::from_millis(1_000 + delay), Arc::new(Nothing), *delay);
+            base.file_for(Ktime::from_millis(1_000 + delay), Arc::new(Nothing), *delay);
         }
         let fired = fire_all(&mut base, 30_000, 1);
         assert_eq!(fired.len(), delays.len());
@@ -369,7 +413,7 @@ mod tests {
     fn a_late_run_fires_all_that_is_due_in_order() {
         let mut base = TimerBase::new(Ktime::ZERO);
         for ms in [300_000, 5, 70, 70_000, 5] {
-            base.add(Ktime::from_millis(ms), Arc::new(Nothing), ms);
+            base.file_for(Ktime::from_millis(ms), Arc::new(Nothing), ms);
         }
         let order: Vec<u64> =
             fire_all(&mut base, 400_000, 400_000).into_iter().map(|(_, ms)| ms).collect();
@@ -380,7 +424,7 @@ mod tests {
     fn the_next_expiry_is_never_late() {
         for delay in [0, 1, 63, 64, 100, 5_000, 262_144, 20_000_000, 1 << 37] {
             let mut base = TimerBase::new(Ktime::from_millis(12_345));
-            base.add(Ktime::from_millis(12_345 + delay), Arc::new(Nothing), delay);
+            base.file_for(Ktime::from_millis(12_345 + delay), Arc::new(Nothing), delay);
             let mut steps = 0;
             let due = loop {
                 let next = base.next_expiry().expect("armed").jiffies();
@@ -392,7 +436,7 @@ mod tests {
                 steps += 1;
                 assert!(steps < 64, "delay {delay} needs too many looks");
             };
-            assert_eq!(due.1, delay);
+            assert_eq!(due.token, delay);
         }
     }
 
@@ -400,15 +444,15 @@ mod tests {
     fn what_a_panic_leaves_of_a_tick_is_still_due() {
         let mut base = TimerBase::new(Ktime::ZERO);
         for token in 0..3 {
-            base.add(Ktime::from_millis(7), Arc::new(Nothing), token);
+            base.file_for(Ktime::from_millis(7), Arc::new(Nothing), token);
         }
         let now = Ktime::from_millis(9).jiffies();
-        assert_eq!(base.take_due(now).map(|due| due.1), Some(0));
+        assert_eq!(base.take_due(now).map(|due| due.token), Some(0));
         // Whoever ran it is gone; the wheel still wants to be run, at once.
         assert!(base.next_expiry().is_some_and(|at| at.jiffies() <= now));
         assert_eq!(base.len(), 2);
-        assert_eq!(base.take_due(now).map(|due| due.1), Some(1));
-        assert_eq!(base.take_due(now).map(|due| due.1), Some(2));
+        assert_eq!(base.take_due(now).map(|due| due.token), Some(1));
+        assert_eq!(base.take_due(now).map(|due| due.token), Some(2));
         assert!(base.take_due(now).is_none() && base.next_expiry().is_none());
     }
 
@@ -416,7 +460,7 @@ mod tests {
     fn what_is_filed_moves_to_another_wheel_and_fires_in_time() {
         let (mut here, mut there) = (TimerBase::new(Ktime::ZERO), TimerBase::new(Ktime::ZERO));
         for ms in [3, 3, 700, 90_000] {
-            there.add(Ktime::from_millis(ms), Arc::new(Nothing), ms);
+            there.file_for(Ktime::from_millis(ms), Arc::new(Nothing), ms);
         }
         assert!(there.take_due(3).is_some(), "one of two: the other is due");
         fire_all(&mut here, 50, 1);
@@ -428,7 +472,7 @@ mod tests {
     #[test]
     fn rounding_is_up_to_the_next_tick() {
         let mut base = TimerBase::new(Ktime::ZERO);
-        base.add(Ktime(1), Arc::new(Nothing), 0);
+        base.file_for(Ktime(1), Arc::new(Nothing), 0);
         assert_eq!(base.next_expiry(), Some(Ktime::from_millis(1)));
     }
 
@@ -439,13 +483,13 @@ mod tests {
         let handles: Vec<TimerHandle> = [5, 5, 5, 700, 90_000]
             .iter()
             .enumerate()
-            .map(|(n, ms)| base.add(Ktime::from_millis(*ms), Arc::clone(&target), n as u64))
+            .map(|(n, ms)| base.file_for(Ktime::from_millis(*ms), Arc::clone(&target), n as u64))
             .collect();
         for taken in [1, 4] {
             assert!(base.del(handles[taken]) && !base.del(handles[taken]));
         }
         assert_eq!((base.len(), Arc::strong_count(&target)), (3, 4));
-        let again = base.add(Ktime::from_millis(8), Arc::clone(&target), 9);
+        let again = base.file_for(Ktime::from_millis(8), Arc::clone(&target), 9);
         assert!(!base.del(handles[4]), "the place is another's");
         assert_eq!(fire_all(&mut base, 1_000, 1), [(5, 0), (5, 2), (8, 9), (700, 3)]);
         assert!(!base.del(again) && base.is_empty() && base.next_expiry().is_none());
@@ -456,10 +500,10 @@ mod tests {
     fn what_is_due_can_be_taken_out_too() {
         let mut base = TimerBase::new(Ktime::ZERO);
         let nothing = || Arc::new(Nothing) as Arc<dyn TimerTarget>;
-        let handles = [0, 1, 2].map(|token| base.add(Ktime::from_millis(3), nothing(), token));
-        assert_eq!(base.take_due(3).map(|due| due.1), Some(0));
+        let handles = [0, 1, 2].map(|token| base.file_for(Ktime::from_millis(3), nothing(), token));
+        assert_eq!(base.take_due(3).map(|due| due.token), Some(0));
         assert!(base.del(handles[1]));
-        assert_eq!(base.take_due(3).map(|due| due.1), Some(2));
+        assert_eq!(base.take_due(3).map(|due| due.token), Some(2));
         assert!(base.take_due(3).is_none());
     }
 
@@ -467,17 +511,17 @@ mod tests {
     fn who_idles_is_told_of_what_is_still_filed() {
         let mut base = TimerBase::new(Ktime::ZERO);
         let nothing = || Arc::new(Nothing) as Arc<dyn TimerTarget>;
-        let handles = [3, 3, 9].map(|ms| base.add(Ktime::from_millis(ms), nothing(), 0));
+        let handles = [3, 3, 9].map(|ms| base.file_for(Ktime::from_millis(ms), nothing(), 0));
         let told = [3, 9, u64::MAX].map(|ms| (ms < u64::MAX).then(|| Ktime::from_millis(ms)));
         for (handle, told) in handles.into_iter().zip(told) {
             assert!(base.del(handle));
             assert_eq!(base.tell(), told);
         }
-        base.add(Ktime::from_millis(20), nothing(), 0);
+        base.file_for(Ktime::from_millis(20), nothing(), 0);
         assert!(base.sooner() && base.tell() == Some(Ktime::from_millis(20)));
-        base.add(Ktime::from_millis(30), nothing(), 0);
+        base.file_for(Ktime::from_millis(30), nothing(), 0);
         assert!(!base.sooner() && base.tell() == Some(Ktime::from_millis(20)));
-        base.add(Ktime::from_millis(10), nothing(), 0);
+        base.file_for(Ktime::from_millis(10), nothing(), 0);
         assert!(base.sooner() && base.tell() == Some(Ktime::from_millis(10)));
     }
 }

@@ -3,8 +3,12 @@
 //! linux: net/core/net_namespace.c, include/net/netns/ipv4.h. Key type: [`Net`].
 
 use crate::kernel::context::TaskCx;
+use crate::kernel::machine::Machine;
+use crate::kernel::rcupdate::{Tables, update_tables_of};
+use crate::net::core::dev::default_device_exit;
 use crate::net::core::dev::SockFlowTable;
 use crate::net::core::neighbour::NeighTable;
+use crate::net::core::snmp::NetMib;
 use crate::net::core::stream::TcpMemory;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::igmp::IgmpTable;
@@ -21,13 +25,29 @@ use crate::net::ipv4::udp::UdpTable;
 use crate::net::packet::af_packet::NetnsPacket;
 use klib::random::Csprng;
 use klib::siphash::SipKey;
+use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use uapi::errno::Errno;
+
+/// A namespace's number in its machine; 0 is the first's, which there always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetId(pub u16);
+
+impl NetId {
+    /// The namespace that a machine boots with.
+    ///
+    /// linux: net/core/net_namespace.c:init_net
+    pub const INIT: Self = Self(0);
+}
 
 /// A network namespace. What is read for every packet and rarely changed is in the snapshot
 /// ([`NetTables`](crate::net::core::dev::NetTables)) instead.
 #[derive(Debug)]
 pub struct Net {
+    /// Its number in the machine.
+    pub id: NetId,
     /// IPv4 neighbours.
     pub arp_tbl: Arc<NeighTable>,
     /// Packet sockets.
@@ -57,10 +77,47 @@ pub struct Net {
     /// IP ID counters, one for each hash of a destination.
     pub(crate) idents: Box<[AtomicU32]>,
     pub(crate) next_cookie: AtomicU64,
-    /// Some socket polls for its packets: until then nobody notes who brings them.
-    pub(crate) busy_polls: AtomicBool,
+    /// Who polls a device is to look closer: some socket polls for its packets and wants to know who brings them,
+    /// or there is another namespace. The first namespace's alone.
+    pub(crate) napi_looks: AtomicBool,
     /// Some packet was to be told of when it leaves: until then nobody looks.
     pub(crate) tx_tstamps: AtomicBool,
+    /// The first namespace, of any other.
+    first: Option<Arc<Self>>,
+    /// Tasks in it, and sockets with a descriptor.
+    users: AtomicUsize,
+}
+
+/// A namespace by one of its tasks or of its sockets with a descriptor: as long as there is one it stays.
+#[derive(Debug)]
+pub struct NetRef(Arc<Net>);
+
+impl NetRef {
+    /// There is one more in it.
+    pub(crate) fn new(net: Arc<Net>) -> Self {
+        net.users.fetch_add(1, Ordering::Relaxed);
+        Self(net)
+    }
+}
+
+impl Clone for NetRef {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.0))
+    }
+}
+
+impl Deref for NetRef {
+    type Target = Arc<Net>;
+    #[inline]
+    fn deref(&self) -> &Arc<Net> {
+        &self.0
+    }
+}
+
+impl Drop for NetRef {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// TCP's part of a namespace.
@@ -70,8 +127,8 @@ pub struct Net {
 pub struct TcpNet {
     /// Connections, ports, listeners.
     pub hashinfo: InetHashinfo,
-    /// Memory, and counts of sockets.
-    pub memory: TcpMemory,
+    /// Memory, and counts of sockets: one account for all namespaces.
+    pub memory: Arc<TcpMemory>,
     /// Keys first sequence numbers.
     pub(crate) seq_key: SipKey,
     /// Keys the offsets of timestamps.
@@ -90,7 +147,7 @@ pub struct TcpNet {
 pub(crate) const IP_IDENTS: usize = 2048;
 
 impl Net {
-    pub(crate) fn new(seed: [u8; 32]) -> Self {
+    pub(crate) fn new(id: NetId, seed: [u8; 32]) -> Self {
         let mut secrets = Csprng::from_seed(seed);
         let mut key = || SipKey([secrets.next_u64(), secrets.next_u64()]);
         let (flow_key, ident_key) = (key(), key());
@@ -101,6 +158,7 @@ impl Net {
         let mut key = || SipKey([secrets.next_u64(), secrets.next_u64()]);
         let (frag_key, fnhe_key) = (key(), key());
         Self {
+            id,
             arp_tbl: NeighTable::new(),
             packet: NetnsPacket::default(),
             ping: PingTable::default(),
@@ -116,9 +174,25 @@ impl Net {
             ident_key,
             idents,
             next_cookie: AtomicU64::new(1),
-            busy_polls: AtomicBool::new(false),
+            napi_looks: AtomicBool::new(false),
             tx_tstamps: AtomicBool::new(false),
+            first: None,
+            users: AtomicUsize::new(0),
         }
+    }
+
+    /// Another than the first. It has no account of TCP's memory for itself.
+    fn another(id: NetId, seed: [u8; 32], first: &Arc<Self>) -> Self {
+        let mut net = Self::new(id, seed);
+        net.tcp.memory = Arc::clone(&first.tcp.memory);
+        net.first = Some(Arc::clone(first));
+        net
+    }
+
+    /// The first namespace, which has what is the machine's.
+    #[inline]
+    pub(crate) fn first(&self) -> &Self {
+        self.first.as_deref().unwrap_or(self)
     }
 }
 
@@ -131,7 +205,7 @@ impl TcpNet {
         Self {
             // What can be seen from outside follows the keys, and is none of their octets.
             hashinfo: InetHashinfo::new([keys[0], keys[1]], || secrets.next_u32()),
-            memory: TcpMemory::default(),
+            memory: Arc::default(),
             seq_key: keys[2],
             ts_key: keys[3],
             port_key: keys[4],
@@ -142,10 +216,171 @@ impl TcpNet {
     }
 }
 
-/// The namespace ends: connections that go on without a descriptor do, too, and fragments that wait for others.
+/// A namespace as a task looks at it from outside: what files in `/proc/net` are made of.
+#[derive(Debug)]
+pub struct NetView<'a> {
+    /// The machine.
+    pub m: &'a Machine,
+    /// The namespace's tables.
+    pub t: Arc<Tables>,
+}
+
+impl<'a> NetView<'a> {
+    /// `None` where there is no such namespace.
+    pub fn new(m: &'a Machine, net: NetId) -> Option<Self> {
+        Some(Self { m, t: m.tables_of(net)? })
+    }
+
+    /// The namespace.
+    pub fn net(&self) -> &Arc<Net> {
+        &self.t.ns
+    }
+
+    /// Its counters, of all CPUs. Context: task, on no CPU.
+    pub fn mib(&self) -> NetMib {
+        self.m.mib_of(self.t.ns.id)
+    }
+}
+
+/// The first namespace.
+impl<'a> From<&'a Machine> for NetView<'a> {
+    fn from(m: &'a Machine) -> Self {
+        Self { m, t: m.tables() }
+    }
+}
+
+/// The first namespace.
+impl<'a> From<&'a Arc<Machine>> for NetView<'a> {
+    fn from(m: &'a Arc<Machine>) -> Self {
+        Self { m, t: m.tables() }
+    }
+}
+
+/// What is made in each namespace, such as its loopback device.
+pub type PernetInit = fn(&mut TaskCx) -> Result<(), Errno>;
+
+/// `init` is called in each namespace: in the first now, in another when it is made.
+///
+/// # Errors
+/// Those of `init`.
+///
+/// linux: net/core/net_namespace.c:register_pernet_device
+pub fn register_pernet_device(cx: &mut TaskCx, init: PernetInit) -> Result<(), Errno> {
+    init(cx)?;
+    let added: Result<(), Infallible> = update_tables_of(cx, NetId::INIT, |t| {
+        t.pernet_list.push(init);
+        Ok(())
+    });
+    let Ok(()) = added;
+    Ok(())
+}
+
+/// So many namespaces a machine has at the most, the first one included.
+pub const NETS_MAX: usize = 256;
+
+/// Makes a namespace: nothing is in it but a loopback device, which is down, and the settings that a machine boots
+/// with. It stays until [`put_net`].
+///
+/// # Errors
+/// ENOSPC when there are [`NETS_MAX`].
+///
+/// linux: net/core/net_namespace.c:copy_net_ns
+pub fn copy_net_ns(cx: &mut TaskCx) -> Result<NetId, Errno> {
+    let m = Arc::clone(cx.machine());
+    let seed = cx.local_bh_disable(|bh| std::array::from_fn(|_| bh.cpu.rng.next_u32() as u8));
+    let memory = m.depot.cap();
+    let id = update_tables_of(cx, NetId::INIT, |t| {
+        let at = t.others.iter().position(Option::is_none).unwrap_or(t.others.len());
+        if at >= NETS_MAX - 1 {
+            return Err(Errno::ENOSPC);
+        }
+        let id = NetId(at as u16 + 1);
+        let net = Arc::new(Net::another(id, seed, &t.ns));
+        let mut tables = Tables::new(net, t.net.another(memory));
+        // What was remembered of one that had this number before is stale: none has changed more often than all.
+        tables.generation += t.generation;
+        t.others.resize(t.others.len().max(at + 1), None);
+        t.others[at] = Some(Arc::new(tables));
+        Ok(id)
+    })?;
+    m.net().napi_looks.store(true, Ordering::Relaxed);
+    let inits = m.tables().pernet_list.clone();
+    let made = cx.in_net(id, |cx| inits.iter().try_for_each(|init| init(cx)));
+    made.inspect_err(|_| cleanup(cx, id))?;
+    Ok(id)
+}
+
+/// Takes a namespace away. Its devices go with it, but those that were moved into it: they return to the first
+/// one, down.
+///
+/// # Errors
+/// ESRCH when there is not one of that number, EPERM for the first one; EBUSY while there is a task in it, or a socket that has
+/// a descriptor.
+///
+/// linux: net/core/net_namespace.c:put_net
+pub fn put_net(cx: &mut TaskCx, id: NetId) -> Result<(), Errno> {
+    if id == NetId::INIT {
+        return Err(Errno::EPERM);
+    }
+    let t = cx.machine().tables_of(id).ok_or(Errno::ESRCH)?;
+    if t.ns.users.load(Ordering::Acquire) != 0 {
+        return Err(Errno::EBUSY);
+    }
+    drop(t);
+    cleanup(cx, id);
+    Ok(())
+}
+
+/// linux: net/core/net_namespace.c:cleanup_net
+fn cleanup(cx: &mut TaskCx, id: NetId) {
+    cx.in_net(id, |cx| {
+        default_device_exit(cx);
+        cleanup_net_here(cx);
+    });
+    let gone: Result<(), Infallible> = update_tables_of(cx, NetId::INIT, |t| {
+        t.others[usize::from(id.0) - 1] = None;
+        Ok(())
+    });
+    let Ok(()) = gone;
+    cx.machine().for_each_cpu(|local| local.forget_mib(id));
+}
+
+/// The task goes to a namespace of its own.
+///
+/// # Errors
+/// Those of [`copy_net_ns`].
+///
+/// linux: kernel/fork.c:sys_unshare (`CLONE_NEWNET`)
+pub fn sys_unshare(cx: &mut TaskCx) -> Result<NetId, Errno> {
+    let id = copy_net_ns(cx)?;
+    setns(cx, id)?;
+    Ok(id)
+}
+
+/// The task goes to another namespace: what it makes from now on is there. Its sockets stay where they are.
+///
+/// # Errors
+/// ESRCH when there is not one of that number.
+///
+/// linux: kernel/nsproxy.c:sys_setns
+pub fn setns(cx: &mut TaskCx, id: NetId) -> Result<(), Errno> {
+    let t = cx.machine().tables_of(id).ok_or(Errno::ESRCH)?;
+    cx.change_net(NetRef::new(Arc::clone(&t.ns)));
+    Ok(())
+}
+
+/// The machine ends, and all namespaces: connections that go on without a descriptor do, too, and fragments that
+/// wait for others.
 ///
 /// linux: net/core/net_namespace.c:cleanup_net
 pub fn cleanup_net(cx: &mut TaskCx) {
+    let ids: Vec<NetId> = cx.machine().tables().all().map(|t| t.ns.id).collect();
+    for id in ids {
+        cx.in_net(id, cleanup_net_here);
+    }
+}
+
+fn cleanup_net_here(cx: &mut TaskCx) {
     tcp_sk_exit(cx);
     cx.local_bh_disable(ipv4_frags_exit);
 }

@@ -4,7 +4,7 @@
 //! [`Device`]. Contexts: the calling thread.
 
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
-use drivers::net::loopback::loopback_net_init;
+use drivers::net::loopback::loopback_init;
 use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::WirePort;
 use drivers::pci::DmaSpace;
@@ -87,7 +87,7 @@ impl Host {
     pub fn new(id: u16, device: Device, port: Arc<dyn WirePort>, addrs: [Ipv4Addr; 2]) -> Self {
         let machine = Machine::builder()
             .id(id)
-            .module_init(loopback_net_init)
+            .module_init(loopback_init)
             .boot(Box::new(BenchClock(AtomicU64::new(1_000_000_000))))
             .expect("boots");
         let mut cx = TaskCx::new(&machine, TaskStruct::new("bench", CpuId(0)));

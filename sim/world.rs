@@ -6,7 +6,7 @@ use crate::digest::{Diary, Digest};
 use crate::link::{BottleneckStats, Impairment, LinkSpec, WeatherLink, join, port};
 use crate::task::{Flag, Task};
 use drivers::net::ethernet::intel::igb::{IgbOptions, igb_probe};
-use drivers::net::loopback::loopback_net_init;
+use drivers::net::loopback::loopback_init;
 use drivers::net::wire::wire_probe;
 use drivers::net::wire_port::WirePort;
 use drivers::pci::DmaSpace;
@@ -133,7 +133,7 @@ impl World {
             .cpus(spec.cpus)
             .memory(spec.memory)
             .seed(seed)
-            .module_init(loopback_net_init)
+            .module_init(loopback_init)
             .boot(Box::new(SimPlatform(Arc::clone(&self.clock))))
             .expect("the only module is loopback, on a machine without devices");
         if self.diary.is_of_everything() {

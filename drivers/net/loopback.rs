@@ -7,13 +7,12 @@ use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::dev::device::DeviceSpec;
 use stack::net::core::dev::{
     LinkStats, NetDevice, NetDeviceOps, NetdevFeatures, NetdevQueue, dev_open, netif_rx,
-    register_netdevice,
+    register_netdevice, unregister_netdevice,
 };
 use stack::net::core::skbuff::{Skb, SkbList, kfree_skb, skb_orphan_frags_rx};
 use stack::net::ethernet::eth::eth_type_trans;
-use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
+use stack::net::net_namespace::register_pernet_device;
 use stack::walk;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uapi::errno::Errno;
@@ -31,13 +30,22 @@ pub struct Loopback {
     bytes: AtomicU64,
 }
 
-/// Registers `lo`, gives it 127.0.0.1/8 and brings it up.
+/// Registers `lo` in the first namespace, and brings it up there; each other one gets its own, which is down.
 ///
 /// # Errors
 /// EEXIST if there is a device of that name.
 ///
+/// linux: drivers/net/loopback.c:loopback_net_ops
+pub fn loopback_init(cx: &mut TaskCx) -> Result<(), Errno> {
+    register_pernet_device(cx, loopback_net_init)?;
+    let t = cx.tables();
+    dev_open(cx, t.net.dev_by_name("lo").ok_or(Errno::ENODEV)?)
+}
+
+/// Registers `lo` in the task's namespace. It gets 127.0.0.1/8 when it goes up.
+///
 /// linux: drivers/net/loopback.c:loopback_net_init
-pub fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
+fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
     let spec = DeviceSpec {
         name: "lo".to_owned(),
         addr: [0; 6],
@@ -55,11 +63,7 @@ pub fn loopback_net_init(cx: &mut TaskCx) -> Result<(), Errno> {
         tx_queues: 1,
         tx_queue_len: 0,
     };
-    let dev = register_netdevice(cx, NetDevice::new(spec, Arc::new(Loopback::default()), None))?;
-    // Without a broadcast address of its own, as `inetdev_event` gives it in Linux.
-    let addr = IfAddr { broadcast: 0, ..IfAddr::new(Ipv4Addr::LOCALHOST, 8)? };
-    inet_insert_ifa(cx, &dev, addr)?;
-    dev_open(cx, &dev)
+    register_netdevice(cx, NetDevice::new(spec, Arc::new(Loopback::default()), None)).map(drop)
 }
 
 impl NetDeviceOps for Loopback {
@@ -95,6 +99,11 @@ impl NetDeviceOps for Loopback {
 
     fn ndo_change_mtu(&self, _cx: &mut TaskCx, mtu: u32) -> Result<(), Errno> {
         if (68..=MTU).contains(&mtu) { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn dellink(&self, cx: &mut TaskCx, dev: &Arc<NetDevice>) -> bool {
+        unregister_netdevice(cx, dev);
+        true
     }
 
     fn ndo_get_stats64(&self) -> LinkStats {

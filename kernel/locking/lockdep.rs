@@ -34,6 +34,7 @@ lock_classes! {
     3 Rtnl "A device's configuration: up, down, MTU, address, one change at a time (`rtnl_lock`).";
     5 Tables "The making of a new snapshot of the read-mostly tables: one writer at a time.";
     10 Files "A task's file table, written.";
+    12 Nsproxy "The namespace that a task is in.";
     15 Epoll "The interest list of an epoll instance.";
     20 Cpu "A virtual CPU: entering it ranks as a lock, and nobody holds two.";
     30 PortHash "Bind and lookup buckets of a protocol's sockets.";

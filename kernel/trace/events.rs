@@ -39,7 +39,7 @@ points! {
         dev_gro_receive napi_skb_finish napi_gro_flush napi_gro_complete napi_complete napi_busy_loop netif_receive_skb
         __netif_receive_skb_core enqueue_to_backlog process_backlog netif_rx dev_queue_xmit
         dev_queue_xmit_nit __dev_xmit_skb __netif_schedule __netif_reschedule net_tx_action
-        dev_hard_start_xmit netif_skb_features skb_gso_segment dev_open dev_close dev_kfree_skb_irq
+        dev_hard_start_xmit netif_skb_features skb_gso_segment dev_open dev_close dev_change_net_namespace dev_kfree_skb_irq
         get_rps_cpu rps_trigger_softirq net_rps_action_and_irq_enable
     }
     "include/linux/netdevice.h" { napi_schedule }
@@ -128,6 +128,7 @@ points! {
     "fs/eventpoll.c" { sys_epoll_wait ep_poll_callback }
     "fs/read_write.c" { sys_read sys_write }
     "drivers/net/loopback.c" { loopback_xmit }
+    "drivers/net/veth.c" { veth_xmit }
     "drivers/net/wire" { wire_start_xmit wire_interrupt wire_poll }
     "drivers/net/tun.c" { tun_net_xmit tun_interrupt tun_poll }
     "drivers/net/ethernet/intel/igb/igb_main.c" {

@@ -85,5 +85,5 @@ pub(crate) fn sk_busy_loop(
 
 /// Sockets that poll are looked out for from now on.
 pub(crate) fn busy_poll_begins(sk: &Sock) {
-    sk.net.busy_polls.store(true, Ordering::Relaxed);
+    sk.net.first().napi_looks.store(true, Ordering::Relaxed);
 }

@@ -73,7 +73,7 @@ impl<'a> Ifreq<'a> {
 ///
 /// linux: net/core/dev_ioctl.c:dev_ioctl
 pub(crate) fn dev_ioctl(cx: &TaskCx, request: u32, arg: &mut [u8]) -> Result<i32, Errno> {
-    let t = cx.machine().tables();
+    let t = cx.tables();
     match request {
         SIOCGIFNAME => dev_ifname(&t, &mut Ifreq::get(arg)?)?,
         SIOCGIFHWADDR | SIOCGIFFLAGS | SIOCGIFMETRIC | SIOCGIFMTU | SIOCGIFSLAVE | SIOCGIFINDEX
@@ -125,7 +125,7 @@ fn dev_ifsioc_locked(t: &Tables, request: u32, ifr: &mut Ifreq<'_>) -> Result<()
 ///
 /// linux: net/core/dev_ioctl.c:dev_ifconf
 pub(crate) fn dev_ifconf(cx: &TaskCx, arg: &mut [u8]) -> Result<i32, Errno> {
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let (ifc, memory) = arg.split_at_mut_checked(IFCONF_LEN).ok_or(Errno::EFAULT)?;
     let len = i32::from_ne_bytes([ifc[0], ifc[1], ifc[2], ifc[3]]);
     let counts = ifc[8..].iter().all(|byte| *byte == 0);

@@ -2,19 +2,21 @@
 //!
 //! linux: net/core/net-procfs.c. Contexts: task, on no CPU: each is entered in turn.
 
+use crate::net::net_namespace::NetView;
 use crate::kernel::machine::Machine;
 use std::fmt::Write;
 
 /// The text of `/proc/net/dev`: each device's counters.
 ///
 /// linux: net/core/net-procfs.c:dev_seq_show
-pub fn dev_seq_show(m: &Machine) -> String {
+pub fn dev_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
     let mut text =
         "Inter-|   Receive                                                |  Transmit\n \
                     face |bytes    packets errs drop fifo frame compressed multicast|\
                     bytes    packets errs drop fifo colls carrier compressed\n"
             .to_owned();
-    for dev in m.tables().net.devs.iter().flatten() {
+    for dev in of.t.net.devs.iter().flatten() {
         let s = dev.ops.ndo_get_stats64();
         let _ = writeln!(
             text,

@@ -2,7 +2,7 @@
 //!
 //! linux: net/ethernet/eth.c. Context: BH.
 
-use crate::kernel::context::BhCx;
+use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skbuff::{Common, PktType, SkBuff, Skb, SkbList};
 use uapi::if_ether::{ETH_HLEN, EthHdr, is_broadcast_ether_addr, is_multicast_ether_addr};
@@ -52,6 +52,17 @@ fn type_trans(skb: &mut Skb, dev: &NetDevice) -> u16 {
     skb.protocol = protocol;
     skb.reset_network_header();
     protocol
+}
+
+/// An address for a device that has none of its own: nobody else's, as far as chance goes.
+///
+/// linux: include/linux/etherdevice.h:eth_random_addr
+pub fn eth_random_addr(cx: &mut TaskCx) -> [u8; 6] {
+    let random = cx.local_bh_disable(|bh| bh.cpu.rng.next_u64());
+    let [first, rest @ .., _, _] = random.to_le_bytes();
+    let mut addr = [first & 0xfc | 0x02, 0, 0, 0, 0, 0];
+    addr[1..].copy_from_slice(&rest);
+    addr
 }
 
 /// To whom a frame is that is not to this device alone; `first` are its first eight bytes.

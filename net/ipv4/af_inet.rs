@@ -305,7 +305,7 @@ fn inet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno> 
     } else {
         SockaddrIn::from_bytes(name)?
     };
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let kind = inet_addr_type(&t, addr.addr);
     let free = sk.state().inet.freebind || t.net.sysctl.ip_nonlocal_bind;
     if !free && addr.addr != 0 && !matches!(kind, RTN_LOCAL | RTN_MULTICAST | RTN_BROADCAST) {

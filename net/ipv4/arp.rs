@@ -6,7 +6,7 @@
 //! DIVERGES: no proxy ARP.
 
 use crate::kernel::context::BhCx;
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType, dev_queue_xmit_one};
 use crate::net::core::neighbour::{
@@ -284,12 +284,13 @@ pub(crate) fn arp_announce(cx: &mut BhCx<'_>, dev: &Arc<NetDevice>, addr: u32) {
 /// The text of `/proc/net/arp`: every neighbour but those that need no address.
 ///
 /// linux: net/ipv4/arp.c:arp_seq_show
-pub fn arp_seq_show(m: &Machine) -> String {
+pub fn arp_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
     let mut text =
         "IP address       HW type     Flags       HW address            Mask     Device\n"
             .to_owned();
-    let t = m.tables();
-    for entry in m.net().arp_tbl.dump().iter().filter(|entry| entry.state != "NOARP") {
+    let t = &of.t;
+    for entry in of.net().arp_tbl.dump().iter().filter(|entry| entry.state != "NOARP") {
         let Some(dev) = t.net.dev(entry.key.dev) else { continue };
         let flags = match (entry.state, entry.lladdr) {
             ("PERMANENT", _) => ATF_COM | ATF_PERM,

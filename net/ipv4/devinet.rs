@@ -389,7 +389,7 @@ pub(crate) fn devinet_ioctl(cx: &TaskCx, request: u32, arg: &mut [u8]) -> Result
     if request == SIOCGIFPFLAGS {
         return Err(Errno::EINVAL);
     }
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let dev = ifr.dev(&t)?;
     let asked = SockaddrIn::from_bytes(&ifr.data[..16]).ok().map(|asked| asked.addr);
     // An address's label is its device's name: an alias has none.
@@ -525,6 +525,11 @@ fn ifaddr_routes(
 /// linux: net/ipv4/devinet.c:inetdev_event
 pub(crate) fn inetdev_up(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     let id = dev.ifindex;
+    if dev.is_loopback() && cx.tables().net.in_dev(id).is_none_or(|own| own.ifa_list.is_empty()) {
+        // Without a broadcast address of its own. It can't be there already.
+        let local = IfAddr::new(Ipv4Addr::LOCALHOST, 8).map(|ifa| IfAddr { broadcast: 0, ..ifa });
+        let _there = local.and_then(|ifa| inet_insert_ifa(cx, dev, ifa));
+    }
     let announce: Result<Vec<u32>, Infallible> = update_tables(cx, |t| {
         let Some(slot) = t.net.in_devs.get_mut(usize::from(id.0)) else { return Ok(Vec::new()) };
         let in_dev = Arc::clone(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));

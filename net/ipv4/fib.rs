@@ -6,7 +6,7 @@
 //! DIVERGES: no policy rules; the three tables are asked in Linux's order.
 
 use crate::kernel::context::TaskCx;
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::kernel::rcupdate::update_tables;
 use crate::net::core::dev::{DevId, NetTables};
 use crate::net::ipv4::devinet::mask;
@@ -308,13 +308,12 @@ pub fn fib_del_route(
     prefixlen: u8,
     matches: impl Fn(&FibInfo) -> bool,
 ) -> Result<(), Errno> {
-    let m = Arc::clone(cx.machine());
     update_tables(cx, |t| {
         let infos = t.net.fib.main.aliases(prefix, prefixlen);
         let info =
             infos.iter().find(|info| matches(info)).map(|info| **info).ok_or(Errno::ESRCH)?;
         t.net.fib.remove(FibTable::Main, prefix, prefixlen, &info);
-        m.init_net.fnhe.flush(info.dev, info.gateway);
+        t.ns.fnhe.flush(info.dev, info.gateway);
         Ok(())
     })
 }
@@ -332,12 +331,13 @@ const RTF_REJECT: u32 = 0x200;
 /// the network read as a number of the host.
 ///
 /// linux: net/ipv4/fib_trie.c:fib_route_seq_show
-pub fn fib_route_seq_show(m: &Machine) -> String {
+pub fn fib_route_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
     let mut text = format!(
         "{:<127}\n",
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
     );
-    let t = m.tables();
+    let t = &of.t;
     let addr = |addr: u32| u32::from_ne_bytes(addr.to_be_bytes());
     for entry in t.net.fib.dump() {
         let (info, kind) = (&entry.info, entry.info.kind);

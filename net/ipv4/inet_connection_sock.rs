@@ -196,7 +196,7 @@ impl fmt::Debug for RequestSock {
 ///
 /// linux: net/ipv4/inet_connection_sock.c:inet_csk_get_port
 pub(crate) fn inet_csk_get_port(cx: &mut TaskCx, sk: &Arc<Sock>, port: u16) -> Result<(), Errno> {
-    let (low, high) = cx.machine().tables().net.sysctl.ip_local_port_range;
+    let (low, high) = cx.tables().net.sysctl.ip_local_port_range;
     cx.local_bh_disable(|bh| {
         let mut locked = sk.state();
         let sk = TcpSk::of(sk, &mut locked).ok_or(Errno::EOPNOTSUPP)?;
@@ -276,7 +276,7 @@ pub(crate) fn inet_csk_accept(
     };
     match taken {
         None => Poll::Ready(Err(Errno::EINVAL)),
-        Some(Some(child)) => Poll::Ready(Ok(Socket { sk: child, ops: &INET_STREAM_OPS })),
+        Some(Some(child)) => Poll::Ready(Ok(Socket::new(child, &INET_STREAM_OPS))),
         Some(None) => inet_csk_wait_for_connect(cx, sk, wait),
     }
 }
@@ -308,7 +308,7 @@ fn inet_csk_wait_for_connect(
 pub(crate) fn inet_csk_reqsk_queue_hash_add(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> bool {
     use crate::net::ipv4::inet_hashtables::EhashEntry;
     let entry = || EhashEntry::Request(Arc::clone(req));
-    let hash = &cx.m.init_net.tcp.hashinfo.ehash;
+    let hash = &cx.t.ns.tcp.hashinfo.ehash;
     if hash.insert(&req.tuple, entry, |_| false).is_err() {
         return false;
     }
@@ -323,7 +323,7 @@ fn reqsk_arm(cx: &mut BhCx<'_>, req: &Arc<RequestSock>, state: &mut ReqState, at
     state.deadline = at;
     if state.filed.is_none() {
         let target: Arc<dyn TimerTarget> = Arc::clone(req) as Arc<dyn TimerTarget>;
-        state.filed = Some((cx.cpu.id.0, cx.cpu.timers.add(at, target, 0)));
+        state.filed = Some((cx.cpu.id.0, cx.add_timer(at, target, 0)));
     }
 }
 
@@ -342,7 +342,7 @@ pub(crate) fn reqsk_postpone(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) {
 ///
 /// linux: net/ipv4/inet_connection_sock.c:inet_csk_reqsk_queue_drop
 pub(crate) fn inet_csk_reqsk_queue_drop(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> bool {
-    let there = cx.m.init_net.tcp.hashinfo.ehash.remove_request(req);
+    let there = cx.t.ns.tcp.hashinfo.ehash.remove_request(req);
     if there {
         reqsk_removed(cx, req);
     }
@@ -481,7 +481,7 @@ pub(crate) fn sk_file_timer(
     kind: TimerKind,
 ) {
     let target: Arc<dyn TimerTarget> = Arc::clone(sk) as Arc<dyn TimerTarget>;
-    let handle = cx.cpu.timers.add(timer.deadline, target, kind as u64);
+    let handle = cx.add_timer(timer.deadline, target, kind as u64);
     timer.filed = Some((cx.cpu.id.0, handle, timer.deadline));
 }
 

@@ -110,7 +110,7 @@ pub(crate) fn inet_twsk_schedule(
     state.deadline = at;
     if state.filed.is_none() {
         let target: Arc<dyn TimerTarget> = Arc::clone(tw) as Arc<dyn TimerTarget>;
-        state.filed = Some((cx.cpu.id.0, cx.cpu.timers.add(at, target, 0)));
+        state.filed = Some((cx.cpu.id.0, cx.add_timer(at, target, 0)));
     }
 }
 
@@ -134,7 +134,7 @@ impl TimerTarget for InetTimewaitSock {
 ///
 /// linux: net/ipv4/inet_timewait_sock.c:inet_twsk_kill
 pub(crate) fn inet_twsk_kill(cx: &mut BhCx<'_>, tw: &Arc<InetTimewaitSock>) -> bool {
-    let killed = cx.m.init_net.tcp.hashinfo.ehash.remove_timewait(tw);
+    let killed = cx.t.ns.tcp.hashinfo.ehash.remove_timewait(tw);
     if killed {
         inet_twsk_free(cx, tw);
     }
@@ -142,7 +142,7 @@ pub(crate) fn inet_twsk_kill(cx: &mut BhCx<'_>, tw: &Arc<InetTimewaitSock>) -> b
 }
 
 fn inet_twsk_free(cx: &BhCx<'_>, tw: &InetTimewaitSock) {
-    let net = &cx.m.init_net;
+    let net = &cx.t.ns;
     if let Some(node) = &tw.bind {
         net.tcp.hashinfo.bhash.put(node);
     }

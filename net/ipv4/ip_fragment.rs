@@ -300,7 +300,7 @@ impl Ipq {
 pub(crate) fn ip_defrag(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
     walk!(cx, skb, ip_defrag);
     cx.count(IpMib::ReasmReqds);
-    let frags = &cx.m.init_net.frags;
+    let frags = &cx.t.ns.frags;
     let high = cx.t.net.sysctl.ipfrag.high_thresh as usize;
     if high == 0 || frags.frag_mem_limit() > high {
         cx.count(IpMib::ReasmFails);
@@ -344,8 +344,8 @@ pub(crate) fn ip_defrag(cx: &mut BhCx<'_>, mut skb: Skb) -> Option<Skb> {
 /// linux: net/ipv4/ip_fragment.c:ip_frag_queue
 fn ip_frag_queue(cx: &mut BhCx<'_>, mut skb: Skb, fragment: &Fragment) -> Queued {
     walk!(cx, skb, ip_frag_queue);
-    let (m, parms) = (cx.m, &cx.t.net.sysctl.ipfrag);
-    let (frags, key) = (&m.init_net.frags, &fragment.key);
+    let (t, parms) = (cx.t, &cx.t.net.sysctl.ipfrag);
+    let (frags, key) = (&t.ns.frags, &fragment.key);
     let usable = trim_to_payload(cx, &mut skb, fragment);
     let due = cx.now() + parms.timeout;
     let number = frags.shard_of(key);
@@ -359,7 +359,7 @@ fn ip_frag_queue(cx: &mut BhCx<'_>, mut skb: Skb, fragment: &Fragment) -> Queued
     let arm = shard.arm_for();
     drop(shard);
     if let Some(at) = arm {
-        cx.cpu.timers.add(at, Arc::clone(frags) as Arc<dyn TimerTarget>, number as u64);
+        cx.add_timer(at, Arc::clone(frags) as Arc<dyn TimerTarget>, number as u64);
     }
     if !too_far.is_empty() {
         cx.count(IpMib::ReasmFails);
@@ -505,7 +505,7 @@ impl TimerTarget for IpFrags {
         };
         late.into_iter().for_each(|qp| ip_expire(cx, qp));
         if let Some(at) = arm {
-            cx.cpu.timers.add(at, self as Arc<dyn TimerTarget>, token);
+            cx.add_timer(at, self as Arc<dyn TimerTarget>, token);
         }
     }
 }
@@ -550,7 +550,7 @@ fn tell_sender(cx: &mut BhCx<'_>, mut head: Skb) -> Option<Skb> {
 ///
 /// linux: net/ipv4/ip_fragment.c:ipv4_frags_exit_net
 pub(crate) fn ipv4_frags_exit(cx: &mut BhCx<'_>) {
-    let frags = Arc::clone(&cx.m.init_net.frags);
+    let frags = Arc::clone(&cx.t.ns.frags);
     for shard in &frags.shards {
         let gone: Vec<Ipq> = {
             let mut shard = shard.lock();

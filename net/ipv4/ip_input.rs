@@ -315,7 +315,7 @@ fn ip_local_deliver_hooked(cx: &mut BhCx<'_>, list: &mut SkbList) {
 #[inline(always)]
 fn ip_local_deliver_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
     walk!(cx, list, ip_local_deliver_finish);
-    let raw = cx.m.init_net.raw.any() && raw_local_deliver(cx, list);
+    let raw = cx.t.ns.raw.any() && raw_local_deliver(cx, list);
     let t = cx.t;
     let Some(proto) = t.net.inet_protos.get(list.way.protocol()) else {
         return if raw { ip_raw_only(cx, list) } else { ip_unknown_proto(cx, list) };

@@ -198,7 +198,7 @@ where
 ///
 /// linux: net/ipv4/route.c:__ip_select_ident
 pub(crate) fn ip_select_ident(cx: &BhCx<'_>, iph: &IpHdr) -> u16 {
-    let net = &cx.m.init_net;
+    let net = &cx.t.ns;
     let (daddr, saddr) = (iph.daddr.get(), iph.saddr.get());
     let hash = net.ident_key.siphash_3u32(daddr, saddr, u32::from(iph.protocol));
     let counter = &net.idents[hash as usize % net.idents.len()];

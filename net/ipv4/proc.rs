@@ -4,7 +4,7 @@
 //! DIVERGES: no `UdpLite:` line; `OutTransmits` stays at zero, as do the counters of
 //! features that are not built. Whoever reads by the header line, as tools do, misses nothing.
 
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::net::core::snmp::{Mib, NetMib};
 use crate::net::core::stream::proto_memory_allocated;
 use std::fmt::Write;
@@ -33,8 +33,9 @@ fn read<T: Copy + Into<Mib>>(
 /// values.
 ///
 /// linux: net/ipv4/proc.c:snmp_seq_show
-pub fn snmp_seq_show(m: &Machine) -> String {
-    let (mib, sysctl) = (m.mib(), m.tables().net.sysctl.clone());
+pub fn snmp_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let (mib, sysctl) = (of.mib(), of.t.net.sysctl.clone());
     let mut text = String::new();
     let forwarding = if sysctl.ip_forward { 1 } else { 2 };
     let mut ip = vec![
@@ -73,8 +74,9 @@ fn icmpmsg_put(text: &mut String, mib: &NetMib) {
 /// The text of `/proc/net/netstat`: the counters beside those of the standards.
 ///
 /// linux: net/ipv4/proc.c:netstat_seq_show
-pub fn netstat_seq_show(m: &Machine) -> String {
-    let mib = m.mib();
+pub fn netstat_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let mib = of.mib();
     let mut text = String::new();
     group(&mut text, "TcpExt", &read(&mib, LinuxMib::ALL, LinuxMib::name));
     group(&mut text, "IpExt", &read(&mib, IpMib::ip_ext(), IpMib::name));
@@ -85,22 +87,23 @@ pub fn netstat_seq_show(m: &Machine) -> String {
 /// nothing is not known here. Memory is in pages.
 ///
 /// linux: net/ipv4/proc.c:sockstat_seq_show
-pub fn sockstat_seq_show(m: &Machine) -> String {
-    let sockets = m.net().udp_table.dump();
+pub fn sockstat_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let sockets = of.net().udp_table.dump();
     let pages = |bytes: usize| bytes.div_ceil(4096);
     let mem: usize = sockets.iter().map(|sk| pages(sk.state().rmem_alloc)).sum();
-    let tcp = &m.net().tcp;
-    let of = |count: &AtomicU32| count.load(Ordering::Relaxed);
+    let tcp = &of.net().tcp;
+    let told = |count: &AtomicU32| count.load(Ordering::Relaxed);
     format!(
         "TCP: inuse {} orphan {} tw {} alloc {} mem {}\nUDP: inuse {} mem {mem}\n\
          UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse {} memory {}\n",
         tcp.hashinfo.sockets(),
-        of(&tcp.memory.orphans),
-        of(&tcp.memory.tw_count),
-        of(&tcp.memory.sockets),
-        proto_memory_allocated(m),
+        told(&tcp.memory.orphans),
+        told(&tcp.memory.tw_count),
+        told(&tcp.memory.sockets),
+        proto_memory_allocated(of.m),
         sockets.len(),
-        m.net().frags.queues(),
-        m.net().frags.frag_mem_limit()
+        of.net().frags.queues(),
+        of.net().frags.frag_mem_limit()
     )
 }

@@ -4,7 +4,7 @@
 //! Contexts: task, on no CPU. Locks: a table's, then each socket's, one at a time: a row is of one moment,
 //! the list is not.
 
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::sock::{MemInfo, Sock};
 use crate::net::ipv4::inet_connection_sock::RequestSock;
@@ -81,9 +81,10 @@ pub struct InetDiagSock {
 /// `most` at the most.
 ///
 /// linux: net/ipv4/inet_diag.c:inet_diag_dump_icsk
-pub fn tcp_diag_dump(m: &Machine, skip: usize, most: usize) -> Vec<InetDiagMsg> {
-    let hashinfo = &m.net().tcp.hashinfo;
-    let now = m.ktime_get();
+pub fn tcp_diag_dump<'a>(of: impl Into<NetView<'a>>, skip: usize, most: usize) -> Vec<InetDiagMsg> {
+    let of = of.into();
+    let hashinfo = &of.net().tcp.hashinfo;
+    let now = of.m.ktime_get();
     let listeners = hashinfo.lhash.dump().into_iter().map(EhashEntry::Sock);
     let connections = hashinfo.ehash.dump().into_iter().map(|(_, entry)| entry);
     let wanted = listeners.chain(connections).skip(skip).take(most);

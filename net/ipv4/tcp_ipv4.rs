@@ -188,7 +188,7 @@ fn tcp_v4_rcv_flow(cx: &mut BhCx<'_>, list: &mut SkbList, ports: u32) {
         dev: list.way.iif(),
     };
     while !list.is_empty() {
-        match cx.m.init_net.tcp.hashinfo.ehash.lookup(&tuple) {
+        match cx.t.ns.tcp.hashinfo.ehash.lookup(&tuple) {
             Some(EhashEntry::Sock(sk)) => tcp_v4_rcv_sock(cx, &sk, list),
             Some(EhashEntry::TimeWait(tw)) => {
                 let Some(skb) = list.pop_front() else { return };
@@ -316,7 +316,7 @@ fn lookup_listener(cx: &BhCx<'_>, tuple: &InetTuple) -> Option<Arc<Sock>> {
         dport: tuple.lport,
         dif: tuple.dev,
     };
-    cx.m.init_net.tcp.hashinfo.lhash.lookup(&flow, cx.cpu.id)
+    cx.t.ns.tcp.hashinfo.lhash.lookup(&flow, cx.cpu.id)
 }
 
 #[cold]
@@ -457,7 +457,7 @@ fn begin_to_connect(
             dport: to.port,
         };
         let now = cx.now();
-        let secrets = &cx.m.init_net.tcp;
+        let secrets = &cx.t.ns.tcp;
         if sk.tp.write_seq == SeqNr(0) {
             sk.tp.write_seq = SeqNr(secure_tcp_seq(&secrets.seq_key, &tuple, now));
         }

@@ -189,7 +189,7 @@ pub(crate) fn tcp_time_wait(
     timeout: Duration,
 ) {
     walk!(cx, tcp_time_wait);
-    let net = &cx.m.init_net.tcp;
+    let net = &cx.t.ns.tcp;
     let count = net.memory.tw_count.load(Ordering::Relaxed);
     if sk.tp.hashed && count < cx.t.net.sysctl.tcp.max_tw_buckets {
         let rto = Duration::from_micros(u64::from(sk.tp.rto) * 7 / 2);
@@ -387,7 +387,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     tcp_sync_mss(&mut sk, mtu);
     sk.tp.advmss = tcp_mss_clamp(sk.tp.rx_opt.user_mss, ipv4_default_advmss(mtu));
     tcp_initialize_rcv_mss(sk.tp);
-    let net = &cx.m.init_net.tcp;
+    let net = &cx.t.ns.tcp;
     let attrs = BindAttrs { rcv_saddr: req.tuple.laddr, ..BindAttrs::of(sk.st, BindKind::Bound) };
     sk.tp.bind = Some(net.hashinfo.bhash.inherit(req.tuple.lport, attrs));
     let tuple = InetTuple::of(sk.st);

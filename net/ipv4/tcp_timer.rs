@@ -332,7 +332,7 @@ pub(crate) fn tcp_out_of_resources(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, reset:
 
 /// linux: net/ipv4/tcp.c:tcp_check_oom
 pub(crate) fn tcp_check_oom(cx: &BhCx<'_>, sk: &TcpSk<'_>, shift: u32) -> bool {
-    let net = &cx.m.init_net.tcp;
+    let net = &cx.t.ns.tcp;
     let orphans = u64::from(net.memory.orphans.load(Ordering::Relaxed)) << shift;
     let sysctl = &cx.t.net.sysctl.tcp;
     orphans > u64::from(sysctl.max_orphans)

@@ -72,7 +72,7 @@ fn udp4_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
     let forwards = dev
         .and_then(|dev| cx.t.net.dev(dev))
         .is_some_and(|dev| dev.features().contains(NetdevFeatures::GRO_UDP_FWD));
-    if forwards || cx.m.init_net.udp_table.encap_needed() {
+    if forwards || cx.t.ns.udp_table.encap_needed() {
         merge(cx, list, forwards);
     }
 }
@@ -82,7 +82,7 @@ fn udp4_gro_receive(cx: &mut BhCx<'_>, list: &mut SkbList) {
 /// linux: net/ipv4/udp_offload.c:udp_gro_receive
 fn wanted(cx: &mut BhCx<'_>, (flow, iif): (GroFlow, u16), forwards: bool) -> bool {
     // As long as no socket asks, none is looked for.
-    if !cx.m.init_net.udp_table.encap_needed() {
+    if !cx.t.ns.udp_table.encap_needed() {
         return forwards;
     }
     match udp4_lib_lookup(cx, UdpFlow::new(flow.addrs, flow.ports, iif)) {

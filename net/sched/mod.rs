@@ -202,6 +202,11 @@ impl Qdisc {
         let _first = self.attached.set((dev, queue));
     }
 
+    /// Whose it is.
+    pub(crate) fn dev(&self) -> Option<DevId> {
+        self.attached.get().map(|(dev, _)| *dev)
+    }
+
     /// It queues.
     #[inline]
     pub(crate) fn has_queue(&self) -> bool {
@@ -309,7 +314,7 @@ impl Qdisc {
                 cx.cpu.hrtimers.hrtimer_try_to_cancel(timer);
             }
         }
-        let timer = cx.cpu.hrtimers.hrtimer_start(at, Arc::clone(self) as Arc<dyn TimerTarget>, 0);
+        let timer = cx.hrtimer_start(at, Arc::clone(self) as Arc<dyn TimerTarget>, 0);
         inner.watchdog = Some((cx.cpu.id, timer));
     }
 

@@ -90,7 +90,7 @@ pub fn sys_socket(cx: &mut TaskCx, family: i32, kind: i32, protocol: i32) -> Res
         _ => return Err(Errno::EAFNOSUPPORT),
     };
     let nonblock = if kind & SOCK_NONBLOCK != 0 { O_NONBLOCK } else { 0 };
-    let file = File::new(FileKind::Socket(Socket { sk, ops }), &SOCKET_FILE_OPS, nonblock);
+    let file = File::new(FileKind::Socket(Socket::new(sk, ops)), &SOCKET_FILE_OPS, nonblock);
     fd_install(cx, file, kind & SOCK_CLOEXEC != 0)
 }
 
@@ -513,7 +513,7 @@ pub(crate) fn sock_aio_read(
     let mut parts: Vec<IoSliceMut<'_>> = iov.iter_mut().map(|part| IoSliceMut::new(part)).collect();
     let mut msg = MsgRecv::new(&mut parts, &mut []);
     let mut batch = RecvBatch { msgs: std::slice::from_mut(&mut msg), flags: 0, came: 0 };
-    ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut batch, wait))?;
+    ready!(socket.in_its_net(cx, |cx| (socket.ops.recvmsg)(cx, &socket.sk, &mut batch, wait)))?;
     Poll::Ready(Ok(msg.received.len))
 }
 
@@ -529,7 +529,7 @@ pub(crate) fn sock_aio_write(
     walk!(cx, sock_aio_write);
     let Some(socket) = file.socket() else { return Poll::Ready(Err(Errno::ENOTSOCK)) };
     let msg = MsgSend { iov, name: None, control: &[], flags: 0 };
-    let sent =
-        ready!(sock_sendmsg(cx, socket, &SendBatch { msgs: &[msg], flags: 0, owned: &[] }, wait));
+    let batch = SendBatch { msgs: &[msg], flags: 0, owned: &[] };
+    let sent = ready!(socket.in_its_net(cx, |cx| sock_sendmsg(cx, socket, &batch, wait)));
     Poll::Ready(sent.map(|sent| sent.bytes))
 }

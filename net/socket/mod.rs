@@ -26,6 +26,8 @@ use crate::kernel::context::{TaskCx, Walker};
 use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
+use crate::kernel::locking::{SpinLock, lockdep::class};
+use crate::net::net_namespace::NetRef;
 use crate::net::core::busy_poll::sk_busy_loop;
 use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
 use crate::net::core::skbuff::{UbufInfo, net_zcopy_put_task};
@@ -53,6 +55,22 @@ pub struct Socket {
     pub sk: Arc<Sock>,
     /// What its calls do.
     pub ops: &'static ProtoOps,
+    /// As long as it has a descriptor its namespace stays.
+    net: SpinLock<Option<NetRef>, class::Nsproxy>,
+}
+
+impl Socket {
+    /// A socket that gets a descriptor.
+    pub(crate) fn new(sk: Arc<Sock>, ops: &'static ProtoOps) -> Self {
+        let net = SpinLock::new(Some(NetRef::new(Arc::clone(&sk.net))));
+        Self { sk, ops, net }
+    }
+
+    /// Calls `f` in the socket's namespace, which need not be the task's.
+    #[inline]
+    fn in_its_net<R>(&self, cx: &mut TaskCx, f: impl FnOnce(&mut TaskCx) -> R) -> R {
+        cx.in_net(self.sk.net.id, f)
+    }
 }
 
 impl fmt::Debug for Socket {
@@ -264,7 +282,7 @@ impl Wait {
         flags: i32,
         ready: impl FnOnce(&mut SockLocked) -> bool,
     ) -> Poll<Result<T, Errno>> {
-        let reads = events & POLLIN as u32 != 0 && sk.net.busy_polls.load(Ordering::Relaxed);
+        let reads = events & POLLIN as u32 != 0 && sk.net.first().napi_looks.load(Ordering::Relaxed);
         if !self.may_wait(flags) {
             if reads && sk_busy_loop(cx, sk, None) && ready(&mut sk.state()) {
                 cx.waker.wake_by_ref();
@@ -362,8 +380,8 @@ pub(crate) fn sock_write_some(
 ) -> Poll<Result<usize, Errno>> {
     let msg = MsgSend { iov: &[IoSlice::new(data)], name: None, control: &[], flags };
     let batch = SendBatch { msgs: &[msg], flags: 0, owned: &[] };
-    let sent = ready!((socket.ops.sendmsg)(cx, &socket.sk, &batch, wait))?;
-    Poll::Ready(Ok(sent.bytes))
+    let sent = socket.in_its_net(cx, |cx| (socket.ops.sendmsg)(cx, &socket.sk, &batch, wait));
+    Poll::Ready(Ok(ready!(sent)?.bytes))
 }
 
 /// Receives octets for a file: how many came.
@@ -376,7 +394,7 @@ pub(crate) fn sock_read_some(
     let mut iov = [IoSliceMut::new(data)];
     let mut msg = MsgRecv::new(&mut iov, &mut []);
     let mut batch = RecvBatch { msgs: std::slice::from_mut(&mut msg), flags: 0, came: 0 };
-    ready!((socket.ops.recvmsg)(cx, &socket.sk, &mut batch, wait))?;
+    ready!(socket.in_its_net(cx, |cx| (socket.ops.recvmsg)(cx, &socket.sk, &mut batch, wait)))?;
     Poll::Ready(Ok(msg.received.len))
 }
 
@@ -474,7 +492,7 @@ fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Res
     /// Where requests on sockets lie (`SOCK_IOC_TYPE`).
     const SOCKET_REQUESTS: u32 = 0x89;
     let socket = file.socket().ok_or(Errno::ENOTSOCK)?;
-    match request {
+    socket.in_its_net(cx, |cx| match request {
         SIOCGSTAMP => sock_gettstamp(cx, &socket.sk, 1_000, arg),
         SIOCGSTAMPNS => sock_gettstamp(cx, &socket.sk, 1, arg),
         SIOCGIFCONF => dev_ifconf(cx, arg),
@@ -485,7 +503,7 @@ fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Res
             None if request >> 8 & 0xff != SOCKET_REQUESTS => Err(Errno::ENOTTY),
             None => dev_ioctl(cx, request, arg),
         },
-    }
+    })
 }
 
 /// The last descriptor is closed: the socket leaves the tables and what it holds is freed.
@@ -494,9 +512,12 @@ fn sock_ioctl(cx: &mut TaskCx, file: &File, request: u32, arg: &mut [u8]) -> Res
 fn sock_close(cx: &mut TaskCx, file: &File) {
     walk!(cx, sock_close);
     let Some(socket) = file.socket() else { return };
-    // Programs forget to leave groups.
-    ip_mc_drop_socket(cx, &socket.sk);
-    (socket.sk.sk_prot.close)(cx, &socket.sk);
+    socket.in_its_net(cx, |cx| {
+        // Programs forget to leave groups.
+        ip_mc_drop_socket(cx, &socket.sk);
+        (socket.sk.sk_prot.close)(cx, &socket.sk);
+    });
+    let _may_go = socket.net.lock().take();
 }
 
 /// What a socket call returns: it may fail.
@@ -533,7 +554,7 @@ fn sockfd_lookup_light<R: Fails>(
     walk!(cx, sockfd_lookup_light => fd as u64);
     let Some(file) = crate::fs::fdget(cx, fd) else { return R::fails(Errno::EBADF) };
     let result = match file.socket() {
-        Some(socket) => f(cx, &file, socket),
+        Some(socket) => socket.in_its_net(cx, |cx| f(cx, &file, socket)),
         None => R::fails(Errno::ENOTSOCK),
     };
     crate::fs::fdput(cx, fd, file);
@@ -550,7 +571,7 @@ fn sockfd_lookup_wait<T>(
 ) -> Poll<Result<T, Errno>> {
     walk!(cx, sockfd_lookup_light => fd as u64);
     fdget_wait(cx, fd, wait, |cx, file, wait| match file.socket() {
-        Some(socket) => f(cx, socket, wait),
+        Some(socket) => socket.in_its_net(cx, |cx| f(cx, socket, wait)),
         None => Poll::Ready(Err(Errno::ENOTSOCK)),
     })
 }

@@ -80,7 +80,7 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
     match name {
         SO_BINDTODEVICE => return bind_to_device(cx, sk, value),
         SO_ATTACH_FILTER => {
-            let optmem_max = cx.machine().tables().net.sysctl.optmem_max;
+            let optmem_max = cx.tables().net.sysctl.optmem_max;
             return sk.state().sk_attach_filter(value, optmem_max);
         }
         SO_RCVTIMEO => {
@@ -106,7 +106,7 @@ fn sock_setsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32, value: &[u8]) -> 
         set_max_pacing_rate(cx, sk, (val, value));
         return Ok(());
     }
-    let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
+    let sysctl = Arc::clone(&cx.tables().net.sysctl);
     // Linux reads a negative size as a huge one.
     let within = |max: u32, least: u32| ((val as u32).min(max) * 2).max(least);
     match name {
@@ -354,7 +354,7 @@ fn bind_to_device(cx: &mut TaskCx, sk: &Arc<Sock>, value: &[u8]) -> Result<(), E
     let index = if name.is_empty() {
         0
     } else {
-        cx.machine().tables().net.dev_by_name(name).ok_or(Errno::ENODEV)?.ifindex.0
+        cx.tables().net.dev_by_name(name).ok_or(Errno::ENODEV)?.ifindex.0
     };
     change_compared(sk, |state| state.opts.bound_dev_if = index);
     Ok(())
@@ -501,7 +501,7 @@ fn bound_device(cx: &TaskCx, index: u16, room: usize) -> Result<Vec<u8>, Errno> 
     if room < IFNAMSIZ {
         return Err(Errno::EINVAL);
     }
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let dev = t.net.dev(crate::net::core::dev::DevId(index)).ok_or(Errno::ENODEV)?;
     Ok([dev.name.as_bytes(), &[0]].concat())
 }

@@ -6,7 +6,9 @@
 use super::features::{FeatureBits, NetdevFeatures};
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::kernel::rcupdate::{synchronize_net, update_tables};
+use super::netns::in_net_of;
+use crate::kernel::rcupdate::{synchronize_net, update_tables, update_tables_of};
+use crate::net::net_namespace::NetId;
 use crate::net::core::dev_addr_lists::DevAddrLists;
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
@@ -129,6 +131,14 @@ pub trait NetDeviceOps: Send + Sync {
 
     /// The counters. Context: any.
     fn ndo_get_stats64(&self) -> LinkStats;
+
+    /// Takes a device that is nobody's hardware out of the machine, and what belongs to it; false for another, which
+    /// stays. Context: task, `rtnl` not taken.
+    ///
+    /// linux: include/net/rtnetlink.h:rtnl_link_ops (`dellink`)
+    fn dellink(&self, _cx: &mut TaskCx, _dev: &Arc<NetDevice>) -> bool {
+        false
+    }
 }
 
 /// A transmit queue of a device.
@@ -385,18 +395,19 @@ fn unpack(addr: u64) -> [u8; 6] {
     addr
 }
 
-/// Registers a device: gives it an index and resolves `%d` in its name.
+/// Registers a device in the task's namespace: gives it an index and resolves `%d` in its name.
 ///
 /// # Errors
-/// EEXIST for a name that is taken, ENFILE when there are no more indices.
+/// EEXIST for a name that is taken, ENFILE when there are no more indices; ESRCH when the namespace is gone.
 ///
 /// linux: net/core/dev.c:register_netdevice
 pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<NetDevice>, Errno> {
-    let dev = update_tables(cx, |t| {
+    let net = cx.net_id();
+    let dev = update_tables_of(cx, NetId::INIT, |root| {
+        // One series of numbers for all namespaces: a packet between two of them is of one device.
+        let index = root.all().map(|t| t.net.devs.len()).max().unwrap_or(0).max(1);
+        let t = root.of_mut(net).ok_or(Errno::ESRCH)?;
         let devs = &mut t.net.devs;
-        if devs.is_empty() {
-            devs.push(None);
-        }
         if dev.name.contains("%d") {
             dev.name = (0..)
                 .map(|number: u32| dev.name.replacen("%d", &number.to_string(), 1))
@@ -406,16 +417,17 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
         if devs.iter().flatten().any(|other| other.name == dev.name) {
             return Err(Errno::EEXIST);
         }
-        dev.ifindex = DevId(u16::try_from(devs.len()).map_err(|_| Errno::ENFILE)?);
+        dev.ifindex = DevId(u16::try_from(index).map_err(|_| Errno::ENFILE)?);
         for (queue, txq) in dev.tx_queues.iter().enumerate() {
             txq.qdisc.attach(dev.ifindex, queue as u16);
         }
         let dev = Arc::new(dev);
+        devs.resize(index, None);
         devs.push(Some(Arc::clone(&dev)));
         t.net.in_devs.resize(devs.len(), None);
         Ok(dev)
     })?;
-    let qdisc = cx.machine().tables().net.sysctl.default_qdisc;
+    let qdisc = cx.tables().net.sysctl.default_qdisc;
     if dev.tx_queue_len != 0 && dev.tx_queues[0].qdisc.id() != qdisc {
         dev_set_qdisc(cx, &dev, qdisc)?;
     }
@@ -426,8 +438,17 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
 ///
 /// linux: net/core/dev.c:unregister_netdevice
 pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
-    let m = Arc::clone(cx.machine());
-    let _rtnl = m.rtnl.lock();
+    in_net_of(cx, dev, |cx| {
+        let m = Arc::clone(cx.machine());
+        let _rtnl = m.rtnl.lock();
+        unlist_netdevice(cx, dev);
+    });
+}
+
+/// A device leaves its namespace, down, and all that is known there of it goes. Context: task, with `rtnl` taken.
+///
+/// linux: net/core/dev.c:unlist_netdevice
+pub(super) fn unlist_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     __dev_close(cx, dev);
     packet_notifier(cx, dev, NetdevEvent::Unregister);
     let id = dev.ifindex;
@@ -455,17 +476,19 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 /// linux: net/core/dev.c:dev_open
 pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
     walk!(cx, dev_open => u64::from(dev.ifindex.0));
-    let m = Arc::clone(cx.machine());
-    let _rtnl = m.rtnl.lock();
-    if dev.up() {
-        return Ok(());
-    }
-    dev.ops.ndo_open(cx, dev)?;
-    dev.flags.fetch_or(IFF_UP, Ordering::SeqCst);
-    dev.ops.ndo_set_rx_mode(cx, dev);
-    crate::net::ipv4::devinet::inetdev_up(cx, dev);
-    packet_notifier(cx, dev, NetdevEvent::Up);
-    Ok(())
+    in_net_of(cx, dev, |cx| {
+        let m = Arc::clone(cx.machine());
+        let _rtnl = m.rtnl.lock();
+        if dev.up() {
+            return Ok(());
+        }
+        dev.ops.ndo_open(cx, dev)?;
+        dev.flags.fetch_or(IFF_UP, Ordering::SeqCst);
+        dev.ops.ndo_set_rx_mode(cx, dev);
+        crate::net::ipv4::devinet::inetdev_up(cx, dev);
+        packet_notifier(cx, dev, NetdevEvent::Up);
+        Ok(())
+    })
 }
 
 /// Takes a device down: what waits in its queues is dropped.
@@ -473,9 +496,11 @@ pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
 /// linux: net/core/dev.c:dev_close
 pub fn dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     walk!(cx, dev_close => u64::from(dev.ifindex.0));
-    let m = Arc::clone(cx.machine());
-    let _rtnl = m.rtnl.lock();
-    __dev_close(cx, dev);
+    in_net_of(cx, dev, |cx| {
+        let m = Arc::clone(cx.machine());
+        let _rtnl = m.rtnl.lock();
+        __dev_close(cx, dev);
+    });
 }
 
 /// linux: net/core/dev.c:__dev_close
@@ -504,13 +529,15 @@ fn __dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 ///
 /// linux: net/core/dev.c:dev_set_mtu
 pub fn dev_set_mtu(cx: &mut TaskCx, dev: &Arc<NetDevice>, mtu: u32) -> Result<(), Errno> {
-    let m = Arc::clone(cx.machine());
-    let _rtnl = m.rtnl.lock();
-    dev.ops.ndo_change_mtu(cx, mtu)?;
-    let before = dev.mtu.swap(mtu, Ordering::Relaxed);
-    m.init_net.fnhe.fib_nhc_update_mtu(dev.ifindex, mtu, before);
-    invalidate_routes(cx);
-    Ok(())
+    in_net_of(cx, dev, |cx| {
+        let m = Arc::clone(cx.machine());
+        let _rtnl = m.rtnl.lock();
+        dev.ops.ndo_change_mtu(cx, mtu)?;
+        let before = dev.mtu.swap(mtu, Ordering::Relaxed);
+        cx.net().fnhe.fib_nhc_update_mtu(dev.ifindex, mtu, before);
+        invalidate_routes(cx);
+        Ok(())
+    })
 }
 
 /// Changes the hardware address.

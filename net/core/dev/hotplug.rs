@@ -5,6 +5,8 @@
 //! anew on another CPU.
 
 use super::rps::flush_all_backlogs;
+use crate::kernel::cpu::Section;
+use crate::net::net_namespace::NetId;
 use crate::kernel::context::TaskCx;
 use crate::kernel::cpu::CpuId;
 use crate::kernel::softirq::{__raise_softirq_irqoff, Softirq};
@@ -26,7 +28,8 @@ pub(super) fn dev_cpu_callback(cx: &mut TaskCx, from: CpuId) {
     }
     let mut stay = m.enter(m.cpu_beside(from));
     let span = m.tracer.span();
-    stay.with_bh_span(Context::Bh, span, false, |cx| {
+    let section = Section { context: Context::Bh, span, net: NetId::INIT };
+    stay.with_bh_span(section, |cx| {
         cx.cpu.softnet.append_polls(polls);
         __raise_softirq_irqoff(cx, Softirq::NetRx);
     });

@@ -12,6 +12,7 @@ pub mod features;
 pub mod gro;
 mod hotplug;
 pub mod napi;
+mod netns;
 pub mod rps;
 pub mod rx;
 pub mod tx;
@@ -30,6 +31,8 @@ pub use napi::{
     NapiPoll, NapiStruct, PollList, napi_complete, napi_disable, napi_enable, napi_schedule,
     net_rx_action,
 };
+pub(crate) use netns::default_device_exit;
+pub use netns::dev_change_net_namespace;
 pub use rps::{
     RpsTables, SockFlowTable, flush_all_backlogs, receive_here, rps_sock_flow_sysctl,
     show_rps_dev_flow_table_cnt, show_rps_map, store_rps_dev_flow_table_cnt, store_rps_map,
@@ -89,6 +92,24 @@ pub struct NetTables {
 }
 
 impl NetTables {
+    /// Those of a new namespace of the same machine, which has so much memory for packets: the protocols that there
+    /// are, and the settings of a machine that boots.
+    pub(crate) fn another(&self, memory: usize) -> Self {
+        let mut sysctl = Sysctls::default();
+        sysctl.tcp.init_mem(memory);
+        sysctl.tcp.congestion_control = self.sysctl.tcp.congestion_control;
+        Self {
+            ptype_base: self.ptype_base.protocols(),
+            offload_base: self.offload_base.clone(),
+            inet_protos: self.inet_protos.clone(),
+            inet_offloads: self.inet_offloads.clone(),
+            inet_gro_holds: self.inet_gro_holds,
+            tcp_cong_list: self.tcp_cong_list.clone(),
+            sysctl: Arc::new(sysctl),
+            ..Self::default()
+        }
+    }
+
     /// The device with an index.
     #[inline]
     pub fn dev(&self, id: DevId) -> Option<&Arc<NetDevice>> {

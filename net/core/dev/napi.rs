@@ -263,11 +263,15 @@ fn contain_poll_panic(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>) -> u32 {
     weight
 }
 
-/// Sockets that poll want to know who brings their packets.
+/// Sockets that poll want to know who brings their packets, or there are other namespaces, and the device may be in
+/// one of those.
 #[cold]
 #[inline(never)]
-fn note_polling(cx: &mut BhCx<'_>, napi: &Arc<NapiStruct>) {
-    cx.cpu.softnet.polling = napi.dev.is_some().then(|| Arc::clone(napi));
+fn napi_poll_looking(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>, weight: u32) -> u32 {
+    cx.cpu.softnet.polling = napi.dev.is_some().then(|| Arc::clone(&napi));
+    let net = napi.dev.map_or(cx.net().id, |dev| cx.root.net_of(dev));
+    // A device is in no namespace that is gone.
+    cx.in_net(net, |cx| __napi_poll(cx, napi, weight)).unwrap_or(0)
 }
 
 /// Takes the right to poll, if nobody has it: who has is not asked to look again.
@@ -280,9 +284,15 @@ pub(crate) fn napi_take(napi: &NapiStruct) -> bool {
 /// linux: net/core/dev.c:napi_poll
 #[inline(always)]
 pub(crate) fn napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>, weight: u32) -> u32 {
-    if cx.m.init_net.busy_polls.load(Ordering::Relaxed) {
-        note_polling(cx, &napi);
+    if cx.m.init_net.napi_looks.load(Ordering::Relaxed) {
+        return napi_poll_looking(cx, napi, weight);
     }
+    __napi_poll(cx, napi, weight)
+}
+
+/// linux: net/core/dev.c:__napi_poll
+#[inline(always)]
+fn __napi_poll(cx: &mut BhCx<'_>, napi: Arc<NapiStruct>, weight: u32) -> u32 {
     let polled = catch_unwind(AssertUnwindSafe(|| napi.poll.poll(cx, &napi, weight)));
     let Ok(work) = polled else { return contain_poll_panic(cx, napi) };
     if work >= weight {

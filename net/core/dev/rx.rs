@@ -108,6 +108,14 @@ impl PtypeBase {
         insert(&mut self.0[usize::from(kind.kind) % PTYPE_HASH_SIZE], kind);
     }
 
+    /// Those of protocols alone, of all devices.
+    pub(super) fn protocols(&self) -> Self {
+        let mut protocols = self.clone();
+        let protocol = |kind: &PacketType| matches!(kind.func, PacketFunc::Protocol(_));
+        protocols.0.iter_mut().for_each(|bucket| bucket.retain(protocol));
+        protocols
+    }
+
     #[inline]
     fn bucket(&self, kind: u16) -> &[PacketType] {
         &self.0[usize::from(kind) % PTYPE_HASH_SIZE]
@@ -350,13 +358,26 @@ fn process_run(
         list.push(skb);
     }
     let taken = list.len() as u32;
+    match dev {
+        // There is one namespace as a rule.
+        Some(dev) if !cx.root.dev_nets.is_empty() => {
+            let net = cx.root.net_of(dev);
+            cx.in_net(net, |cx| process_list(cx, &mut list, Some(dev), protocol));
+        }
+        dev => process_list(cx, &mut list, dev, protocol),
+    }
+    cx.free_skb_list(list);
+    taken
+}
+
+/// Packets go up that came in at a device, which may be gone.
+#[inline(always)]
+fn process_list(cx: &mut BhCx<'_>, list: &mut SkbList, dev: Option<DevId>, protocol: u16) {
     let t = cx.t;
     match dev.and_then(|dev| t.net.dev(dev)) {
-        Some(dev) => __netif_receive_skb_core(cx, &mut list, dev, protocol),
+        Some(dev) => __netif_receive_skb_core(cx, list, dev, protocol),
         None => {
             list.pass(cx, |_, _| Err(DropReason::DevReady));
         }
     }
-    cx.free_skb_list(list);
-    taken
 }

@@ -316,7 +316,14 @@ pub fn net_tx_action(cx: &mut BhCx<'_>) {
     for _ in 0..cx.cpu.softnet.output_queue.len() {
         let Some(qdisc) = cx.cpu.softnet.output_queue.pop_front() else { break };
         qdisc.clear_scheduled();
-        sch_generic::qdisc_run(cx, &qdisc);
+        match qdisc.dev() {
+            // There is one namespace as a rule.
+            Some(dev) if !cx.root.dev_nets.is_empty() => {
+                let net = cx.root.net_of(dev);
+                cx.in_net(net, |cx| sch_generic::qdisc_run(cx, &qdisc));
+            }
+            _ => sch_generic::qdisc_run(cx, &qdisc),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub fn xps_cpus_show(cx: &TaskCx, dev: &NetDevice, queue: u16) -> Result<CpuMask
     if usize::from(queue) >= dev.tx_queues.len() {
         return Err(Errno::ENOENT);
     }
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let of = t.net.xps.of(dev.ifindex).and_then(|queues| queues.get(usize::from(queue)));
     Ok(of.copied().unwrap_or_default())
 }

@@ -47,7 +47,7 @@ struct After {
 impl After {
     fn run(self, cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>) {
         if let Some(at) = self.timer {
-            cx.cpu.timers.add(at, Arc::clone(neigh) as Arc<dyn TimerTarget>, at.0);
+            cx.add_timer(at, Arc::clone(neigh) as Arc<dyn TimerTarget>, at.0);
         }
         for skb in self.overflow {
             kfree_skb(cx, skb, DropReason::NeighQueueFull);

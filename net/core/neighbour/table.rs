@@ -107,7 +107,7 @@ impl Entries {
 ///
 /// linux: net/core/neighbour.c:neigh_lookup
 pub fn neigh_lookup(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>> {
-    cx.m.init_net.arp_tbl.get(key)
+    cx.t.ns.arp_tbl.get(key)
 }
 
 /// A new entry for `key`, or the one that somebody made meanwhile. `None` when the table is full of
@@ -116,8 +116,7 @@ pub fn neigh_lookup(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>> 
 /// linux: net/core/neighbour.c:__neigh_create
 pub fn __neigh_create(cx: &mut BhCx<'_>, key: NeighKey) -> Option<Arc<Neighbour>> {
     walk!(cx, __neigh_create => u64::from(key.addr));
-    let m = cx.m;
-    let table = &m.init_net.arp_tbl;
+    let table = &cx.t.ns.arp_tbl;
     let (now, parms) = (cx.now(), &cx.t.net.sysctl.neigh);
     let fresh = Arc::new(new_entry(cx, key)?);
     let (made, gone) = {
@@ -209,7 +208,7 @@ fn neigh_destroy(cx: &mut BhCx<'_>, neigh: &Arc<Neighbour>) {
 ///
 /// linux: net/core/neighbour.c:neigh_ifdown
 pub fn neigh_ifdown(cx: &mut BhCx<'_>, dev: DevId) {
-    let gone = cx.m.init_net.arp_tbl.inner.lock().sweep(|neigh| neigh.key.dev == dev);
+    let gone = cx.t.ns.arp_tbl.inner.lock().sweep(|neigh| neigh.key.dev == dev);
     for neigh in gone {
         neigh_destroy(cx, &neigh);
     }
@@ -218,7 +217,7 @@ pub fn neigh_ifdown(cx: &mut BhCx<'_>, dev: DevId) {
 fn arm_gc(cx: &mut BhCx<'_>, table: &Arc<NeighTable>) {
     if !std::mem::replace(&mut table.inner.lock().gc_armed, true) {
         let at = cx.now() + cx.t.net.sysctl.neigh.base_reachable_time / 2;
-        cx.cpu.timers.add(at, Arc::clone(table) as Arc<dyn TimerTarget>, 0);
+        cx.add_timer(at, Arc::clone(table) as Arc<dyn TimerTarget>, 0);
     }
 }
 
@@ -246,7 +245,7 @@ impl TimerTarget for NeighTable {
         }
         if left {
             let at = now + parms.base_reachable_time / 2;
-            cx.cpu.timers.add(at, self as Arc<dyn TimerTarget>, 0);
+            cx.add_timer(at, self as Arc<dyn TimerTarget>, 0);
         }
     }
 }
@@ -280,7 +279,7 @@ pub fn neigh_add(
 /// linux: net/core/neighbour.c:neigh_delete
 pub fn neigh_delete(cx: &mut TaskCx, key: NeighKey) -> Result<(), uapi::errno::Errno> {
     cx.local_bh_disable(|bh| {
-        let gone = bh.m.init_net.arp_tbl.inner.lock().entries.remove(&key);
+        let gone = bh.t.ns.arp_tbl.inner.lock().entries.remove(&key);
         let neigh = gone.ok_or(uapi::errno::Errno::ENOENT)?;
         neigh_destroy(bh, &neigh);
         Ok(())

@@ -430,6 +430,16 @@ impl SkBuff {
         self.tstamp = at;
     }
 
+    /// It goes to another namespace: what was said of it in this one says nothing there.
+    ///
+    /// linux: net/core/skbuff.c:skb_scrub_packet
+    pub fn skb_scrub_packet(&mut self) {
+        self.clear_tstamp();
+        (self.mark, self.priority) = (0, 0);
+        self.queue_mapping = 0;
+        self.pkt_type = PktType::Host;
+    }
+
     /// Its time says nothing any more.
     ///
     /// linux: include/linux/skbuff.h:skb_clear_tstamp

@@ -55,7 +55,7 @@ impl Sock {
         tuple: &InetTuple,
         tcp: Box<TcpSock>,
     ) -> Arc<Self> {
-        let net = Arc::clone(&cx.m.init_net);
+        let net = Arc::clone(&cx.t.ns);
         net.tcp.memory.sockets.fetch_add(1, Ordering::Relaxed);
         let mut base = SockState::new(from.opts.rcvbuf);
         base.opts = SockOpts { priority: 0, ..from.opts };
@@ -74,7 +74,7 @@ impl Sock {
         base.inherit_filter(from.filter, from.filter_locked);
         let inet_id = cx.cpu.rng.next_u32();
         Arc::new(Self {
-            cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
+            cookie: net.first().next_cookie.fetch_add(1, Ordering::Relaxed),
             net,
             sk_prot: from.prot,
             slock: SpinLock::new(SockLocked { base, tcp: Some(tcp) }),

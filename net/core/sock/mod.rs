@@ -117,7 +117,7 @@ impl fmt::Debug for Proto {
 ///
 /// linux: include/net/sock.h:sock
 pub struct Sock {
-    /// A number no other socket of the namespace has.
+    /// A number no other socket of the machine has.
     pub cookie: u64,
     /// The namespace.
     pub net: Arc<Net>,
@@ -279,14 +279,14 @@ impl Sock {
     ///
     /// linux: net/core/sock.c:sk_alloc
     pub fn new(cx: &mut TaskCx, sk_prot: &'static Proto) -> Arc<Self> {
-        let net = Arc::clone(cx.machine().net());
-        let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
+        let net = cx.net();
+        let sysctl = Arc::clone(&cx.tables().net.sysctl);
         let inet_id = cx.local_bh_disable(|bh| bh.cpu.rng.next_u32());
         if sysctl.busy_read != 0 {
-            net.busy_polls.store(true, Ordering::Relaxed);
+            cx.machine().net().napi_looks.store(true, Ordering::Relaxed);
         }
         Arc::new(Self {
-            cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
+            cookie: cx.machine().net().next_cookie.fetch_add(1, Ordering::Relaxed),
             net,
             sk_prot,
             slock: SpinLock::new(SockLocked {
@@ -570,13 +570,15 @@ pub(crate) fn sk_purge(cx: &mut TaskCx, sk: &Arc<Sock>) {
 /// now rather than at the next packet.
 #[cold]
 pub(crate) fn report_killed(cx: &mut BhCx<'_>) {
-    let net = &cx.m.init_net;
-    let streams = net.tcp.hashinfo.all_socks();
-    let others = [net.raw.all_socks(), net.ping.all_socks(), net.packet.all_socks()];
-    for sk in net.udp_table.dump().into_iter().chain(streams).chain(others.concat()) {
-        let mut state = sk.state();
-        if state.dead {
-            state.sk_error_report(cx, None);
+    for t in cx.root.all() {
+        let net = &t.ns;
+        let streams = net.tcp.hashinfo.all_socks();
+        let others = [net.raw.all_socks(), net.ping.all_socks(), net.packet.all_socks()];
+        for sk in net.udp_table.dump().into_iter().chain(streams).chain(others.concat()) {
+            let mut state = sk.state();
+            if state.dead {
+                state.sk_error_report(cx, None);
+            }
         }
     }
 }

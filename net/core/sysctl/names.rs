@@ -7,6 +7,7 @@ mod tcp;
 
 use super::{KeyPair, Sysctls, update_sysctls};
 use crate::kernel::context::TaskCx;
+use crate::net::net_namespace::NetView;
 use crate::kernel::machine::Machine;
 use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
 use crate::net::ipv4::devinet::{InDevice, Ipv4DevConf, set_of_dev};
@@ -275,14 +276,15 @@ const TCP_AVAILABLE: &str = "net.ipv4.tcp_available_congestion_control";
 const TCP_ALLOWED: &str = "net.ipv4.tcp_allowed_congestion_control";
 
 /// Every setting with its value, by name.
-pub fn sysctl_all(m: &Machine) -> Vec<(String, String)> {
-    let t = m.tables();
+pub fn sysctl_all<'a>(of: impl Into<NetView<'a>>) -> Vec<(String, String)> {
+    let of = of.into();
+    let t = &of.t;
     let mut sysctls = Sysctls::clone(&t.net.sysctl);
     let show = |(name, knob): (&str, Knob<'_>)| (name.to_owned(), knob.show());
     let mut all: Vec<_> = net_core_table(&mut sysctls).into_iter().map(show).collect();
     all.extend(ipv4_net_table(&mut sysctls).into_iter().map(show));
     all.extend(tcp_table(&mut sysctls.tcp).into_iter().map(show));
-    let entries = m.net().rps_sock_flow_table.entries();
+    let entries = of.m.net().rps_sock_flow_table.entries();
     all.push((RPS_SOCK_FLOW_ENTRIES.to_owned(), entries.to_string()));
     all.extend([
         (DEFAULT_QDISC.to_owned(), t.net.sysctl.default_qdisc.to_owned()),
@@ -360,7 +362,7 @@ pub fn sysctl_write(cx: &mut TaskCx, name: &str, value: &str) -> Result<(), Errn
                 result = store(devinet_sysctl(&mut s.conf_default), knob, value);
             }),
             dev => {
-                let t = cx.machine().tables();
+                let t = cx.tables();
                 let id = t.net.dev_by_name(dev).ok_or(Errno::ENOENT)?.ifindex;
                 set_of_dev(cx, id, |cnf| {
                     result = store(devinet_sysctl(cnf), knob, value);

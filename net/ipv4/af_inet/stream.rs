@@ -30,7 +30,7 @@ use uapi::socket::AF_UNSPEC;
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_init_sock
 pub(super) fn tcp_v4_init_sock(cx: &mut TaskCx) -> Arc<Sock> {
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let sysctl = &t.net.sysctl.tcp;
     let sk = Sock::new(cx, &TCP_PROT);
     let mut tp = TcpSock::new(tcp_assign_congestion_control(&t.net), sysctl.reordering);
@@ -227,7 +227,7 @@ fn begin_fastopen(
 ) -> Result<Begun, Errno> {
     let name = msg.name.unwrap_or(&[]);
     let family = name.first_chunk::<2>().map(|family| u16::from_ne_bytes(*family));
-    let on = cx.machine().tables().net.sysctl.tcp.fastopen & TFO_CLIENT_ENABLE != 0;
+    let on = cx.tables().net.sysctl.tcp.fastopen & TFO_CLIENT_ENABLE != 0;
     if !on || family == Some(AF_UNSPEC as u16) {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -281,7 +281,7 @@ fn begin_fastopen(
 /// linux: net/ipv4/af_inet.c:inet_listen
 pub(super) fn inet_listen(cx: &mut TaskCx, sk: &Arc<Sock>, backlog: i32) -> Result<(), Errno> {
     walk!(cx, inet_listen);
-    let most = cx.machine().tables().net.sysctl.somaxconn;
+    let most = cx.tables().net.sysctl.somaxconn;
     // Linux reads a negative backlog as a huge one.
     let backlog = (backlog as u32).min(most);
     let mut guard = sk.lock_sock(cx);

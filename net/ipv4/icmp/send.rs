@@ -118,12 +118,12 @@ fn skb_len_from(skb: &SkBuff, offset: usize) -> usize {
 
 /// The rates allow an answer to `skb`.
 fn allowed(cx: &mut BhCx<'_>, skb: &SkBuff, type_: u8, daddr: u32) -> bool {
-    let (m, t) = (cx.m, cx.t);
+    let t = cx.t;
     // What stays on this machine is not limited.
     if skb.dev.and_then(|dev| t.net.dev(dev)).is_some_and(|dev| dev.is_loopback()) {
         return true;
     }
-    match m.init_net.icmp.allow(cx, type_, daddr) {
+    match t.ns.icmp.allow(cx, type_, daddr) {
         Ok(()) => true,
         Err(limited) => {
             cx.count(match limited {

@@ -89,7 +89,7 @@ fn with_dev<R>(
     dev: DevId,
     event: impl FnOnce(&mut McDev, &mut IgmpCx<'_>) -> R,
 ) -> Option<(R, Vec<FilterOp>)> {
-    let table = &cx.m.init_net.igmp;
+    let table = &cx.t.ns.igmp;
     let (parms, now) = (parms(cx, dev)?, cx.now());
     let mut inner = table.inner.lock();
     let mut igmp = IgmpCx { now, parms, rng: &mut cx.cpu.rng, out: Effects::default() };
@@ -98,7 +98,7 @@ fn with_dev<R>(
     let arm = inner.arm_for();
     drop(inner);
     if let Some(at) = arm {
-        cx.cpu.timers.add(at, Arc::clone(table) as Arc<dyn TimerTarget>, 0);
+        cx.add_timer(at, Arc::clone(table) as Arc<dyn TimerTarget>, 0);
     }
     send.iter().for_each(|message| send::send(cx, dev, message));
     Some((result, filter))
@@ -125,7 +125,7 @@ impl TimerTarget for IgmpTable {
         }
         let arm = self.inner.lock().arm_for();
         if let Some(at) = arm {
-            cx.cpu.timers.add(at, self, 0);
+            cx.add_timer(at, self, 0);
         }
     }
 }
@@ -138,7 +138,7 @@ fn change<R>(
 ) -> Option<R> {
     let (result, filter) = cx.local_bh_disable(|bh| {
         let done = with_dev(bh, dev.ifindex, event);
-        bh.m.init_net.fnhe.rt_cache_flush();
+        bh.t.ns.fnhe.rt_cache_flush();
         done
     })?;
     for op in filter {
@@ -170,7 +170,7 @@ pub(crate) fn ip_check_mc_rcu(
     (group, saddr): (u32, u32),
     protocol: u8,
 ) -> bool {
-    let inner = cx.m.init_net.igmp.inner.lock();
+    let inner = cx.t.ns.igmp.inner.lock();
     let im = inner.devs.get(&dev.0).and_then(|dev| dev.get(group));
     im.is_some_and(|im| protocol == IPPROTO_IGMP || im.lets_in(saddr))
 }
@@ -201,7 +201,7 @@ pub(crate) fn ip_mc_down(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 ///
 /// linux: net/ipv4/igmp.c:ip_mc_destroy_dev
 pub(crate) fn ip_mc_destroy_dev(cx: &TaskCx, dev: DevId) {
-    cx.machine().net().igmp.inner.lock().devs.remove(&dev.0);
+    cx.net().igmp.inner.lock().devs.remove(&dev.0);
 }
 
 #[cfg(test)]

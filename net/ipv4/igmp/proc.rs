@@ -3,7 +3,7 @@
 //! linux: net/ipv4/igmp.c.
 
 use super::device::McDev;
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::dev::DevId;
 use std::fmt::Write;
@@ -14,10 +14,11 @@ const USER_HZ: u128 = 100;
 /// The text of `/proc/net/igmp`: each device's groups, the one joined last first.
 ///
 /// linux: net/ipv4/igmp.c:igmp_mc_seq_show
-pub fn igmp_mc_seq_show(m: &Machine) -> String {
-    let (t, now) = (m.tables(), m.ktime_get());
+pub fn igmp_mc_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let (t, now) = (&of.t, of.m.ktime_get());
     let mut text = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n".to_owned();
-    let inner = m.net().igmp.inner.lock();
+    let inner = of.net().igmp.inner.lock();
     for (id, mc) in inner.devs.iter().filter(|(_, mc)| mc.len() != 0) {
         let Some(dev) = t.net.dev(DevId(*id)) else { continue };
         let forced = t.net.in_dev(DevId(*id)).map_or(0, |in_dev| in_dev.cnf.force_igmp_version);
@@ -56,10 +57,11 @@ fn querier(mc: &McDev, forced: u8, now: Ktime) -> &'static str {
 /// The text of `/proc/net/mcfilter`: the sources that filters name, each with how many include and exclude it.
 ///
 /// linux: net/ipv4/igmp.c:igmp_mcf_seq_show
-pub fn igmp_mcf_seq_show(m: &Machine) -> String {
-    let t = m.tables();
+pub fn igmp_mcf_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let t = &of.t;
     let mut text = "Idx Device        MCA        SRC    INC    EXC\n".to_owned();
-    let inner = m.net().igmp.inner.lock();
+    let inner = of.net().igmp.inner.lock();
     for (id, mc) in &inner.devs {
         let Some(dev) = t.net.dev(DevId(*id)) else { continue };
         for im in mc.iter() {

@@ -108,7 +108,7 @@ fn update(sk: &Sock, new: IpMcSocklist) {
 ///
 /// linux: net/ipv4/igmp.c:ip_mc_find_dev
 fn ip_mc_find_dev(cx: &mut TaskCx, imr: &mut IpMreqn) -> Option<Arc<NetDevice>> {
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let by_index = |index: i32| t.net.dev(DevId(u16::try_from(index).ok()?)).cloned();
     if imr.ifindex != 0 {
         return by_index(imr.ifindex);
@@ -153,7 +153,7 @@ pub(super) fn ip_mc_join_group(
     }
     with_rtnl(cx, |cx| {
         let dev = ip_mc_find_dev(cx, imr).ok_or(Errno::ENODEV)?;
-        let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
+        let sysctl = Arc::clone(&cx.tables().net.sysctl);
         {
             let mut state = sk.state();
             let list = mc_list(&state);
@@ -244,7 +244,7 @@ pub(crate) fn ip_mc_drop_socket(cx: &mut TaskCx, sk: &Sock) {
                 }
                 take(&mut state, 0)
             };
-            let t = cx.machine().tables();
+            let t = cx.tables();
             let id = u16::try_from(iml.multi.ifindex).ok();
             if let Some(dev) = id.and_then(|id| t.net.dev(DevId(id))) {
                 leave_src_and_group(cx, dev, &iml);
@@ -351,7 +351,7 @@ fn add_source(
     mut pmc: IpMcSocklist,
     what: &McSource,
 ) -> Result<(), Errno> {
-    let sysctl = Arc::clone(&cx.machine().tables().net.sysctl);
+    let sysctl = Arc::clone(&cx.tables().net.sysctl);
     let (len, max) = pmc.sflist.as_ref().map_or((0, 0), |list| (list.addrs.len(), list.max));
     if pmc.sflist.is_some() && len >= sysctl.igmp.max_msf as usize {
         return Err(Errno::ENOBUFS);
@@ -404,7 +404,7 @@ pub(super) fn ip_mc_msfilter(
         let max = sources.len();
         let sflist = (max != 0).then_some(SfList { addrs: sources, max });
         let new = IpMcSocklist { multi: old.multi, sfmode, sflist };
-        let optmem_max = cx.machine().tables().net.sysctl.optmem_max;
+        let optmem_max = cx.tables().net.sysctl.optmem_max;
         {
             let mut state = sk.state();
             let rare = state.rare_mut();

@@ -65,7 +65,7 @@ fn multicast_if(cx: &TaskCx, sk: &Sock, value: &[u8]) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let mut mreq = IpMreqn::from_bytes(value).ok_or(Errno::EINVAL)?;
-    let t = cx.machine().tables();
+    let t = cx.tables();
     if mreq.ifindex == 0 {
         if mreq.address != 0 {
             let dev = ip_dev_find(&t, mreq.address).ok_or(Errno::EADDRNOTAVAIL)?;
@@ -195,7 +195,7 @@ fn check_filter(
     value: &[u8],
     (count, head, each): (u32, usize, usize),
 ) -> Result<usize, Errno> {
-    let sysctl = &cx.machine().tables().net.sysctl;
+    let sysctl = &cx.tables().net.sysctl;
     if value.len() > sysctl.optmem_max as usize || count > sysctl.igmp.max_msf {
         return Err(Errno::ENOBUFS);
     }

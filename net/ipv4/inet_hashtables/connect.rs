@@ -60,7 +60,7 @@ pub(crate) fn inet_hash_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result
         return Ok(());
     }
     let (low, high) = cx.t.net.sysctl.ip_local_port_range;
-    let net = &cx.m.init_net;
+    let net = &cx.t.ns;
     let hash = secure_ipv4_port_ephemeral(
         &net.tcp.port_key,
         tuple.laddr.into(),
@@ -76,7 +76,7 @@ pub(crate) fn inet_hash_connect(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Result
 }
 
 fn try_port(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, tuple: InetTuple) -> bool {
-    let net = &cx.m.init_net;
+    let net = &cx.t.ns;
     let attrs = BindAttrs::of(sk.st, BindKind::Connect);
     let mut displaced = None;
     let node =
@@ -110,7 +110,7 @@ fn __inet_check_established(
     sk: &mut TcpSk<'_>,
     tuple: &InetTuple,
 ) -> Result<Option<Arc<InetTimewaitSock>>, Taken> {
-    let net = &cx.m.init_net;
+    let net = &cx.t.ns;
     let entry = || EhashEntry::Sock(Arc::clone(sk.sk));
     let now = cx.now();
     let (t, tp) = (cx.t, &mut *sk.tp);

@@ -11,7 +11,7 @@ pub(crate) use rx::{ping_err, ping_rcv};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::net::core::sock::{Proto, Sock, SockState, sk_purge};
 use crate::net::ipv4::datagram::{ip4_datagram_connect, udp_disconnect};
 use crate::net::ipv4::raw::recv::raw_recvmsg;
@@ -119,7 +119,7 @@ pub(crate) fn is_ping(sk: &Sock) -> bool {
 ///
 /// linux: net/ipv4/ping.c:ping_init_sock
 pub(crate) fn ping_init_sock(cx: &mut TaskCx) -> Result<Arc<Sock>, Errno> {
-    let (low, high) = cx.machine().tables().net.sysctl.ping_group_range;
+    let (low, high) = cx.tables().net.sysctl.ping_group_range;
     if !(low..=high).contains(&GID) {
         return Err(Errno::EACCES);
     }
@@ -182,13 +182,14 @@ fn ping_close(cx: &mut TaskCx, sk: &Arc<Sock>) {
 /// the pointer is not told.
 ///
 /// linux: net/ipv4/ping.c:ping_v4_seq_show
-pub fn ping_v4_seq_show(m: &Machine) -> String {
+pub fn ping_v4_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
     let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
                    timeout inode ref pointer drops";
     let mut text = format!("{heading:<127}\n");
     // As Linux prints them: the bytes of the network as a number of the host.
     let addr = |addr: u32| u32::from_ne_bytes(addr.to_be_bytes());
-    for sk in m.net().ping.all_socks() {
+    for sk in of.net().ping.all_socks() {
         let wmem = sk.wmem_alloc();
         let state = sk.state();
         let inet = &state.inet;

@@ -23,7 +23,7 @@ use zerocopy::FromBytes;
 ///
 /// linux: net/ipv4/ping.c:ping_lookup
 fn ping_lookup(cx: &BhCx<'_>, ident: u16, daddr: u32, dif: u16) -> Option<Arc<Sock>> {
-    cx.m.init_net.ping.find(ident, |state| {
+    cx.t.ns.ping.find(ident, |state| {
         let (own, bound) = (state.inet.rcv_saddr, state.opts.bound_dev_if);
         (own == 0 || own == daddr) && (bound == 0 || bound == dif)
     })

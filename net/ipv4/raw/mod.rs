@@ -133,7 +133,7 @@ pub(crate) fn raw_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(
         Some(addr) if name.len() >= SOCKADDR_IN_LEN && !connected => u32::from_be_bytes(addr),
         _ => return Err(Errno::EINVAL),
     };
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let kind = inet_addr_type(&t, addr);
     let mut state = sk.state();
     let free = state.inet.freebind || t.net.sysctl.ip_nonlocal_bind;

@@ -49,7 +49,7 @@ impl Ends {
 
 /// Sockets of a protocol, if there are any.
 fn sockets_of(cx: &BhCx<'_>, protocol: u8) -> Option<Bucket> {
-    let bucket = Arc::clone(&*cx.m.init_net.raw.bucket(protocol.into()).lock());
+    let bucket = Arc::clone(&*cx.t.ns.raw.bucket(protocol.into()).lock());
     (!bucket.is_empty()).then_some(bucket)
 }
 
@@ -173,7 +173,7 @@ pub(in crate::net::ipv4) fn raw_backlog_rcv(
 ///
 /// linux: net/ipv4/raw.c:raw_icmp_error
 pub(crate) fn raw_icmp_error(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
-    if !cx.m.init_net.raw.any() {
+    if !cx.t.ns.raw.any() {
         return;
     }
     let protocol = error.iph.protocol;

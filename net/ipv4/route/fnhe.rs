@@ -220,7 +220,7 @@ impl BhCx<'_> {
     /// linux: include/net/net_namespace.h:rt_genid_ipv4
     #[inline(always)]
     pub(crate) fn rt_genid(&self) -> u64 {
-        self.t.generation + self.m.init_net.fnhe.genid()
+        self.t.generation + self.t.ns.fnhe.genid()
     }
 }
 
@@ -228,7 +228,7 @@ impl BhCx<'_> {
 ///
 /// linux: net/ipv4/route.c:rt_bind_exception
 pub(super) fn rt_bind_exception(cx: &mut BhCx<'_>, dst: &mut Dst, daddr: u32) {
-    let table = &cx.m.init_net.fnhe;
+    let table = &cx.t.ns.fnhe;
     if table.is_empty() || dst.rt_type != RTN_UNICAST {
         return;
     }
@@ -264,7 +264,7 @@ fn __ip_rt_update_pmtu(cx: &mut BhCx<'_>, dst: &Dst, daddr: u32, mtu: u32) {
     }
     let luck = cx.cpu.rng.below(FNHE_RECLAIM_DEPTH) + 1;
     let new = Fnhe { pmtu, mtu_locked, expires: now + sysctl.mtu_expires };
-    cx.m.init_net.fnhe.update_or_create_fnhe(Via::of(dst, daddr), new, (now, luck));
+    cx.t.ns.fnhe.update_or_create_fnhe(Via::of(dst, daddr), new, (now, luck));
 }
 
 #[cfg(test)]

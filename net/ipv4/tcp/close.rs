@@ -331,7 +331,7 @@ fn as_new(sk: &mut TcpSk<'_>) {
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_sk_exit
 pub(crate) fn tcp_sk_exit(cx: &mut TaskCx) {
-    let net = Arc::clone(&cx.machine().init_net);
+    let net = cx.net();
     for (_, entry) in net.tcp.hashinfo.ehash.dump() {
         cx.local_bh_disable(|bh| match entry {
             EhashEntry::Sock(sk) => {

@@ -322,7 +322,7 @@ pub(crate) fn tcp_getsockopt(
     room: usize,
 ) -> Result<Vec<u8>, Errno> {
     let now = cx.now();
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let sysctl = &t.net.sysctl.tcp;
     let mut locked = sk.state();
     let sk = TcpSk::of(sk, &mut locked).ok_or(Errno::EOPNOTSUPP)?;

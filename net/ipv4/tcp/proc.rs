@@ -4,7 +4,7 @@
 //! time.
 
 use super::{TcpSk, TcpSock, TcpState};
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::inet_connection_sock::RequestSock;
@@ -28,9 +28,10 @@ const TW_REFCNT: u32 = 3;
 /// addresses. The inode is the socket's cookie, the pointer is not told.
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp4_seq_show
-pub fn tcp4_seq_show(m: &Machine) -> String {
-    let hashinfo = &m.net().tcp.hashinfo;
-    let now = m.ktime_get();
+pub fn tcp4_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let hashinfo = &of.net().tcp.hashinfo;
+    let now = of.m.ktime_get();
     let mut text = padded(
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
     );

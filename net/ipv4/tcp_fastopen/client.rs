@@ -9,7 +9,7 @@ use super::{
     tcp_parse_fastopen_option,
 };
 use crate::kernel::context::BhCx;
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{SkBuff, UbufInfo};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
@@ -199,7 +199,7 @@ pub(crate) struct Known {
 /// linux: net/ipv4/tcp_fastopen.c:tcp_fastopen_cookie_check
 pub(crate) fn tcp_fastopen_cookie_check(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> Known {
     let addrs = (sk.st.inet.saddr, sk.st.inet.daddr);
-    let (mss, cookie) = cx.m.init_net.tcp.fastopen.cache.lock().get(addrs);
+    let (mss, cookie) = cx.t.ns.tcp.fastopen.cache.lock().get(addrs);
     if active_should_disable(cx, sk) {
         return Known { cookie: None, mss, data: false };
     }
@@ -256,7 +256,7 @@ pub(crate) fn tcp_rcv_fastopen_synack(
     let mss = seg.opts.mss.unwrap_or(sk.tp.rx_opt.mss_clamp);
     let addrs = (sk.st.inet.saddr, sk.st.inet.daddr);
     let lesson = Lesson { mss, cookie, try_exp, syn_lost };
-    cx.m.init_net.tcp.fastopen.cache.lock().set(addrs, &lesson);
+    cx.t.ns.tcp.fastopen.cache.lock().set(addrs, &lesson);
     if unacked {
         sk.tp.tfo_mut().client_fail =
             if again { TfoFail::SynRetransmitted } else { TfoFail::DataNotAcked };
@@ -284,8 +284,9 @@ pub(crate) fn tcp_rcv_fastopen_synack(
 /// theirs. Context: any.
 ///
 /// linux: net/ipv4/tcp_metrics.c:tcp_metrics_fill_info
-pub fn tcp_metrics_show(m: &Machine) -> String {
-    m.net().tcp.fastopen.cache.lock().show(m.ktime_get())
+pub fn tcp_metrics_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    of.net().tcp.fastopen.cache.lock().show(of.m.ktime_get())
 }
 
 // ---- Pauses.
@@ -298,7 +299,7 @@ fn tcp_fastopen_active_disable(cx: &mut BhCx<'_>) {
         return;
     }
     let now = cx.now();
-    let blackhole = &cx.m.init_net.tcp.fastopen.blackhole;
+    let blackhole = &cx.t.ns.tcp.fastopen.blackhole;
     blackhole.stamp.store(now.as_nanos(), Ordering::Relaxed);
     blackhole.times.fetch_add(1, Ordering::Relaxed);
     cx.count(LinuxMib::TCPFastOpenBlackhole);
@@ -309,7 +310,7 @@ fn tcp_fastopen_active_disable(cx: &mut BhCx<'_>) {
 /// linux: net/ipv4/tcp_fastopen.c:tcp_fastopen_active_should_disable
 fn active_should_disable(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
     let timeout = cx.t.net.sysctl.tcp.fastopen_blackhole_timeout;
-    let blackhole = &cx.m.init_net.tcp.fastopen.blackhole;
+    let blackhole = &cx.t.ns.tcp.fastopen.blackhole;
     let times = blackhole.times.load(Ordering::Relaxed);
     if timeout.is_zero() || times == 0 {
         return false;
@@ -342,7 +343,7 @@ pub(crate) fn tcp_fastopen_active_disable_ofo_check(cx: &mut BhCx<'_>, sk: &TcpS
             tcp_fastopen_active_disable(cx);
         }
     } else if sk.tp.tfo(Tfo::SYN_FASTOPEN_CH) && !ipv4_is_loopback(sk.st.inet.daddr) {
-        cx.m.init_net.tcp.fastopen.blackhole.times.store(0, Ordering::Relaxed);
+        cx.t.ns.tcp.fastopen.blackhole.times.store(0, Ordering::Relaxed);
     }
 }
 

@@ -178,7 +178,7 @@ pub(crate) fn tcp_try_fastopen(
         return TryFastopen { cookie: None, child: true };
     }
     let Some(asked) = asked else { return none };
-    let own = cx.m.init_net.tcp.fastopen.key;
+    let own = cx.t.ns.tcp.fastopen.key;
     let keys = queue.keys().unwrap_or_else(|| tcp_fastopen_keys(sysctl, own));
     let made = |key: &SipKey| TcpFastopenCookie {
         exp: asked.exp,

@@ -50,7 +50,7 @@ pub(crate) fn tcp_send_challenge_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         return;
     }
     let limit = cx.t.net.sysctl.tcp.challenge_ack_limit;
-    if cx.m.init_net.tcp.challenges.take(cx, limit) {
+    if cx.t.ns.tcp.challenges.take(cx, limit) {
         cx.count(LinuxMib::TCPChallengeACK);
         tcp_send_ack(cx, sk);
     }

@@ -70,7 +70,7 @@ pub(super) fn tcp_compress_ack(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
         // A timer that may be late by so much is, unless another one comes before.
         let at = cx.now() + delay.min(sysctl.comp_sack_delay) + sysctl.comp_sack_slack;
         let target: Arc<dyn TimerTarget> = Arc::clone(sk.sk) as Arc<dyn TimerTarget>;
-        let timer = cx.cpu.hrtimers.hrtimer_start(at, target, TimerKind::COMPRESSED_ACK);
+        let timer = cx.hrtimer_start(at, target, TimerKind::COMPRESSED_ACK);
         comp.timer = Some((cx.cpu.id.0, timer));
     }
     true

@@ -253,7 +253,7 @@ fn tcp_conn_request(
         daddr: tuple.raddr.into(),
         dport: tuple.rport,
     };
-    let (now, net) = (cx.now(), &cx.m.init_net);
+    let (now, net) = (cx.now(), &cx.t.ns);
     let offset = opt.tstamp_ok && cx.t.net.sysctl.tcp.timestamps == 1;
     let ts_off =
         if offset { secure_tcp_ts_off(&net.tcp.ts_key, addrs.saddr, addrs.daddr) } else { 0 };
@@ -286,7 +286,7 @@ fn tcp_conn_request(
         iif: tuple.dev,
         // Of a cookie nothing is left when it is answered.
         saved_syn: if cookie { None } else { tcp_reqsk_record_syn(asked, seg) },
-        cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
+        cookie: net.first().next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: cookie,
         md5_key: terms.md5_key.clone(),
         filter: terms.filter.clone(),
@@ -406,7 +406,7 @@ fn cookie_request(
         // None was given out lately.
         return None;
     }
-    let net = &cx.m.init_net;
+    let net = &cx.t.ns;
     let (cookie, seq) = (seg.cb.ack_seq - 1, seg.cb.seq - 1);
     let addrs = TcpTuple {
         saddr: tuple.raddr.into(),
@@ -453,7 +453,7 @@ fn cookie_request(
         syn_tos: seg.cb.ip_dsfield,
         iif: tuple.dev,
         saved_syn: None,
-        cookie: net.next_cookie.fetch_add(1, Ordering::Relaxed),
+        cookie: net.first().next_cookie.fetch_add(1, Ordering::Relaxed),
         as_cookie: true,
         md5_key: terms.md5_key.clone(),
         filter: terms.filter.clone(),

@@ -38,7 +38,7 @@ pub(crate) fn tcp_v4_err(cx: &mut BhCx<'_>, error: &IcmpError<'_>) {
         dev: error.iif,
     };
     let seq = SeqNr(u32::from_be_bytes([*q0, *q1, *q2, *q3]));
-    match cx.m.init_net.tcp.hashinfo.ehash.lookup(&tuple) {
+    match cx.t.ns.tcp.hashinfo.ehash.lookup(&tuple) {
         None => cx.count(IcmpMib::InErrors),
         Some(EhashEntry::TimeWait(_)) => (),
         Some(EhashEntry::Request(req)) => tcp_req_err(cx, &req, error, seq),

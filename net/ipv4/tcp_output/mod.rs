@@ -54,6 +54,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::core::stream::{sk_mem_uncharge, sk_stream_write_space};
+use crate::net::net_namespace::NetId;
 use crate::net::ipv4::tcp::{
     CaState, Deferred, IcskPending, Nonagle, SeqNr, TcpSk, TcpSock, TcpState,
 };
@@ -388,6 +389,9 @@ fn tcp_tsq_write(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
 /// linux: net/ipv4/tcp_output.c:tcp_tasklet_func
 pub(crate) fn tcp_tasklet_func(cx: &mut BhCx<'_>) {
     for sk in std::mem::take(&mut cx.cpu.tsq) {
+        if !cx.enter_net(sk.net.id) {
+            continue;
+        }
         let mut locked = sk.state();
         let owned = locked.sock_owned_by_user();
         let Some(mut tsk) = TcpSk::of(&sk, &mut locked) else { continue };
@@ -398,6 +402,7 @@ pub(crate) fn tcp_tasklet_func(cx: &mut BhCx<'_>) {
             tcp_tsq_write(cx, &mut tsk);
         }
     }
+    cx.enter_net(NetId::INIT);
 }
 
 /// The send buffer has room again: who waits is woken, and the buffer may grow.

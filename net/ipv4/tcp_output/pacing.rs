@@ -52,7 +52,7 @@ fn held_back(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
         }
     }
     let target: Arc<dyn TimerTarget> = Arc::clone(sk.sk) as Arc<dyn TimerTarget>;
-    let timer = cx.cpu.hrtimers.hrtimer_start(at, target, TimerKind::PACING);
+    let timer = cx.hrtimer_start(at, target, TimerKind::PACING);
     pacing.pacing_timer = Some((cx.cpu.id.0, timer));
     walk!(cx, tcp_pacing_check => at.since(now).as_nanos() as u64);
     true

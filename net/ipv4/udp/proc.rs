@@ -2,7 +2,7 @@
 //!
 //! linux: net/ipv4/udp.c. Contexts: task. Locks: `class::PortHash`, then `class::Sock`, one at a time.
 
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use crate::net::core::sock::Sock;
 use std::fmt::Write;
 use uapi::tcp::{TCP_CLOSE, TCP_ESTABLISHED};
@@ -11,13 +11,14 @@ use uapi::tcp::{TCP_CLOSE, TCP_ESTABLISHED};
 /// cookie, the pointer is not told.
 ///
 /// linux: net/ipv4/udp.c:udp4_seq_show
-pub fn udp4_seq_show(m: &Machine) -> String {
+pub fn udp4_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
     let mut text = padded(
         "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
          timeout inode ref pointer drops"
             .to_owned(),
     );
-    for sk in m.net().udp_table.dump() {
+    for sk in of.net().udp_table.dump() {
         text += &padded(udp4_format_sock(&sk));
     }
     text

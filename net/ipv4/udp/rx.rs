@@ -127,7 +127,7 @@ fn udp4_csum_ok(skb: &mut Skb, ihl: usize) -> bool {
 /// linux: net/ipv4/udp.c:__udp4_lib_mcast_deliver
 fn __udp4_lib_mcast_deliver(cx: &mut BhCx<'_>, mut skb: Skb, flow: &UdpFlow) {
     walk!(cx, skb, __udp4_lib_mcast_deliver);
-    let mut takers = cx.m.init_net.udp_table.all_matching(flow);
+    let mut takers = cx.t.ns.udp_table.all_matching(flow);
     let Some(last) = takers.pop() else {
         cx.count(UdpMib::IgnoredMulti);
         return kfree_skb(cx, skb, DropReason::NoSocket);

@@ -336,7 +336,7 @@ pub(crate) fn __udp4_lib_lookup_skb(
 /// The same, for an ICMP error's quote.
 #[inline(always)]
 pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: UdpFlow) -> Option<Arc<Sock>> {
-    let table = &cx.m.init_net.udp_table;
+    let table = &cx.t.ns.udp_table;
     let generation = table.generation.load(Ordering::Acquire);
     if let Some(sk) = cx.cpu.socks.get(flow, generation) {
         return Some(sk);
@@ -354,7 +354,7 @@ pub(crate) fn udp4_lib_lookup(cx: &mut BhCx<'_>, flow: UdpFlow) -> Option<Arc<So
 ///
 /// linux: net/ipv4/udp.c:udp_v4_get_port
 pub(super) fn udp_v4_get_port(cx: &mut TaskCx, sk: &Arc<Sock>, port: u16) -> Result<(), Errno> {
-    let net = Arc::clone(&sk.net);
+    let net = sk.net.clone();
     let table = &net.udp_table;
     let mut entry = Entry {
         sk: Arc::clone(sk),
@@ -369,7 +369,7 @@ pub(super) fn udp_v4_get_port(cx: &mut TaskCx, sk: &Arc<Sock>, port: u16) -> Res
     if port != 0 {
         return if table.insert(&mut entry, port) { Ok(()) } else { Err(Errno::EADDRINUSE) };
     }
-    let (low, high) = cx.machine().tables().net.sysctl.ip_local_port_range;
+    let (low, high) = cx.tables().net.sysctl.ip_local_port_range;
     let count = u32::from(high.saturating_sub(low)) + 1;
     let start = cx.local_bh_disable(|bh| bh.cpu.rng.below(count));
     (0..count)

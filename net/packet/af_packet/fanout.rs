@@ -162,7 +162,7 @@ pub(super) fn fanout_add(cx: &mut TaskCx, sk: &Arc<Sock>, value: &[u8]) -> Resul
     if sk.state().packet().is_some_and(|po| po.fanout.is_some()) {
         return Err(Errno::EALREADY);
     }
-    let net = Arc::clone(&sk.net);
+    let net = sk.net.clone();
     if args.type_flags & PACKET_FANOUT_FLAG_UNIQUEID != 0 {
         if args.id != 0 {
             return Err(Errno::EINVAL);

@@ -92,7 +92,7 @@ pub(super) fn packet_mc_add(
     sk: &Arc<Sock>,
     mreq: PacketMclist,
 ) -> Result<(), Errno> {
-    let tables = cx.machine().tables();
+    let tables = cx.tables();
     let dev = dev_get_by_index(&tables.net, mreq.ifindex).ok_or(Errno::ENODEV)?;
     if mreq.addr.len() > ADDR_LEN {
         return Err(Errno::EINVAL);
@@ -130,7 +130,7 @@ pub(super) fn packet_mc_drop(cx: &mut TaskCx, sk: &Arc<Sock>, mreq: &PacketMclis
 }
 
 fn undo(cx: &mut TaskCx, gone: &PacketMclist) {
-    let tables = cx.machine().tables();
+    let tables = cx.tables();
     if let Some(dev) = dev_get_by_index(&tables.net, gone.ifindex) {
         // It was added once, so it is there.
         let _there = gone.packet_dev_mc(cx, dev, What::Drop);

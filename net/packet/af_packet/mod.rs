@@ -278,7 +278,7 @@ fn packet_bind(cx: &mut TaskCx, sk: &Arc<Sock>, name: &[u8]) -> Result<(), Errno
 
 /// linux: net/packet/af_packet.c:packet_do_bind
 fn packet_do_bind(cx: &mut TaskCx, sk: &Arc<Sock>, to: &SockaddrLl) -> Result<(), Errno> {
-    let tables = cx.machine().tables();
+    let tables = cx.tables();
     let (proto, before) = {
         let mut state = sk.state();
         let po = state.packet().ok_or(Errno::EBADF)?;
@@ -346,7 +346,7 @@ fn packet_getname(sk: &Sock, peer: Peer) -> Result<Sockaddr, Errno> {
 ///
 /// linux: net/packet/af_packet.c:packet_notifier
 pub(crate) fn packet_notifier(cx: &mut TaskCx, dev: &Arc<NetDevice>, event: NetdevEvent) {
-    let net = Arc::clone(cx.machine().net());
+    let net = cx.net();
     for sk in net.packet.all_socks() {
         if event == NetdevEvent::Unregister {
             mclist::packet_dev_mclist_delete(cx, &sk, dev);

@@ -2,16 +2,17 @@
 //!
 //! linux: net/packet/af_packet.c. Contexts: task. Locks: `class::PortHash`, then `class::Sock`, one at a time.
 
-use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use std::fmt::Write;
 
 /// The text of `/proc/net/packet`: a line for each packet socket. The inode is the socket's cookie, the pointer is not
 /// told.
 ///
 /// linux: net/packet/af_packet.c:packet_seq_show
-pub fn packet_seq_show(m: &Machine) -> String {
+pub fn packet_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
     let mut text = format!("{:<17}RefCnt Type Proto  Iface R Rmem   User   Inode\n", "sk");
-    for sk in m.net().packet.all_socks() {
+    for sk in of.net().packet.all_socks() {
         let mut state = sk.state();
         let rmem = state.rmem_alloc;
         let Some(po) = state.packet() else { continue };

@@ -4,7 +4,7 @@
 use crate::machines::{PAYLOAD, messages, rooms, udp_socket};
 use crate::median;
 use crate::processor::processor_time;
-use drivers::net::loopback::loopback_net_init;
+use drivers::net::loopback::loopback_init;
 use drivers::net::wire::wire_probe;
 use hw::wire::Wire;
 use klib::bitmap::CpuMask;
@@ -55,7 +55,7 @@ impl Platform for ThreadClock {
 }
 
 fn boot(id: u16, cpus: u8) -> Arc<Machine> {
-    let builder = Machine::builder().id(id).cpus(cpus).module_init(loopback_net_init);
+    let builder = Machine::builder().id(id).cpus(cpus).module_init(loopback_init);
     builder.boot(Box::new(ThreadClock(Instant::now()))).expect("boots")
 }
 

@@ -25,6 +25,7 @@ mod md5;
 mod memory;
 mod multicast;
 mod neigh;
+mod netns;
 mod packet;
 mod panics;
 mod pipes;

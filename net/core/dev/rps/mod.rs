@@ -108,7 +108,7 @@ impl RpsTables {
 ///
 /// linux: /sys/class/net/DEV/queues/rx-N/rps_cpus:rps_cpus
 pub fn show_rps_map(cx: &TaskCx, dev: &NetDevice, queue: u16) -> CpuMask {
-    let t = cx.machine().tables();
+    let t = cx.tables();
     let map = t.net.rps.queue(dev.ifindex, queue).map_or(&[][..], |queue| &queue.map);
     CpuMask::from_bits(map.iter().fold(0, |bits, cpu| bits | 1 << cpu.0))
 }
@@ -135,7 +135,7 @@ pub fn store_rps_map(
 ///
 /// linux: /sys/class/net/DEV/queues/rx-N/rps_flow_cnt:rps_flow_cnt
 pub fn show_rps_dev_flow_table_cnt(cx: &TaskCx, dev: &NetDevice, queue: u16) -> usize {
-    cx.machine().tables().net.rps.queue(dev.ifindex, queue).map_or(0, |queue| queue.flow_cnt)
+    cx.tables().net.rps.queue(dev.ifindex, queue).map_or(0, |queue| queue.flow_cnt)
 }
 
 /// Follows so many flows of a queue to their readers, rounded up to a power of two; zero: none.

@@ -10,16 +10,16 @@ use crate::kernel::hrtimer::hrtimer_run_softirq;
 use crate::kernel::initcall::{EARLY, FS, Initcall, ModuleInit, SUBSYS};
 use crate::kernel::irq::{Irq, IrqDesc, IrqHandler, IrqLine, NR_IRQS};
 use crate::kernel::locking::{SpinLock, cpu_cell::CpuCell, lockdep::class};
-use crate::kernel::rcupdate::{Publisher, Tables, update_tables};
+use crate::kernel::rcupdate::{Publisher, Tables, update_tables_of};
 use crate::kernel::remote_queue::RemoteQueue;
 use crate::kernel::sched::TaskStruct;
 use crate::kernel::softirq::{NR_SOFTIRQS, Softirq, SoftirqAction, open_softirq};
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::run_timer_softirq;
 use crate::kernel::trace::{Tracer, events::Point};
+use crate::net::core::dev::NetTables;
 use crate::net::core::skbuff::{Depot, SkbPool};
 use crate::net::core::snmp::NetMib;
-use crate::net::core::dev::NetTables;
 use crate::net::net_namespace::{Net, NetId};
 use klib::bitmap::AtomicBitmap;
 use std::any::Any;
@@ -191,7 +191,7 @@ impl Machine {
         let depot = Arc::new(Depot::new(builder.memory));
         let mut secrets = klib::random::Csprng::from_seed(builder.seed);
         let mut seed = || std::array::from_fn(|_| secrets.next_u32() as u8);
-        let init_net = Arc::new(Net::new(NetId::INIT, seed()));
+        let init_net = Arc::new(Net::new(NetId::INIT, 0, seed()));
         let tables = Publisher::new(Tables::new(Arc::clone(&init_net), NetTables::default()));
         let local = |cpu, seed| {
             let pool = SkbPool::new(Arc::clone(&depot));
@@ -376,7 +376,7 @@ pub fn request_irq(
 ) -> Result<IrqLine, Errno> {
     let m = Arc::clone(cx.machine());
     let cpus = m.cpus.len();
-    let desc = update_tables(cx, |t| {
+    let desc = update_tables_of(cx, NetId::INIT, |t| {
         let free = t.irqs.iter().position(Option::is_none).unwrap_or(t.irqs.len());
         if free >= NR_IRQS - 1 {
             return Err(Errno::ENOSPC);
@@ -396,7 +396,7 @@ pub fn request_irq(
 ///
 /// linux: kernel/irq/manage.c:free_irq
 pub fn free_irq(cx: &mut TaskCx, irq: Irq) {
-    let freed: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
+    let freed: Result<(), std::convert::Infallible> = update_tables_of(cx, NetId::INIT, |t| {
         if let Some(slot) = t.irqs.get_mut(usize::from(irq.0)) {
             *slot = None;
         }

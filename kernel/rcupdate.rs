@@ -59,7 +59,8 @@ impl Tables {
 
     /// Those of a namespace that is not the first, to be changed: asked of the first's.
     fn other_mut(&mut self, net: NetId) -> Option<&mut Self> {
-        let other = Arc::make_mut(self.others.get_mut(usize::from(net.0).checked_sub(1)?)?.as_mut()?);
+        let other =
+            Arc::make_mut(self.others.get_mut(usize::from(net.0).checked_sub(1)?)?.as_mut()?);
         other.generation += 1;
         Some(other)
     }

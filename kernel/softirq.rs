@@ -11,8 +11,8 @@ use crate::kernel::machine::Machine;
 use crate::kernel::smpboot::{SmpHotplugThread, smpboot_register_percpu_thread};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::Context;
-use crate::walk;
 use crate::net::net_namespace::NetId;
+use crate::walk;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 

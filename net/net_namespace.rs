@@ -5,8 +5,8 @@
 use crate::kernel::context::TaskCx;
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::{Tables, update_tables_of};
-use crate::net::core::dev::default_device_exit;
 use crate::net::core::dev::SockFlowTable;
+use crate::net::core::dev::default_device_exit;
 use crate::net::core::neighbour::NeighTable;
 use crate::net::core::snmp::NetMib;
 use crate::net::core::stream::TcpMemory;
@@ -147,7 +147,8 @@ pub struct TcpNet {
 pub(crate) const IP_IDENTS: usize = 2048;
 
 impl Net {
-    pub(crate) fn new(id: NetId, seed: [u8; 32]) -> Self {
+    /// `born` is this namespace's alone of all that a machine ever has.
+    pub(crate) fn new(id: NetId, born: u32, seed: [u8; 32]) -> Self {
         let mut secrets = Csprng::from_seed(seed);
         let mut key = || SipKey([secrets.next_u64(), secrets.next_u64()]);
         let (flow_key, ident_key) = (key(), key());
@@ -163,7 +164,7 @@ impl Net {
             packet: NetnsPacket::default(),
             ping: PingTable::default(),
             raw: RawHashinfo::default(),
-            udp_table: UdpTable::new(udp_key),
+            udp_table: UdpTable::new(udp_key, born),
             tcp: TcpNet::new(tcp_seed, fastopen_key),
             rps_sock_flow_table: SockFlowTable::default(),
             frags: IpFrags::new(frag_key),
@@ -181,11 +182,11 @@ impl Net {
         }
     }
 
-    /// Another than the first. It has no account of TCP's memory for itself.
-    fn another(id: NetId, seed: [u8; 32], first: &Arc<Self>) -> Self {
-        let mut net = Self::new(id, seed);
-        net.tcp.memory = Arc::clone(&first.tcp.memory);
-        net.first = Some(Arc::clone(first));
+    /// Another than the first, whose tables are these. It has no account of TCP's memory for itself.
+    fn another(id: NetId, seed: [u8; 32], root: &Tables) -> Self {
+        let mut net = Self::new(id, root.generation as u32, seed);
+        net.tcp.memory = Arc::clone(&root.ns.tcp.memory);
+        net.first = Some(Arc::clone(&root.ns));
         net
     }
 
@@ -295,7 +296,7 @@ pub fn copy_net_ns(cx: &mut TaskCx) -> Result<NetId, Errno> {
             return Err(Errno::ENOSPC);
         }
         let id = NetId(at as u16 + 1);
-        let net = Arc::new(Net::another(id, seed, &t.ns));
+        let net = Arc::new(Net::another(id, seed, t));
         let mut tables = Tables::new(net, t.net.another(memory));
         // What was remembered of one that had this number before is stale: none has changed more often than all.
         tables.generation += t.generation;

@@ -63,10 +63,7 @@ pub struct VethEnd<'a> {
 /// ESRCH for a namespace that there is not, EEXIST for a name that is taken; then there is none of them.
 ///
 /// linux: drivers/net/veth.c:veth_newlink
-pub fn veth_newlink(
-    cx: &mut TaskCx,
-    ends: [VethEnd<'_>; 2],
-) -> Result<[Arc<NetDevice>; 2], Errno> {
+pub fn veth_newlink(cx: &mut TaskCx, ends: [VethEnd<'_>; 2]) -> Result<[Arc<NetDevice>; 2], Errno> {
     let [there, back] = <[Arc<Count>; 2]>::default();
     let driver = |tx: &Arc<Count>, rx: &Arc<Count>| {
         Arc::new(Veth { tx: Arc::clone(tx), rx: Arc::clone(rx), ..Veth::default() })

@@ -2,8 +2,8 @@
 //!
 //! linux: net/core/net-procfs.c. Contexts: task, on no CPU: each is entered in turn.
 
-use crate::net::net_namespace::NetView;
 use crate::kernel::machine::Machine;
+use crate::net::net_namespace::NetView;
 use std::fmt::Write;
 
 /// The text of `/proc/net/dev`: each device's counters.

@@ -6,7 +6,6 @@
 //! DIVERGES: no proxy ARP.
 
 use crate::kernel::context::BhCx;
-use crate::net::net_namespace::NetView;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, NetDevice, PacketFunc, PacketType, dev_queue_xmit_one};
 use crate::net::core::neighbour::{
@@ -17,6 +16,7 @@ use crate::net::core::skbuff::{Cb, PktType, Skb, SkbList, alloc_skb, kfree_skb};
 use crate::net::ethernet::eth::eth_header;
 use crate::net::ipv4::devinet::{inet_addr_type, inet_select_addr};
 use crate::net::ipv4::route::{Flow4, FlowDir, RouteKey, ip_route_input_noref};
+use crate::net::net_namespace::NetView;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use uapi::if_::IFF_NOARP;

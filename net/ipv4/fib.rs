@@ -6,10 +6,10 @@
 //! DIVERGES: no policy rules; the three tables are asked in Linux's order.
 
 use crate::kernel::context::TaskCx;
-use crate::net::net_namespace::NetView;
 use crate::kernel::rcupdate::update_tables;
 use crate::net::core::dev::{DevId, NetTables};
 use crate::net::ipv4::devinet::mask;
+use crate::net::net_namespace::NetView;
 use klib::lc_trie::LcTrie;
 use std::fmt;
 use std::sync::Arc;

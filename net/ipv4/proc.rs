@@ -4,9 +4,9 @@
 //! DIVERGES: no `UdpLite:` line; `OutTransmits` stays at zero, as do the counters of
 //! features that are not built. Whoever reads by the header line, as tools do, misses nothing.
 
-use crate::net::net_namespace::NetView;
 use crate::net::core::snmp::{Mib, NetMib};
 use crate::net::core::stream::proto_memory_allocated;
+use crate::net::net_namespace::NetView;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uapi::snmp::{IcmpMib, IpMib, LinuxMib, TcpMib, UdpMib};

@@ -4,13 +4,13 @@
 //! Contexts: task, on no CPU. Locks: a table's, then each socket's, one at a time: a row is of one moment,
 //! the list is not.
 
-use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::sock::{MemInfo, Sock};
 use crate::net::ipv4::inet_connection_sock::RequestSock;
 use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple};
 use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
 use crate::net::ipv4::tcp::{IcskPending, TcpSk, TcpSock, TcpState, TimerKind, tcp_get_info};
+use crate::net::net_namespace::NetView;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -23,17 +23,17 @@ pub use received::{MsgName, Received};
 use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::fs::{File, FileOperations, HeldFile, fdget_wait};
 use crate::kernel::context::{TaskCx, Walker};
+use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::sched::wait::WaitKey;
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::WalkId;
-use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::net::net_namespace::NetRef;
 use crate::net::core::busy_poll::sk_busy_loop;
 use crate::net::core::dev_ioctl::{dev_ifconf, dev_ioctl};
 use crate::net::core::skbuff::{UbufInfo, net_zcopy_put_task};
 use crate::net::core::sock::{Sock, SockLocked, deadline, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
 use crate::net::ipv4::igmp::ip_mc_drop_socket;
+use crate::net::net_namespace::NetRef;
 use ::bytes::Bytes;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -282,7 +282,8 @@ impl Wait {
         flags: i32,
         ready: impl FnOnce(&mut SockLocked) -> bool,
     ) -> Poll<Result<T, Errno>> {
-        let reads = events & POLLIN as u32 != 0 && sk.net.first().napi_looks.load(Ordering::Relaxed);
+        let reads =
+            events & POLLIN as u32 != 0 && sk.net.first().napi_looks.load(Ordering::Relaxed);
         if !self.may_wait(flags) {
             if reads && sk_busy_loop(cx, sk, None) && ready(&mut sk.state()) {
                 cx.waker.wake_by_ref();

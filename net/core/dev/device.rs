@@ -4,14 +4,14 @@
 //! Contexts: configuration in tasks, under `class::Rtnl`; state words from any.
 
 use super::features::{FeatureBits, NetdevFeatures};
+use super::netns::in_net_of;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use super::netns::in_net_of;
 use crate::kernel::rcupdate::{synchronize_net, update_tables, update_tables_of};
-use crate::net::net_namespace::NetId;
 use crate::net::core::dev_addr_lists::DevAddrLists;
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
+use crate::net::net_namespace::NetId;
 use crate::net::packet::af_packet::packet_notifier;
 use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs, dev_set_qdisc};
 use std::fmt;

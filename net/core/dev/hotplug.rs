@@ -5,12 +5,12 @@
 //! anew on another CPU.
 
 use super::rps::flush_all_backlogs;
-use crate::kernel::cpu::Section;
-use crate::net::net_namespace::NetId;
 use crate::kernel::context::TaskCx;
 use crate::kernel::cpu::CpuId;
+use crate::kernel::cpu::Section;
 use crate::kernel::softirq::{__raise_softirq_irqoff, Softirq};
 use crate::kernel::trace::Context;
+use crate::net::net_namespace::NetId;
 use std::sync::Arc;
 
 /// Has what was steered to the CPU received there, and hands devices that are to be polled there to one

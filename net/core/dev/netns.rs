@@ -84,9 +84,7 @@ pub(crate) fn default_device_exit(cx: &mut TaskCx) {
         if cx.tables().net.dev(dev.ifindex).is_none() {
             continue;
         }
-        if !dev.ops.dellink(cx, dev)
-            && dev_change_net_namespace(cx, dev, NetId::INIT).is_err()
-        {
+        if !dev.ops.dellink(cx, dev) && dev_change_net_namespace(cx, dev, NetId::INIT).is_err() {
             super::unregister_netdevice(cx, dev);
         }
     }

@@ -7,7 +7,6 @@ mod tcp;
 
 use super::{KeyPair, Sysctls, update_sysctls};
 use crate::kernel::context::TaskCx;
-use crate::net::net_namespace::NetView;
 use crate::kernel::machine::Machine;
 use crate::net::core::dev::rps::{RPS_FLOWS_MAX, rps_sock_flow_sysctl};
 use crate::net::ipv4::devinet::{InDevice, Ipv4DevConf, set_of_dev};
@@ -15,6 +14,7 @@ use crate::net::ipv4::tcp_cong::{
     tcp_get_allowed_congestion_control, tcp_get_available_congestion_control,
     tcp_set_allowed_congestion_control, tcp_set_default_congestion_control,
 };
+use crate::net::net_namespace::NetView;
 use crate::net::sched::{QDISCS, qdisc_lookup_ops};
 use std::time::Duration;
 use tcp::tcp_table;

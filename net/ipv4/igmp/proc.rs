@@ -3,9 +3,9 @@
 //! linux: net/ipv4/igmp.c.
 
 use super::device::McDev;
-use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::dev::DevId;
+use crate::net::net_namespace::NetView;
 use std::fmt::Write;
 
 /// What times are counted in here.

@@ -11,11 +11,11 @@ pub(crate) use rx::{ping_err, ping_rcv};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::net::net_namespace::NetView;
 use crate::net::core::sock::{Proto, Sock, SockState, sk_purge};
 use crate::net::ipv4::datagram::{ip4_datagram_connect, udp_disconnect};
 use crate::net::ipv4::raw::recv::raw_recvmsg;
 use crate::net::ipv4::raw::rx::raw_backlog_rcv;
+use crate::net::net_namespace::NetView;
 use crate::net::socket::{RecvBatch, Wait};
 use std::collections::BTreeMap;
 use std::fmt::Write;

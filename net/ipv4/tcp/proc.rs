@@ -4,7 +4,6 @@
 //! time.
 
 use super::{TcpSk, TcpSock, TcpState};
-use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::inet_connection_sock::RequestSock;
@@ -12,6 +11,7 @@ use crate::net::ipv4::inet_hashtables::{EhashEntry, InetTuple};
 use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
 use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
 use crate::net::ipv4::tcp_diag::{InetDiagTimer, queues_of, timer_of, until};
+use crate::net::net_namespace::NetView;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

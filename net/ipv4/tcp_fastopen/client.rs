@@ -9,12 +9,12 @@ use super::{
     tcp_parse_fastopen_option,
 };
 use crate::kernel::context::BhCx;
-use crate::net::net_namespace::NetView;
 use crate::kernel::time::Ktime;
 use crate::net::core::skbuff::{SkBuff, UbufInfo};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
 use crate::net::ipv4::tcp_input::{Segment, tcp_mark_skb_lost};
 use crate::net::ipv4::tcp_output::{cb, tcp_non_congestion_loss_retransmit};
+use crate::net::net_namespace::NetView;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IoSlice;

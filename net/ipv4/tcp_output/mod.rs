@@ -54,7 +54,6 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::core::stream::{sk_mem_uncharge, sk_stream_write_space};
-use crate::net::net_namespace::NetId;
 use crate::net::ipv4::tcp::{
     CaState, Deferred, IcskPending, Nonagle, SeqNr, TcpSk, TcpSock, TcpState,
 };
@@ -64,6 +63,7 @@ use crate::net::ipv4::tcp_ipv4::tcp_v4_mtu_reduced;
 use crate::net::ipv4::tcp_timer::{
     tcp_check_probe_timer, tcp_delack_timer_handler, tcp_write_timer_handler,
 };
+use crate::net::net_namespace::NetId;
 use std::sync::Arc;
 use uapi::snmp::{LinuxMib, TcpMib};
 

@@ -2,8 +2,8 @@
 //!
 //! linux: net/ipv4/udp.c. Contexts: task. Locks: `class::PortHash`, then `class::Sock`, one at a time.
 
-use crate::net::net_namespace::NetView;
 use crate::net::core::sock::Sock;
+use crate::net::net_namespace::NetView;
 use std::fmt::Write;
 use uapi::tcp::{TCP_CLOSE, TCP_ESTABLISHED};
 

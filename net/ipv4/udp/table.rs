@@ -214,9 +214,12 @@ impl Entry {
 }
 
 impl UdpTable {
-    pub(crate) fn new(key: SipKey) -> Self {
+    /// `born` is this namespace's alone, of all that a machine ever has: what a CPU remembers of one is none of
+    /// another's.
+    pub(crate) fn new(key: SipKey, born: u32) -> Self {
         let buckets = (0..BUCKETS).map(|_| SpinLock::default()).collect();
-        Self { generation: AtomicU64::new(0), encap_needed: AtomicUsize::new(0), key, buckets }
+        let generation = AtomicU64::new(u64::from(born) << 32);
+        Self { generation, encap_needed: AtomicUsize::new(0), key, buckets }
     }
 
     /// Some socket wants to be looked for before datagrams climb the stack.

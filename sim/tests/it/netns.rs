@@ -129,7 +129,8 @@ fn a_datagram_goes_from_one_namespace_to_another_and_back() -> Digest {
     // Each counts for itself, and has its own files.
     l.flush();
     r.flush();
-    let sent_and_got = |net| (one.mib(net, UdpMib::OutDatagrams), one.mib(net, UdpMib::InDatagrams));
+    let sent_and_got =
+        |net| (one.mib(net, UdpMib::OutDatagrams), one.mib(net, UdpMib::InDatagrams));
     assert_eq!(sent_and_got(left), (2, 1));
     assert_eq!(sent_and_got(right), (1, 2));
     assert_eq!(sent_and_got(NetId::INIT), (0, 0));
@@ -203,7 +204,8 @@ fn a_namespace_routes_between_others_if_it_is_told_to() -> Digest {
     assert_eq!(one.recv(&mut r, to), (b"now".to_vec(), addr(LEFT, 4000).to_vec()));
     let settings = |net| sysctl_all(NetView::new(&one.machine, net).expect("there"));
     let forward = |net| {
-        let (_, value) = settings(net).into_iter().find(|(name, _)| name == "net.ipv4.ip_forward")?;
+        let (_, value) =
+            settings(net).into_iter().find(|(name, _)| name == "net.ipv4.ip_forward")?;
         Some(value)
     };
     assert_eq!(forward(router).as_deref(), Some("1"));
@@ -318,9 +320,15 @@ fn a_device_moves_to_a_namespace_and_returns() -> Digest {
     dev_open(&mut ends.b, &eth0).expect("up, by a task elsewhere");
     let (client, server) = (udp(&mut ends.a, A, 4000), udp(&mut inside, B, 7));
     crate::util::send(&mut pair, &mut ends.a, client, b"hello", addr(B, 7));
-    assert_eq!(crate::util::recv(&mut pair, &mut inside, server).map(|(data, _)| data).as_deref(), Ok(&b"hello"[..]));
+    assert_eq!(
+        crate::util::recv(&mut pair, &mut inside, server).map(|(data, _)| data).as_deref(),
+        Ok(&b"hello"[..])
+    );
     crate::util::send(&mut pair, &mut inside, server, b"back", addr(A, 4000));
-    assert_eq!(crate::util::recv(&mut pair, &mut ends.a, client).map(|(data, _)| data).as_deref(), Ok(&b"back"[..]));
+    assert_eq!(
+        crate::util::recv(&mut pair, &mut ends.a, client).map(|(data, _)| data).as_deref(),
+        Ok(&b"back"[..])
+    );
     exit_files(&mut inside);
     drop(inside);
     assert_eq!(put_net(&mut ends.b, net), Ok(()));
@@ -362,4 +370,29 @@ fn a_pair_carries_what_both_ends_take() -> Digest {
     dev_open(&mut one.cx, &devs[1]).expect("up again");
     assert!(devs[0].carrier() && devs[1].carrier());
     one.end([l, r])
+}
+
+stepped!(a_cpu_takes_no_socket_of_another_namespace_for_this_ones);
+fn a_cpu_takes_no_socket_of_another_namespace_for_this_ones() -> Digest {
+    let mut one = One::new(909, 1);
+    let mut tasks = Vec::new();
+    // Each has one socket of the same port, on a device of the same index, after the same number of changes.
+    for _ in 0..3 {
+        let net = sys_unshare(&mut one.cx).expect("room");
+        let mut cx = one.task(net, 0);
+        let lo = cx.tables().net.dev_by_name("lo").cloned().expect("each has one");
+        dev_open(&mut cx, &lo).expect("up");
+        let fd = udp(&mut cx, Ipv4Addr::LOCALHOST, 7);
+        one.send(&mut cx, fd, &net.0.to_be_bytes(), addr(Ipv4Addr::LOCALHOST, 7));
+        assert_eq!(one.recv(&mut cx, fd).0, net.0.to_be_bytes());
+        setns(&mut one.cx, NetId::INIT).expect("there");
+        if net.0 == 1 {
+            exit_files(&mut cx);
+            drop(cx);
+            assert_eq!(put_net(&mut one.cx, net), Ok(()));
+        } else {
+            tasks.push(cx);
+        }
+    }
+    one.end(tasks)
 }

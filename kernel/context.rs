@@ -319,7 +319,7 @@ impl<'a> BhCx<'a> {
 impl TaskCx {
     /// A task's context on `m`. One thread drives one at a time.
     pub fn new(m: &Arc<Machine>, task: Arc<TaskStruct>) -> Self {
-        let (cpu, net) = (task.cpu(), task.net());
+        let (cpu, net) = (task.cpu(), task.nsproxy.net());
         Self {
             m: Arc::clone(m),
             task,
@@ -392,7 +392,7 @@ impl TaskCx {
     /// From now on the task's calls are in another namespace.
     pub(crate) fn change_net(&mut self, net: NetRef) {
         self.enter_net(net.id);
-        self.task.set_net(net);
+        self.task.nsproxy.switch(net);
     }
 
     /// The CPU whose section this task's calls enter.

@@ -177,8 +177,8 @@ pub(crate) fn hrtimer_run_softirq(cx: &mut BhCx<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::nsproxy::NetId;
     use crate::kernel::testing::Nothing;
-    use crate::net::net_namespace::NetId;
 
     fn start(base: &mut HrtimerCpuBase, at: u64, token: u64) -> Hrtimer {
         base.start(Ktime(at), Expiry { target: Arc::new(Nothing), token, net: NetId::INIT })

@@ -1,7 +1,7 @@
 //! CPUs, softirqs, interrupts, time, tasks, locks and the walk.
 //!
-//! Nothing here uses `net` but [`cpu`] and [`rcupdate`], which must name what per-CPU data and the
-//! read-mostly tables hold.
+//! Nothing here uses `net` but [`cpu`], [`rcupdate`] and [`nsproxy`], which must name what per-CPU data, the
+//! read-mostly tables and tasks hold.
 
 pub mod bpf;
 pub mod context;
@@ -11,6 +11,7 @@ pub mod initcall;
 pub mod irq;
 pub mod locking;
 pub mod machine;
+pub mod nsproxy;
 pub mod rcupdate;
 pub mod remote_queue;
 pub mod sched;

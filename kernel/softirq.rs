@@ -11,7 +11,6 @@ use crate::kernel::machine::Machine;
 use crate::kernel::smpboot::{SmpHotplugThread, smpboot_register_percpu_thread};
 use crate::kernel::time::Ktime;
 use crate::kernel::trace::Context;
-use crate::net::net_namespace::NetId;
 use crate::walk;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -206,8 +205,6 @@ fn run_actions(cx: &mut BhCx<'_>, mut pending: u32) {
 #[cold]
 pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     cx.cpu.softirq.panics += 1;
-    // The first there always is.
-    cx.enter_net(NetId::INIT);
     crate::net::core::dev::contain_panic(cx);
 }
 

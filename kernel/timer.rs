@@ -7,8 +7,8 @@
 //! ([`TimerBase::del`], on its own CPU alone) keeps nothing of its target.
 
 use crate::kernel::context::BhCx;
+use crate::kernel::nsproxy::NetId;
 use crate::kernel::time::{Ktime, TICK_NSEC};
-use crate::net::net_namespace::NetId;
 use crate::walk;
 use std::fmt;
 use std::sync::Arc;

@@ -346,30 +346,6 @@ fn cleanup(cx: &mut TaskCx, id: NetId) {
     cx.machine().for_each_cpu(|local| local.forget_mib(id));
 }
 
-/// The task goes to a namespace of its own.
-///
-/// # Errors
-/// Those of [`copy_net_ns`].
-///
-/// linux: kernel/fork.c:sys_unshare (`CLONE_NEWNET`)
-pub fn sys_unshare(cx: &mut TaskCx) -> Result<NetId, Errno> {
-    let id = copy_net_ns(cx)?;
-    setns(cx, id)?;
-    Ok(id)
-}
-
-/// The task goes to another namespace: what it makes from now on is there. Its sockets stay where they are.
-///
-/// # Errors
-/// ESRCH when there is not one of that number.
-///
-/// linux: kernel/nsproxy.c:sys_setns
-pub fn setns(cx: &mut TaskCx, id: NetId) -> Result<(), Errno> {
-    let t = cx.machine().tables_of(id).ok_or(Errno::ESRCH)?;
-    cx.change_net(NetRef::new(Arc::clone(&t.ns)));
-    Ok(())
-}
-
 /// The machine ends, and all namespaces: connections that go on without a descriptor do, too, and fragments that
 /// wait for others.
 ///

@@ -10,7 +10,7 @@ use crate::fs::FilesStruct;
 use crate::kernel::context::TaskCx;
 use crate::kernel::cpu::CpuId;
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::net::net_namespace::{NetId, NetRef};
+use crate::kernel::nsproxy::Nsproxy;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -24,8 +24,7 @@ pub struct TaskStruct {
     pub comm: String,
     files: Arc<FilesStruct>,
     cpu: AtomicU8,
-    /// linux: include/linux/nsproxy.h:nsproxy (`net_ns`)
-    net: SpinLock<Option<NetRef>, class::Nsproxy>,
+    pub(crate) nsproxy: Nsproxy,
     signal: AtomicBool,
     sleeper: SpinLock<Option<Waker>, class::WaitQueue>,
 }
@@ -42,7 +41,7 @@ impl TaskStruct {
             comm: comm.to_owned(),
             files,
             cpu: AtomicU8::new(cpu.0),
-            net: SpinLock::new(None),
+            nsproxy: Nsproxy::default(),
             signal: AtomicBool::new(false),
             sleeper: SpinLock::new(None),
         })
@@ -56,15 +55,6 @@ impl TaskStruct {
     /// The CPU it belongs to.
     pub fn cpu(&self) -> CpuId {
         CpuId(self.cpu.load(Ordering::Relaxed))
-    }
-
-    /// The namespace that its calls are in.
-    pub(crate) fn net(&self) -> NetId {
-        self.net.lock().as_ref().map_or(NetId::INIT, |net| net.id)
-    }
-
-    pub(crate) fn set_net(&self, net: NetRef) {
-        let _before = self.net.lock().replace(net);
     }
 
     pub(crate) fn set_cpu(&self, cpu: CpuId) {

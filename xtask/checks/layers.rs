@@ -14,6 +14,7 @@ const KERNEL_NAMES_NET: &[(&str, &str)] = &[
     ("kernel/machine.rs", ""),
     ("kernel/context.rs", ""),
     ("kernel/initcall.rs", ""),
+    ("kernel/nsproxy.rs", "net_namespace"),
     ("kernel/softirq.rs", "core::dev::contain_panic"),
 ];
 

@@ -319,6 +319,8 @@ fn settle(cx: &mut BhCx<'_>) {
 pub(crate) fn contain_panic(cx: &mut BhCx<'_>) {
     use crate::kernel::trace::drop_reason::DropReason;
     use crate::net::core::skbuff::kfree_skb;
+    // The first namespace there always is.
+    cx.enter_net(crate::net::net_namespace::NetId::INIT);
     cx.cpu.softnet.xmit_recursion = 0;
     crate::net::sched::sch_generic::end_batch(cx);
     for skb in std::mem::take(&mut cx.cpu.softnet.gro_list) {

@@ -5,6 +5,7 @@
 //!
 //! DIVERGES: a device keeps its index when it moves, and no two namespaces have one index; in Linux each counts for
 //! itself. A device that is to return to a first namespace where its name is taken goes; Linux gives it another.
+//! The settings under `net.core`, and `tcp_mem`, are each namespace's own.
 
 use super::device::{NetDevice, unlist_netdevice};
 use crate::kernel::context::TaskCx;

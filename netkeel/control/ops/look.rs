@@ -5,7 +5,6 @@ use super::{Done, Target, invalid, value};
 use klib::bitmap::CpuMask;
 use stack::fs::proc::show_softirqs;
 use stack::kernel::irq::{IrqDesc, proc::show_interrupts};
-use stack::kernel::machine::Machine;
 use stack::net::core::net_procfs::{dev_seq_show, softnet_seq_show};
 use stack::net::core::sysctl::names::{sysctl_all, sysctl_expects, sysctl_write};
 use stack::net::ipv4::arp::arp_seq_show;
@@ -17,37 +16,40 @@ use stack::net::ipv4::raw::raw_seq_show;
 use stack::net::ipv4::tcp::tcp4_seq_show;
 use stack::net::ipv4::tcp_fastopen::tcp_metrics_show;
 use stack::net::ipv4::udp::udp4_seq_show;
+use stack::net::net_namespace::NetView;
 use stack::net::packet::af_packet::packet_seq_show;
 use std::fmt::Write;
 use std::sync::Arc;
 use uapi::errno::Errno;
 
 /// The files of statistics, each with what it shows and who writes it.
-pub(crate) const FILES: &[(&str, &str, fn(&Machine) -> String)] = &[
-    ("interrupts", "/proc/interrupts", show_interrupts),
-    ("softirqs", "/proc/softirqs", show_softirqs),
-    ("dev", "/proc/net/dev", dev_seq_show),
-    ("snmp", "/proc/net/snmp", snmp_seq_show),
-    ("netstat", "/proc/net/netstat", netstat_seq_show),
-    ("softnet_stat", "/proc/net/softnet_stat", softnet_seq_show),
-    ("arp", "/proc/net/arp", arp_seq_show),
-    ("route", "/proc/net/route", fib_route_seq_show),
-    ("tcp", "/proc/net/tcp", tcp4_seq_show),
-    ("udp", "/proc/net/udp", udp4_seq_show),
-    ("raw", "/proc/net/raw", raw_seq_show),
-    ("icmp", "/proc/net/icmp", ping_v4_seq_show),
-    ("packet", "/proc/net/packet", packet_seq_show),
-    ("igmp", "/proc/net/igmp", igmp_mc_seq_show),
-    ("mcfilter", "/proc/net/mcfilter", igmp_mcf_seq_show),
-    ("sockstat", "/proc/net/sockstat", sockstat_seq_show),
-    ("tcp_metrics", "what is kept of servers for fast open, as `ip tcp_metrics`", tcp_metrics_show),
-    ("drops", "packets dropped, by reason", drops),
+pub(crate) const FILES: &[(&str, &str, fn(NetView<'_>) -> String)] = &[
+    ("interrupts", "/proc/interrupts", |of| show_interrupts(of.m)),
+    ("softirqs", "/proc/softirqs", |of| show_softirqs(of.m)),
+    ("dev", "/proc/net/dev", |of| dev_seq_show(of)),
+    ("snmp", "/proc/net/snmp", |of| snmp_seq_show(of)),
+    ("netstat", "/proc/net/netstat", |of| netstat_seq_show(of)),
+    ("softnet_stat", "/proc/net/softnet_stat", |of| softnet_seq_show(of.m)),
+    ("arp", "/proc/net/arp", |of| arp_seq_show(of)),
+    ("route", "/proc/net/route", |of| fib_route_seq_show(of)),
+    ("tcp", "/proc/net/tcp", |of| tcp4_seq_show(of)),
+    ("udp", "/proc/net/udp", |of| udp4_seq_show(of)),
+    ("raw", "/proc/net/raw", |of| raw_seq_show(of)),
+    ("icmp", "/proc/net/icmp", |of| ping_v4_seq_show(of)),
+    ("packet", "/proc/net/packet", |of| packet_seq_show(of)),
+    ("igmp", "/proc/net/igmp", |of| igmp_mc_seq_show(of)),
+    ("mcfilter", "/proc/net/mcfilter", |of| igmp_mcf_seq_show(of)),
+    ("sockstat", "/proc/net/sockstat", |of| sockstat_seq_show(of)),
+    ("tcp_metrics", "what is kept of servers for fast open, as `ip tcp_metrics`", |of| {
+        tcp_metrics_show(of)
+    }),
+    ("drops", "packets dropped, by reason", |of| drops(&of)),
 ];
 
 /// Packets dropped, by reason: a line each, of those that have a count.
-fn drops(m: &Machine) -> String {
+fn drops(of: &NetView<'_>) -> String {
     let mut text = "reason                      count  why\n".to_owned();
-    for (reason, count) in m.mib().all_drops() {
+    for (reason, count) in of.mib().all_drops() {
         let _ = writeln!(text, "{:24} {count:8}  {}", reason.name(), reason.explain());
     }
     text
@@ -60,7 +62,7 @@ impl Target<'_> {
             let text = format!("no statistics {file:?}: there are {}", names.join(", "));
             return Err(Refusal::new(Errno::ENOENT, text));
         };
-        Ok(Stat { file: (*name).to_owned(), text: text(self.m()) })
+        Ok(Stat { file: (*name).to_owned(), text: text(self.m().into()) })
     }
 
     pub(super) fn irqs(&self) -> Vec<Irq> {

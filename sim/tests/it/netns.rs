@@ -9,6 +9,7 @@ use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
+use stack::kernel::nsproxy::{setns, sys_unshare};
 use stack::kernel::sched::Operation;
 use stack::net::core::dev::device::dev_set_mtu;
 use stack::net::core::dev::{NetDevice, dev_change_net_namespace, dev_close, dev_open};
@@ -17,9 +18,7 @@ use stack::net::ipv4::arp::arp_seq_show;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use stack::net::ipv4::udp::udp4_seq_show;
-use stack::net::net_namespace::{
-    NETS_MAX, NetId, NetView, copy_net_ns, put_net, setns, sys_unshare,
-};
+use stack::net::net_namespace::{NETS_MAX, NetId, NetView, copy_net_ns, put_net};
 use stack::net::socket::{sys_accept4, sys_connect, sys_recvfrom, sys_sendto, sys_socket};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -311,7 +310,10 @@ fn a_device_moves_to_a_namespace_and_returns() -> Digest {
     let lo = ends.b.tables().net.dev_by_name("lo").cloned().expect("there");
     assert_eq!(dev_change_net_namespace(&mut ends.b, &lo, net), Err(Errno::EINVAL));
     assert_eq!(dev_change_net_namespace(&mut ends.b, &eth0, NetId(9)), Err(Errno::ESRCH));
+    pair.world.watch(None);
+    ends.b.enter_call();
     assert_eq!(dev_change_net_namespace(&mut ends.b, &eth0, net), Ok(()));
+    golden::check(&pair.world, "device-to-netns");
     assert!(ends.b.tables().net.dev_by_name("eth0").is_none());
     assert!(!eth0.up(), "down, and without its address");
     let mut inside = pair.on_b();

@@ -70,8 +70,8 @@ impl Tables {
         if net == NetId::INIT { Some(self) } else { self.other_mut(net) }
     }
 
-    /// The namespaces there are, asked of the first's.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
+    /// Those of all namespaces there are, asked of the first's.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(self.others.iter().flatten().map(|other| &**other))
     }
 

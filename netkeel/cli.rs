@@ -6,7 +6,7 @@
 
 use crate::ask::{self, Asking, walk::Shape};
 use crate::scenario::{self, Nic, ScenarioError, Setup, Subject, TcpScenario};
-use crate::walk::{self, Format, stations, text};
+use crate::walk::{self, Format, all, stations, text};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -23,6 +23,7 @@ Examples:
   netkeel walk tcp --scenario tlp what happens to one: loss, reorder, tlp, fastopen, bbr
   netkeel walk udp --size 4000    a datagram in fragments
   netkeel walk icmp               port unreachable, and an echo
+  netkeel walk forward            by a router; multicast, ping, raw, packet, veth, arp, loopback
   netkeel walk --stations         every station with its Linux file
   netkeel up --tap nk0 --addr 192.0.2.2/24 --echo
                                   the stack on a TAP device, for the host to talk to
@@ -49,6 +50,7 @@ Examples:
   netkeel walk --format perfetto --out walk.pftrace   for ui.perfetto.dev
   netkeel walk --attach 'udp port 7'               the packets of a machine that runs
   netkeel walk --attach --format json --machine nk0 | jq -c '[.point, .drop]'
+  netkeel walk --all | less                        all of it, one after the other
   netkeel walk --stations                          every station with its Linux file";
 
 const COMPLETIONS_EXAMPLES: &str = "\
@@ -143,6 +145,9 @@ pub struct WalkArgs {
     /// The machine to watch: its TAP's name, or the path of its control socket.
     #[arg(long, value_name = "NAME|PATH", requires = "attach")]
     machine: Option<String>,
+    /// Walk all that can be walked, one after the other, and say which stations are not among it. Text alone.
+    #[arg(long, conflicts_with_all = ["subject", "scenario", "size", "attach", "stations"])]
+    all: bool,
     /// List every station with its Linux file, and walk nowhere.
     #[arg(long, conflicts_with_all = ["subject", "scenario", "size", "format", "cpus", "queues", "nic", "seed", "files"])]
     stations: bool,
@@ -285,6 +290,14 @@ impl WalkArgs {
             seed: self.seed,
             frames: self.format.needs_frames(),
         };
+        if self.all {
+            if self.format != Format::Text {
+                let what = "--all writes text: leave --format out, or walk one thing at a time";
+                return Err(Failure::Usage(what.to_owned()));
+            }
+            all::write(&mut bytes, &setup, self.text_options())?;
+            return put(file, &bytes);
+        }
         let scene = scenario::run(&setup)?;
         walk::write(&mut bytes, &scene, self.format, self.text_options()).map_err(unwritten)?;
         put(file, &bytes)

@@ -11,6 +11,7 @@ mod play;
 
 pub use capture::Frame;
 
+use self::play::kinds;
 use drivers::net::ethernet::intel::igb::IgbOptions;
 use sim::{LinkSpec, MachineSpec, World};
 use stack::kernel::machine::Machine;
@@ -43,6 +44,20 @@ pub enum Subject {
     Loopback,
     /// A connection from A to B: made, written to, answered and closed.
     Tcp,
+    /// A datagram to a group that B joins and leaves.
+    Multicast,
+    /// What hosts and routers say of groups: B's reports, A's query, B's answer.
+    Igmp,
+    /// An echo from a ping socket.
+    Ping,
+    /// An echo from a raw socket.
+    Raw,
+    /// A frame from one packet socket to another.
+    Packet,
+    /// A datagram by a router between A and B, and the answer.
+    Forward,
+    /// A datagram from one namespace of a machine to another, and the answer.
+    Veth,
 }
 
 /// What happens to a connection.
@@ -120,8 +135,9 @@ pub struct Host {
 
 impl Host {
     fn of(name: &str, machine: &Machine) -> Self {
-        let devs = machine.tables();
-        let devs = devs.net.devs.iter().flatten();
+        // No two devices of a machine have one index, whatever namespaces they are in.
+        let root = machine.tables();
+        let devs = root.all().flat_map(|t| t.net.devs.iter().flatten());
         Self {
             name: name.to_owned(),
             cpus: machine.cpu_ids().count() as u8,
@@ -228,11 +244,21 @@ pub fn run(setup: &Setup) -> Result<Scene, ScenarioError> {
     let spec = MachineSpec { cpus: setup.cpus, ..MachineSpec::default() };
     let a = world.machine(&spec);
     let mut machines = vec![("A", a)];
-    if setup.subject != Subject::Loopback {
-        machines.push(("B", world.machine(&spec)));
-        let link = setup.scenario.map_or(LinkSpec::Wire, TcpScenario::link);
-        let ends = [(&machines[0].1, A), (&machines[1].1, B)];
-        attach(&mut world, (setup.nic, link), setup.queues, ends)?;
+    let link = setup.scenario.map_or(LinkSpec::Wire, TcpScenario::link);
+    match setup.subject {
+        Subject::Loopback | Subject::Veth => (),
+        Subject::Forward => {
+            machines.extend(["R", "B"].map(|name| (name, world.machine(&spec))));
+            let [near, far] = [(&machines[0].1, A), (&machines[1].1, kinds::NEAR_R)];
+            attach(&mut world, (setup.nic, link), setup.queues, [near, far])?;
+            let [near, far] = [(&machines[1].1, kinds::FAR_R), (&machines[2].1, kinds::FAR_B)];
+            attach(&mut world, (setup.nic, link), setup.queues, [near, far])?;
+        }
+        _ => {
+            machines.push(("B", world.machine(&spec)));
+            let ends = [(&machines[0].1, A), (&machines[1].1, B)];
+            attach(&mut world, (setup.nic, link), setup.queues, ends)?;
+        }
     }
     let stage = play::Stage::new(world, machines);
     stage.play(setup)

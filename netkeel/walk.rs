@@ -4,6 +4,7 @@
 //! packets; [`write()`] puts it out in a [`Format`]. Contexts: none. Locks: none.
 //! Invariant: output is a function of the scene alone, so the same seed gives the same bytes.
 
+pub mod all;
 pub mod json;
 pub mod pcapng;
 pub mod perfetto;

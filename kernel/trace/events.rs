@@ -58,7 +58,7 @@ points! {
     "include/net/dst.h" { dst_input dst_output dst_neigh_output }
     "include/net/arp.h" { __ipv4_neigh_lookup_noref }
     "net/ethernet/eth.c" { eth_type_trans }
-    "net/packet/af_packet.c" { packet_rcv tpacket_rcv packet_rcv_fanout packet_sendmsg packet_snd packet_xmit packet_recvmsg }
+    "net/packet/af_packet.c" { packet_rcv tpacket_rcv prb_retire_rx_blk_timer_expired packet_rcv_fanout packet_sendmsg packet_snd packet_xmit packet_recvmsg }
     "net/netfilter/core.c" { nf_hook_slow }
     "include/linux/netfilter.h" { NF_HOOK }
     "net/ipv4/af_inet.c" {

@@ -1,7 +1,9 @@
 //! What the tasks of each scene do.
 
+pub(super) mod kinds;
 mod tcp;
 
+use self::kinds::{Whom, enter};
 use super::capture::Capture;
 use super::{A, B, Host, MAX_SIZE, ScenarioError, Scene, Setup, Subject, TcpScenario};
 use klib::checksum::{csum_fold, csum_partial, ip_fast_csum};
@@ -10,7 +12,7 @@ use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::kernel::cpu::CpuId;
 use stack::kernel::machine::Machine;
-
+use stack::kernel::nsproxy::NetId;
 use stack::net::core::dev::{PacketFunc, PacketType, dev_add_pack, dev_queue_xmit_one};
 use stack::net::core::skbuff::{consume_skb, netdev_alloc_skb};
 use stack::net::socket::{
@@ -71,8 +73,13 @@ impl Stage {
 
     /// Sets the scene, watches it and takes down what was seen.
     pub(super) fn play(mut self, setup: &Setup) -> Result<Scene, ScenarioError> {
-        if matches!(setup.subject, Subject::Udp | Subject::Icmp | Subject::Tcp) {
-            self.resolve_neighbours()?;
+        match setup.subject {
+            Subject::Arp | Subject::Loopback | Subject::Veth => (),
+            Subject::Forward => {
+                self.route()?;
+                self.resolve_neighbours(2, kinds::FAR_B)?;
+            }
+            _ => self.resolve_neighbours(1, B)?,
         }
         let capture = setup.frames.then(|| self.tap());
         let title = self.cast(setup)?;
@@ -109,21 +116,21 @@ impl Stage {
         }
         Ok(match setup.subject {
             Subject::Udp => {
-                self.serve(1, last, Answer::Yes)?;
-                self.ask(0, CpuId(0), (B, message))?;
+                self.serve((1, NetId::INIT), last, Answer::Yes)?;
+                self.ask((0, CpuId(0)), Whom { net: NetId::INIT, at: B }, message)?;
                 format!(
                     "UDP: A ({A}) sends {size} bytes to port {SERVER} of B ({B}), which answers"
                 )
             }
             Subject::Arp => {
-                self.serve(1, last, Answer::No)?;
+                self.serve((1, NetId::INIT), last, Answer::No)?;
                 self.tell(0, CpuId(0), (B, message))?;
                 format!(
                     "ARP: A ({A}) sends {size} bytes to B ({B}), whose link address it must ask for"
                 )
             }
             Subject::Loopback => {
-                self.serve(0, last, Answer::No)?;
+                self.serve((0, NetId::INIT), last, Answer::No)?;
                 self.tell(0, CpuId(0), (Ipv4Addr::LOCALHOST, message))?;
                 format!(
                     "Loopback: A sends {size} bytes to port {SERVER} of {}",
@@ -144,6 +151,7 @@ impl Stage {
                     "ICMP: A ({A}) sends to B's closed port {CLOSED} and gets ECONNREFUSED; then an echo"
                 )
             }
+            other => self.cast_kind(other, last)?,
         })
     }
 
@@ -189,8 +197,9 @@ impl Stage {
     }
 
     /// A server that takes one datagram, and answers it or not.
-    fn serve(&mut self, machine: usize, cpu: CpuId, answer: Answer) -> Outcome {
+    fn serve(&mut self, (machine, net): (usize, NetId), cpu: CpuId, answer: Answer) -> Outcome {
         self.spawn(machine, cpu, |task| {
+            task.now(|cx| enter(cx, net))?;
             let fd = task.now(|cx| udp(cx, SERVER))?;
             Ok(async move {
                 let mut buffer = vec![0; usize::from(MAX_SIZE)];
@@ -220,11 +229,12 @@ impl Stage {
     }
 
     /// A client that sends one datagram and waits for the answer.
-    fn ask(&mut self, machine: usize, cpu: CpuId, (to, data): (Ipv4Addr, Vec<u8>)) -> Outcome {
+    fn ask(&mut self, (machine, cpu): (usize, CpuId), whom: Whom, data: Vec<u8>) -> Outcome {
         self.spawn(machine, cpu, |task| {
+            task.now(|cx| enter(cx, whom.net))?;
             let fd = task.now(|cx| udp(cx, CLIENT))?;
             Ok(async move {
-                let to = address(to, SERVER);
+                let to = address(whom.at, SERVER);
                 called("sendto", task.call(sys_sendto(fd, &data, 0, Some(&to))).await)?;
                 let mut buffer = vec![0; data.len()];
                 called("recvfrom", task.call(sys_recvfrom(fd, &mut buffer, 0)).await)?;
@@ -281,10 +291,10 @@ impl Stage {
         })
     }
 
-    /// Lets both machines learn and confirm each other's link address, unwatched.
-    fn resolve_neighbours(&mut self) -> Outcome {
-        self.serve(1, CpuId(0), Answer::Yes)?;
-        self.ask(0, CpuId(0), (B, message(None)))?;
+    /// Lets the first machine and this one learn and confirm each other's link address, unwatched.
+    fn resolve_neighbours(&mut self, machine: usize, at: Ipv4Addr) -> Outcome {
+        self.serve((machine, NetId::INIT), CpuId(0), Answer::Yes)?;
+        self.ask((0, CpuId(0)), Whom { net: NetId::INIT, at }, message(None))?;
         self.run()?;
         self.close();
         self.world.run_for(NEIGHBOURS_SETTLE);

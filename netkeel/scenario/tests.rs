@@ -125,6 +125,31 @@ fn what_a_card_cannot_do_is_said() {
     assert!(queues.to_string().contains("--queues"));
 }
 
+#[test]
+fn each_kind_of_packet_passes_its_own_stations() {
+    use Point as P;
+    let passed = |subject, machine, wanted: &[Point]| {
+        let seen = stations(&play(subject), machine);
+        for point in wanted {
+            assert!(seen.contains(point), "{subject:?}: {point:?} on machine {machine}");
+        }
+    };
+    passed(Subject::Multicast, 0, &[P::ip_mc_output]);
+    passed(Subject::Multicast, 1, &[P::ip_route_input_mc, P::udp_rcv]);
+    passed(Subject::Igmp, 1, &[P::igmp_rcv, P::igmp_timer_expire, P::igmp_send_report]);
+    passed(Subject::Ping, 0, &[P::ping_sendmsg, P::ping_rcv]);
+    passed(Subject::Ping, 1, &[P::icmp_echo, P::icmp_reply]);
+    passed(Subject::Raw, 0, &[P::raw_sendmsg, P::raw_rcv]);
+    passed(Subject::Packet, 0, &[P::packet_sendmsg, P::packet_snd]);
+    passed(Subject::Packet, 1, &[P::packet_rcv, P::packet_recvmsg]);
+    passed(Subject::Forward, 1, &[P::ip_forward, P::ip_forward_finish]);
+    passed(Subject::Forward, 2, &[P::udp_rcv, P::udp_sendmsg]);
+    passed(Subject::Veth, 0, &[P::veth_xmit, P::process_backlog, P::udp_rcv]);
+    let hosts = |subject| play(subject).hosts.into_iter().map(|host| host.name).collect::<Vec<_>>();
+    assert_eq!(hosts(Subject::Forward), ["A", "R", "B"]);
+    assert_eq!(hosts(Subject::Veth), ["A"]);
+}
+
 fn play_scenario(scenario: TcpScenario) -> Scene {
     let setup = Setup { subject: Subject::Tcp, scenario: Some(scenario), ..wire() };
     run(&setup).expect("the scene plays")

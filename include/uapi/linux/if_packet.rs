@@ -189,6 +189,8 @@ consts! { i32:
 }
 
 consts! { u32:
+    /// A block's packets are to have their flow's hash.
+    TP_FT_REQ_FILL_RXHASH = 0x1;
     /// The frame belongs to the kernel.
     TP_STATUS_KERNEL = 0;
     /// The frame belongs to userspace.

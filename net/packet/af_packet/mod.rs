@@ -21,7 +21,10 @@ mod snd;
 pub use fanout::PacketFanout;
 pub use proc::packet_seq_show;
 pub use rcv::{PacketHook, PacketSkbCb};
-pub use ring::{PacketRing, RingFrame, TpacketHdr, packet_mmap};
+pub use ring::{
+    BlockPacket, PacketBlocks, PacketRing, RingBlock, RingFrame, RingMap, Tpacket3Hdr,
+    TpacketBlockDesc, TpacketHdr, packet_mmap,
+};
 
 use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
@@ -39,7 +42,7 @@ use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use uapi::errno::Errno;
-use uapi::if_packet::SockaddrLl;
+use uapi::if_packet::{SockaddrLl, TPACKET_V3};
 use uapi::poll::{POLLIN, POLLRDNORM};
 use uapi::socket::{AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOL_PACKET, Sockaddr};
 
@@ -95,7 +98,12 @@ impl PacketSock {
     fn take_statistics(&mut self) -> Vec<u8> {
         let drops = std::mem::take(&mut self.tp_drops);
         let packets = std::mem::take(&mut self.tp_packets).wrapping_add(drops);
-        [packets, drops].iter().flat_map(|count| count.to_ne_bytes()).collect()
+        let freezes = match &mut self.rx_ring {
+            Some(ring) => ring.take_freezes(),
+            None => (self.tp_version == TPACKET_V3).then_some(0),
+        };
+        let counts = [packets, drops].into_iter().chain(freezes);
+        counts.flat_map(u32::to_ne_bytes).collect()
     }
 
     /// A value of an option that can't be changed while there is a ring.

@@ -11,7 +11,7 @@ use stack::fs::{exit_files, sys_close, sys_read, sys_write};
 use stack::kernel::context::TaskCx;
 use stack::net::core::dev::{dev_close, dev_open, unregister_netdevice};
 use stack::net::core::sysctl::update_sysctls;
-use stack::net::packet::af_packet::{packet_mmap, packet_seq_show};
+use stack::net::packet::af_packet::{PacketBlocks, RingMap, packet_mmap, packet_seq_show};
 use stack::net::socket::{
     sys_bind, sys_getsockname, sys_getsockopt, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket,
 };
@@ -22,8 +22,8 @@ use uapi::errno::Errno;
 use uapi::icmp::{ICMP_FILTER, ICMP_HDR_LEN};
 use uapi::if_packet::{
     PACKET_ADD_MEMBERSHIP, PACKET_FANOUT, PACKET_HOST, PACKET_OUTGOING, PACKET_RX_RING,
-    PACKET_STATISTICS, PACKET_VERSION, SockaddrLl, TP_STATUS_KERNEL, TP_STATUS_LOSING,
-    TP_STATUS_USER, TPACKET_V2,
+    PACKET_STATISTICS, PACKET_VERSION, SockaddrLl, TP_FT_REQ_FILL_RXHASH, TP_STATUS_BLK_TMO,
+    TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_USER, TPACKET_V2, TPACKET_V3,
 };
 use uapi::in_::{IP_HDRINCL, IP_RECVERR};
 use uapi::socket::{
@@ -143,7 +143,9 @@ fn frames_go_from_hand_to_hand_in_a_ring() -> Digest {
     let fd = packet(&mut lone.cx, SOCK_RAW, OURS);
     assert_eq!(packet_mmap(&mut lone.cx, fd).err(), Some(Errno::EINVAL), "there is no ring");
     ring_of_four(&mut lone.cx, fd);
-    let ring = packet_mmap(&mut lone.cx, fd).expect("a ring");
+    let Ok(RingMap::Frames(ring)) = packet_mmap(&mut lone.cx, fd) else {
+        panic!("a ring of frames")
+    };
     assert_eq!((ring.len(), ring.tp_status(0), ring.tp_status(9)), (4, TP_STATUS_KERNEL, 0));
     assert!(ring.take(0).is_none(), "it is the socket's");
     lone.world.watch(None);
@@ -174,6 +176,82 @@ fn frames_go_from_hand_to_hand_in_a_ring() -> Digest {
     assert_eq!(taken, Err(Errno::EBUSY), "somebody has it");
     sys_close(&mut lone.cx, fd).expect("open");
     assert!(ring.take(1).is_some(), "what came can be read after that");
+    lone.end()
+}
+
+/// Two blocks of 4,096 octets, whose packets wait `tov` milliseconds at the most.
+fn ring_of_blocks(cx: &mut TaskCx, fd: i32, tov: u32) -> PacketBlocks {
+    let words = [4096, 2, 2048, 4, tov, 10, TP_FT_REQ_FILL_RXHASH];
+    let req: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let version = TPACKET_V3.to_ne_bytes();
+    sys_setsockopt(cx, fd, SOL_PACKET, PACKET_VERSION, &version).expect("known");
+    let short = sys_setsockopt(cx, fd, SOL_PACKET, PACKET_RX_RING, &req[..16]);
+    assert_eq!(short, Err(Errno::EINVAL), "this version's request is longer");
+    sys_setsockopt(cx, fd, SOL_PACKET, PACKET_RX_RING, &req).expect("it fits");
+    match packet_mmap(cx, fd) {
+        Ok(RingMap::Blocks(ring)) => ring,
+        other => panic!("a ring of blocks, not {other:?}"),
+    }
+}
+
+stepped!(packets_stand_in_a_block_until_it_is_full_or_its_time_is_up);
+fn packets_stand_in_a_block_until_it_is_full_or_its_time_is_up() -> Digest {
+    let mut lone = Lone::new();
+    let fd = packet(&mut lone.cx, SOCK_RAW, OURS);
+    let ring = ring_of_blocks(&mut lone.cx, fd, 50);
+    assert_eq!((ring.len(), ring.block_status(0)), (2, TP_STATUS_KERNEL));
+    lone.world.watch(None);
+    lone.dev.deliver([ether(OURS, b"the first"), ether(OURS, b"and another")]);
+    lone.world.run_for(Duration::from_millis(40));
+    assert_eq!(ring.block_status(0), TP_STATUS_KERNEL, "it waits for more");
+    assert!(ring.take(0).is_none());
+    lone.world.run_for(Duration::from_millis(20));
+    golden::check(&lone.world, "packet-blocks");
+    assert_eq!(ring.block_status(0), TP_STATUS_USER | TP_STATUS_BLK_TMO);
+    {
+        let mut block = ring.take(0).expect("it is the reader's");
+        assert!(ring.take(0).is_none(), "one has it");
+        let desc = *block.desc();
+        // Behind the description and ten octets of the reader's own, at multiples of eight.
+        assert_eq!((desc.num_pkts, desc.seq_num, desc.offset_to_first_pkt), (2, 1, 64));
+        // Headers of 68 octets and 16 for the link's, at a multiple of sixteen; a packet of 23, one of 25.
+        assert_eq!(desc.blk_len, 64 + (82 + 23 + 7) / 8 * 8 + (82 + 25 + 7) / 8 * 8);
+        assert!(desc.ts_last_pkt >= desc.ts_first_pkt);
+        let packets: Vec<_> = block.packets().collect();
+        assert_eq!(packets[0].data, ether(OURS, b"the first"));
+        assert_eq!(packets[1].data, ether(OURS, b"and another"));
+        assert_eq!((packets[0].header.tp_mac, packets[0].header.tp_net), (82, 96));
+        assert_eq!((packets[0].header.tp_next_offset, packets[1].header.tp_next_offset), (112, 0));
+        assert_eq!(packets[0].from.addr[..6], [2, 0, 0, 0, 0, 9]);
+        block.private().copy_from_slice(b"my own ten");
+    }
+    // A block takes two of these, and a third does not fit.
+    let long = |nth: u8| ether(OURS, &[nth; 1500]);
+    lone.dev.deliver((0..3).map(long));
+    lone.world.settle();
+    assert_eq!(ring.block_status(1), TP_STATUS_USER, "full, before its time");
+    assert_eq!(ring.block_status(0), TP_STATUS_KERNEL, "given back, and open");
+    let full = ring.take(1).expect("it is the reader's");
+    assert_eq!(full.packets().map(|packet| packet.data[14]).collect::<Vec<_>>(), [0, 1]);
+    lone.dev.deliver((3..6).map(long));
+    lone.world.settle();
+    assert_eq!(ring.block_status(0), TP_STATUS_USER, "full, and the other one is in hand");
+    let stats = |lone: &mut Lone| {
+        let stats = sys_getsockopt(&mut lone.cx, fd, SOL_PACKET, PACKET_STATISTICS).expect("known");
+        stats.chunks(4).map(|w| u32::from_ne_bytes(w.try_into().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(stats(&mut lone), [8, 2, 1], "two found no room; it was frozen once");
+    drop(full);
+    lone.dev.deliver([long(6)]);
+    lone.world.run_for(Duration::from_millis(60));
+    let last = ring.take(1).expect("open again when the reader gave it back");
+    assert_eq!((last.desc().seq_num, last.desc().num_pkts), (4, 1));
+    drop(last);
+    let mut first = ring.take(0).expect("as it was");
+    assert_eq!(first.private(), b"my own ten", "nobody writes there");
+    sys_close(&mut lone.cx, fd).expect("open");
+    drop((first, ring));
+    lone.world.run_for(Duration::from_secs(2));
     lone.end()
 }
 

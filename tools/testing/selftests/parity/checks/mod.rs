@@ -18,6 +18,7 @@ mod multicast_sources;
 mod options;
 mod packet;
 mod packet_fanout;
+mod packet_rings;
 mod path_mtu;
 mod ping;
 mod poll;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Check> {
         attach_filter::ALL,
         packet::ALL,
         packet_fanout::ALL,
+        packet_rings::ALL,
         raw::ALL,
         ping::ALL,
         multicast::ALL,

@@ -34,8 +34,6 @@ checks! {
     packet_calls_that_there_are_not
     packet_sockets_poll
     packet_messages_several
-    packet_rings_that_can_be_made
-    packet_rings_take_what_they_have_room_for
 }
 
 /// The index of `lo`, and of `eth0`.
@@ -106,7 +104,7 @@ fn seen(p: &mut Probe<'_>, label: &str, fd: i32, ip_at: usize) {
     p.got(label, got);
 }
 
-fn received(p: &mut Probe<'_>, label: &str, fd: i32) -> Got {
+pub(super) fn received(p: &mut Probe<'_>, label: &str, fd: i32) -> Got {
     p.recvfrom(label, fd, 200, MSG_TRUNC)
 }
 
@@ -534,67 +532,4 @@ fn packet_messages_several(p: &mut Probe<'_>) {
     for one in got.unwrap_or_default() {
         p.got("came", one);
     }
-}
-
-/// A `tpacket_req`.
-fn req(block_size: u32, block_nr: u32, frame_size: u32, frame_nr: u32) -> Vec<u8> {
-    [block_size, block_nr, frame_size, frame_nr]
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect()
-}
-
-const RX_RING: (i32, i32) = (SOL_PACKET, PACKET_RX_RING);
-
-fn packet_rings_that_can_be_made(p: &mut Probe<'_>) {
-    for (version, reserve) in [(TPACKET_V1, 0), (TPACKET_V2, 0), (TPACKET_V2, 100)] {
-        p.within(&format!("version {version}, {reserve} reserved"));
-        let fd = packet(p, SOCK_RAW, OURS);
-        p.with(fd, (SOL_PACKET, PACKET_VERSION), version);
-        p.with(fd, (SOL_PACKET, PACKET_RESERVE), reserve);
-        for (label, value) in [
-            ("none", req(0, 0, 0, 0)),
-            ("no blocks, and frames", req(4096, 0, 2048, 2)),
-            ("blocks of nothing", req(0, 1, 2048, 2)),
-            ("no whole pages", req(2048, 1, 2048, 1)),
-            ("negative", req(1 << 31, 1, 2048, 1 << 20)),
-            ("frames of nothing", req(4096, 1, 0, 0)),
-            ("frames for less than a header", req(4096, 1, 48, 85)),
-            ("frames for less than what is reserved", req(4096, 1, 144, 28)),
-            ("frames between alignments", req(4096, 1, 2040, 2)),
-            ("frames longer than blocks", req(4096, 1, 8192, 1)),
-            ("another number of frames", req(4096, 2, 2048, 5)),
-            ("short", req(4096, 2, 2048, 4)[..15].to_vec()),
-            ("a ring", req(4096, 2, 2048, 4)),
-            ("another", req(4096, 1, 2048, 2)),
-        ] {
-            let _ = p.set_bytes(label, fd, RX_RING, &value);
-        }
-        let _ = p.set("version", fd, (SOL_PACKET, PACKET_VERSION), TPACKET_V1);
-        let _ = p.set("reserve", fd, (SOL_PACKET, PACKET_RESERVE), 0);
-        let _ = p.set("loss", fd, (SOL_PACKET, PACKET_LOSS), 1);
-        let _ = p.set_bytes("taken away", fd, RX_RING, &req(0, 0, 0, 0));
-        let _ = p.set("version", fd, (SOL_PACKET, PACKET_VERSION), TPACKET_V1);
-        p.drop_all(&[fd]);
-    }
-}
-
-fn packet_rings_take_what_they_have_room_for(p: &mut Probe<'_>) {
-    let reader = packet(p, SOCK_RAW, OURS);
-    let fd = on_lo(p, SOCK_RAW, 0);
-    send_to(p, "before", fd, &frame(OURS, b"queued"), &[]);
-    let _ = p.set_bytes("a ring", reader, RX_RING, &req(4096, 2, 2048, 4));
-    received(p, "what was queued is gone", reader);
-    p.mask("idle", reader);
-    send_to(p, "one", fd, &frame(OURS, b"one"), &[]);
-    p.mask("readable", reader);
-    received(p, "not in the queue", reader);
-    for _ in 0..5 {
-        send_to(p, "more", fd, &frame(OURS, b"more"), &[]);
-    }
-    p.get_bytes("four came, two were lost", reader, (SOL_PACKET, PACKET_STATISTICS), 8);
-    let _ = p.set_bytes("taken away", reader, RX_RING, &req(0, 0, 0, 0));
-    p.mask("idle", reader);
-    send_to(p, "after", fd, &frame(OURS, b"queued again"), &[]);
-    received(p, "queued again", reader);
 }

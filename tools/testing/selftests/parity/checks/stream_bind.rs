@@ -310,7 +310,9 @@ fn stream_listening_after_the_end(p: &mut Probe<'_>) {
         let client = joined(p, port);
         let server = accepted(p, fd);
         shut(p, "server", server, SHUT_WR);
+        p.calls.settle();
         shut(p, "client", client, SHUT_WR);
+        p.calls.settle();
         end(p, "server", server);
         end(p, "client", client);
         end(p, "listener", fd);

@@ -30,7 +30,7 @@ Examples:
   netkeel replay day.pcapng --addr 192.0.2.2/24
                                   what would become of each frame of a capture
   sudo netkeel bench udp          where it stands beside the host's kernel
-  netkeel addr, link, route, neigh, ss, irq, cpu, queue, features, stat, sysctl
+  netkeel addr, link, netns, route, neigh, ss, irq, cpu, queue, features, stat, sysctl
                                   ask a machine that runs, and change it
   netkeel walk --attach           the packets of a machine that runs
   netkeel dump 'tcp port 80'      its frames, as tcpdump prints them
@@ -78,6 +78,7 @@ enum Command {
     #[command(alias = "address")]
     Addr(ask::ip::AddrArgs),
     Link(ask::ip::LinkArgs),
+    Netns(ask::netns::NetnsArgs),
     Route(ask::ip::RouteArgs),
     #[command(aliases = ["neighbour", "neighbor"])]
     Neigh(ask::ip::NeighArgs),
@@ -249,6 +250,7 @@ impl Cli {
                 .map_err(|error| Failure::with_code(error.exit_code(), error.to_string())),
             Some(Command::Addr(args)) => args.run(),
             Some(Command::Link(args)) => args.run(),
+            Some(Command::Netns(args)) => args.run(),
             Some(Command::Route(args)) => args.run(),
             Some(Command::Neigh(args)) => args.run(),
             Some(Command::Ss(args)) => args.run(),
@@ -314,7 +316,7 @@ impl WalkArgs {
                 return Err(Failure::Usage(what.to_owned()));
             }
         };
-        let asking = Asking { json: false, machine: self.machine.clone() };
+        let asking = Asking { machine: self.machine.clone(), ..Asking::default() };
         ask::walk::attach(&asking, filter, shape)
     }
 

@@ -16,6 +16,7 @@ mod sink;
 pub(crate) mod walk;
 
 use crate::control::ops::Target;
+use crate::control::ops::netns::Names;
 use capture::Capture;
 use clap::Args;
 use control::{Control, Machinery};
@@ -29,6 +30,7 @@ use host::{Runtime, RuntimeError, TapLink, TapSpec};
 use plan::Plan;
 use sink::{Sink, is_stdout};
 use stack::kernel::cpu::CpuId;
+use stack::kernel::nsproxy::NetId;
 use stack::net::core::dev::{NetDevice, dev_open, netif_set_xps_queue};
 use stack::net::ipv4::devinet::{inet_insert_ifa, update_devconf};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
@@ -323,7 +325,9 @@ impl Up {
         let spec = TapSpec { addr: plan.mac(host_mac), mtu, cpu: CpuId(0) };
         let dev = runtime.add_tap_queues(taps, spec)?;
         if !plan.sysctl.is_empty() {
-            let target = Target { runtime: &runtime, dev: &dev };
+            let names = Names::default();
+            let (runtime, dev, net) = (&runtime, &dev, NetId::INIT);
+            let target = Target { runtime, dev, names: &names, net };
             target.load(&plan.sysctl).map_err(|refusal| UpError::Usage(refusal.message))?;
         }
         let mut cx = runtime.task("up");

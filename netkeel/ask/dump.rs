@@ -34,6 +34,9 @@ pub struct DumpArgs {
     /// The machine: its TAP's name, or the path of its control socket; the only one that runs if none is named
     #[arg(long, value_name = "NAME|PATH")]
     machine: Option<String>,
+    /// The namespace of the machine; the one it booted with if none is named
+    #[arg(long, short = 'N', value_name = "NAME")]
+    netns: Option<String>,
     /// The device; all of them if none is named
     #[arg(short, long, value_name = "DEV")]
     interface: Option<String>,
@@ -97,7 +100,11 @@ impl DumpArgs {
             let what = "-w -: a capture is not for a terminal; name a file, or pipe it on";
             return Err(Failure::Usage(what.to_owned()));
         }
-        let asking = Asking { json: false, machine: self.machine.clone() };
+        let asking = Asking {
+            machine: self.machine.clone(),
+            netns: self.netns.clone(),
+            ..Asking::default()
+        };
         let mut connection = asking.connect()?;
         let whole = if self.write.is_some() { 262_144 } else { FOR_LINES };
         let op = Op::DumpAttach {

@@ -22,7 +22,10 @@ const LINK_EXAMPLES: &str = "\
 Examples:
   netkeel link                              all devices
   netkeel link set nk0 down                 its routes go, as on Linux
-  netkeel link set nk0 up mtu 1400";
+  netkeel link set nk0 up mtu 1400
+  netkeel link add veth0 type veth peer eth0 netns blue     see netkeel netns --help
+  netkeel link set veth0 netns blue
+  netkeel link del veth0                    and its peer";
 
 const ROUTE_EXAMPLES: &str = "\
 Examples:
@@ -55,7 +58,7 @@ pub struct AddrArgs {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = LINK_EXAMPLES)]
 pub struct LinkArgs {
-    /// show [dev D], set D [up|down] [mtu N]
+    /// show [dev D], set D [up|down] [mtu N], set D netns N, add D type veth peer P [netns N], del D
     words: Vec<String>,
     #[command(flatten)]
     asking: Asking,
@@ -128,24 +131,71 @@ impl LinkArgs {
                 if dev == "dev" {
                     dev = words.need("the device")?;
                 }
-                let (mut up, mut mtu) = (None, None);
+                let (mut up, mut mtu, mut netns) = (None, None, None);
                 while let Some(word) = words.next() {
                     match word {
                         "up" => up = Some(true),
                         "down" => up = Some(false),
                         "mtu" => mtu = Some(number("mtu", words.need("what follows mtu")?)?),
-                        other => return Err(words.unknown(other, &["up", "down", "mtu N"])),
+                        "netns" => netns = Some(words.need("what follows netns")?.to_owned()),
+                        other => {
+                            return Err(
+                                words.unknown(other, &["up", "down", "mtu N", "netns NAME"])
+                            );
+                        }
                     }
                 }
-                if up.is_none() && mtu.is_none() {
+                if up.is_none() && mtu.is_none() && netns.is_none() {
                     return Err(usage(format!(
-                        "link set {dev}: write up, down or mtu N behind it"
+                        "link set {dev}: write up, down, mtu N or netns NAME behind it"
                     )));
                 }
-                self.asking.order(&Op::LinkSet { dev: dev.to_owned(), up, mtu })
+                if netns.is_some() && (up.is_some() || mtu.is_some()) {
+                    return Err(usage(format!(
+                        "link set {dev}: move it by itself, then set the rest where it is"
+                    )));
+                }
+                self.asking.order(&Op::LinkSet { dev: dev.to_owned(), up, mtu, netns })
             }
-            other => Err(words.unknown(other, &["show", "set"])),
+            "add" => self.add(words),
+            "del" => {
+                let mut dev = words.need("the device")?;
+                if dev == "dev" {
+                    dev = words.need("the device")?;
+                }
+                let [] = words.values([])?;
+                self.asking.order(&Op::LinkDel { dev: dev.to_owned() })
+            }
+            other => Err(words.unknown(other, &["show", "set", "add", "del"])),
         }
+    }
+}
+
+impl LinkArgs {
+    /// `add D type veth peer [name] P [netns N]`.
+    fn add(&self, mut words: Words<'_>) -> Result<(), Failure> {
+        let mut dev = words.need("the device")?;
+        if matches!(dev, "dev" | "name") {
+            dev = words.need("the device")?;
+        }
+        let (keyword, kind) = (words.need("type veth")?, words.need("what follows type")?);
+        if (keyword, kind) != ("type", "veth") {
+            let text = "pairs of veth alone can be made: write type veth peer NAME";
+            return Err(usage(format!("link add {dev}: {text}")));
+        }
+        match words.need("peer and a name")? {
+            "peer" => (),
+            other => return Err(words.unknown(other, &["peer NAME"])),
+        }
+        let mut peer = words.need("the peer's name")?;
+        if peer == "name" {
+            peer = words.need("the peer's name")?;
+        }
+        let (dev, peer) = (dev.to_owned(), peer.to_owned());
+        let [netns] = words.values(["netns"])?;
+        self.asking
+            .ask::<[String; 2]>(&Op::LinkAdd { dev, peer, peer_netns: owned(netns) })
+            .map(|_names| ())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod dump;
 pub mod features;
 pub mod ip;
 pub mod irq;
+pub mod netns;
 pub mod procfs;
 pub mod queue;
 pub mod ss;
@@ -35,11 +36,17 @@ pub struct Asking {
     /// none is named
     #[arg(long, value_name = "NAME|PATH")]
     pub machine: Option<String>,
+
+    /// The namespace of the machine; the one it booted with if none is named
+    #[arg(long, short = 'N', value_name = "NAME")]
+    pub netns: Option<String>,
 }
 
 impl Asking {
     pub(crate) fn connect(&self) -> Result<Connection, Failure> {
-        Connection::open(self.machine.as_deref())
+        let mut connection = Connection::open(self.machine.as_deref())?;
+        connection.set_netns(self.netns.as_deref());
+        Ok(connection)
     }
 
     fn ask<T: DeserializeOwned>(&self, op: &Op) -> Result<T, Failure> {

@@ -3,7 +3,7 @@
 //! Key type: [`Connection`]. Contexts: the program's main thread; it waits for answers.
 
 use super::VERSION;
-use super::wire::{Hello, Op, parse_answer, to_line};
+use super::wire::{Hello, IN, Op, parse_answer, to_line};
 use crate::cli::Failure;
 use host::private_socket::{Peer, ROOT_FOLDER, runtime_folder};
 use serde::de::DeserializeOwned;
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Connection {
     stream: BufReader<UnixStream>,
     path: PathBuf,
+    /// The namespace that is asked about.
+    netns: Option<String>,
 }
 
 fn other(text: String) -> Failure {
@@ -52,9 +54,14 @@ impl Connection {
         if !named && !Peer::of(&stream).map_err(unconnected)?.is_trusted() {
             return Err(other(format!("{} is another user's: not asked", path.display())));
         }
-        let mut connection = Self { stream: BufReader::new(stream), path };
+        let mut connection = Self { stream: BufReader::new(stream), path, netns: None };
         connection.greet()?;
         Ok(connection)
+    }
+
+    /// From now on the namespace of that name is asked about.
+    pub fn set_netns(&mut self, name: Option<&str>) {
+        self.netns = name.map(str::to_owned);
     }
 
     fn greet(&mut self) -> Result<(), Failure> {
@@ -81,6 +88,9 @@ impl Connection {
         let gone = |path: &Path| other(format!("the machine at {} has ended", path.display()));
         let mut request = serde_json::to_value(op).map_err(|e| other(e.to_string()))?;
         request["id"] = Value::from(1);
+        if let Some(netns) = &self.netns {
+            request[IN] = Value::from(netns.as_str());
+        }
         // Who was turned away is told so: the answer is there, though nothing can be written.
         let _unsent = self.stream.get_mut().write_all(&to_line(&request));
         let line = self.line()?.ok_or_else(|| gone(&self.path))?;

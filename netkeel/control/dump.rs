@@ -61,11 +61,10 @@ impl Dump {
 }
 
 fn event(m: &Machine, frame: &Frame) -> Event {
-    let name = m
-        .tables()
-        .net
-        .dev(frame.dev)
-        .map_or_else(|| frame.dev.0.to_string(), |dev| dev.name.clone());
+    let root = m.tables();
+    // No two devices have one index, whatever namespaces they are in.
+    let dev = root.all().find_map(|t| t.net.dev(frame.dev));
+    let name = dev.map_or_else(|| frame.dev.0.to_string(), |dev| dev.name.clone());
     Event::Frame {
         time: frame.real.as_nanos() as u64,
         dev: name,

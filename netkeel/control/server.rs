@@ -4,7 +4,7 @@
 //! Invariants: a turn reads at most [`TURN`] octets of one client; what waits for a client that does
 //! not read is bounded, then the client is cut off, which is counted.
 
-use super::wire::{Hello, Op, Refusal, answer, parse_request, to_line};
+use super::wire::{Hello, Refusal, Request, answer, parse_request, to_line};
 use super::{MAX_CLIENTS, MAX_LINE, MAX_OUTPUT, VERSION};
 use host::clock::monotonic_ns;
 use host::private_socket::{Peer, PrivateListener, SocketError};
@@ -34,7 +34,7 @@ const FOR_ANSWERS: usize = MAX_OUTPUT / 2;
 /// What requests are answered by.
 pub(crate) trait Served {
     /// Does what a client asks for.
-    fn serve(&mut self, client: usize, op: Op) -> Result<Value, Refusal>;
+    fn serve(&mut self, client: usize, request: Request) -> Result<Value, Refusal>;
     /// A client is gone.
     fn gone(&mut self, client: usize);
 }
@@ -203,8 +203,8 @@ impl Server {
         // Blank lines are nothing to answer.
         let blank = |line: &&[u8]| line.iter().all(u8::is_ascii_whitespace);
         for line in lines.split(|octet| *octet == b'\n').filter(|line| !blank(line)) {
-            let (id, op) = parse_request(line);
-            client.put(&answer(id, &op.and_then(|op| by.serve(number, op))));
+            let (id, request) = parse_request(line);
+            client.put(&answer(id, &request.and_then(|request| by.serve(number, request))));
             if client.flush() == Fate::Closed {
                 fate = Fate::Closed;
                 break;

@@ -3,8 +3,10 @@
 //! Key types: [`Op`] (what is asked), [`Refusal`], and a type for each answer, whose fields are named
 //! as `ip -json` names them.
 
+mod op;
 mod socket;
 
+pub use op::Op;
 pub use socket::{Bbr, SkMem, Socket, TcpInfo, Timer};
 
 use super::VERSION;
@@ -28,106 +30,19 @@ pub struct Hello {
     pub pid: u32,
 }
 
+/// The member of a request that names the namespace it is about.
+pub const IN: &str = "in";
+
 /// So many sockets are in an answer at the most, so that it stays well below what may wait for a client.
 pub const SOCKETS: usize = 256;
 
-/// What is asked.
+/// A namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", deny_unknown_fields)]
-#[allow(missing_docs, reason = "the fields are those of the commands; Documentation/control.md")]
-pub enum Op {
-    /// Devices with their addresses: [`Link`]s.
-    #[serde(rename = "addr.show")]
-    AddrShow { dev: Option<String> },
-    /// Adds an address, written `A/P`.
-    #[serde(rename = "addr.add")]
-    AddrAdd { addr: String, dev: Option<String> },
-    /// Takes an address away.
-    #[serde(rename = "addr.del")]
-    AddrDel { addr: String, dev: Option<String> },
-    /// Devices: [`Link`]s.
-    #[serde(rename = "link.show")]
-    LinkShow { dev: Option<String> },
-    /// Brings a device up or down, changes its MTU.
-    #[serde(rename = "link.set")]
-    LinkSet { dev: String, up: Option<bool>, mtu: Option<u32> },
-    /// [`Route`]s of a table: `main` if none is named, `local`, `default`, `all`.
-    #[serde(rename = "route.show")]
-    RouteShow { table: Option<String> },
-    /// Adds a route: `dst` is `A/P`, `A` or `default`.
-    #[serde(rename = "route.add")]
-    RouteAdd { dst: String, via: Option<String>, dev: Option<String>, metric: Option<u32> },
-    /// Takes away the first route that fits.
-    #[serde(rename = "route.del")]
-    RouteDel { dst: String, via: Option<String>, dev: Option<String>, metric: Option<u32> },
-    /// The way to an address: a [`Route`].
-    #[serde(rename = "route.get")]
-    RouteGet { dst: String },
-    /// [`Neigh`]s.
-    #[serde(rename = "neigh.show")]
-    NeighShow { dev: Option<String> },
-    /// Adds a permanent neighbour; `replace`: also in the place of one that is there.
-    #[serde(rename = "neigh.add")]
-    NeighAdd { addr: String, lladdr: String, dev: Option<String>, replace: Option<bool> },
-    /// Takes a neighbour away.
-    #[serde(rename = "neigh.del")]
-    NeighDel { addr: String, dev: Option<String> },
-    /// Forgets all neighbours that were learnt; how many.
-    #[serde(rename = "neigh.flush")]
-    NeighFlush { dev: Option<String> },
-    /// Sockets that have a port: [`Socket`]s, [`SOCKETS`] at the most, without the first `skip`; `info`: with
-    /// what TCP tells of each.
-    #[serde(rename = "sockets")]
-    Sockets { netid: Option<String>, skip: Option<usize>, info: Option<bool> },
-    /// [`Irq`]s.
-    #[serde(rename = "irq.show")]
-    IrqShow {},
-    /// Names the CPUs that may take an interrupt: a mask as in `smp_affinity`.
-    #[serde(rename = "irq.set")]
-    IrqSet { irq: u8, affinity: String },
-    /// [`Cpu`]s.
-    #[serde(rename = "cpu.show")]
-    CpuShow {},
-    /// Takes a CPU down, or back into use: the [`Cpu`] as it is then.
-    #[serde(rename = "cpu.set")]
-    CpuSet { cpu: u8, online: bool },
-    /// Queues of a device: [`Queue`]s.
-    #[serde(rename = "queue.show")]
-    QueueShow { dev: Option<String> },
-    /// Sets `rps_cpus`, `rps_flow_cnt` or `xps_cpus` of a queue: the [`Queue`] as it is then.
-    #[serde(rename = "queue.set")]
-    QueueSet { dev: Option<String>, queue: String, name: String, value: String },
-    /// What a device does for the stack: [`Features`].
-    #[serde(rename = "features.show")]
-    FeaturesShow { dev: Option<String> },
-    /// Switches it, by ethtool's names: the [`Features`] as they are then.
-    #[serde(rename = "features.set")]
-    FeaturesSet { dev: Option<String>, features: BTreeMap<String, bool> },
-    /// A file of statistics: [`Stat`].
-    #[serde(rename = "stat")]
-    Stat { file: String },
-    /// [`Setting`]s: that one, those below it, or all.
-    #[serde(rename = "sysctl.get")]
-    SysctlGet { name: Option<String> },
-    /// Sets one; what it is then.
-    #[serde(rename = "sysctl.set")]
-    SysctlSet { name: String, value: String },
-    /// Sets several, all of them or none; what they are then.
-    #[serde(rename = "sysctl.load")]
-    SysctlLoad { settings: Vec<Wanted> },
-    /// From now on each watched packet's walk comes as an [`Event`], as it ends.
-    #[serde(rename = "walk.attach")]
-    WalkAttach { filter: Option<String> },
-    /// No more.
-    #[serde(rename = "walk.detach")]
-    WalkDetach {},
-    /// From now on each frame that passes `dev`, or any device, and that `filter` wants, comes as an [`Event`],
-    /// `snaplen` octets of it at the most.
-    #[serde(rename = "dump.attach")]
-    DumpAttach { dev: Option<String>, filter: Option<String>, snaplen: Option<usize> },
-    /// No more: [`Dumped`].
-    #[serde(rename = "dump.detach")]
-    DumpDetach {},
+pub struct Netns {
+    /// What it is called.
+    pub name: String,
+    /// Its number in the machine.
+    pub id: u16,
 }
 
 /// Why something was not done.
@@ -146,8 +61,17 @@ impl Refusal {
     }
 }
 
-/// A request, understood, or why not; and the number by which to answer, if it had one.
-pub(crate) fn parse_request(line: &[u8]) -> (Option<u64>, Result<Op, Refusal>) {
+/// A request, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The namespace that it is about; the first without a name.
+    pub(crate) netns: Option<String>,
+    /// What is asked.
+    pub(crate) op: Op,
+}
+
+/// A request, or why it is none; and the number by which to answer, if it had one.
+pub(crate) fn parse_request(line: &[u8]) -> (Option<u64>, Result<Request, Refusal>) {
     let refuse = |errno, message: String| Err(Refusal::new(errno, message));
     let mut map: Map<String, Value> = match serde_json::from_slice(line) {
         Ok(Value::Object(map)) => map,
@@ -167,7 +91,12 @@ pub(crate) fn parse_request(line: &[u8]) -> (Option<u64>, Result<Op, Refusal>) {
         let message = format!("protocol {version} is not spoken here: this is {VERSION}");
         return (id, refuse(Errno::EPROTONOSUPPORT, message));
     }
-    let op = serde_json::from_value(Value::Object(map));
+    let netns = match map.remove(IN) {
+        None => None,
+        Some(Value::String(name)) => Some(name),
+        Some(_) => return (id, refuse(Errno::EINVAL, format!("`{IN}` is no namespace's name"))),
+    };
+    let op = serde_json::from_value(Value::Object(map)).map(|op| Request { netns, op });
     (id, op.map_err(|e| Refusal::new(Errno::EINVAL, e.to_string())))
 }
 
@@ -547,11 +476,13 @@ mod tests {
 
     #[test]
     fn requests_are_understood() {
-        let (id, op) = parse_request(br#"{"id":7,"op":"addr.add","addr":"192.0.2.9/24"}"#);
+        let (id, request) = parse_request(br#"{"id":7,"op":"addr.add","addr":"192.0.2.9/24"}"#);
         let addr = "192.0.2.9/24".to_owned();
-        assert_eq!((id, op), (Some(7), Ok(Op::AddrAdd { addr, dev: None })));
-        let (id, op) = parse_request(br#"{"op":"sockets"}"#);
-        assert_eq!((id, op), (None, Ok(Op::Sockets { netid: None, skip: None, info: None })));
+        let op = Op::AddrAdd { addr, dev: None };
+        assert_eq!((id, request), (Some(7), Ok(Request { netns: None, op })));
+        let (id, request) = parse_request(br#"{"op":"sockets","in":"blue"}"#);
+        let op = Op::Sockets { netid: None, skip: None, info: None };
+        assert_eq!((id, request), (None, Ok(Request { netns: Some("blue".to_owned()), op })));
     }
 
     #[test]
@@ -565,6 +496,7 @@ mod tests {
             (br#"{"id":1,"op":"reboot"}"#, Errno::EINVAL, "unknown variant `reboot`"),
             (br#"{"id":1,"op":"irq.set","irq":1}"#, Errno::EINVAL, "missing field `affinity`"),
             (br#"{"id":1,"op":"addr.show","devv":""}"#, Errno::EINVAL, "unknown field `devv`"),
+            (br#"{"in":7,"op":"sockets"}"#, Errno::EINVAL, "`in` is no namespace's name"),
             (br#"{"netkeel":2,"op":"sockets"}"#, Errno::EPROTONOSUPPORT, "protocol 2"),
         ] {
             let refusal = parse_request(line).1.unwrap_err();

@@ -109,7 +109,7 @@ impl ExplainArgs {
     }
 
     fn of_machine(&self, filter: String, out: &mut dyn Write) -> Result<(), Failure> {
-        let asking = Asking { json: false, machine: self.machine.clone() };
+        let asking = Asking { machine: self.machine.clone(), ..Asking::default() };
         let mut watching = asking.connect()?;
         // What decided is asked for beside what is told.
         let mut asked = asking.connect()?;

@@ -6,14 +6,16 @@ use super::UpError;
 use super::frame_tap::Wanted;
 use super::plan::{Plan, parse_filter};
 use crate::control::dump::Dump;
+use crate::control::ops::netns::Names;
 use crate::control::ops::{Target, value};
 use crate::control::server::{Counts, Served, Server};
 use crate::control::watch::Watch;
-use crate::control::wire::{Dumped, Op, Refusal};
+use crate::control::wire::{Dumped, Op, Refusal, Request};
 use host::Runtime;
 use host::private_socket::{SocketError, private_folder, runtime_folder};
 use host::wait::{Token, Waiter};
 use serde_json::{Value, json};
+use stack::kernel::nsproxy::NetId;
 use stack::net::core::dev::NetDevice;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub(super) struct Control {
     watch: Option<Watch>,
     dumps: Vec<Dump>,
     waiter: Arc<Waiter>,
+    names: Names,
 }
 
 /// The machine, for the time of a turn.
@@ -41,6 +44,7 @@ struct Desk<'a> {
     watch: &'a mut Option<Watch>,
     dumps: &'a mut Vec<Dump>,
     waiter: &'a Arc<Waiter>,
+    names: &'a Names,
 }
 
 /// Who may look at frames at a time.
@@ -70,7 +74,7 @@ impl Control {
             }
         };
         let (dumps, waiter) = (Vec::new(), Arc::clone(waiter));
-        Ok(Ok(Self { server, watch: None, dumps, waiter }))
+        Ok(Ok(Self { server, watch: None, dumps, waiter, names: Names::default() }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -95,13 +99,13 @@ impl Control {
 
     /// Something was reported for a token; false: it is not the socket's.
     pub(super) fn reported(&mut self, token: Token, at: &Machinery<'_>) -> bool {
-        let Self { server, watch, dumps, waiter } = self;
-        server.reported(token, &mut Desk { at, watch, dumps, waiter })
+        let Self { server, watch, dumps, waiter, names } = self;
+        server.reported(token, &mut Desk { at, watch, dumps, waiter, names })
     }
 
     /// Tells who watches what has ended, and sees who has stalled.
     pub(super) fn look(&mut self, at: &Machinery<'_>) {
-        let Self { server, watch, dumps, waiter } = self;
+        let Self { server, watch, dumps, waiter, names } = self;
         let mut told: Vec<usize> = Vec::new();
         if let Some(watch) = watch {
             watch.tell(at.runtime.machine(), server);
@@ -111,15 +115,16 @@ impl Control {
             dump.tell(at.runtime.machine(), server);
             told.push(dump.client);
         }
-        let mut desk = Desk { at, watch, dumps, waiter };
+        let mut desk = Desk { at, watch, dumps, waiter, names };
         told.iter().for_each(|client| server.send(*client, &mut desk));
         server.tick(&mut desk);
     }
 }
 
 impl Served for Desk<'_> {
-    fn serve(&mut self, client: usize, op: Op) -> Result<Value, Refusal> {
-        match op {
+    fn serve(&mut self, client: usize, request: Request) -> Result<Value, Refusal> {
+        let netns = request.netns.as_deref();
+        match request.op {
             Op::WalkAttach { filter } => self.attach(client, filter.as_deref().unwrap_or("")),
             Op::WalkDetach {} => {
                 self.end_watch(client);
@@ -127,10 +132,11 @@ impl Served for Desk<'_> {
             }
             Op::DumpAttach { dev, filter, snaplen } => {
                 let snaplen = snaplen.unwrap_or(SNAPLEN);
-                self.dump(client, (dev.as_deref(), filter.as_deref().unwrap_or("")), snaplen)
+                let frames = (dev.as_deref(), filter.as_deref().unwrap_or(""));
+                self.dump((client, netns), frames, snaplen)
             }
             Op::DumpDetach {} => value(self.end_dump(client).unwrap_or_default()),
-            op => Target { runtime: self.at.runtime, dev: self.at.dev }.serve(op),
+            op => self.target(netns)?.serve(op),
         }
     }
 
@@ -155,16 +161,22 @@ impl Desk<'_> {
         Some(self.dumps.swap_remove(at).stop(&mut self.at.runtime.task("control")))
     }
 
+    fn target(&self, netns: Option<&str>) -> Result<Target<'_>, Refusal> {
+        let Machinery { runtime, dev, .. } = *self.at;
+        Target { runtime, dev, names: self.names, net: NetId::INIT }.in_netns(netns)
+    }
+
     fn dump(
         &mut self,
-        client: usize,
+        (client, netns): (usize, Option<&str>),
         (dev, filter): (Option<&str>, &str),
         snaplen: usize,
     ) -> Result<Value, Refusal> {
         let filter = parse_filter("filter", filter)
             .map_err(|e| Refusal::new(Errno::EINVAL, e.to_string()))?;
-        let target = Target { runtime: self.at.runtime, dev: self.at.dev };
+        let target = self.target(netns)?;
         let dev = dev.map(|name| target.dev(name)).transpose()?.map(|dev| dev.ifindex);
+        let mut cx = target.task();
         // Another of his takes the place of the first.
         self.end_dump(client);
         if self.dumps.len() == DUMPS {
@@ -172,7 +184,6 @@ impl Desk<'_> {
             return Err(Refusal::new(Errno::EBUSY, text));
         }
         let wanted = Wanted { dev, filter, snaplen: snaplen.clamp(1, SNAPLEN) };
-        let mut cx = self.at.runtime.task("control");
         self.dumps.push(Dump::start(client, wanted, self.waiter, &mut cx));
         Ok(Value::Null)
     }

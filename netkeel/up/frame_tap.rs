@@ -10,6 +10,7 @@ use host::wait::Waiter;
 use hw::capture::{Direction, fill_checksum};
 use stack::kernel::bpf::BpfProg;
 use stack::kernel::context::{BhCx, TaskCx};
+use stack::kernel::nsproxy::NetId;
 use stack::kernel::time::Ktime;
 use stack::kernel::trace::WalkId;
 use stack::net::core::dev::{
@@ -98,7 +99,7 @@ impl FrameTap {
         let tap: Arc<dyn PacketTap> = Arc::clone(self) as _;
         let func = PacketFunc::Tap(Arc::clone(&tap));
         dev_add_pack(cx, PacketType { kind: ETH_P_ALL, dev: self.wanted.dev, func });
-        Registered(tap)
+        Registered { tap, net: cx.net_id() }
     }
 
     /// Takes all that wait.
@@ -193,12 +194,17 @@ fn wire_bytes(skb: &Skb, direction: Direction, snaplen: usize) -> (Vec<u8>, usiz
 }
 
 /// A tap that is registered.
-pub(crate) struct Registered(Arc<dyn PacketTap>);
+pub(crate) struct Registered {
+    tap: Arc<dyn PacketTap>,
+    /// The namespace.
+    net: NetId,
+}
 
 impl Registered {
     /// No more frames from here on; those queued stay.
     pub(crate) fn remove(&self, cx: &mut TaskCx) {
-        dev_remove_pack(cx, &self.0);
+        // Of a namespace that is gone nothing is left to be removed.
+        let _gone = cx.with_net(self.net, |cx| dev_remove_pack(cx, &self.tap));
     }
 }
 

@@ -27,6 +27,8 @@ const RECENT: Duration = Duration::from_secs(1);
 pub(crate) struct WalkLog {
     /// Device names by index.
     names: Vec<String>,
+    /// The tables they are of.
+    named: u64,
     open: BTreeMap<WalkId, Vec<Record>>,
     /// Fronts of those that are open, where they are kept.
     heads: BTreeMap<WalkId, WalkHead>,
@@ -38,17 +40,39 @@ pub(crate) struct WalkLog {
 impl WalkLog {
     /// Nothing yet.
     pub(crate) fn new(m: &Machine) -> Self {
-        let devs = &m.tables().net.devs;
-        let name = |dev: &Option<_>| dev.as_ref().map_or(String::new(), name_of);
-        Self::with(devs.iter().map(name).collect())
+        let mut log = Self::with(Vec::new());
+        log.name_devices(m);
+        log
+    }
+
+    /// Devices may have come since the last time.
+    fn name_devices(&mut self, m: &Machine) {
+        let root = m.tables();
+        if self.named == root.generation && !self.names.is_empty() {
+            return;
+        }
+        self.named = root.generation;
+        for dev in root.all().flat_map(|t| t.net.devs.iter().flatten()) {
+            let index = usize::from(dev.ifindex.0);
+            self.names.resize(self.names.len().max(index + 1), String::new());
+            self.names[index].clone_from(&dev.name);
+        }
     }
 
     fn with(names: Vec<String>) -> Self {
-        Self { names, open: BTreeMap::new(), heads: BTreeMap::new(), ended: Vec::new(), lost: 0 }
+        Self {
+            names,
+            named: 0,
+            open: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            ended: Vec::new(),
+            lost: 0,
+        }
     }
 
     /// Takes what was recorded since the last time; when the last of it was.
     pub(crate) fn take(&mut self, m: &Machine) -> Option<Ktime> {
+        self.name_devices(m);
         let (records, lost) = m.tracer.take();
         self.heads.extend(m.tracer.take_heads());
         self.lost += lost;
@@ -236,10 +260,6 @@ impl WalkPrinter {
         let at = record.time.since(self.start);
         format!("{}.{:06}", at.as_secs(), at.subsec_micros())
     }
-}
-
-fn name_of(dev: &std::sync::Arc<stack::net::core::dev::NetDevice>) -> String {
-    dev.name.clone()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use uapi::rtnetlink::{RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 
 impl Target<'_> {
     pub(super) fn links(&self, name: Option<&str>, with_addrs: bool) -> Done<Vec<Link>> {
-        let t = self.m().tables();
+        let t = self.tables();
         let only = name.map(|name| self.dev(name)).transpose()?;
         let all = t.net.devs.iter().flatten();
         let wanted = all.filter(|dev| only.as_ref().is_none_or(|only| Arc::ptr_eq(only, dev)));

@@ -62,7 +62,7 @@ impl Target<'_> {
             let text = format!("no statistics {file:?}: there are {}", names.join(", "));
             return Err(Refusal::new(Errno::ENOENT, text));
         };
-        Ok(Stat { file: (*name).to_owned(), text: text(self.m().into()) })
+        Ok(Stat { file: (*name).to_owned(), text: text(self.view()) })
     }
 
     pub(super) fn irqs(&self) -> Vec<Irq> {
@@ -83,7 +83,7 @@ impl Target<'_> {
     }
 
     pub(super) fn settings(&self, name: Option<&str>) -> Done<Vec<Setting>> {
-        let all = sysctl_all(self.m());
+        let all = sysctl_all(self.view());
         let below = name.map(|name| format!("{name}."));
         let wanted = |known: &str| match (name, &below) {
             (Some(name), Some(below)) => known == name || known.starts_with(below),
@@ -102,7 +102,7 @@ impl Target<'_> {
 
     /// All of them, or none: after one that is refused each setting is what it was, also those that follow others.
     pub(crate) fn load(&self, wanted: &[Wanted]) -> Done<Vec<Setting>> {
-        let before = sysctl_all(self.m());
+        let before = sysctl_all(self.view());
         let mut after: Vec<Setting> = Vec::new();
         for Wanted { name, value, lenient, at } in wanted {
             let refusal = match self.set(name, value) {
@@ -125,7 +125,7 @@ impl Target<'_> {
     /// finds what others had taken along.
     fn restore(&self, before: &[(String, String)]) {
         for _ in 0..2 {
-            let now = sysctl_all(self.m());
+            let now = sysctl_all(self.view());
             let differs = before.iter().filter(|setting| !now.contains(setting));
             for (name, value) in differs {
                 // It was so a moment ago.
@@ -137,7 +137,7 @@ impl Target<'_> {
     pub(super) fn set(&self, name: &str, text: &str) -> Done<Vec<Setting>> {
         sysctl_write(&mut self.task(), name, text).map_err(|errno| match errno {
             Errno::EACCES => Refusal::new(Errno::EACCES, format!("{name} can only be read")),
-            Errno::ENOENT if sysctl_all(self.m()).iter().all(|(known, _)| known != name) => {
+            Errno::ENOENT if sysctl_all(self.view()).iter().all(|(known, _)| known != name) => {
                 no_setting(name)
             }
             errno => {

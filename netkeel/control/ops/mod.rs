@@ -10,16 +10,21 @@ pub(crate) mod features;
 mod ip;
 pub(crate) mod look;
 pub(crate) mod neigh;
+pub(crate) mod netns;
 pub(crate) mod route;
 mod sockets;
 
+use self::netns::Names;
 use super::wire::{Op, Refusal};
 use host::Runtime;
 use serde::Serialize;
 use serde_json::Value;
 use stack::kernel::context::TaskCx;
 use stack::kernel::machine::Machine;
+use stack::kernel::nsproxy::{NetId, setns};
+use stack::kernel::rcupdate::Tables;
 use stack::net::core::dev::NetDevice;
+use stack::net::net_namespace::NetView;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -29,6 +34,10 @@ pub(crate) struct Target<'a> {
     pub(crate) runtime: &'a Runtime,
     /// The device that is meant when none is named.
     pub(crate) dev: &'a Arc<NetDevice>,
+    /// What its namespaces are called.
+    pub(crate) names: &'a Names,
+    /// The one that is asked about.
+    pub(crate) net: NetId,
 }
 
 pub(crate) type Done<T = Value> = Result<T, Refusal>;
@@ -50,7 +59,18 @@ impl Target<'_> {
             Op::LinkShow { dev } => value(self.links(dev.as_deref(), false)?),
             Op::AddrAdd { addr, dev } => self.addr_add(&addr, dev.as_deref()),
             Op::AddrDel { addr, dev } => self.addr_del(&addr, dev.as_deref()),
-            Op::LinkSet { dev, up, mtu } => self.link_set(&dev, up, mtu),
+            Op::LinkAdd { dev, peer, peer_netns } => {
+                self.link_add(&dev, &peer, peer_netns.as_deref())
+            }
+            Op::LinkDel { dev } => self.link_del(&dev),
+            Op::LinkSet { dev, up, mtu, netns } => match netns {
+                Some(netns) if up.is_none() && mtu.is_none() => self.link_move(&dev, &netns),
+                Some(_) => Err(invalid(format!("{dev}: move it first, then set the rest there"))),
+                None => self.link_set(&dev, up, mtu),
+            },
+            Op::NetnsShow {} => value(self.netns_show()),
+            Op::NetnsAdd { name } => self.netns_add(&name),
+            Op::NetnsDel { name } => self.netns_del(&name),
             Op::RouteShow { table } => value(self.routes(table.as_deref())?),
             Op::RouteAdd { dst, via, dev, metric } => {
                 self.route_add(&dst, &self.hop(via.as_deref(), dev.as_deref(), metric)?)
@@ -97,13 +117,33 @@ impl Target<'_> {
         self.runtime.machine()
     }
 
-    fn task(&self) -> TaskCx {
-        self.runtime.task("control")
+    /// A task in the namespace that is asked about.
+    pub(crate) fn task(&self) -> TaskCx {
+        let mut cx = self.runtime.task("control");
+        // Between a request and its answer nobody takes it away: it is one thread that does both.
+        let _there = setns(&mut cx, self.net);
+        cx
+    }
+
+    /// That namespace, looked at.
+    fn view(&self) -> NetView<'_> {
+        NetView::new(self.m(), self.net).unwrap_or_else(|| NetView::from(self.m()))
+    }
+
+    /// Its tables.
+    fn tables(&self) -> Arc<Tables> {
+        self.view().t
+    }
+
+    /// The same machine, asked about the namespace of that name.
+    pub(crate) fn in_netns(self, name: Option<&str>) -> Done<Self> {
+        let net = name.map_or(Ok(self.net), |name| self.names.get(name))?;
+        Ok(Self { net, ..self })
     }
 
     /// The device of that name.
     pub(crate) fn dev(&self, name: &str) -> Done<Arc<NetDevice>> {
-        let t = self.m().tables();
+        let t = self.tables();
         if let Some(dev) = t.net.dev_by_name(name) {
             return Ok(Arc::clone(dev));
         }
@@ -115,7 +155,11 @@ impl Target<'_> {
 
     /// The same; the machine's own if none is named.
     fn dev_or_ours(&self, name: Option<&str>) -> Done<Arc<NetDevice>> {
-        name.map_or_else(|| Ok(Arc::clone(self.dev)), |name| self.dev(name))
+        match name {
+            Some(name) => self.dev(name),
+            None if self.net == NetId::INIT => Ok(Arc::clone(self.dev)),
+            None => Err(invalid("which device of the namespace? Name it with dev".to_owned())),
+        }
     }
 }
 

@@ -11,10 +11,9 @@ use uapi::neighbour::NUD_PERMANENT;
 
 impl Target<'_> {
     pub(super) fn neighbours(&self, dev: Option<&str>) -> Done<Vec<Neigh>> {
-        let (m, only) = (self.m(), dev.map(|name| self.dev(name)).transpose()?);
-        let t = m.tables();
+        let (t, only) = (self.tables(), dev.map(|name| self.dev(name)).transpose()?);
         let mut found = Vec::new();
-        for entry in m.net().arp_tbl.dump() {
+        for entry in t.ns.arp_tbl.dump() {
             let Some(dev) = t.net.dev(entry.key.dev) else { continue };
             let wanted = only.as_ref().is_none_or(|only| only.ifindex == dev.ifindex);
             // As `ip neigh` does: those that need no address are not shown.
@@ -44,7 +43,7 @@ impl Target<'_> {
     ) -> Done {
         let key = self.key(addr, dev)?;
         let lladdr = parse_mac(lladdr)?;
-        let there = || self.m().net().arp_tbl.dump().iter().any(|entry| entry.key == key);
+        let there = || self.tables().ns.arp_tbl.dump().iter().any(|entry| entry.key == key);
         if !replace && there() {
             let text = format!("neighbour {addr} is there already: `replace` changes it");
             return Err(Refusal::new(Errno::EEXIST, text));
@@ -66,7 +65,7 @@ impl Target<'_> {
         let only = dev.map(|name| self.dev(name)).transpose()?;
         let mut cx = self.task();
         let learnt = |state| !matches!(state, "PERMANENT" | "NOARP");
-        let all = self.m().net().arp_tbl.dump();
+        let all = self.tables().ns.arp_tbl.dump();
         let wanted = all.iter().filter(|entry| {
             learnt(entry.state) && only.as_ref().is_none_or(|dev| dev.ifindex == entry.key.dev)
         });

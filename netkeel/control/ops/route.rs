@@ -45,13 +45,13 @@ impl Target<'_> {
                 return Err(invalid(text));
             }
         };
-        let dump = self.m().tables().net.fib.dump();
+        let dump = self.tables().net.fib.dump();
         let shown = dump.iter().filter(|e| wanted.is_none_or(|table| table == e.table));
         Ok(shown.map(|entry| self.route_of(entry, wanted.is_none())).collect())
     }
 
     fn route_of(&self, entry: &FibEntry, all: bool) -> Route {
-        let (t, info) = (self.m().tables(), &entry.info);
+        let (t, info) = (self.tables(), &entry.info);
         let dev = t.net.dev(info.dev);
         let by_kernel = info.prefsrc != 0;
         let table = match entry.table {
@@ -115,7 +115,7 @@ impl Target<'_> {
         let flow = Flow4 { daddr, ..Flow4::default() };
         let found = self.task().local_bh_disable(|bh| ip_route_output_flow(bh, &flow));
         let way = found.map_err(refused(format!("no way to {dst}")))?;
-        let t = self.m().tables();
+        let t = self.tables();
         let cache = match way.rt_type {
             RTN_LOCAL => vec!["local"],
             RTN_BROADCAST => vec!["local", "brd"],

@@ -23,14 +23,14 @@ impl Target<'_> {
                 )));
             }
         };
-        let mut datagrams = if udp { self.m().net().udp_table.dump() } else { Vec::new() };
+        let mut datagrams = if udp { self.tables().ns.udp_table.dump() } else { Vec::new() };
         datagrams.sort_by_key(|sk| sk.inet_num());
         let before = datagrams.len();
         let shown = datagrams.iter().skip(skip).take(SOCKETS);
         let mut sockets: Vec<Socket> = shown.map(|sk| datagram(sk)).collect();
         if tcp && sockets.len() < SOCKETS {
             let (skip, most) = (skip.saturating_sub(before), SOCKETS - sockets.len());
-            let streams = tcp_diag_dump(self.m(), skip, most);
+            let streams = tcp_diag_dump(self.view(), skip, most);
             sockets.extend(streams.iter().map(|msg| stream(msg, info)));
         }
         Ok(sockets)

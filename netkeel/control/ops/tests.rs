@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 fn with_machine(test: impl FnOnce(&Target<'_>)) {
     let runtime = Runtime::builder().cpus(2).boot().unwrap();
     let lo = Arc::clone(runtime.machine().tables().net.dev_by_name("lo").unwrap());
-    test(&Target { runtime: &runtime, dev: &lo });
+    let names = Names::default();
+    test(&Target { runtime: &runtime, dev: &lo, names: &names, net: NetId::INIT });
     runtime.shutdown().unwrap();
 }
 
@@ -244,5 +245,42 @@ fn every_file_of_statistics_has_lines() {
         let (errno, text) = refusal(target, r#"{"op":"stat","file":"nothing"}"#);
         assert_eq!(errno, "ENOENT");
         assert!(text.contains("interrupts, softirqs, dev, snmp"), "{text}");
+    });
+}
+
+#[test]
+fn namespaces_are_made_named_and_taken_away() {
+    with_machine(|target| {
+        for (name, errno) in [("", "EINVAL"), ("a b", "EINVAL"), ("a/b", "EINVAL"), (".", "EINVAL")]
+        {
+            let add = format!(r#"{{"op":"netns.add","name":"{name}"}}"#);
+            assert_eq!(refusal(target, &add).0, errno, "{name:?}");
+        }
+        assert_eq!(refusal(target, r#"{"op":"netns.del","name":"blue"}"#).0, "ENOENT");
+        ok::<Value>(target, r#"{"op":"netns.add","name":"blue"}"#);
+        let pair = r#"{"op":"link.add","dev":"veth%d","peer":"eth%d","peer_netns":"blue"}"#;
+        assert_eq!(ok::<[String; 2]>(target, pair), ["veth0", "eth0"]);
+        let long = r#"{"op":"link.add","dev":"sixteen-or-longer","peer":"p"}"#;
+        assert_eq!(refusal(target, long).0, "EINVAL");
+        let same = r#"{"op":"link.add","dev":"p","peer":"p"}"#;
+        assert_eq!(refusal(target, same).0, "EINVAL");
+        let both = r#"{"op":"link.set","dev":"veth0","netns":"blue","up":true}"#;
+        assert_eq!(refusal(target, both).0, "EINVAL", "one thing at a time");
+        let Target { runtime, dev, names, net } = *target;
+        let there = Target { runtime, dev, names, net }.in_netns(Some("blue")).unwrap();
+        let links: Vec<Link> = ok(&there, r#"{"op":"link.show"}"#);
+        assert_eq!(links.iter().map(|link| &*link.ifname).collect::<Vec<_>>(), ["lo", "eth0"]);
+        ok::<Value>(&there, r#"{"op":"sysctl.set","name":"net.ipv4.ip_default_ttl","value":"7"}"#);
+        let ttl = r#"{"op":"sysctl.get","name":"net.ipv4.ip_default_ttl"}"#;
+        assert_eq!(there.serve(op(ttl)).unwrap()[0]["value"], "7");
+        assert_eq!(target.serve(op(ttl)).unwrap()[0]["value"], "64");
+        ok::<Value>(&there, r#"{"op":"link.set","dev":"eth0","netns":""}"#);
+        let links: Vec<Link> = ok(target, r#"{"op":"link.show"}"#);
+        let names: Vec<&str> = links.iter().map(|link| &*link.ifname).collect();
+        assert_eq!(names, ["lo", "veth0", "eth0"], "it came to the first namespace");
+        ok::<Value>(target, r#"{"op":"link.del","dev":"veth0"}"#);
+        let links: Vec<Link> = ok(target, r#"{"op":"link.show"}"#);
+        assert_eq!(links.len(), 1, "its peer went along");
+        ok::<Value>(target, r#"{"op":"netns.del","name":"blue"}"#);
     });
 }

@@ -1,5 +1,6 @@
 //! The server without a machine: every request is answered by what it asked.
 
+use super::super::wire::Op;
 use super::*;
 use serde_json::json;
 use std::io::{BufRead, BufReader};
@@ -12,8 +13,8 @@ struct Desk {
 }
 
 impl Served for Desk {
-    fn serve(&mut self, _client: usize, op: Op) -> Result<Value, Refusal> {
-        match op {
+    fn serve(&mut self, _client: usize, request: Request) -> Result<Value, Refusal> {
+        match request.op {
             Op::SysctlGet { name: Some(length) } => Ok("x".repeat(length.parse().unwrap()).into()),
             other => Ok(json!(other)),
         }

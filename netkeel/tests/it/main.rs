@@ -16,6 +16,7 @@ mod hostile;
 mod idle;
 mod interop;
 mod link;
+mod netns;
 mod output;
 mod pcap;
 mod pcap_ends;

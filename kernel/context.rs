@@ -383,10 +383,18 @@ impl TaskCx {
     /// What was counted so far is the namespace's that it was counted in.
     #[inline]
     fn enter_net(&mut self, net: NetId) -> NetId {
-        if self.net != net {
-            self.flush();
+        let before = self.net;
+        if before != net {
+            self.leave_net(net);
         }
-        std::mem::replace(&mut self.net, net)
+        before
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_net(&mut self, net: NetId) {
+        self.flush();
+        self.net = net;
     }
 
     /// From now on the task's calls are in another namespace.

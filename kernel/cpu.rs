@@ -139,10 +139,16 @@ impl CpuLocal {
     }
 
     /// What is counted from now on is another namespace's.
+    #[inline(always)]
     pub(crate) fn count_for(&mut self, net: NetId) {
-        if self.mib_net == net {
-            return;
+        if self.mib_net != net {
+            self.count_for_another(net);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_for_another(&mut self, net: NetId) {
         let (before, now) = (usize::from(self.mib_net.0), usize::from(net.0));
         if self.other_mibs.len() <= before.max(now) {
             self.other_mibs.resize_with(before.max(now) + 1, || None);

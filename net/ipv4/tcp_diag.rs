@@ -69,6 +69,8 @@ pub struct InetDiagSock {
     pub shutdown: u8,
     /// Its memory.
     pub mem: MemInfo,
+    /// How many instructions its filter has.
+    pub filter: Option<usize>,
     /// The name of its congestion control.
     pub cong: &'static str,
     /// What BBR takes the way for, where it is at work (`INET_DIAG_BBRINFO`).
@@ -103,7 +105,7 @@ fn fill(entry: &EhashEntry, now: Ktime) -> Option<InetDiagMsg> {
 ///
 /// linux: net/ipv4/inet_diag.c:inet_sk_diag_fill
 fn inet_sk_diag_fill(sk: &Arc<Sock>, now: Ktime) -> Option<InetDiagMsg> {
-    let mem = sk.sk_get_meminfo();
+    let (mem, filter) = (sk.sk_get_meminfo(), sk.filter_len());
     let mut locked = sk.state();
     let sk = TcpSk::of(sk, &mut locked)?;
     let (timer, expires, retrans) = timer_of(sk.tp, now);
@@ -120,6 +122,7 @@ fn inet_sk_diag_fill(sk: &Arc<Sock>, now: Ktime) -> Option<InetDiagMsg> {
         sock: Some(InetDiagSock {
             shutdown: sk.st.shutdown,
             mem,
+            filter,
             cong: sk.tp.ca_ops.name(),
             bbr: TcpBbrInfo::read_from_bytes(&sk.tp.ca_ops.get_info(&sk.tp.cong)).ok(),
             info: tcp_get_info(&sk, now),

@@ -9,6 +9,7 @@ use crate::kernel::rcupdate::update_tables;
 use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::dev::{DevId, tx::Lost};
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList, kfree_skb};
+use crate::net::net_namespace::NetView;
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,6 +60,11 @@ pub struct NfHookState {
 pub trait NfHook: Send + Sync {
     /// Looks at a packet, may change it, and says what becomes of it.
     fn hook(&self, cx: &mut BhCx<'_>, state: &NfHookState, skb: Skb) -> Verdict;
+
+    /// What people are told it is.
+    fn name(&self) -> &str {
+        std::any::type_name::<Self>()
+    }
 }
 
 #[derive(Clone)]
@@ -111,6 +117,21 @@ pub fn nf_unregister_hook(cx: &mut TaskCx, hook: &Arc<dyn NfHook>) {
         Ok(())
     });
     let Ok(()) = done;
+}
+
+/// The hooks of a namespace, as they run: a line each.
+///
+/// linux: net/netfilter/nfnetlink_hook.c
+pub fn nf_hooks_seq_show<'a>(of: impl Into<NetView<'a>>) -> String {
+    let of = of.into();
+    let mut text = format!("{:<13}{:>11}  hook\n", "point", "priority");
+    let points = ["PRE_ROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POST_ROUTING"];
+    for (point, entries) in points.iter().zip(&of.t.net.nf.points) {
+        for Entry { priority, hook } in entries {
+            text += &format!("{point:<13}{priority:>11}  {}\n", hook.name());
+        }
+    }
+    text
 }
 
 /// A hook ended a packet's way.

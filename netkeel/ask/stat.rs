@@ -21,7 +21,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct StatArgs {
     /// Which: interrupts, softirqs, dev, snmp, netstat, softnet_stat, arp, route, tcp, udp, raw, icmp,
-    /// packet, igmp, mcfilter, sockstat, tcp_metrics, drops
+    /// packet, igmp, mcfilter, sockstat, tcp_metrics, hooks, drops
     file: Option<String>,
     #[command(flatten)]
     asking: Asking,

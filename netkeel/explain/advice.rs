@@ -133,7 +133,10 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
             "raise net.ipv4.tcp_mem, or read what waits in other sockets",
         ),
     ),
-    (&[NetfilterDrop], advice(&[], "take the hook away, or let it accept the packet")),
+    (
+        &[NetfilterDrop],
+        advice(&[Counters("hooks", &[])], "take the hook away, or let it accept the packet"),
+    ),
     (
         &[OtherHost],
         advice(

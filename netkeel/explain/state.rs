@@ -98,8 +98,10 @@ fn told(socket: &Socket) -> String {
     let memory = socket.skmem.as_ref().map_or(String::new(), |mem| {
         format!(", {} of {} octets of its receive buffer taken, {} dropped", mem.r, mem.rb, mem.d)
     });
+    let filter =
+        socket.bpf.map_or(String::new(), |len| format!(", its filter has {len} instructions"));
     format!(
-        "{netid} {local_addr}:{local_port} {peer_addr}:{peer_port} {state}, {recv_q} to read{memory}"
+        "{netid} {local_addr}:{local_port} {peer_addr}:{peer_port} {state}, {recv_q} to read{memory}{filter}"
     )
 }
 

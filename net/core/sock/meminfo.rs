@@ -28,6 +28,11 @@ pub struct MemInfo {
 }
 
 impl Sock {
+    /// How many instructions its filter has; `None`: it has none.
+    pub fn filter_len(&self) -> Option<usize> {
+        self.state().filter().map(|program| program.instructions().len())
+    }
+
     /// What it holds at this moment.
     ///
     /// linux: net/core/sock.c:sk_get_meminfo

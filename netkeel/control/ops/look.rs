@@ -17,6 +17,7 @@ use stack::net::ipv4::tcp::tcp4_seq_show;
 use stack::net::ipv4::tcp_fastopen::tcp_metrics_show;
 use stack::net::ipv4::udp::udp4_seq_show;
 use stack::net::net_namespace::NetView;
+use stack::net::netfilter::nf_hooks_seq_show;
 use stack::net::packet::af_packet::packet_seq_show;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub(crate) const FILES: &[(&str, &str, fn(NetView<'_>) -> String)] = &[
     ("sockstat", "/proc/net/sockstat", |of| sockstat_seq_show(of)),
     ("tcp_metrics", "what is kept of servers for fast open, as `ip tcp_metrics`", |of| {
         tcp_metrics_show(of)
+    }),
+    ("hooks", "netfilter's hooks by point and priority, as `nft list hooks`", |of| {
+        nf_hooks_seq_show(of)
     }),
     ("drops", "packets dropped, by reason", |of| drops(&of)),
 ];

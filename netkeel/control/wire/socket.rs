@@ -25,6 +25,9 @@ pub struct Socket {
     /// `None`: it is no socket yet, or no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skmem: Option<SkMem>,
+    /// How many instructions its filter has; `None`: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bpf: Option<usize>,
     /// The name of the congestion control; of TCP, when it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cong: Option<String>,

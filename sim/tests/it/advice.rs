@@ -15,7 +15,8 @@ use stack::net::core::sysctl::names::sysctl_write;
 use stack::net::ipv4::devinet::{IfAddr, inet_insert_ifa};
 use stack::net::ipv4::fib::{FibInfo, fib_new_route};
 use stack::net::netfilter::{
-    NfHook, NfHookState, NfInetHook, Verdict, nf_register_hook, nf_unregister_hook,
+    NfHook, NfHookState, NfInetHook, Verdict, nf_hooks_seq_show, nf_register_hook,
+    nf_unregister_hook,
 };
 use stack::net::socket::sys_setsockopt;
 use std::net::Ipv4Addr;
@@ -227,6 +228,10 @@ impl NfHook for Wall {
     fn hook(&self, _: &mut BhCx<'_>, _: &NfHookState, skb: Skb) -> Verdict {
         Verdict::Drop(skb)
     }
+
+    fn name(&self) -> &str {
+        "wall"
+    }
 }
 
 stepped!(advice_about_hooks_helps);
@@ -234,7 +239,9 @@ fn advice_about_hooks_helps() -> Digest {
     let mut lone = Lone::new();
     let fd = udp(&mut lone.cx, LOCAL, 7);
     let wall: Arc<dyn NfHook> = Arc::new(Wall);
-    nf_register_hook(&mut lone.cx, NfInetHook::LocalIn, 0, Arc::clone(&wall));
+    nf_register_hook(&mut lone.cx, NfInetHook::LocalIn, -5, Arc::clone(&wall));
+    let shown = nf_hooks_seq_show(lone.cx.machine());
+    assert_eq!(shown.lines().nth(1), Some("LOCAL_IN              -5  wall"));
     lone.helps(fd, &datagram(PEER, LOCAL), DropReason::NetfilterDrop, |lone| {
         nf_unregister_hook(&mut lone.cx, &wall);
     });

@@ -372,7 +372,7 @@ impl TaskCx {
     }
 
     /// The same of a namespace that stays without: that of a socket.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn in_net<R>(&mut self, net: NetId, f: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.enter_net(net);
         let result = f(self);
@@ -381,7 +381,7 @@ impl TaskCx {
     }
 
     /// What was counted so far is the namespace's that it was counted in.
-    #[inline]
+    #[inline(always)]
     fn enter_net(&mut self, net: NetId) -> NetId {
         let before = self.net;
         if before != net {

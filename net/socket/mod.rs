@@ -33,7 +33,7 @@ use crate::net::core::skbuff::{UbufInfo, net_zcopy_put_task};
 use crate::net::core::sock::{Sock, SockLocked, deadline, sock_gettstamp};
 use crate::net::ipv4::af_inet::ProtoOps;
 use crate::net::ipv4::igmp::ip_mc_drop_socket;
-use crate::net::net_namespace::NetRef;
+use crate::net::net_namespace::{NetId, NetRef};
 use ::bytes::Bytes;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -55,6 +55,8 @@ pub struct Socket {
     pub sk: Arc<Sock>,
     /// What its calls do.
     pub ops: &'static ProtoOps,
+    /// Its namespace, which is looked at in each call.
+    net_id: NetId,
     /// As long as it has a descriptor its namespace stays.
     net: SpinLock<Option<NetRef>, class::Nsproxy>,
 }
@@ -63,13 +65,13 @@ impl Socket {
     /// A socket that gets a descriptor.
     pub(crate) fn new(sk: Arc<Sock>, ops: &'static ProtoOps) -> Self {
         let net = SpinLock::new(Some(NetRef::new(Arc::clone(&sk.net))));
-        Self { sk, ops, net }
+        Self { net_id: sk.net.id, sk, ops, net }
     }
 
     /// Calls `f` in the socket's namespace, which need not be the task's.
-    #[inline]
+    #[inline(always)]
     fn in_its_net<R>(&self, cx: &mut TaskCx, f: impl FnOnce(&mut TaskCx) -> R) -> R {
-        cx.in_net(self.sk.net.id, f)
+        cx.in_net(self.net_id, f)
     }
 }
 

@@ -82,7 +82,10 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     ),
     (
         &[TcpFlags, TcpInvalid, TcpOldAck, TcpTooOldAck, TcpAckUnsentData, TcpInvalidAckSequence],
-        advice(TCP_STATE, "begin a new connection: the two ends no longer agree about this one"),
+        advice(
+            TCP_STATE,
+            "nothing while the connection goes on: the segment was old or forged; if it stands still, begin a new one: the two ends no longer agree",
+        ),
     ),
     (
         &[TcpMd5NotFound, TcpMd5Unexpected, TcpMd5Failure, TcpAuthHdr],
@@ -129,8 +132,14 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     (
         &[ProtoMem],
         advice(
-            &[Sysctl("net.ipv4.tcp_mem"), Counters("sockstat", &["TCP:"])],
-            "raise net.ipv4.tcp_mem, or read what waits in other sockets",
+            &[
+                Sockets,
+                Sysctl("net.core.rmem_max"),
+                Sysctl("net.ipv4.tcp_rmem"),
+                Sysctl("net.ipv4.tcp_mem"),
+                Counters("sockstat", &["TCP:"]),
+            ],
+            "read from the socket or give it a larger SO_RCVBUF; if TCP's memory is used up, raise net.ipv4.tcp_mem or read what waits in other sockets",
         ),
     ),
     (
@@ -163,7 +172,10 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
     ),
     (
         &[IpOutNoRoutes],
-        advice(&[RouteTo], "add a route to its destination: netkeel route add A/P via GW"),
+        advice(
+            &[RouteTo, RouteFrom],
+            "add a route to its destination, or back to its source if it asks for a connection: netkeel route add A/P via GW",
+        ),
     ),
     (
         &[IpInNoRoutes],
@@ -297,7 +309,13 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
         advice(&[Link], "switch that work of the device's off: netkeel features DEV"),
     ),
     (&[DevHdr], advice(&[Link, Neigh], "see that the destination's neighbour has a link address")),
-    (&[DevReady], advice(&[Link], "bring the device up: netkeel link set DEV up")),
+    (
+        &[DevReady],
+        advice(
+            &[Link],
+            "bring the device up: netkeel link set DEV up; if it is up it has no queue, and its ring is full: send slower",
+        ),
+    ),
     (&[FullRing], advice(&[Link], "send slower, or give the device a queue")),
     (
         &[NoMem],

@@ -24,7 +24,7 @@ use crate::net::ipv4::tcp_cong::TCP_INFINITE_SSTHRESH;
 use crate::net::ipv4::tcp_fastopen::{Tfo, reqsk_fastopen_remove};
 use crate::net::ipv4::tcp_minisocks::{tcp_fin_time, tcp_time_wait};
 use crate::net::ipv4::tcp_output::{
-    cb, tcp_send_active_reset, tcp_send_fin, tcp_write_queue_purge,
+    tcp_end_received, tcp_send_active_reset, tcp_send_fin, tcp_write_queue_purge,
 };
 use crate::net::ipv4::tcp_timer::tcp_check_oom;
 use std::sync::Arc;
@@ -32,7 +32,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::snmp::{LinuxMib, TcpMib};
-use uapi::tcp::TCPHDR_FIN;
 
 /// Takes a socket to another state: counted, and out of the tables when it is closed.
 ///
@@ -151,13 +150,10 @@ fn drop_received(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) -> bool {
     let mut unread = false;
     let mut queue = std::mem::take(&mut sk.st.receive_queue);
     for skb in queue.drain() {
-        let own = cb(&skb);
-        let fin = u32::from(own.tcp_flags & TCPHDR_FIN != 0);
-        unread |= (own.end_seq - fin).after(sk.tp.copied_seq);
         let size = skb.truesize as usize;
         sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
         sk_mem_uncharge(cx, sk, size);
-        kfree_skb(cx, skb, DropReason::SocketClose);
+        unread |= tcp_end_received(cx, skb, sk.tp.copied_seq);
     }
     unread
 }

@@ -133,9 +133,12 @@ fn ack_step(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, seg: &Segment) -> Done {
         return Done::Reset(DropReason::TcpInvalidAckSequence);
     }
     let flags = AckFlags::SLOWPATH | AckFlags::UPDATE_TS_RECENT | AckFlags::NO_CHALLENGE_ACK;
+    let opening = sk.tp.state == TcpState::SynRecv;
     match tcp_ack(cx, sk, seg, flags) {
         Acked::Good => (),
-        _ if sk.tp.state == TcpState::SynRecv => return Done::Reset(DropReason::TcpOldAck),
+        Acked::Old if opening => return Done::Reset(DropReason::TcpOldAck),
+        Acked::TooOld if opening => return Done::Reset(DropReason::TcpTooOldAck),
+        Acked::Unsent if opening => return Done::Reset(DropReason::TcpAckUnsentData),
         Acked::Old => (),
         Acked::TooOld => {
             tcp_send_challenge_ack(cx, sk);

@@ -51,7 +51,7 @@ use retransmit::__tcp_retransmit_skb;
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
-use crate::net::core::skbuff::{SkBuff, Skb, kfree_skb};
+use crate::net::core::skbuff::{SkBuff, Skb, consume_skb, kfree_skb};
 use crate::net::core::sock::{Sock, SockLocked};
 use crate::net::core::stream::{sk_mem_uncharge, sk_stream_write_space};
 use crate::net::ipv4::tcp::{
@@ -66,6 +66,7 @@ use crate::net::ipv4::tcp_timer::{
 use crate::net::net_namespace::NetId;
 use std::sync::Arc;
 use uapi::snmp::{LinuxMib, TcpMib};
+use uapi::tcp::TCPHDR_FIN;
 
 /// What a call of [`tcp_write_xmit`] is to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,8 +346,22 @@ pub(crate) fn tcp_purge_queues(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>) {
         let size = skb.truesize as usize;
         sk.st.rmem_alloc = sk.st.rmem_alloc.saturating_sub(size);
         sk_mem_uncharge(cx, sk, size);
-        kfree_skb(cx, skb, DropReason::SocketClose);
+        tcp_end_received(cx, skb, sk.tp.copied_seq);
     }
+}
+
+/// A packet that a socket received ends with it; true if its program had still to read of it, which is a drop. A FIN
+/// behind all that was read is none.
+pub(crate) fn tcp_end_received(cx: &mut BhCx<'_>, skb: Skb, copied_seq: SeqNr) -> bool {
+    let own = cb(&skb);
+    let fin = u32::from(own.tcp_flags & TCPHDR_FIN != 0);
+    let unread = (own.end_seq - fin).after(copied_seq);
+    if unread {
+        kfree_skb(cx, skb, DropReason::SocketClose);
+    } else {
+        consume_skb(cx, skb);
+    }
+    unread
 }
 
 /// The owner gives the socket back: what timers and the queues below left to it.

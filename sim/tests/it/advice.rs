@@ -36,12 +36,6 @@ fn datagram(from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
 }
 
 impl Lone {
-    /// Sets by name, as the advice names it; `DEV` is the device.
-    fn set(&mut self, name: &str, value: &str) {
-        let name = name.replace("DEV", &self.dev.dev().name);
-        sysctl_write(&mut self.cx, &name, value).expect("a setting");
-    }
-
     /// An IP packet is dropped for `reason`; then `advice` is taken, and it arrives at a socket.
     fn helps(
         &mut self,

@@ -9,6 +9,7 @@ use stack::kernel::machine::Machine;
 use stack::kernel::sched::Operation;
 use stack::kernel::trace::drop_reason::DropReason;
 use stack::net::core::neighbour::{NeighKey, neigh_add};
+use stack::net::core::sysctl::names::sysctl_write;
 use stack::net::core::sysctl::{Sysctls, update_sysctls};
 use stack::net::ipv4::devinet::{Ipv4DevConf, update_devconf};
 use stack::net::socket::{sys_recvfrom, sys_sendto};
@@ -49,6 +50,12 @@ impl Lone {
     /// Changes settings of the machine.
     pub fn sysctl(&mut self, change: impl FnOnce(&mut Sysctls)) {
         update_sysctls(&mut self.cx, change);
+    }
+
+    /// Sets by name, as advice names it; `DEV` is the device.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let name = name.replace("DEV", &self.dev.dev().name);
+        sysctl_write(&mut self.cx, &name, value).expect("a setting");
     }
 
     /// Changes settings of the device.

@@ -5,6 +5,8 @@ mod stepped;
 mod tcp;
 
 mod advice;
+mod advice_more;
+mod advice_tcp;
 mod affinity;
 mod bad_input;
 mod batches;

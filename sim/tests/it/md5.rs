@@ -16,7 +16,7 @@ use uapi::snmp::LinuxMib;
 use uapi::socket::{AF_INET, SHUT_WR, SOCK_STREAM, SOL_TCP};
 use uapi::tcp::{TCP_MD5SIG, TCP_MD5SIG_LEN, TCPHDR_ACK, TCPHDR_SYN};
 
-fn key(cx: &mut TaskCx, fd: i32, peer: Ipv4Addr, key: &[u8]) {
+pub fn key(cx: &mut TaskCx, fd: i32, peer: Ipv4Addr, key: &[u8]) {
     let mut value = SockaddrIn::new(peer.into(), 0).to_bytes().to_vec();
     value.resize(130, 0);
     value.extend((key.len() as u16).to_ne_bytes());
@@ -98,7 +98,7 @@ fn without_keys_nothing_is_signed() {
 }
 
 /// A segment with options in front of its data.
-fn with_options(conn: &Conn, (seq, flags): (u32, u8), options: &[u8], data: &[u8]) -> Vec<u8> {
+pub fn with_options(conn: &Conn, (seq, flags): (u32, u8), options: &[u8], data: &[u8]) -> Vec<u8> {
     use klib::checksum::{csum_partial, csum_tcpudp_magic};
     let ack = if flags & TCPHDR_ACK != 0 { conn.first } else { 0 };
     let plain = frame::tcp((seq, ack), flags, &[]);
@@ -115,7 +115,7 @@ fn with_options(conn: &Conn, (seq, flags): (u32, u8), options: &[u8], data: &[u8
 }
 
 /// The option with a signature that is nobody's.
-fn forged() -> Vec<u8> {
+pub fn forged() -> Vec<u8> {
     [&[1, 1, 19, 18][..], &[7; 16]].concat()
 }
 

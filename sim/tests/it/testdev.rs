@@ -256,15 +256,30 @@ pub mod frame {
     }
 
     /// A segment without options from port 5000 of the peer to port 80.
-    pub fn tcp((seq, ack): (u32, u32), flags: u8, data: &[u8]) -> Vec<u8> {
-        let mut segment = [&5000_u16.to_be_bytes()[..], &80_u16.to_be_bytes()].concat();
+    pub fn tcp(numbers: (u32, u32), flags: u8, data: &[u8]) -> Vec<u8> {
+        tcp_from(5000, numbers, flags, data)
+    }
+
+    /// The same from another port.
+    pub fn tcp_from(port: u16, numbers: (u32, u32), flags: u8, data: &[u8]) -> Vec<u8> {
+        tcp_of((PEER, port), numbers, flags, data)
+    }
+
+    /// The same of anybody.
+    pub fn tcp_of(
+        (from, port): (Ipv4Addr, u16),
+        (seq, ack): (u32, u32),
+        flags: u8,
+        data: &[u8],
+    ) -> Vec<u8> {
+        let mut segment = [&port.to_be_bytes()[..], &80_u16.to_be_bytes()].concat();
         segment.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
         segment.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
         segment.extend_from_slice(data);
         let (len, sum) = (segment.len() as u32, csum_partial(&segment, 0));
-        let check = csum_tcpudp_magic(PEER.into(), crate::lone::LOCAL.into(), len, 6, sum);
+        let check = csum_tcpudp_magic(from.into(), crate::lone::LOCAL.into(), len, 6, sum);
         segment[16..18].copy_from_slice(&check.to_be_bytes());
-        ip(6, PEER, crate::lone::LOCAL, &segment)
+        ip(6, from, crate::lone::LOCAL, &segment)
     }
 
     pub fn icmp(kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u8> {

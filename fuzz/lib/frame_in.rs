@@ -5,13 +5,13 @@ use crate::frame::{ETH_HLEN, GROUP, Ip, LOCAL, MAC, PEER, ether, lengths, sums};
 use crate::input::Input;
 use crate::lab::{Card, Lab, addr};
 use crate::peer::Peer;
-use stack::net::packet::af_packet::{PacketRing, packet_mmap};
+use stack::net::packet::af_packet::{RingMap, packet_mmap};
 use stack::net::socket::{
     sys_accept4, sys_bind, sys_connect, sys_listen, sys_recvfrom, sys_sendto, sys_setsockopt,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use uapi::if_packet::{PACKET_RX_RING, PACKET_VERSION, SockaddrLl, TPACKET_V2};
+use uapi::if_packet::{PACKET_RX_RING, PACKET_VERSION, SockaddrLl, TPACKET_V2, TPACKET_V3};
 use uapi::in_::{IP_ADD_MEMBERSHIP, IP_PKTINFO, IP_RECVERR, IP_RECVTTL, MCAST_JOIN_GROUP};
 use uapi::socket::*;
 use uapi::udp::UDP_GRO;
@@ -30,7 +30,7 @@ struct Victim {
     listener: i32,
     /// Connections.
     streams: Vec<i32>,
-    ring: Option<PacketRing>,
+    rings: Vec<RingMap>,
     last: Vec<u8>,
 }
 
@@ -51,7 +51,7 @@ pub fn frame_in(data: &[u8]) {
         }
     }
     victim.rest();
-    drop(victim.ring);
+    drop(victim.rings);
     victim.lab.end();
 }
 
@@ -93,14 +93,14 @@ impl Victim {
         let program = filter.instructions().as_bytes();
         sys_setsockopt(&mut lab.cx, packets[0], SOL_SOCKET, SO_ATTACH_FILTER, program)
             .expect("checked");
-        let ring = ring(&mut lab);
+        let rings = [TPACKET_V2, TPACKET_V3].map(|version| ring(&mut lab, version)).to_vec();
         let listener = lab.bound(SOCK_STREAM | SOCK_NONBLOCK, 0, (nobody, 80));
         sys_listen(&mut lab.cx, listener, 2).expect("bound");
         let stream = lab.socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         lab.call(sys_connect(stream, &addr(PEER, 9001)));
         let readers = [&[udp, client, ping][..], &raws, &packets].concat();
         let (peer, last) = (Peer::default(), Vec::new());
-        let mut victim = Self { lab, peer, readers, listener, streams: vec![stream], ring, last };
+        let mut victim = Self { lab, peer, readers, listener, streams: vec![stream], rings, last };
         victim.rest();
         victim
     }
@@ -184,10 +184,20 @@ impl Victim {
                 self.lab.call(sys_recvfrom(*fd, &mut room, flags | MSG_DONTWAIT));
             }
         }
-        if let Some(ring) = &self.ring {
-            for at in 0..ring.len() {
-                if let Some(frame) = ring.take(at) {
-                    assert!(frame.data().len() >= frame.header().tp_snaplen as usize);
+        for ring in &self.rings {
+            match ring {
+                RingMap::Frames(ring) => {
+                    for frame in (0..ring.len()).filter_map(|at| ring.take(at)) {
+                        assert_eq!(frame.data().len(), frame.header().tp_snaplen as usize);
+                    }
+                }
+                RingMap::Blocks(ring) => {
+                    for block in (0..ring.len()).filter_map(|at| ring.take(at)) {
+                        assert_eq!(block.packets().count(), block.desc().num_pkts as usize);
+                        for packet in block.packets() {
+                            assert_eq!(packet.data.len(), packet.header.tp_snaplen as usize);
+                        }
+                    }
                 }
             }
         }
@@ -204,17 +214,17 @@ impl Victim {
 }
 
 /// A packet socket that has its packets in a ring.
-fn ring(lab: &mut Lab) -> Option<PacketRing> {
+fn ring(lab: &mut Lab, version: i32) -> RingMap {
     let fd = lab.socket(AF_PACKET, SOCK_RAW, i32::from(3_u16.to_be()));
     let name = SockaddrLl { protocol: 3, ifindex: lab.ifindex, ..SockaddrLl::default() };
     sys_bind(&mut lab.cx, fd, &name.to_bytes()).expect("the card");
-    let shape = [4096_u32, 2, 2048, 4].map(u32::to_ne_bytes).concat();
-    for (name, value) in [(PACKET_VERSION, &TPACKET_V2.to_ne_bytes()[..]), (PACKET_RX_RING, &shape)]
-    {
+    // Of version 3 with 50 milliseconds for a block, and the hashes of flows.
+    let shape = [4096_u32, 2, 2048, 4, 50, 0, 1].map(u32::to_ne_bytes).concat();
+    for (name, value) in [(PACKET_VERSION, &version.to_ne_bytes()[..]), (PACKET_RX_RING, &shape)] {
         sys_setsockopt(&mut lab.cx, fd, SOL_PACKET, name, value).expect("a ring");
     }
     // The other way to be in a group.
     let group = [&lab.ifindex.to_ne_bytes()[..], &[0; 4], &addr(GROUP, 0), &[0; 112]].concat();
     let _any = sys_setsockopt(&mut lab.cx, fd, SOL_IP, MCAST_JOIN_GROUP, &group);
-    packet_mmap(&mut lab.cx, fd).ok()
+    packet_mmap(&mut lab.cx, fd).expect("a ring")
 }

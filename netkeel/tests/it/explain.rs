@@ -3,6 +3,7 @@
 use crate::control::{ask, netkeel, refusal};
 use crate::pcap::Scratch;
 use crate::up::{HANG, with_up};
+use host::testing::{Need, need};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -38,6 +39,9 @@ fn pings(addr: &str) -> bool {
 
 #[test]
 fn what_is_said_of_a_drop_is_so_and_the_advice_helps() {
+    if !need(Need::Tool("ping")) {
+        return;
+    }
     with_up(|ns, _| {
         let datagram = || {
             let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
@@ -77,6 +81,9 @@ fn what_is_said_of_a_drop_is_so_and_the_advice_helps() {
 
 #[test]
 fn a_file_of_walks_is_explained_and_rubbish_refused() {
+    if !need(Need::Tool("ping")) {
+        return;
+    }
     with_up(|_, _| {
         let file = Scratch::new("walks.jsonl");
         let out = std::fs::File::create(&file.0).unwrap();

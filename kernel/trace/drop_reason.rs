@@ -78,6 +78,7 @@ drop_reasons! {
     IpLocalSource "IP_LOCAL_SOURCE" "The source is one of this host's own addresses.";
     IpInvalidSource "IP_INVALID_SOURCE" "The source address can't be a source.";
     IpLocalnet "IP_LOCALNET" "A loopback address came from or goes to the wire.";
+    IpSourceRoute "IP_SOURCE_ROUTE" "Its sender routes it through this host, which accepts no source routes (accept_source_route), or the route leads nowhere.";
     IpInvalidDest "IP_INVALID_DEST" "The destination address can't be a destination.";
     IpNotMember "IP_NOT_MEMBER" "Nobody on this host has joined the group at the device, or nobody wants its source.";
     IpFragment "IP_FRAGMENT" "A fragment that fits no datagram: it overlaps another, is empty, contradicts the end or the ECN of others.";

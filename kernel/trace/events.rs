@@ -68,6 +68,9 @@ points! {
     "net/ipv4/protocol.c" { inet_add_protocol }
     "net/ipv4/arp.c" { arp_rcv arp_process arp_solicit arp_send arp_xmit }
     "net/ipv4/ip_input.c" { ip_rcv ip_rcv_finish ip_local_deliver ip_local_deliver_finish }
+    "net/ipv4/ip_options.c" {
+        ip_options_compile ip_options_rcv_srr ip_forward_options ip_options_echo ip_options_build ip_options_fragment
+    }
     "net/ipv4/ip_fragment.c" { ip_defrag ip_frag_queue ip_frag_reasm ip_expire }
     "net/ipv4/route.c" {
         ip_route_input_noref ip_route_input_slow ip_route_input_mc ip_route_output_flow __ip_route_output_key ip_error

@@ -208,7 +208,8 @@ impl Default for Sysctls {
             somaxconn: 4096,
             ip_default_ttl: 64,
             ip_forward: false,
-            conf_all: Ipv4DevConf::default(),
+            // Of no device, unless the administrator says so.
+            conf_all: Ipv4DevConf { accept_source_route: false, ..Ipv4DevConf::default() },
             conf_default: Ipv4DevConf::default(),
             ip_local_port_range: (32_768, 60_999),
             ip_nonlocal_bind: false,

@@ -178,7 +178,7 @@ pub(crate) fn __skb_tstamp_tx(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Arc<Sock>, ts
         if let Some(iph) = skb.network::<IpHdr>().filter(|_| tstype != SCM_TSTAMP_ACK) {
             let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
             let ifindex = skb.dev.map_or(0, |DevId(dev)| dev);
-            report.packet = Some(ErrorPacket { ifindex, daddr, ttl, tos });
+            report.packet = Some(ErrorPacket { ifindex, daddr, ttl, tos, options: None });
             report.offender = Some(iph.saddr.get());
         }
     }

@@ -36,6 +36,8 @@ pub struct Ipv4DevConf {
     pub rp_filter: u8,
     /// `accept_local`: packets from our own addresses may come in.
     pub accept_local: bool,
+    /// `accept_source_route`: packets may be routed through this machine by their senders.
+    pub accept_source_route: bool,
     /// `route_localnet`: 127/8 may be on the wire.
     pub route_localnet: bool,
     /// `arp_accept`: unsolicited ARP makes entries.
@@ -61,6 +63,7 @@ impl Default for Ipv4DevConf {
             forwarding: false,
             rp_filter: 0,
             accept_local: false,
+            accept_source_route: true,
             route_localnet: false,
             arp_accept: false,
             arp_ignore: 0,
@@ -76,11 +79,12 @@ impl Default for Ipv4DevConf {
 impl Ipv4DevConf {
     /// What holds for a device whose own settings these are: together with those of `all`.
     ///
-    /// linux: include/linux/inetdevice.h (`IN_DEV_ORCONF`, `IN_DEV_MAXCONF`, `IN_DEV_CONF_GET`)
+    /// linux: include/linux/inetdevice.h (`IN_DEV_ANDCONF`, `IN_DEV_ORCONF`, `IN_DEV_MAXCONF`, `IN_DEV_CONF_GET`)
     fn with_all(self, all: Self) -> Self {
         Self {
             rp_filter: self.rp_filter.max(all.rp_filter),
             accept_local: self.accept_local | all.accept_local,
+            accept_source_route: self.accept_source_route & all.accept_source_route,
             route_localnet: self.route_localnet | all.route_localnet,
             arp_accept: self.arp_accept | all.arp_accept,
             arp_ignore: self.arp_ignore.max(all.arp_ignore),

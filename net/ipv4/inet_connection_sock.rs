@@ -150,6 +150,8 @@ pub struct RequestSock {
     pub(crate) md5_key: Option<Box<crate::net::ipv4::tcp_md5sig::TcpMd5sigKey>>,
     /// What the listener wants of them.
     pub(crate) filter: Option<crate::net::core::filter::BpfProg>,
+    /// The options of its answer: those of their SYN, echoed.
+    pub(crate) ireq_opt: Option<Arc<crate::net::ipv4::ip_options::IpOptionsRcu>>,
     /// What changes.
     pub(crate) state: SpinLock<ReqState, class::Request>,
 }

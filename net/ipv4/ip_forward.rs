@@ -8,6 +8,7 @@ use crate::net::core::dst::dst_output;
 use crate::net::core::gso::skb_network_seglen;
 use crate::net::core::skbuff::{PktType, SkBuff, Skb, SkbList, kfree_skb, skb_cow_head};
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
+use crate::net::ipv4::ip_options::{ip_forward_options, is_strictroute, sr_failed};
 use crate::net::netfilter::{NF_HOOK, NfInetHook};
 use klib::checksum::csum_replace2;
 use uapi::icmp::{ICMP_EXC_TTL, ICMP_FRAG_NEEDED};
@@ -28,6 +29,7 @@ fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
         return kfree_skb(cx, skb, DropReason::IpInHdr);
     };
     let (ttl, df, out, mtu) = (iph.ttl, iph.df(), dst.dev, dst.mtu as usize);
+    let by_gateway = dst.gateway != 0;
     if skb.pkt_type != PktType::Host {
         return kfree_skb(cx, skb, DropReason::UnicastInL2Multicast);
     }
@@ -35,6 +37,9 @@ fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
         cx.count(IpMib::InHdrErrors);
         icmp_send(cx, &mut skb, IcmpCode::TimeExceeded(ICMP_EXC_TTL), 0);
         return kfree_skb(cx, skb, DropReason::TtlExpired);
+    }
+    if by_gateway && is_strictroute(&skb) {
+        return sr_failed(cx, skb);
     }
     // What may be cut is, on its way out.
     if df && skb_network_seglen(&skb) > mtu {
@@ -58,9 +63,12 @@ fn forward(cx: &mut BhCx<'_>, mut skb: Skb) {
 }
 
 /// linux: net/ipv4/ip_forward.c:ip_forward_finish
-fn ip_forward_finish(cx: &mut BhCx<'_>, skb: Skb) {
+fn ip_forward_finish(cx: &mut BhCx<'_>, mut skb: Skb) {
     walk!(cx, skb, ip_forward_finish);
     cx.count(IpMib::ForwDatagrams);
+    if skb.front::<IpHdr>().is_some_and(|iph| iph.ihl() != size_of::<IpHdr>()) {
+        ip_forward_options(cx, &mut skb);
+    }
     let mut list = cx.skb_list_of(skb);
     dst_output(cx, &mut list);
     cx.free_skb_list(list);

@@ -1,7 +1,6 @@
 //! IPv4 input: from the link to the transport protocol.
 //!
 //! linux: net/ipv4/ip_input.c; RFC 791, RFC 1122 section 3.2.1. Context: BH.
-//! DIVERGES: IP options are checked but not acted on.
 
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
@@ -12,6 +11,7 @@ use crate::net::core::skbuff::{
 };
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::ip_fragment::ip_defrag;
+use crate::net::ipv4::ip_options::ip_rcv_options;
 use crate::net::ipv4::raw::raw_local_deliver;
 use crate::net::ipv4::route::{NoRoute, RouteKey, ip_route_input_noref};
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook, nf_pass};
@@ -19,7 +19,9 @@ use klib::checksum::{csum_fold, csum_tcpudp_nofold, ip_fast_csum};
 use std::sync::Arc;
 use uapi::icmp::ICMP_PROT_UNREACH;
 use uapi::if_ether::ETH_P_IP;
-use uapi::ip::{INET_ECN_ECT_0, INET_ECN_ECT_1, INET_ECN_MASK, INET_ECN_NOT_ECT, IpHdr};
+use uapi::ip::{
+    INET_ECN_ECT_0, INET_ECN_ECT_1, INET_ECN_MASK, INET_ECN_NOT_ECT, IP_HDR_LEN, IpHdr,
+};
 use uapi::snmp::IpMib;
 pub(crate) use way::IpWay;
 
@@ -172,12 +174,8 @@ fn check_header(skb: &mut Skb) -> Result<IpWay, BadPacket> {
         if !skb.pskb_may_pull(ihl) {
             return Err(TRUNCATED);
         }
-        let header = &skb.data()[..ihl];
-        if ip_fast_csum(header) != 0 {
+        if ip_fast_csum(&skb.data()[..ihl]) != 0 {
             return Err(BAD_SUM);
-        }
-        if !options_well_formed(&header[FIXED..]) {
-            return Err(MALFORMED);
         }
         ihl
     };
@@ -189,26 +187,6 @@ fn check_header(skb: &mut Skb) -> Result<IpWay, BadPacket> {
     }
     skb.pskb_trim(len);
     Ok(way)
-}
-
-/// Every option has a length that stays inside the header and moves on; no source routes, which
-/// hosts do not accept (`accept_source_route` is off).
-///
-/// linux: net/ipv4/ip_options.c:ip_options_compile
-fn options_well_formed(mut options: &[u8]) -> bool {
-    use uapi::ip::{IPOPT_END, IPOPT_LSRR, IPOPT_NOOP, IPOPT_SSRR};
-    while let [kind, rest @ ..] = options {
-        options = match *kind {
-            IPOPT_END => return true,
-            IPOPT_NOOP => rest,
-            IPOPT_LSRR | IPOPT_SSRR => return false,
-            _ => match rest.first().map(|len| usize::from(*len)) {
-                Some(len) if len >= 2 && len <= options.len() => &options[len..],
-                _ => return false,
-            },
-        };
-    }
-    true
 }
 
 /// The checksum of a packet's transport header, which begins `ihl` bytes behind its data, is right: whoever
@@ -246,11 +224,33 @@ fn ip_rcv_finish(cx: &mut BhCx<'_>, list: &mut SkbList) {
             return;
         }
     }
+    if list.way.ihl() != IP_HDR_LEN {
+        return finish_with_options(cx, list);
+    }
+    finish_input(cx, list);
+}
+
+#[inline(always)]
+fn finish_input(cx: &mut BhCx<'_>, list: &mut SkbList) {
     if let Some(dst) = list.dst.as_ref().filter(|dst| dst.to_many) {
         let broadcast = dst.is_broadcast();
         count_to_many(cx, broadcast, list);
     }
     dst_input(cx, list);
+}
+
+/// What options ask for may be another thing for each packet, and their source route another way.
+#[cold]
+#[inline(never)]
+fn finish_with_options(cx: &mut BhCx<'_>, list: &mut SkbList) {
+    list.each_alone(cx, |cx, skb| {
+        if let Some(skb) = ip_rcv_options(cx, skb) {
+            let mut alone = cx.skb_list_of(skb);
+            alone.look_again();
+            finish_input(cx, &mut alone);
+            cx.free_skb_list(alone);
+        }
+    });
 }
 
 #[cold]

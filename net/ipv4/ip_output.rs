@@ -24,6 +24,7 @@ use crate::net::core::skbuff::{
     Cb, IpSummed, NET_DATA_ALIGN, PktType, Skb, SkbList, alloc_skb, consume_skb, kfree_skb,
     skb_add_paged, skb_clone,
 };
+use crate::net::ipv4::ip_options::{IpTarget, ip_options_build};
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::ipv4::tcp::TcpSk;
 use crate::net::ipv4::tcp_ipv4::flow_of;
@@ -473,11 +474,13 @@ pub(crate) fn ip_queue_xmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, list: &mut Sk
     let Some(dst) = sk.tp.dst.clone() else { return dst_discard_out(cx, list) };
     let (inet, opts) = (&sk.st.inet, &sk.st.opts);
     let df = ip_dont_fragment(inet.pmtudisc, &dst);
+    let target = sk.st.ip_target();
+    let hop = target.as_ref().map_or(inet.daddr, IpTarget::first_hop);
     let header = IpHdr {
         tos: inet.tos,
         ttl: inet.uc_ttl.unwrap_or(cx.t.net.sysctl.ip_default_ttl),
         frag_off: if df { IP_DF } else { 0 }.into(),
-        ..IpMakeSkb::<()>::header(inet.saddr, inet.daddr, IPPROTO_TCP)
+        ..IpMakeSkb::<()>::header(inet.saddr, hop, IPPROTO_TCP)
     };
     let sum = csum_partial(header.as_bytes(), 0);
     let (priority, mark) = (opts.priority, opts.mark);
@@ -497,5 +500,22 @@ pub(crate) fn ip_queue_xmit(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, list: &mut Sk
         (skb.priority, skb.mark) = (priority, mark);
     }
     skb_dst_set_noref(list, dst);
-    ip_local_out(cx, list)
+    match target {
+        None => ip_local_out(cx, list),
+        Some(target) => out_with_options(cx, list, &target),
+    }
+}
+
+/// Gives packets options and sends them; those end for which there is no memory, and all for whose strict source route
+/// a router would be needed.
+#[cold]
+#[inline(never)]
+fn out_with_options(cx: &mut BhCx<'_>, list: &mut SkbList, target: &IpTarget) -> Lost {
+    let by_router = list.dst.as_ref().is_some_and(|dst| dst.gateway != 0);
+    let dropped = list.pass(cx, |cx, skb| match target.is_strictroute() && by_router {
+        true => Err(DropReason::IpOutNoRoutes),
+        false => ip_options_build(cx, skb, target).map_err(|_| DropReason::NoMem),
+    });
+    let lost = Lost { dropped, refused: 0 };
+    if list.is_empty() { lost } else { lost + ip_local_out(cx, list) }
 }

@@ -3,135 +3,40 @@
 //! linux: net/ipv4/ip_sockglue.c. Key types: `IpcmCookie`, `RecvFlags`.
 //! DIVERGES: `IP_MTU` tells of the way as it is now; Linux of the one that the socket took last.
 
+mod cmsg_send;
+
+pub(crate) use cmsg_send::{IpcmCookie, ip_cmsg_send, sock_cmsg_send};
+
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::rcupdate::Tables;
 use crate::kernel::time::Ktime;
 use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::{Cb, SkBuff};
 use crate::net::core::sock::{ErrorPacket, Sock, SockError, SockState};
-use crate::net::core::timestamping::tsflags_of_cmsg;
 use crate::net::ipv4::devinet::inet_select_addr;
 use crate::net::ipv4::fib::{FibLookup, fib_lookup};
 use crate::net::ipv4::icmp::IcmpError;
 use crate::net::ipv4::inet_hashtables::CmsgFlags;
+use crate::net::ipv4::ip_options::{IpOptionsTold, ip_options_set, put_recv_options};
 use crate::net::socket::{MsgName, MsgRecv, Received};
 use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::errqueue::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL, SockExtendedErr};
 use uapi::in_::{
-    IN_PKTINFO_LEN, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_HDRINCL, IP_MTU, IP_MTU_DISCOVER,
-    IP_MULTICAST_ALL, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO,
-    IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVFRAGSIZE, IP_RECVORIGDSTADDR,
-    IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, InPktinfo, SockaddrIn,
+    IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_HDRINCL, IP_MTU, IP_MTU_DISCOVER, IP_MULTICAST_ALL,
+    IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_OPTIONS, IP_ORIGDSTADDR, IP_PKTINFO, IP_PMTUDISC_DONT,
+    IP_PMTUDISC_OMIT, IP_RECVERR, IP_RECVFRAGSIZE, IP_RECVOPTS, IP_RECVORIGDSTADDR, IP_RECVTOS,
+    IP_RECVTTL, IP_RETOPTS, IP_TOS, IP_TTL, InPktinfo, SockaddrIn,
 };
 use uapi::ip::{INET_ECN_MASK, IpHdr};
-use uapi::net_tstamp::{
-    SOF_TIMESTAMPING_OPT_CMSG, SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, scm_timestamping,
-};
+use uapi::net_tstamp::{SOF_TIMESTAMPING_OPT_CMSG, SOF_TIMESTAMPING_SOFTWARE, scm_timestamping};
 use uapi::rtnetlink::{RT_SCOPE_LINK, RT_SCOPE_UNIVERSE};
 use uapi::socket::{
-    Cmsg, CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SCM_TIMESTAMP,
-    SCM_TIMESTAMPING, SCM_TIMESTAMPNS, SCM_TS_OPT_ID, SO_MARK, SO_PRIORITY, SO_RXQ_OVFL,
-    SO_TIMESTAMP_NEW, SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW,
-    SOCK_STREAM, SOL_IP, SOL_SOCKET, SOL_UDP, cmsgs,
+    CmsgWriter, MSG_ERRQUEUE, MSG_TRUNC, SCM_TIMESTAMP, SCM_TIMESTAMPING, SCM_TIMESTAMPNS,
+    SO_RXQ_OVFL, SO_TIMESTAMP_NEW, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW, SOCK_RAW, SOCK_STREAM,
+    SOL_IP, SOL_SOCKET, SOL_UDP,
 };
 use uapi::udp::UDP_GRO;
-
-/// What control data of a message to send asks for.
-///
-/// linux: include/net/ip.h:ipcm_cookie
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct IpcmCookie {
-    /// The source address; zero: by route.
-    pub addr: u32,
-    /// The device; 0: any.
-    pub oif: u16,
-    pub tos: u8,
-    pub ttl: Option<u8>,
-    pub priority: Option<u32>,
-    pub mark: Option<u32>,
-    /// What the datagram is to be told of, by the socket's options or its own.
-    pub tsflags: u32,
-    /// Its number, in place of the socket's count.
-    pub ts_opt_id: Option<u32>,
-}
-
-/// Reads the control data of a message to send.
-///
-/// # Errors
-/// EINVAL for what is malformed, out of range, or unknown to its level; other levels are passed
-/// over.
-///
-/// linux: net/ipv4/ip_sockglue.c:ip_cmsg_send
-pub(crate) fn ip_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), Errno> {
-    for cmsg in cmsgs(control) {
-        let cmsg = cmsg?;
-        match (cmsg.level, cmsg.type_) {
-            (SOL_IP, IP_PKTINFO) => {
-                let info: &[u8; IN_PKTINFO_LEN] =
-                    cmsg.data.try_into().map_err(|_| Errno::EINVAL)?;
-                let info = InPktinfo::from_bytes(info);
-                if info.ifindex != 0 {
-                    ipc.oif = u16::try_from(info.ifindex).map_err(|_| Errno::ENODEV)?;
-                }
-                ipc.addr = info.spec_dst;
-            }
-            (SOL_IP, IP_TTL) => match exact(cmsg.data)? {
-                ttl @ 1..=255 => ipc.ttl = Some(ttl as u8),
-                _ => return Err(Errno::EINVAL),
-            },
-            (SOL_IP, IP_TOS) => {
-                let tos =
-                    if cmsg.data.len() == 1 { i32::from(cmsg.data[0]) } else { exact(cmsg.data)? };
-                ipc.tos = u8::try_from(tos).map_err(|_| Errno::EINVAL)?;
-                ipc.priority = Some(rt_tos2priority(ipc.tos));
-            }
-            (SOL_SOCKET, _) => __sock_cmsg_send(&cmsg, ipc)?,
-            (SOL_IP, _) => return Err(Errno::EINVAL),
-            _ => (),
-        }
-    }
-    Ok(())
-}
-
-/// Reads what control data of a message to send says to the socket level alone; the rest is passed over.
-///
-/// # Errors
-/// EINVAL for what is malformed or unknown there.
-///
-/// linux: net/core/sock.c:sock_cmsg_send
-pub(crate) fn sock_cmsg_send(control: &[u8], ipc: &mut IpcmCookie) -> Result<(), Errno> {
-    for cmsg in cmsgs(control) {
-        let cmsg = cmsg?;
-        if cmsg.level == SOL_SOCKET {
-            __sock_cmsg_send(&cmsg, ipc)?;
-        }
-    }
-    Ok(())
-}
-
-/// linux: net/core/sock.c:__sock_cmsg_send
-fn __sock_cmsg_send(cmsg: &Cmsg<'_>, ipc: &mut IpcmCookie) -> Result<(), Errno> {
-    match cmsg.type_ {
-        SO_PRIORITY => ipc.priority = Some(exact(cmsg.data)? as u32),
-        SO_MARK => ipc.mark = Some(exact(cmsg.data)? as u32),
-        SO_TIMESTAMPING | SO_TIMESTAMPING_NEW => {
-            ipc.tsflags = tsflags_of_cmsg(cmsg.data, ipc.tsflags)?;
-        }
-        SCM_TS_OPT_ID if ipc.tsflags & SOF_TIMESTAMPING_OPT_ID != 0 => {
-            ipc.ts_opt_id = Some(exact(cmsg.data)? as u32);
-        }
-        // Meant for local sockets, and passed over here.
-        SCM_RIGHTS | SCM_CREDENTIALS => (),
-        _ => return Err(Errno::EINVAL),
-    }
-    Ok(())
-}
-
-/// A number and nothing behind it.
-fn exact(data: &[u8]) -> Result<i32, Errno> {
-    data.try_into().map(i32::from_ne_bytes).map_err(|_| Errno::EINVAL)
-}
 
 fn int(data: &[u8]) -> Result<i32, Errno> {
     let bytes: [u8; 4] = data.get(..4).and_then(|d| d.try_into().ok()).ok_or(Errno::EINVAL)?;
@@ -175,7 +80,7 @@ impl RecvFlags {
 }
 
 /// What a packet has to say to those options.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Noted {
     flags: RecvFlags,
     info: PktinfoSkbCb,
@@ -187,6 +92,8 @@ pub(crate) struct Noted {
     stamp: Ktime,
     /// Octets of each of the datagrams that came as this one; zero: it is one.
     gso_size: u16,
+    /// Its options, if they are to be told.
+    options: Option<Box<IpOptionsTold>>,
 }
 
 impl Noted {
@@ -199,7 +106,7 @@ impl Noted {
             let times = CmsgFlags::TIMES_TOLD | CmsgFlags::TSTAMP_NEW;
             flags.asked &= times;
         }
-        let kept = kept.unwrap_or_default();
+        let kept = kept.cloned().unwrap_or_default();
         let spec_dst = if report.is_icmp() { 0 } else { report.offender.unwrap_or(0) };
         // Linux looks for the ports where the quoted payload lies by now.
         let dport = report.payload.get(2..4).and_then(|port| port.try_into().ok());
@@ -212,6 +119,7 @@ impl Noted {
             tos: kept.tos,
             stamp: report.stamp,
             gso_size: 0,
+            options: kept.options,
         }
     }
 
@@ -225,7 +133,8 @@ impl Noted {
         let info = if let Cb::Pktinfo(info) = skb.cb { info } else { PktinfoSkbCb::default() };
         let (daddr, ttl, tos) = (iph.daddr.get(), iph.ttl, iph.tos);
         let (stamp, gso_size) = (skb.tstamp(), skb.gso.size);
-        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp, gso_size }
+        let options = IpOptionsTold::of(flags.asked, skb);
+        Self { flags, info, daddr, dport: Some(dport), ttl, tos, stamp, gso_size, options }
     }
 }
 
@@ -239,8 +148,8 @@ pub(crate) fn ip_cmsg_recv(
     flags: &mut i32,
 ) -> usize {
     let mut writer = CmsgWriter::new(msg.control);
-    put_noted(cx, &mut writer, noted);
-    *flags |= writer.flags();
+    let cut = put_noted(cx, &mut writer, noted);
+    *flags |= writer.flags() | cut;
     writer.used()
 }
 
@@ -266,7 +175,8 @@ pub(crate) fn put_times(writer: &mut CmsgWriter<'_>, asked: CmsgFlags, Ktime(rea
     }
 }
 
-fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
+/// `MSG_CTRUNC` when something could not be told.
+fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) -> i32 {
     let asked = noted.flags.asked;
     if noted.stamp != Ktime::ZERO {
         put_times(writer, asked, noted.stamp);
@@ -295,6 +205,10 @@ fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
     if asked.contains(CmsgFlags::TOS) {
         writer.put(SOL_IP, IP_TOS, &[noted.tos]);
     }
+    let mut cut = 0;
+    if let Some(options) = &noted.options {
+        cut = put_recv_options(&cx.tables(), writer, (asked, options));
+    }
     if asked.contains(CmsgFlags::ORIGDSTADDR)
         && let Some(dport) = noted.dport
     {
@@ -305,6 +219,7 @@ fn put_noted(cx: &mut TaskCx, writer: &mut CmsgWriter<'_>, noted: &Noted) {
         let size = i32::from(noted.info.frag_max_size).to_ne_bytes();
         writer.put(SOL_IP, IP_RECVFRAGSIZE, &size);
     }
+    cut
 }
 
 /// The address to answer a packet from: its destination if that is ours alone, else the one that
@@ -358,9 +273,9 @@ pub(crate) fn ip_local_error(
 /// The packet that a report's reader is told of: of one that left if he asked for it.
 ///
 /// linux: net/ipv4/ip_sockglue.c:ipv4_datagram_support_cmsg
-fn told_packet(report: &SockError, tsflags: u32) -> Option<ErrorPacket> {
+fn told_packet(report: &SockError, tsflags: u32) -> Option<&ErrorPacket> {
     let left = report.is_tx_stamp() && tsflags & SOF_TIMESTAMPING_OPT_CMSG != 0;
-    report.packet.filter(|packet| report.is_icmp() || left && packet.ifindex != 0)
+    report.packet.as_ref().filter(|packet| report.is_icmp() || left && packet.ifindex != 0)
 }
 
 /// Reads the error queue: the payload of the packet in question, where it went, what was asked to
@@ -402,7 +317,7 @@ pub(crate) fn ip_recv_error(
     };
     let mut writer = CmsgWriter::new(msg.control);
     if flags.wants_control() || tsflags != 0 {
-        put_noted(cx, &mut writer, &Noted::of_report(flags, &report, tsflags));
+        received.flags |= put_noted(cx, &mut writer, &Noted::of_report(flags, &report, tsflags));
     }
     let control = [&report.ee.to_bytes()[..], &offender[..]].concat();
     writer.put(SOL_IP, IP_RECVERR, &control);
@@ -417,7 +332,15 @@ pub(crate) fn ip_recv_error(
 /// EINVAL for a value out of range or too short; ENOPROTOOPT for an option there is not.
 ///
 /// linux: net/ipv4/ip_sockglue.c:ip_setsockopt
-pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(), Errno> {
+pub(crate) fn ip_setsockopt(
+    cx: &mut TaskCx,
+    sk: &Arc<Sock>,
+    name: i32,
+    value: &[u8],
+) -> Result<(), Errno> {
+    if name == IP_OPTIONS {
+        return ip_options_set(cx, sk, value);
+    }
     // Linux takes a single byte for these, and nothing for zero.
     let val = match value.len() {
         0 if matches!(name, IP_TTL | IP_MULTICAST_TTL | IP_MULTICAST_LOOP) => {
@@ -453,12 +376,8 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
             _ => return Err(Errno::EINVAL),
         },
         IP_MULTICAST_LOOP => inet.mc_loop = on,
-        IP_PKTINFO => inet.cmsg_flags.set(CmsgFlags::PKTINFO, on),
-        IP_RECVTTL => inet.cmsg_flags.set(CmsgFlags::TTL, on),
-        IP_RECVTOS => inet.cmsg_flags.set(CmsgFlags::TOS, on),
-        IP_RECVORIGDSTADDR => inet.cmsg_flags.set(CmsgFlags::ORIGDSTADDR, on),
         IP_RECVFRAGSIZE if stream => return Err(Errno::EINVAL),
-        IP_RECVFRAGSIZE => inet.cmsg_flags.set(CmsgFlags::RECVFRAGSIZE, on),
+        _ if let Some(flag) = told_by(name) => inet.cmsg_flags.set(flag, on),
         IP_FREEBIND => inet.freebind = on,
         IP_HDRINCL if sk.sk_type() == SOCK_RAW => inet.hdrincl = on,
         IP_BIND_ADDRESS_NO_PORT => inet.bind_address_no_port = on,
@@ -477,6 +396,20 @@ pub(crate) fn ip_setsockopt(sk: &Arc<Sock>, name: i32, value: &[u8]) -> Result<(
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
+}
+
+/// What an option asks to be told with each packet.
+fn told_by(name: i32) -> Option<CmsgFlags> {
+    Some(match name {
+        IP_PKTINFO => CmsgFlags::PKTINFO,
+        IP_RECVTTL => CmsgFlags::TTL,
+        IP_RECVTOS => CmsgFlags::TOS,
+        IP_RECVOPTS => CmsgFlags::RECVOPTS,
+        IP_RETOPTS => CmsgFlags::RETOPTS,
+        IP_RECVORIGDSTADDR => CmsgFlags::ORIGDSTADDR,
+        IP_RECVFRAGSIZE => CmsgFlags::RECVFRAGSIZE,
+        _ => return None,
+    })
 }
 
 /// The priority that a type of service stands for.
@@ -508,18 +441,13 @@ pub(crate) fn ip_getsockopt(cx: &mut TaskCx, sk: &Arc<Sock>, name: i32) -> Resul
     let ttl = cx.machine().default_ttl();
     let state = sk.state();
     let inet = &state.inet;
-    let asked = |flag| i32::from(inet.cmsg_flags.contains(flag));
     Ok(match name {
         IP_TOS => i32::from(inet.tos),
         IP_TTL => i32::from(inet.uc_ttl.unwrap_or(ttl)),
         IP_MULTICAST_TTL => i32::from(inet.mc_ttl),
         IP_MULTICAST_LOOP => i32::from(inet.mc_loop),
         IP_MULTICAST_ALL => i32::from(!state.rare().is_some_and(|rare| rare.mc.few)),
-        IP_PKTINFO => asked(CmsgFlags::PKTINFO),
-        IP_RECVTTL => asked(CmsgFlags::TTL),
-        IP_RECVTOS => asked(CmsgFlags::TOS),
-        IP_RECVORIGDSTADDR => asked(CmsgFlags::ORIGDSTADDR),
-        IP_RECVFRAGSIZE => asked(CmsgFlags::RECVFRAGSIZE),
+        _ if let Some(flag) = told_by(name) => i32::from(inet.cmsg_flags.contains(flag)),
         IP_FREEBIND => i32::from(inet.freebind),
         IP_HDRINCL => i32::from(inet.hdrincl),
         IP_BIND_ADDRESS_NO_PORT => i32::from(inet.bind_address_no_port),
@@ -574,6 +502,7 @@ pub(crate) fn ip_icmp_error(
         daddr: iph.daddr.get(),
         ttl: iph.ttl,
         tos: iph.tos,
+        options: IpOptionsTold::of(state.inet.cmsg_flags, error.skb),
     });
     let (payload, offender) = (payload.to_vec(), Some(error.offender));
     let mut report = SockError { payload, to, offender, packet, ..SockError::of_this_machine(ee) };

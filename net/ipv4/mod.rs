@@ -15,6 +15,7 @@ pub mod inet_timewait_sock;
 pub mod ip_forward;
 pub mod ip_fragment;
 pub mod ip_input;
+pub mod ip_options;
 pub mod ip_output;
 pub mod ip_sockglue;
 pub mod ping;
@@ -53,4 +54,6 @@ pub struct InetSkbParm {
     pub dev_mtu: bool,
     /// It was put together: octets of the largest of its fragments, header included. Zero: it came whole.
     pub frag_max_size: u16,
+    /// Its options, if they are still to be looked at.
+    pub opt: ip_options::IpOptions,
 }

@@ -18,6 +18,7 @@ use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
 use crate::net::ipv4::igmp::ip_check_mc_rcu;
 use crate::net::ipv4::ip_forward::ip_forward;
 use crate::net::ipv4::ip_input::ip_local_deliver;
+use crate::net::ipv4::ip_options::ip_options_recompile;
 use crate::net::ipv4::ip_output::{ip_mc_output, ip_output};
 pub use cache::{RouteCache, RouteKey};
 pub use fnhe::FnheTable;
@@ -529,7 +530,8 @@ fn mkroute_output(cx: &mut BhCx<'_>, flow: &Flow4, way: Way) -> Result<Dst, Errn
 ///
 /// linux: net/ipv4/route.c:ipv4_link_failure
 pub(crate) fn ipv4_link_failure(cx: &mut BhCx<'_>, mut skb: Skb) {
-    if skb.network::<IpHdr>().is_some() && skb.protocol == uapi::if_ether::ETH_P_IP {
+    let ip = skb.network::<IpHdr>().is_some() && skb.protocol == uapi::if_ether::ETH_P_IP;
+    if ip && ip_options_recompile(cx, &mut skb) {
         icmp_send(cx, &mut skb, IcmpCode::DestUnreach(ICMP_HOST_UNREACH), 0);
     }
     kfree_skb(cx, skb, DropReason::NeighFailed);

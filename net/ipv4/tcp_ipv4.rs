@@ -375,12 +375,21 @@ fn tcp_v4_rcv_timewait(cx: &mut BhCx<'_>, tw: &Arc<InetTimewaitSock>, skb: Skb, 
 pub(crate) fn flow_of(sk: &TcpSk<'_>) -> Flow4 {
     let (inet, opts) = (&sk.st.inet, &sk.st.opts);
     Flow4 {
-        daddr: inet.daddr,
+        daddr: sk.st.first_hop(inet.daddr),
         saddr: inet.saddr,
         oif: opts.bound_dev_if,
         tos: inet.tos & INET_DSCP_MASK | if opts.localroute { RTO_ONLINK } else { 0 },
         mark: opts.mark,
         ..Flow4::default()
+    }
+}
+
+/// Where packets go first whose end is `daddr`: a source route needs one.
+fn first_hop(sk: &TcpSk<'_>, daddr: u32) -> Result<u32, Errno> {
+    match sk.st.inet_opt() {
+        Some(opt) if opt.opt.srr != 0 && daddr == 0 => Err(Errno::EINVAL),
+        Some(opt) => Ok(opt.first_hop(daddr)),
+        None => Ok(daddr),
     }
 }
 
@@ -416,7 +425,7 @@ fn begin_to_connect(
     to: SockaddrIn,
     req: Option<&mut FastopenReq<'_>>,
 ) -> Result<(), Errno> {
-    let flow = Flow4 { daddr: to.addr, ..flow_of(sk) };
+    let flow = Flow4 { daddr: first_hop(sk, to.addr)?, ..flow_of(sk) };
     let dst = ip_route_output_flow(cx, &flow).inspect_err(|error| {
         if *error == Errno::ENETUNREACH {
             cx.count(uapi::snmp::IpMib::OutNoRoutes);
@@ -446,6 +455,7 @@ fn begin_to_connect(
         sk.tp.write_seq = SeqNr(0);
     }
     (inet.daddr, inet.dport, inet.has_dst) = (daddr, to.port, true);
+    sk.tp.ext_hdr_len = sk.st.inet_opt().map_or(0, |opt| opt.opt.optlen);
     sk.tp.rx_opt.mss_clamp = uapi::tcp::TCP_MSS_DEFAULT;
     sk.tp.dst = Some(dst);
     tcp_set_state(cx, sk, TcpState::SynSent);

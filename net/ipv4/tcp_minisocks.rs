@@ -377,6 +377,7 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     if cx.t.net.sysctl.tcp.reflect_tos {
         sk.st.inet.tos = req.syn_tos & INET_DSCP_MASK;
     }
+    take_options(&mut sk, req);
     let flow = flow_of(&sk);
     sk.tp.dst = ip_route_output_flow(cx, &flow).ok();
     let mtu = sk.tp.dst.as_ref().map_or(0, |dst| dst.mtu);
@@ -422,6 +423,14 @@ pub(crate) fn tcp_v4_syn_recv_sock(
     cx.count(TcpMib::PassiveOpens);
     drop(locked);
     Some(child)
+}
+
+/// A connection goes on with the options that its SYN was answered with.
+fn take_options(sk: &mut TcpSk<'_>, req: &RequestSock) {
+    if let Some(opt) = &req.ireq_opt {
+        sk.tp.ext_hdr_len = opt.opt.optlen;
+        sk.st.rare_mut().inet_opt = Some(Arc::clone(opt));
+    }
 }
 
 /// The socket that a request becomes: what it inherits from its listener, and what the handshake agreed on.
@@ -471,7 +480,7 @@ fn tcp_create_openreq_child(cx: &mut BhCx<'_>, req: &Arc<RequestSock>) -> Option
     tp.min_snd_mss = cx.t.net.sysctl.tcp.min_snd_mss.min(0xffff) as u16;
     tp.tcp_header_len = if req.opt.tstamp_ok { 32 } else { 20 };
     if req.md5_key.is_some() {
-        tp.tcp_header_len += TCPOLEN_MD5SIG_ALIGNED as u16;
+        tp.tcp_header_len += TCPOLEN_MD5SIG_ALIGNED as u8;
     }
     if req.ecn_ok {
         tp.ecn_flags = EcnFlags::OK;

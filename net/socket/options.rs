@@ -13,6 +13,7 @@ use crate::net::core::stream::sk_stream_write_space;
 use crate::net::core::timestamping::TstampNew;
 use crate::net::ipv4::igmp::{ip_mc_getsockopt, ip_mc_setsockopt};
 use crate::net::ipv4::inet_hashtables::{BindAttrs, CmsgFlags};
+use crate::net::ipv4::ip_options::ip_options_value;
 use crate::net::ipv4::ip_sockglue::{ip_getsockopt, ip_setsockopt};
 use crate::net::ipv4::tcp::{TcpSk, TcpState};
 use crate::net::ipv4::tcp_input::tcp_cap_pacing_rate;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uapi::errno::Errno;
 use uapi::if_::IFNAMSIZ;
+use uapi::in_::IP_OPTIONS;
 use uapi::socket::{
     AF_INET, SO_ACCEPTCONN, SO_ATTACH_FILTER, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST,
     SO_BUSY_POLL, SO_BUSY_POLL_BUDGET, SO_COOKIE, SO_DETACH_FILTER, SO_DOMAIN, SO_DONTROUTE,
@@ -56,7 +58,7 @@ pub fn sys_setsockopt(
         SOL_IP if socket.sk.sk_prot.family == AF_INET => {
             match ip_mc_setsockopt(cx, &socket.sk, name, value) {
                 Some(done) => done,
-                None => ip_setsockopt(&socket.sk, name, value),
+                None => ip_setsockopt(cx, &socket.sk, name, value),
             }
         }
         level if level == socket.sk.sk_prot.level => {
@@ -423,6 +425,7 @@ fn getsockopt(
         let mut value = match level {
             SOL_SOCKET => sock_getsockopt(cx, &socket.sk, name, room)?,
             SOL_IP if let Some(value) = ip_mc_getsockopt(cx, &socket.sk, name, optval) => value?,
+            SOL_IP if name == IP_OPTIONS => ip_options_value(&socket.sk.state()),
             SOL_IP => return Ok(ip_value(ip_getsockopt(cx, &socket.sk, name)?, room)),
             _ => (socket.ops.getsockopt)(cx, &socket.sk, name, room)?,
         };

@@ -211,6 +211,17 @@ const ADVICE: &[(&[DropReason], Advice)] = &[
         ),
     ),
     (
+        &[IpSourceRoute],
+        advice(
+            &[
+                Sysctl("net.ipv4.conf.DEV.accept_source_route"),
+                Sysctl("net.ipv4.conf.all.accept_source_route"),
+                RouteTo,
+            ],
+            "send it without a source route, or set accept_source_route to 1, of all and of the device, and see that there is a way to each hop",
+        ),
+    ),
+    (
         &[IpInvalidDest],
         advice(&[Addrs], "send it to an address of a host or of a group that was joined"),
     ),

@@ -12,10 +12,11 @@ use crate::kernel::time::Ktime;
 use crate::net::core::dev::NapiStruct;
 use crate::net::core::filter::BpfProg;
 use crate::net::ipv4::igmp::IpMcSock;
+use crate::net::ipv4::ip_options::{IpOptionsRcu, IpOptionsTold, IpTarget};
 use crate::net::ipv4::tcp_md5sig::TcpMd5sigKey;
 use crate::net::packet::af_packet::PacketSock;
 use std::collections::VecDeque;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use uapi::errno::Errno;
 use uapi::errqueue::SockExtendedErr;
@@ -45,6 +46,8 @@ pub struct SockRare {
     pub(crate) md5sig_info: Vec<TcpMd5sigKey>,
     /// What it has to do with groups.
     pub(crate) mc: IpMcSock,
+    /// `IP_OPTIONS`.
+    pub(crate) inet_opt: Option<Arc<IpOptionsRcu>>,
 }
 
 /// An ICMP error or other report in a socket's error queue.
@@ -65,7 +68,7 @@ pub struct SockError {
 }
 
 /// What is kept of the packet that brought an ICMP error, for who asks to be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ErrorPacket {
     /// The device it came in at.
     pub ifindex: u16,
@@ -75,6 +78,8 @@ pub struct ErrorPacket {
     pub ttl: u8,
     /// Its type of service.
     pub tos: u8,
+    /// Its options, if the socket's reader asked for them.
+    pub options: Option<Box<IpOptionsTold>>,
 }
 
 impl SockError {
@@ -130,6 +135,25 @@ impl SockRare {
 }
 
 impl SockState {
+    /// The options that its packets have (`IP_OPTIONS`).
+    #[inline]
+    pub(crate) fn inet_opt(&self) -> Option<&Arc<IpOptionsRcu>> {
+        self.rare()?.inet_opt.as_ref()
+    }
+
+    /// Where a packet to `daddr` goes first.
+    #[inline]
+    pub(crate) fn first_hop(&self, daddr: u32) -> u32 {
+        self.inet_opt().map_or(daddr, |opt| opt.first_hop(daddr))
+    }
+
+    /// The options of packets to its peer.
+    #[inline]
+    pub(crate) fn ip_target(&self) -> Option<IpTarget> {
+        let opt = Arc::clone(self.inet_opt()?);
+        Some(IpTarget { opt, daddr: self.inet.daddr })
+    }
+
     /// What few sockets have, if this one does.
     #[inline]
     pub(crate) fn rare(&self) -> Option<&SockRare> {

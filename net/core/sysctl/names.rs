@@ -119,6 +119,7 @@ fn ipv4_net_table(s: &mut Sysctls) -> Vec<(&'static str, Knob<'_>)> {
 fn devinet_sysctl(c: &mut Ipv4DevConf) -> Vec<(&'static str, Knob<'_>)> {
     vec![
         ("accept_local", Flag(&mut c.accept_local)),
+        ("accept_source_route", Flag(&mut c.accept_source_route)),
         ("arp_accept", Flag(&mut c.arp_accept)),
         ("arp_ignore", U8(&mut c.arp_ignore, 0, 8)),
         ("arp_notify", Flag(&mut c.arp_notify)),

@@ -9,6 +9,7 @@ mod limits;
 mod send;
 
 pub(crate) use limits::IcmpLimits;
+pub(crate) use send::__icmp_send;
 pub(crate) use send::icmp_out_count;
 pub use send::{IcmpCode, icmp_send};
 
@@ -17,6 +18,7 @@ use crate::kernel::trace::drop_reason::DropReason;
 use crate::net::core::skbuff::{IpSummed, SkBuff, Skb, SkbList, consume_skb, kfree_skb};
 use crate::net::core::snmp::Mib;
 use crate::net::ipv4::devinet::inet_addr_type;
+use crate::net::ipv4::ip_options::inet_current_timestamp;
 use crate::net::ipv4::ping::{ping_err, ping_rcv};
 use crate::net::ipv4::raw::raw_icmp_error;
 use crate::net::ipv4::route::{Flow4, ip_rt_update_pmtu};
@@ -171,7 +173,7 @@ fn icmp_timestamp(cx: &mut BhCx<'_>, mut skb: Skb) {
     };
     let mut times = [0_u8; TIMES];
     times[..4].copy_from_slice(&rest[..4]);
-    let ms = (cx.m.ktime_get_real() / 1_000_000 % 86_400_000) as u32;
+    let ms = inet_current_timestamp(cx);
     times[4..8].copy_from_slice(&ms.to_be_bytes());
     times[8..].copy_from_slice(&ms.to_be_bytes());
     let answer = IcmpHdr { type_: ICMP_TIMESTAMPREPLY, code: 0, ..request };

@@ -5,8 +5,12 @@
 use super::limits::Limited;
 use crate::kernel::context::BhCx;
 use crate::kernel::trace::drop_reason::DropReason;
+use crate::net::core::dst::Dst;
 use crate::net::core::skbuff::{Buffer, Head, PktType, SkBuff, Skb};
 use crate::net::core::snmp::Mib;
+use crate::net::ipv4::ip_options::{
+    IpOptions, IpOptionsRcu, IpTarget, ip_options_reply, with_options,
+};
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_append_data, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use klib::checksum::{csum_fold, csum_partial};
@@ -51,11 +55,35 @@ const ICMP_MAX: usize = 576;
 /// linux: net/ipv4/icmp.c:icmp_send
 pub fn icmp_send(cx: &mut BhCx<'_>, skb: &mut Skb, code: IcmpCode, info: u32) {
     walk!(cx, skb, icmp_send);
+    send_error(cx, skb, (code, info), None);
+}
+
+/// The same with the options of `opt` echoed, not all that `skb` has: they are malformed behind those.
+///
+/// linux: net/ipv4/icmp.c:__icmp_send
+pub(crate) fn __icmp_send(
+    cx: &mut BhCx<'_>,
+    skb: &mut Skb,
+    (code, info): (IcmpCode, u32),
+    opt: IpOptions,
+) {
+    walk!(cx, skb, icmp_send);
+    send_error(cx, skb, (code, info), Some(opt));
+}
+
+fn send_error(
+    cx: &mut BhCx<'_>,
+    skb: &mut Skb,
+    (code, info): (IcmpCode, u32),
+    opt: Option<IpOptions>,
+) {
     let Some((iph, offset)) = answerable(skb) else { return };
     let (type_, code) = code.numbers();
+    let Ok(options) = ip_options_reply(cx, skb, opt) else { return };
+    let target = target(options, iph.saddr.get());
     let local = skb.dst.as_ref().is_some_and(|dst| dst.is_local());
     let flow = Flow4 {
-        daddr: iph.saddr.get(),
+        daddr: first_hop(&target, iph.saddr.get()),
         saddr: if local { iph.daddr.get() } else { 0 },
         tos: iph.tos & 0x1c,
         ..Flow4::default()
@@ -67,11 +95,21 @@ pub fn icmp_send(cx: &mut BhCx<'_>, skb: &mut Skb, code: IcmpCode, info: u32) {
         return cx.count(IcmpMib::OutErrors);
     };
     let header = IcmpHdr { type_, code, checksum: 0.into(), rest: info_bytes(type_, info) };
-    let room = ICMP_MAX.min(dst.mtu as usize) - size_of::<IpHdr>() - size_of::<IcmpHdr>();
+    let headers = size_of::<IpHdr>() + target.as_ref().map_or(0, IpTarget::len);
+    let room = ICMP_MAX.min(dst.mtu as usize).saturating_sub(headers + size_of::<IcmpHdr>());
     let quote = Quote { skb, offset, len: room.min(skb_len_from(skb, offset)) };
     // RFC 1812 section 4.3.2.5: errors go out with the precedence of internet control.
     let tos = iph.tos & 0x1e | IPTOS_PREC_INTERNETCONTROL;
-    icmp_push_reply(cx, dst, &flow, tos, header, &quote);
+    icmp_push_reply(cx, (dst, target), (&flow, tos), header, &quote);
+}
+
+/// Whom an answer goes to by which options.
+fn target(options: Option<IpOptionsRcu>, daddr: u32) -> Option<IpTarget> {
+    options.map(|opt| IpTarget { opt: Arc::new(opt), daddr })
+}
+
+fn first_hop(target: &Option<IpTarget>, daddr: u32) -> u32 {
+    target.as_ref().map_or(daddr, IpTarget::first_hop)
 }
 
 fn info_bytes(type_: u8, info: u32) -> [u8; 4] {
@@ -170,7 +208,10 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
     walk!(cx, skb, icmp_reply);
     let (Some(&iph), Some(dst)) = (skb.network::<IpHdr>(), &skb.dst) else { return };
     let saddr = if dst.is_local() { iph.daddr.get() } else { 0 };
-    let flow = Flow4 { daddr: iph.saddr.get(), saddr, tos: iph.tos & 0x1c, ..Flow4::default() };
+    let Ok(options) = ip_options_reply(cx, skb, None) else { return };
+    let target = target(options, iph.saddr.get());
+    let daddr = first_hop(&target, iph.saddr.get());
+    let flow = Flow4 { daddr, saddr, tos: iph.tos & 0x1c, ..Flow4::default() };
     if !allowed(cx, skb, header.type_, flow.daddr) {
         return;
     }
@@ -180,7 +221,7 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
     if data.is_empty() {
         let offset = skb.headroom() + size_of::<IcmpHdr>();
         let quote = Quote { skb, offset, len: skb.len() - size_of::<IcmpHdr>() };
-        icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
+        icmp_push_reply(cx, (dst, target), (&flow, iph.tos), header, &quote);
     } else {
         let mut own = SkBuff::default();
         own.head = Head::new(Buffer::new(data.len()));
@@ -189,7 +230,7 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
             None => return cx.count(IcmpMib::OutErrors),
         }
         let quote = Quote { skb: &own, offset: 0, len: data.len() };
-        icmp_push_reply(cx, dst, &flow, iph.tos, header, &quote);
+        icmp_push_reply(cx, (dst, target), (&flow, iph.tos), header, &quote);
     }
 }
 
@@ -198,9 +239,8 @@ pub(super) fn icmp_reply(cx: &mut BhCx<'_>, skb: &mut Skb, header: IcmpHdr, data
 /// linux: net/ipv4/icmp.c:icmp_push_reply
 fn icmp_push_reply(
     cx: &mut BhCx<'_>,
-    dst: Arc<crate::net::core::dst::Dst>,
-    flow: &Flow4,
-    tos: u8,
+    (dst, target): (Arc<Dst>, Option<IpTarget>),
+    (flow, tos): (&Flow4, u8),
     header: IcmpHdr,
     quote: &Quote<'_>,
 ) {
@@ -208,8 +248,9 @@ fn icmp_push_reply(
     let iph =
         IpHdr { tos, ttl, ..IpMakeSkb::<IcmpHdr>::header(dst.saddr, flow.daddr, IPPROTO_ICMP) };
     let mut make = IpMakeSkb::default();
-    make.set(iph, IcmpHdr { checksum: 0.into(), ..header }, dst.mtu);
-    let made = match size_of::<IpHdr>() + size_of::<IcmpHdr>() + quote.len <= dst.mtu as usize {
+    let mtu = target.as_ref().map_or(dst.mtu, |target| target.rest_of(dst.mtu));
+    make.set(iph, IcmpHdr { checksum: 0.into(), ..header }, mtu);
+    let made = match size_of::<IpHdr>() + size_of::<IcmpHdr>() + quote.len <= mtu as usize {
         true => ip_make_skb(cx, &make, quote.len, |parts| {
             quote.copy(0, parts.payload);
             let sum = csum_partial(parts.transport.as_bytes(), 0);
@@ -218,7 +259,7 @@ fn icmp_push_reply(
         }),
         false => make_long(cx, &make, quote),
     };
-    let Ok(mut skb) = made else {
+    let Ok(mut skb) = made.and_then(|skb| with_options(cx, skb, target.as_ref())) else {
         cx.cpu.routes.give_back(dst);
         return cx.count(IcmpMib::OutErrors);
     };

@@ -31,7 +31,7 @@ bitflags! {
     ///
     /// linux: include/net/inet_sock.h:IP_CMSG_PKTINFO
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct CmsgFlags: u16 {
+    pub struct CmsgFlags: u32 {
         /// `IP_PKTINFO`.
         const PKTINFO = 1;
         /// `IP_RECVTTL`.
@@ -63,7 +63,11 @@ bitflags! {
         /// A filter is attached.
         const FILTERED = 1 << 14;
         /// Times are told in control messages of the numbers `SO_…_NEW` (`SOCK_TSTAMP_NEW`).
-        const TSTAMP_NEW = 1 << 13;
+        const TSTAMP_NEW = 1 << 15;
+        /// `IP_RECVOPTS`.
+        const RECVOPTS = 1 << 16;
+        /// `IP_RETOPTS`.
+        const RETOPTS = 1 << 17;
         /// A time is told.
         const TIMES_TOLD = Self::TIMESTAMP.bits() | Self::TIMESTAMPNS.bits() | Self::TIMESTAMPING.bits();
         /// Packets get a time when they are queued.

@@ -14,10 +14,11 @@ use crate::net::core::skbuff::{
     Cb, IpSummed, PktType, SkBuff, Skb, SkbList, alloc_skb, consume_skb, kfree_skb, skb_cow_head,
 };
 use crate::net::ipv4::icmp::{IcmpCode, icmp_send};
+use crate::net::ipv4::ip_options::ip_options_fragment;
 use klib::checksum::ip_fast_csum;
 use std::sync::Arc;
 use uapi::icmp::ICMP_FRAG_NEEDED;
-use uapi::ip::{IP_MF, IP_OFFSET, IPOPT_COPY, IPOPT_END, IPOPT_NOOP, IpHdr, MAX_IP_HDR_LEN};
+use uapi::ip::{IP_MF, IP_OFFSET, IpHdr, MAX_IP_HDR_LEN, MAX_IPOPTLEN};
 use uapi::snmp::IpMib;
 use zerocopy::FromBytes;
 
@@ -103,6 +104,8 @@ const WHOLE: Lost = Lost { dropped: 1, refused: 0 };
 struct Header {
     bytes: [u8; MAX_IP_HDR_LEN],
     len: usize,
+    /// The options of all but the first.
+    later: [u8; MAX_IPOPTLEN],
     /// Octets that fit behind it.
     space: usize,
     /// Where the packet's own data begin in its datagram, and whether more of that follow: it can be a fragment itself.
@@ -111,7 +114,7 @@ struct Header {
 }
 
 impl Header {
-    fn of(skb: &SkBuff, mtu: usize) -> Option<Self> {
+    fn of(cx: &BhCx<'_>, skb: &SkBuff, mtu: usize) -> Option<Self> {
         let iph = skb.front::<IpHdr>()?;
         let len = iph.ihl();
         let (offset, more) = (iph.offset(), iph.mf());
@@ -119,7 +122,13 @@ impl Header {
         bytes.get_mut(..len)?.copy_from_slice(skb.data().get(..len)?);
         // So much as the offset can tell apart.
         let space = mtu.checked_sub(len).filter(|space| *space >= 8)?;
-        Some(Self { bytes, len, space, offset, more })
+        let mut later = [0; MAX_IPOPTLEN];
+        if len > size_of::<IpHdr>() {
+            let options = later.get_mut(..len - size_of::<IpHdr>())?;
+            options.copy_from_slice(&bytes[size_of::<IpHdr>()..len]);
+            ip_options_fragment(cx, skb, options);
+        }
+        Some(Self { bytes, len, later, space, offset, more })
     }
 
     /// Writes it in front of a fragment's data, `at` octets behind the packet's own, and makes the next one's of it.
@@ -134,32 +143,10 @@ impl Header {
         IpHdr::mut_from_prefix(header).ok()?.0.check.set(check);
         front.copy_from_slice(header);
         if at == 0 {
-            ip_options_fragment(&mut header[size_of::<IpHdr>()..]);
+            let options = &mut header[size_of::<IpHdr>()..];
+            options.copy_from_slice(self.later.get(..options.len())?);
         }
         Some(())
-    }
-}
-
-/// Later fragments have only the options that say so (RFC 791 section 3.1), no-operations in place of the others: the
-/// header keeps its length.
-///
-/// linux: net/ipv4/ip_options.c:ip_options_fragment
-fn ip_options_fragment(mut options: &mut [u8]) {
-    while let [kind, rest @ ..] = &*options {
-        let len = match (*kind, rest.first()) {
-            (IPOPT_END, _) => return,
-            (IPOPT_NOOP, _) => 1,
-            (_, Some(len)) => usize::from(*len),
-            (_, None) => return,
-        };
-        if len > options.len() || len == 0 || len == 1 && *kind != IPOPT_NOOP {
-            return;
-        }
-        let (option, behind) = options.split_at_mut(len);
-        if option[0] & IPOPT_COPY == 0 {
-            option.fill(IPOPT_NOOP);
-        }
-        options = behind;
     }
 }
 
@@ -209,7 +196,7 @@ fn ip_do_fragment(cx: &mut BhCx<'_>, mut skb: Skb, mtu: usize) -> Result<(), Los
     // No device sums what it gets in pieces.
     let summed = skb.ip_summed != IpSummed::Partial
         || skb_cow_head(cx, &mut skb, 0) && skb.skb_checksum_help();
-    let (Some(mut header), Some(dst), true) = (Header::of(&skb, mtu), skb.dst.take(), summed)
+    let (Some(mut header), Some(dst), true) = (Header::of(cx, &skb, mtu), skb.dst.take(), summed)
     else {
         kfree_skb(cx, skb, DropReason::PktTooBig);
         return Err(WHOLE);
@@ -372,6 +359,3 @@ impl Metadata {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ use crate::net::ipv4::icmp::icmp_out_count;
 use crate::net::ipv4::ip_output::{IpMakeSkb, Parts, ip_make_skb, ip_make_skb_paged};
 use crate::net::ipv4::ip_sockglue::ip_local_error;
 use crate::net::ipv4::raw::tx::{Plan, Stop, copy_in, plan, send_each, sock_alloc_send, transmit};
-use crate::net::ipv4::route::ip_route_output_flow;
+use crate::net::ipv4::route::{IP_MAX_MTU, ip_route_output_flow};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::{csum_fold, csum_partial};
 use std::io::IoSlice;
@@ -52,6 +52,9 @@ fn send_one(
     let header = ping_common_sendmsg(msg, flags, len)?;
     let to = msg.name.map(SockaddrIn::from_bytes).transpose()?;
     let plan = plan(cx, sk, to.map(|to| to.addr), (msg, flags))?;
+    if plan.leads_nowhere() {
+        return Err(Errno::EINVAL.into());
+    }
     let dst = ip_route_output_flow(cx, &plan.flow).inspect_err(|error| {
         if *error == Errno::ENETUNREACH {
             cx.count(IpMib::OutNoRoutes);
@@ -106,7 +109,8 @@ fn make(
         }
     }
     sock_alloc_send(sk)?;
-    let cut = size_of::<IpHdr>() + len > dst.mtu as usize && plan.ignore_df;
+    let mtu = plan.rest_of(dst.mtu);
+    let cut = size_of::<IpHdr>() + len > mtu as usize && plan.ignore_df;
     header.set_id(sk.inet_num());
     header.checksum.set(0);
     let iph = IpHdr {
@@ -117,7 +121,7 @@ fn make(
     };
     let mut make = IpMakeSkb::default();
     make.own_ident = plan.connected;
-    make.set(iph, header, dst.mtu);
+    make.set(iph, header, mtu);
     let mut paged = vec![0; if cut { len - ICMP_HDR_LEN } else { 0 }];
     copy_in(msg, ICMP_HDR_LEN, &mut paged);
     let fill = |parts: &mut Parts<'_, IcmpHdr>| {
@@ -130,15 +134,18 @@ fn make(
         parts.transport.checksum.set(csum_fold(csum_partial(data, sum)));
         Ok(())
     };
+    let longest = plan.rest_of(IP_MAX_MTU) as usize;
     let made = match cut {
+        _ if size_of::<IpHdr>() + len > longest => Err(Errno::EMSGSIZE),
         true => ip_make_skb_paged(cx, &make, &[IoSlice::new(&paged)], fill),
         false => ip_make_skb(cx, &make, len - ICMP_HDR_LEN, fill),
     };
     let skb = made.inspect_err(|error| {
         if *error == Errno::EMSGSIZE {
-            ip_local_error(cx, sk, Errno::EMSGSIZE, (daddr, dst.mtu));
+            ip_local_error(cx, sk, Errno::EMSGSIZE, (daddr, mtu));
         }
     })?;
+    let skb = plan.with_options(cx, skb)?;
     icmp_out_count(cx, header.type_);
     Ok(Some(skb))
 }

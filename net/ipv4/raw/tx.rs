@@ -11,12 +11,13 @@ use crate::net::core::skbuff::{Cb, Skb, SkbList, alloc_skb, kfree_skb};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::ipv4::InetSkbParm;
 use crate::net::ipv4::icmp::icmp_out_count;
+use crate::net::ipv4::ip_options::{IpTarget, with_options};
 use crate::net::ipv4::ip_output::{
     IpMakeSkb, LL_RESERVED, Parts, ip_make_skb, ip_make_skb_paged, ip_select_ident, ip_send_skb,
     ip_sk_ignore_df,
 };
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send, ip_local_error};
-use crate::net::ipv4::route::{Flow4, RTO_ONLINK, ip_route_output_flow};
+use crate::net::ipv4::route::{Flow4, IP_MAX_MTU, RTO_ONLINK, ip_route_output_flow};
 use crate::net::netfilter::{NF_HOOK_LIST, NfInetHook};
 use crate::net::socket::{MsgSend, SendBatch, Sent, Wait};
 use klib::checksum::ip_fast_csum;
@@ -60,6 +61,29 @@ pub(in crate::net::ipv4) struct Plan {
     pub(in crate::net::ipv4) ttl: u8,
     mc_loop: bool,
     priority: u32,
+    /// Its options.
+    target: Option<IpTarget>,
+}
+
+impl Plan {
+    /// What its options leave of an MTU.
+    pub(in crate::net::ipv4) fn rest_of(&self, mtu: u32) -> u32 {
+        self.target.as_ref().map_or(mtu, |target| target.rest_of(mtu))
+    }
+
+    /// Gives a packet its options.
+    pub(in crate::net::ipv4) fn with_options(
+        &self,
+        cx: &mut BhCx<'_>,
+        skb: Skb,
+    ) -> Result<Skb, Errno> {
+        with_options(cx, skb, self.target.as_ref())
+    }
+
+    /// It has a source route, to nobody in particular.
+    pub(in crate::net::ipv4) fn leads_nowhere(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.opt.opt.srr != 0 && target.daddr == 0)
+    }
 }
 
 /// Sends datagrams.
@@ -127,6 +151,10 @@ fn send_one(
     }
     let to = msg.name.map(parse_name).transpose()?;
     let plan = plan(cx, sk, to, (msg, flags))?;
+    // Whoever writes the header writes the options.
+    if plan.target.is_some() && plan.hdrincl || plan.leads_nowhere() {
+        return Err(Errno::EINVAL.into());
+    }
     // The type and code of ICMP are looked at for the route.
     if !plan.hdrincl && sk.sk_protocol() == u16::from(IPPROTO_ICMP) && len < 2 {
         return Err(Errno::EFAULT.into());
@@ -163,13 +191,16 @@ pub(in crate::net::ipv4) fn plan(
     }
     let daddr = to.unwrap_or(inet.daddr);
     let mut ipc = IpcmCookie { tos: inet.tos, tsflags: sk.tsflags(), ..IpcmCookie::default() };
-    ip_cmsg_send(msg.control, &mut ipc)?;
-    let onlink = opts.localroute || flags & MSG_DONTROUTE != 0;
+    ip_cmsg_send(cx.t, msg.control, &mut ipc)?;
+    let opt = ipc.opt.take().or_else(|| state.inet_opt().cloned());
+    let target = opt.map(|opt| IpTarget { opt, daddr });
+    let strict = target.as_ref().is_some_and(IpTarget::is_strictroute);
+    let onlink = opts.localroute || flags & MSG_DONTROUTE != 0 || strict;
     let (mc_index, mc_addr) = state.way_to_groups(daddr);
     let first = |choices: [u32; 3]| choices.into_iter().find(|one| *one != 0).unwrap_or(0);
     let oif = [ipc.oif, opts.bound_dev_if, mc_index].map(u32::from);
     let flow = Flow4 {
-        daddr,
+        daddr: target.as_ref().map_or(daddr, IpTarget::first_hop),
         saddr: first([ipc.addr, inet.saddr, mc_addr]),
         oif: first(oif) as u16,
         tos: ipc.tos & INET_DSCP_MASK | if onlink { RTO_ONLINK } else { 0 },
@@ -190,6 +221,7 @@ pub(in crate::net::ipv4) fn plan(
         mc_loop: inet.mc_loop,
         priority: ipc.priority.unwrap_or(opts.priority),
         ipc,
+        target,
     })
 }
 
@@ -227,7 +259,8 @@ fn send_by(
     if sk.wmem_alloc() > 2 * sk.sndbuf() {
         return Err(Errno::ENOBUFS.into());
     }
-    let cut = size_of::<IpHdr>() + len > dst.mtu as usize && plan.ignore_df;
+    let mtu = plan.rest_of(dst.mtu);
+    let cut = size_of::<IpHdr>() + len > mtu as usize && plan.ignore_df;
     let iph = IpHdr {
         tos: plan.ipc.tos,
         ttl: plan.ttl,
@@ -236,7 +269,7 @@ fn send_by(
     };
     let mut make = IpMakeSkb::default();
     make.own_ident = plan.connected;
-    make.set(iph, (), dst.mtu);
+    make.set(iph, (), mtu);
     let fill = |parts: &mut Parts<'_, ()>| {
         if plan.connected {
             parts.iph.id.set(sk.next_ident());
@@ -244,15 +277,18 @@ fn send_by(
         copy_in(msg, 0, parts.payload);
         Ok(())
     };
+    let longest = plan.rest_of(IP_MAX_MTU) as usize;
     let made = match cut {
+        _ if size_of::<IpHdr>() + len > longest => Err(Errno::EMSGSIZE),
         true => ip_make_skb_paged(cx, &make, msg.iov, fill),
         false => ip_make_skb(cx, &make, len, fill),
     };
     let skb = made.inspect_err(|error| {
         if *error == Errno::EMSGSIZE {
-            ip_local_error(cx, sk, Errno::EMSGSIZE, (daddr, dst.mtu));
+            ip_local_error(cx, sk, Errno::EMSGSIZE, (daddr, mtu));
         }
     })?;
+    let skb = plan.with_options(cx, skb)?;
     if sk.sk_protocol() == u16::from(IPPROTO_ICMP) {
         count_icmp(cx, &skb);
     }

@@ -34,7 +34,7 @@ pub struct TcpSock {
     /// It has keys for signatures (`TCP_MD5SIG`): without, nobody looks for any.
     pub md5: bool,
     /// Octets of a header with the options of every segment.
-    pub tcp_header_len: u16,
+    pub tcp_header_len: u8,
     /// The next octet to come.
     pub rcv_nxt: SeqNr,
     /// The next octet to be read.
@@ -53,6 +53,8 @@ pub struct TcpSock {
     pub snd_wnd: u32,
     /// The largest the peer has ever offered.
     pub max_window: u32,
+    /// Octets of IP options in front of every segment (`icsk_ext_hdr_len`).
+    pub ext_hdr_len: u8,
     /// The segment size in use, without options.
     pub mss_cache: u32,
     /// The least that the peer or the way can make us use (`tcp_min_snd_mss`).

@@ -15,6 +15,7 @@ use crate::net::ipv4::inet_connection_sock::{
     Listener, ReqState, RequestSock, inet_csk_reqsk_queue_hash_add,
 };
 use crate::net::ipv4::inet_hashtables::InetTuple;
+use crate::net::ipv4::ip_options::{IpOptionsRcu, ip_options_reply};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use crate::net::ipv4::syncookies::{
     CookieOptions, CookieSyn, cookie_init_timestamp, cookie_timestamp_decode, cookie_v4_check,
@@ -215,6 +216,29 @@ fn agreed(cx: &BhCx<'_>, asked: &Asked<'_>, seg: &Segment, cookie: bool) -> TcpO
     opt
 }
 
+/// The options of a segment that opens a connection, for all that its answers have.
+///
+/// linux: net/ipv4/tcp_ipv4.c:tcp_v4_save_options
+fn tcp_v4_save_options(cx: &BhCx<'_>, skb: &SkBuff) -> Option<Arc<IpOptionsRcu>> {
+    // One whose options can't be echoed is answered without.
+    ip_options_reply(cx, skb, None).ok().flatten().map(Arc::new)
+}
+
+/// Where a packet to `daddr` goes first.
+fn first_hop(opt: &Option<Arc<IpOptionsRcu>>, daddr: u32) -> u32 {
+    opt.as_ref().map_or(daddr, |opt| opt.first_hop(daddr))
+}
+
+/// As its answers have them.
+fn tcp_tuple(tuple: &InetTuple) -> TcpTuple {
+    TcpTuple {
+        saddr: tuple.laddr.into(),
+        sport: tuple.lport,
+        daddr: tuple.raddr.into(),
+        dport: tuple.rport,
+    }
+}
+
 /// The MTU of the way back.
 fn way_back(cx: &mut BhCx<'_>, flow: &Flow4) -> Option<u32> {
     let dst = ip_route_output_flow(cx, flow).ok()?;
@@ -239,20 +263,16 @@ fn tcp_conn_request(
     let Asked { tuple, terms, .. } = *asked;
     let cookie = admitted(cx, asked)?;
     let mut opt = agreed(cx, asked, seg, cookie);
+    let ireq_opt = tcp_v4_save_options(cx, asked.syn);
     let flow = Flow4 {
-        daddr: tuple.raddr,
+        daddr: first_hop(&ireq_opt, tuple.raddr),
         saddr: tuple.laddr,
         oif: tuple.dev,
         tos: terms.tos & INET_DSCP_MASK,
         ..Flow4::default()
     };
     let mtu = way_back(cx, &flow).ok_or(DropReason::IpOutNoRoutes)?;
-    let addrs = TcpTuple {
-        saddr: tuple.laddr.into(),
-        sport: tuple.lport,
-        daddr: tuple.raddr.into(),
-        dport: tuple.rport,
-    };
+    let addrs = tcp_tuple(tuple);
     let (now, net) = (cx.now(), &cx.t.ns);
     let offset = opt.tstamp_ok && cx.t.net.sysctl.tcp.timestamps == 1;
     let ts_off =
@@ -290,6 +310,7 @@ fn tcp_conn_request(
         as_cookie: cookie,
         md5_key: terms.md5_key.clone(),
         filter: terms.filter.clone(),
+        ireq_opt,
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     };
     if cookie {
@@ -374,7 +395,7 @@ fn cookie_ack(
     (tuple, terms): (&InetTuple, &Terms),
 ) {
     if !seg.th.syn()
-        && let Some(req) = cookie_request(cx, sk, seg, (tuple, terms))
+        && let Some(req) = cookie_request(cx, sk, (seg, &skb), (tuple, terms))
     {
         cx.count(LinuxMib::SyncookiesRecv);
         match tcp_v4_syn_recv_sock(cx, &req, Made::Cookie) {
@@ -393,7 +414,7 @@ fn cookie_ack(
 fn cookie_request(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
-    seg: &Segment,
+    (seg, skb): (&Segment, &SkBuff),
     (tuple, terms): (&InetTuple, &Terms),
 ) -> Option<Arc<RequestSock>> {
     let sysctl = &cx.t.net.sysctl.tcp;
@@ -408,12 +429,7 @@ fn cookie_request(
     }
     let net = &cx.t.ns;
     let (cookie, seq) = (seg.cb.ack_seq - 1, seg.cb.seq - 1);
-    let addrs = TcpTuple {
-        saddr: tuple.raddr.into(),
-        sport: tuple.rport,
-        daddr: tuple.laddr.into(),
-        dport: tuple.lport,
-    };
+    let addrs = tcp_tuple(tuple).reversed();
     let syn = CookieSyn { tuple: addrs, seq: seq.0 };
     let Some(mss) = cookie_v4_check(&net.tcp.cookie_secret, &syn, cookie.0, now) else {
         cx.count(LinuxMib::SyncookiesFailed);
@@ -424,6 +440,7 @@ fn cookie_request(
         if offset { secure_tcp_ts_off(&net.tcp.ts_key, addrs.daddr, addrs.saddr) } else { 0 };
     let tsecr = seg.opts.ts.map(|(_, ecr)| ecr.wrapping_sub(ts_off));
     let options = cookie_timestamp_decode(tsecr, sysctl)?;
+    let ireq_opt = tcp_v4_save_options(cx, skb);
     let mut opt = TcpOptionsReceived {
         tstamp_ok: seg.opts.ts.is_some(),
         ts_recent: seg.opts.ts.map_or(0, |(val, _)| val),
@@ -434,7 +451,8 @@ fn cookie_request(
         user_mss: terms.user_mss,
         ..TcpOptionsReceived::default()
     };
-    let flow = Flow4 { daddr: tuple.raddr, saddr: tuple.laddr, ..Flow4::default() };
+    let daddr = first_hop(&ireq_opt, tuple.raddr);
+    let flow = Flow4 { daddr, saddr: tuple.laddr, ..Flow4::default() };
     let mtu = way_back(cx, &flow)?;
     let window = tcp_openreq_init_rwin(cx, terms, mtu, &opt);
     opt.rcv_wscale = window.rcv_wscale;
@@ -457,6 +475,7 @@ fn cookie_request(
         as_cookie: true,
         md5_key: terms.md5_key.clone(),
         filter: terms.filter.clone(),
+        ireq_opt,
         state: SpinLock::new(ReqState::new(opt.ts_recent)),
     }))
 }

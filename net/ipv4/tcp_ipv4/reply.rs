@@ -10,6 +10,7 @@ use crate::net::core::skbuff::SkBuff;
 use crate::net::ipv4::inet_connection_sock::RequestSock;
 use crate::net::ipv4::inet_hashtables::InetTuple;
 use crate::net::ipv4::inet_timewait_sock::InetTimewaitSock;
+use crate::net::ipv4::ip_options::{IpOptionsRcu, IpTarget, ip_options_reply, with_options};
 use crate::net::ipv4::ip_output::{IpMakeSkb, ip_make_skb, ip_send_skb};
 use crate::net::ipv4::route::{Flow4, ip_route_output_flow};
 use crate::net::ipv4::tcp::{SeqNr, TcpSk, tcp_clock_ms};
@@ -23,7 +24,7 @@ use uapi::snmp::{LinuxMib, TcpMib};
 use uapi::tcp::{TCPHDR_ACK, TCPHDR_ECE, TCPHDR_RST, TCPHDR_SYN, TcpHdr};
 
 /// A segment that no socket sends.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Reply {
     flow: Flow4,
     tos: u8,
@@ -33,6 +34,16 @@ struct Reply {
     ack: SeqNr,
     flags: u8,
     window: u16,
+    /// Options of the packet.
+    opt: Option<Arc<IpOptionsRcu>>,
+}
+
+impl Reply {
+    /// The flow of the packet, which goes to the first hop of its options.
+    fn way(&self) -> Flow4 {
+        let daddr = self.opt.as_ref().map_or(self.flow.daddr, |opt| opt.first_hop(self.flow.daddr));
+        Flow4 { daddr, ..self.flow }
+    }
 }
 
 /// Sends a segment by a way that was found for it.
@@ -67,15 +78,17 @@ fn send(
         tos: reply.tos,
         ttl: cx.t.net.sysctl.ip_default_ttl,
         frag_off: IP_DF.into(),
-        ..IpMakeSkb::<TcpHdr>::header(flow.saddr, flow.daddr, IPPROTO_TCP)
+        ..IpMakeSkb::<TcpHdr>::header(flow.saddr, reply.way().daddr, IPPROTO_TCP)
     };
     let mut make = IpMakeSkb::default();
-    make.set(iph, th, dst.mtu);
+    let own = reply.opt.as_ref().map_or(0, |opt| opt.len() as u32);
+    make.set(iph, th, dst.mtu.saturating_sub(own));
     let made = ip_make_skb(cx, &make, options.len(), |parts| {
         parts.payload.copy_from_slice(options);
         Ok(())
     });
-    let mut skb = match made {
+    let target = reply.opt.clone().map(|opt| IpTarget { opt, daddr: flow.daddr });
+    let mut skb = match made.and_then(|skb| with_options(cx, skb, target.as_ref())) {
         Ok(skb) => skb,
         Err(error) => {
             cx.cpu.routes.give_back(dst);
@@ -93,7 +106,7 @@ fn send(
 
 /// Answers a segment, by the way back to where it came from.
 fn answer(cx: &mut BhCx<'_>, reply: &Reply, ts: Option<(u32, u32)>, key: Option<&TcpMd5sigKey>) {
-    if let Ok(dst) = ip_route_output_flow(cx, &reply.flow) {
+    if let Ok(dst) = ip_route_output_flow(cx, &reply.way()) {
         let options = TcpOutOptions { md5: key.is_some(), ts, ..TcpOutOptions::default() };
         // Nobody is there to be told that it did not leave.
         let _sent = send(cx, reply, dst, (&options, key));
@@ -111,11 +124,13 @@ fn tuple_of(reply: &Reply) -> InetTuple {
     }
 }
 
-/// What answers a segment: its addresses and ports turned round.
-fn turned(skb: &SkBuff) -> Option<(Reply, TcpHdr)> {
+/// What answers a segment: its addresses and ports turned round, its options echoed.
+fn turned(cx: &BhCx<'_>, skb: &SkBuff) -> Option<(Reply, TcpHdr)> {
     let (iph, th) = (skb.network::<IpHdr>()?, skb.transport::<TcpHdr>()?);
     let flow = Flow4 { daddr: iph.saddr.get(), saddr: iph.daddr.get(), ..Flow4::default() };
-    let reply = Reply { flow, sport: th.dest.get(), dport: th.source.get(), ..Reply::default() };
+    let opt = ip_options_reply(cx, skb, None).ok()?.map(Arc::new);
+    let (sport, dport) = (th.dest.get(), th.source.get());
+    let reply = Reply { flow, sport, dport, opt, ..Reply::default() };
     Some((reply, *th))
 }
 
@@ -126,7 +141,7 @@ fn turned(skb: &SkBuff) -> Option<(Reply, TcpHdr)> {
 #[cold]
 pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&TcpSk<'_>>) {
     walk!(cx, skb, tcp_v4_send_reset);
-    let Some((mut reply, th)) = turned(skb) else { return };
+    let Some((mut reply, th)) = turned(cx, skb) else { return };
     // Never a reset for a reset.
     if th.rst() {
         return;
@@ -153,8 +168,8 @@ pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&Tcp
     if let Some(sk) = sk {
         reply.flow.mark = sk.st.opts.mark;
         reply.flow.oif = sk.st.opts.bound_dev_if;
-        reply.tos = sk.st.inet.tos & !INET_ECN_MASK;
     }
+    reply.tos = skb.network::<IpHdr>().map_or(0, |iph| iph.tos & !INET_ECN_MASK);
     cx.count(TcpMib::OutRsts);
     answer(cx, &reply, None, key.as_ref());
 }
@@ -163,7 +178,7 @@ pub(crate) fn tcp_v4_send_reset(cx: &mut BhCx<'_>, skb: &SkBuff, sk: Option<&Tcp
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_timewait_ack
 pub(crate) fn tcp_v4_timewait_ack(cx: &mut BhCx<'_>, tw: &InetTimewaitSock, skb: &SkBuff) {
-    let Some((reply, _)) = turned(skb) else { return };
+    let Some((reply, _)) = turned(cx, skb) else { return };
     let now = cx.now();
     let state = tw.state.lock();
     let reply = Reply {
@@ -185,7 +200,7 @@ pub(crate) fn tcp_v4_timewait_ack(cx: &mut BhCx<'_>, tw: &InetTimewaitSock, skb:
 ///
 /// linux: net/ipv4/tcp_ipv4.c:tcp_v4_reqsk_send_ack
 pub(crate) fn tcp_v4_reqsk_send_ack(cx: &mut BhCx<'_>, req: &RequestSock, skb: &SkBuff) {
-    let Some((reply, _)) = turned(skb) else { return };
+    let Some((reply, _)) = turned(cx, skb) else { return };
     let now = cx.now();
     let ts_recent = req.state.lock().ts_recent;
     let reply = Reply {
@@ -209,13 +224,19 @@ pub(crate) fn inet_csk_route_req(
     tos: u8,
 ) -> Result<(Arc<Dst>, Flow4), Errno> {
     let flow = Flow4 {
-        daddr: req.tuple.raddr,
+        daddr: req.ireq_opt.as_ref().map_or(req.tuple.raddr, |opt| opt.first_hop(req.tuple.raddr)),
         saddr: req.tuple.laddr,
         oif: req.tuple.dev,
         tos: tos & INET_DSCP_MASK,
         ..Flow4::default()
     };
-    ip_route_output_flow(cx, &flow).map(|dst| (dst, flow))
+    let dst = ip_route_output_flow(cx, &flow)?;
+    let strict = req.ireq_opt.as_ref().is_some_and(|opt| opt.is_strictroute());
+    if strict && dst.gateway != 0 {
+        cx.cpu.routes.give_back(dst);
+        return Err(Errno::EHOSTUNREACH);
+    }
+    Ok((dst, Flow4 { daddr: req.tuple.raddr, ..flow }))
 }
 
 /// Answers a SYN; `cookie`: for fast open.
@@ -269,6 +290,7 @@ pub(crate) fn tcp_v4_send_synack_by(
         flags: TCPHDR_SYN | TCPHDR_ACK | if req.ecn_ok { TCPHDR_ECE } else { 0 },
         // A SYN's window is never scaled.
         window: req.rcv_wnd.min(0xffff) as u16,
+        opt: req.ireq_opt.clone(),
     };
     if send(cx, &reply, dst, (&options, req.md5_key.as_deref())).is_err() {
         cx.count(LinuxMib::TCPRetransFail);

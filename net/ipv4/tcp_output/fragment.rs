@@ -225,6 +225,7 @@ pub(crate) fn tcp_trim_head(cx: &mut BhCx<'_>, sk: &mut TcpSk<'_>, skb: &mut Skb
 /// linux: net/ipv4/tcp_output.c:tcp_mtu_to_mss
 pub(super) fn tcp_mtu_to_mss(tp: &TcpSock, mtu: u32) -> u32 {
     let mss = mtu.saturating_sub(40).min(u32::from(tp.rx_opt.mss_clamp));
+    let mss = mss.saturating_sub(tp.ext_hdr_len.into());
     let options = u32::from(tp.tcp_header_len).saturating_sub(20);
     // Floored before the options are taken off, as CVE-2019-11479 asks.
     mss.max(tp.min_snd_mss.into()).saturating_sub(options).max(8)
@@ -272,7 +273,7 @@ pub(crate) fn tcp_current_mss(sk: &mut TcpSk<'_>) -> u32 {
         mss = tcp_sync_mss(sk, mtu);
     }
     let header = established_header_len(sk);
-    if header != sk.tp.tcp_header_len {
+    if header != u16::from(sk.tp.tcp_header_len) {
         let more = i64::from(header) - i64::from(sk.tp.tcp_header_len);
         mss = (i64::from(mss) - more).max(8) as u32;
     }

@@ -69,7 +69,7 @@ impl Mtup {
 ///
 /// linux: net/ipv4/tcp_output.c:tcp_mss_to_mtu
 pub(super) fn tcp_mss_to_mtu(tp: &TcpSock, mss: u32) -> u32 {
-    mss.saturating_add(u32::from(tp.tcp_header_len) + HEADERS / 2)
+    mss.saturating_add(u32::from(tp.tcp_header_len) + u32::from(tp.ext_hdr_len) + HEADERS / 2)
 }
 
 /// A connection begins: it searches from the start if `net.ipv4.tcp_mtu_probing` says so.

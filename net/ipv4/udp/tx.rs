@@ -22,6 +22,7 @@ use crate::net::core::dev::tx::{Lost, NetXmit};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::skbuff::{Skb, SkbList};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
+use crate::net::ipv4::ip_options::{IpOptionsRcu, IpTarget};
 use crate::net::ipv4::ip_output::{
     IpMakeSkb, ip_dont_fragment, ip_send_skb, ip_sk_ignore_df, ip_sk_use_pmtu,
 };
@@ -77,7 +78,7 @@ struct Send4 {
 }
 
 /// What a socket's datagrams have in common, read under its lock once a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Template {
     send: Send4,
     uc_ttl: u8,
@@ -85,6 +86,8 @@ struct Template {
     /// Shut down for sending, or an error is pending: looked at again when room is asked for.
     stopped: bool,
     recverr: bool,
+    /// `IP_OPTIONS`.
+    opt: Option<Arc<IpOptionsRcu>>,
 }
 
 /// Why a batch ended early.
@@ -258,6 +261,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         mc_ttl: inet.mc_ttl,
         stopped: state.shutdown & SEND_SHUTDOWN != 0 || state.err.is_some() || state.dead,
         recverr: inet.recverr,
+        opt: state.inet_opt().cloned(),
     }
 }
 
@@ -295,6 +299,8 @@ struct Plan {
     plain_end: usize,
     /// IP is to know more of its packets than stands in them.
     noted: bool,
+    /// Their options.
+    target: Option<IpTarget>,
 }
 
 impl Plan {
@@ -313,6 +319,7 @@ impl Plan {
             refused: false,
             plain_end: 0,
             noted: false,
+            target: None,
         }
     }
 
@@ -332,6 +339,9 @@ impl Plan {
         let mtu = if ip_sk_use_pmtu(mode) { dst.mtu } else { dst.dev_mtu(cx.t) };
         let df = mode == IP_PMTUDISC_PROBE || ip_dont_fragment(mode, dst);
         self.longest = if ip_sk_ignore_df(mode) { IP_MAX_MTU } else { mtu };
+        let with_options = self.target.is_some();
+        let (mtu, longest) = self.rest_of(mtu);
+        self.longest = longest;
         let iph = IpHdr {
             tos: send.tos,
             ttl: send.ttl,
@@ -342,7 +352,7 @@ impl Plan {
             UdpHdr { source: send.sport.into(), dest: send.dport.into(), ..UdpHdr::default() };
         self.pseudo = csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_UDP, 0);
         self.refused = dst.is_broadcast() && !send.broadcast;
-        self.plain_end = match self.refused || send.gso_size != 0 {
+        self.plain_end = match self.refused || send.gso_size != 0 || with_options {
             true => 0,
             false => (mtu as usize + 1).saturating_sub(HEADERS),
         };
@@ -438,7 +448,7 @@ fn udp_plan(
     let _none = run.send(cx, sk);
     let plan = &mut run.plan;
     plan.lasting = false;
-    prepare(&mut plan.send, (sk, template), (msg, flags))?;
+    plan.target = prepare(cx.t, &mut plan.send, (sk, template), (msg, flags))?;
     let dst = ip_route_output_ports(cx, &plan.send.flow)?;
     if flags & (MSG_PROBE | MSG_CONFIRM) != 0 && confirm(cx, &plan.send, &dst, flags)? {
         cx.cpu.routes.give_back(dst);
@@ -554,7 +564,7 @@ fn check_way(cx: &mut BhCx<'_>, sk: &Arc<Sock>, plan: &Plan, len: usize) -> Resu
     // What becomes segments is held against the MTU when it is made.
     let (mtu, longest) = match plan.send.gso_size {
         0 => (plan.make.mtu, plan.longest),
-        _ => (IP_MAX_MTU, IP_MAX_MTU),
+        _ => plan.whole(),
     };
     if HEADERS + len > longest as usize {
         ip_local_error(cx, sk, Errno::EMSGSIZE, (plan.daddr, mtu));

@@ -106,8 +106,9 @@ fn a_machine_begins_with_the_settings_of_a_file() {
     );
 }
 
-const OF_DEVICES: [&str; 8] = [
+const OF_DEVICES: [&str; 9] = [
     "accept_local",
+    "accept_source_route",
     "arp_accept",
     "arp_ignore",
     "arp_notify",
@@ -159,6 +160,8 @@ fn settings_of_all_and_default_are_the_kernels() {
             ("lo", "accept_local", "1"),
             ("default", "accept_local", "1"),
             ("all", "route_localnet", "1"),
+            ("all", "accept_source_route", "1"),
+            ("nk0", "accept_source_route", "1"),
         ] {
             write(whose, name, value);
             same(&format!("{whose}.{name} = {value}"));

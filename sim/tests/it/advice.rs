@@ -1,6 +1,7 @@
 //! What `netkeel explain` advises for a drop helps: the packet is dropped, the advice is taken, the same packet
 //! passes. Reasons whose advice is to send something else, or nothing, are `drops`' and `bad_input`'s.
 
+use crate::ip_options::{route, with_options};
 use crate::lone::{LOCAL, Lone};
 use crate::testdev::{TestDev, frame};
 use crate::util::udp;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uapi::filter::{BPF_K, BPF_RET, SockFilter};
+use uapi::ip::IPOPT_LSRR;
 use uapi::socket::{SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_RCVBUF, SOL_SOCKET};
 use zerocopy::IntoBytes;
 
@@ -123,6 +125,34 @@ fn advice_about_addresses_helps() -> Digest {
     });
     lone.helps(fd, &datagram(LOCAL, LOCAL), DropReason::IpLocalSource, |lone| {
         lone.set("net.ipv4.conf.DEV.accept_local", "1");
+    });
+    lone.end()
+}
+
+stepped!(advice_about_source_routes_helps);
+fn advice_about_source_routes_helps() -> Digest {
+    let mut lone = Lone::new();
+    let fd = udp(&mut lone.cx, LOCAL, 7);
+    let hello = datagram(PEER, LOCAL);
+    let came = with_options(&hello, &route(IPOPT_LSRR, 1, &[PEER]));
+    lone.helps(fd, &came, DropReason::IpSourceRoute, |lone| {
+        lone.set("net.ipv4.conf.DEV.accept_source_route", "1");
+        lone.set("net.ipv4.conf.all.accept_source_route", "1");
+    });
+    // Or without one.
+    lone.set("net.ipv4.conf.DEV.accept_source_route", "0");
+    assert_eq!(lone.take_ip(&came), [DropReason::IpSourceRoute]);
+    assert_eq!(lone.take_ip(&hello), []);
+    assert_eq!(lone.recv_all(fd), [b"hello"]);
+
+    // No way leads to its next hop.
+    lone.set("net.ipv4.conf.DEV.accept_source_route", "1");
+    lone.set("net.ipv4.conf.DEV.forwarding", "1");
+    let on = with_options(&hello, &route(IPOPT_LSRR, 0, &[STRANGER]));
+    lone.helps_out(&frame::ether(TestDev::MAC, 0x0800, &on), DropReason::IpSourceRoute, |lone| {
+        let dev = lone.dev.dev().ifindex;
+        let info = FibInfo { gateway: PEER.into(), dev, ..FibInfo::default() };
+        fib_new_route(&mut lone.cx, STRANGER.into(), 32, info).expect("a route to its hop");
     });
     lone.end()
 }

@@ -150,10 +150,12 @@ fn options_that_never_end_are_no_loop() -> Digest {
         packet[2..4].copy_from_slice(&len.to_be_bytes());
         ip(&patched(packet, &[(0, 0x46)]))
     };
-    for bad in
-        [[7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 0, 0], [1, 1, 1, 7], [131, 3, 4, 0], [137, 3, 4, 0]]
-    {
-        assert_eq!(victim.take(with_options(bad)).0, [DropReason::IpInHdr], "{bad:?}");
+    for bad in [[7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 0, 0], [1, 1, 1, 7]] {
+        assert_eq!(victim.take(with_options(bad)), (vec![DropReason::IpInHdr], 1), "{bad:?}");
+    }
+    for routed in [[131, 3, 4, 0], [137, 3, 4, 0]] {
+        let refused = (vec![DropReason::IpSourceRoute], 0);
+        assert_eq!(victim.take(with_options(routed)), refused, "{routed:?}");
     }
     for fine in [[0, 9, 9, 9], [1, 1, 1, 0], [7, 3, 4, 0], [148, 4, 0, 0]] {
         assert_eq!(victim.take(with_options(fine)).0, [], "{fine:?}");

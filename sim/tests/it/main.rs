@@ -21,6 +21,7 @@ mod gro;
 mod hotplug;
 mod igb;
 mod ip;
+mod ip_options;
 mod links;
 mod lone;
 mod md5;

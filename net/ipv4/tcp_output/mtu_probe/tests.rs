@@ -9,7 +9,7 @@ use std::sync::Arc;
 const BASE: u32 = 1024;
 
 /// A connection whose peer takes segments of 1,460 octets, with a header of so many octets.
-fn connection(header: u16) -> TcpSock {
+fn connection(header: u8) -> TcpSock {
     let mut tp = TcpSock::new(Box::new(TcpReno), 3);
     tp.rx_opt.mss_clamp = 1460;
     tp.tcp_header_len = header;

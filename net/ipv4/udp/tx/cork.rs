@@ -11,6 +11,7 @@ use super::{
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::sock::{Sock, sk_purge};
+use crate::net::ipv4::ip_options::IpTarget;
 use crate::net::ipv4::route::ip_route_output_ports;
 use crate::net::socket::{SendBatch, Sent};
 use std::io::IoSlice;
@@ -39,6 +40,7 @@ pub(in crate::net::ipv4::udp) fn udp_close(cx: &mut TaskCx, sk: &Arc<Sock>) {
 #[derive(Debug)]
 pub(crate) struct Pending {
     send: Send4,
+    target: Option<IpTarget>,
     payload: Vec<u8>,
 }
 
@@ -81,20 +83,22 @@ pub(super) fn cork(cx: &mut TaskCx, sk: &Arc<Sock>, (msg, flags): Msg<'_>) -> Re
         Some(begun) => begun,
         None => {
             let mut send = template.send;
-            prepare(&mut send, (sk, &template), (msg, flags))?;
-            Box::new(Pending { send, payload: Vec::new() })
+            let target =
+                cx.local_bh_disable(|bh| prepare(bh.t, &mut send, (sk, &template), (msg, flags)))?;
+            Box::new(Pending { send, target, payload: Vec::new() })
         }
     };
     // Of all that the socket says this is looked at anew each time, as in Linux.
     pending.send.pmtudisc = template.send.pmtudisc;
     // What can't be added takes what was corked before with it, as in Linux.
     let whole = pending.payload.len() + len;
-    if whole > MAX_DATAGRAM {
+    let options = pending.target.as_ref().map_or(0, IpTarget::len);
+    if whole + options > MAX_DATAGRAM {
         return Err(Errno::EMSGSIZE);
     }
     // The way is found again when it is sent: it may be another by then.
     cx.local_bh_disable(|bh| {
-        let (plan, dst) = route_datagram(bh, sk, pending.send, whole)?;
+        let (plan, dst) = route_datagram(bh, sk, (pending.send, pending.target.clone()), whole)?;
         if flags & MSG_CONFIRM != 0 {
             dst_confirm_neigh(bh, &dst, plan.daddr);
         }
@@ -143,11 +147,11 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
         state.udp.pending.take()
     };
     let Some(pending) = pending else { return Ok(()) };
-    let Pending { mut send, payload } = *pending;
+    let Pending { mut send, target, payload } = *pending;
     cx.local_bh_disable(|bh| {
         let template = template(bh, sk);
         send.pmtudisc = template.send.pmtudisc;
-        let (plan, dst) = route_datagram(bh, sk, send, payload.len())?;
+        let (plan, dst) = route_datagram(bh, sk, (send, target), payload.len())?;
         let mut run = Run::new(bh, &template);
         run.list.dst = Some(dst);
         let made = make_odd(bh, sk, &plan, &[IoSlice::new(&payload)]);
@@ -165,11 +169,11 @@ fn push_pending(cx: &mut TaskCx, sk: &Arc<Sock>) -> Result<(), Errno> {
 fn route_datagram(
     cx: &mut BhCx<'_>,
     sk: &Arc<Sock>,
-    send: Send4,
+    (send, target): (Send4, Option<IpTarget>),
     len: usize,
 ) -> Result<(Plan, Arc<Dst>), Errno> {
     let dst = ip_route_output_ports(cx, &send.flow)?;
-    let mut plan = Plan::new(send);
+    let mut plan = Plan { target, ..Plan::new(send) };
     plan.by(cx, &dst);
     match check_way(cx, sk, &plan, len) {
         Ok(()) => Ok((plan, dst)),

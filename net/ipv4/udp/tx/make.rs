@@ -10,6 +10,7 @@ use crate::net::core::skbuff::{Cb, IpSummed, Skb};
 use crate::net::core::sock::Sock;
 use crate::net::core::timestamping::sock_tx_timestamp;
 use crate::net::ipv4::InetSkbParm;
+use crate::net::ipv4::ip_options::with_options;
 use crate::net::ipv4::ip_output::{ip_make_skb, ip_sk_use_pmtu};
 use klib::checksum::{csum_add, csum_fold, csum_partial};
 use std::io::IoSlice;
@@ -58,13 +59,14 @@ pub(super) fn make_odd(
     payload: &[IoSlice<'_>],
 ) -> Result<Skb, Errno> {
     let len = iov_length(payload);
-    if gso_of_message(plan, len)? {
-        return make_segments(cx, sk, plan, payload);
-    }
-    if !fits_mtu(plan, len) {
-        return make_fragments(cx, sk, plan, payload);
-    }
-    make_datagram(cx, sk, plan, len, |to| copy_from_iter(payload, to))
+    let made = if gso_of_message(plan, len)? {
+        make_segments(cx, sk, plan, payload)
+    } else if !fits_mtu(plan, len) {
+        make_fragments(cx, sk, plan, payload)
+    } else {
+        make_datagram(cx, sk, plan, len, |to| copy_from_iter(payload, to))
+    };
+    made.and_then(|skb| with_options(cx, skb, plan.target.as_ref()))
 }
 
 /// What is known of a datagram beside its octets.

@@ -2,10 +2,13 @@
 //!
 //! linux: net/ipv4/udp.c (`udp_sendmsg`, up to the route).
 
-use super::{Msg, Send4, Template};
+use super::{IP_MAX_MTU, Msg, Plan, Send4, Template};
+use crate::kernel::rcupdate::Tables;
 use crate::net::core::sock::Sock;
+use crate::net::ipv4::ip_options::{IpOptionsRcu, IpTarget};
 use crate::net::ipv4::ip_sockglue::{IpcmCookie, ip_cmsg_send};
 use crate::net::ipv4::route::RTO_ONLINK;
+use std::sync::Arc;
 use uapi::errno::Errno;
 use uapi::in_::{SockaddrIn, ipv4_is_multicast};
 use uapi::ip::INET_DSCP_MASK;
@@ -16,11 +19,13 @@ use uapi::udp::UDP_SEGMENT;
 // In the place where it is used: a copy of what has just been put together field by field waits for
 // the fields to reach the cache.
 pub(super) fn prepare(
+    t: &Tables,
     send: &mut Send4,
     (sk, template): (&Sock, &Template),
     (msg, flags): Msg<'_>,
-) -> Result<(), Errno> {
+) -> Result<Option<IpTarget>, Errno> {
     *send = template.send;
+    let mut opt = None;
     if flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -44,7 +49,8 @@ pub(super) fn prepare(
         let (tos, tsflags) = (send.tos, send.tsflags);
         let mut ipc = IpcmCookie { tos, tsflags, ..IpcmCookie::default() };
         if udp_cmsg_send(msg.control, &mut send.gso_size)? {
-            ip_cmsg_send(msg.control, &mut ipc)?;
+            ip_cmsg_send(t, msg.control, &mut ipc)?;
+            opt = ipc.opt.take();
         }
         (send.tsflags, send.ts_opt_id) = (ipc.tsflags, ipc.ts_opt_id);
         send.tos = ipc.tos;
@@ -62,7 +68,44 @@ pub(super) fn prepare(
     if flags & MSG_DONTROUTE != 0 {
         send.flow.tos |= RTO_ONLINK;
     }
-    Ok(())
+    match opt.or_else(|| template.opt.clone()) {
+        None => Ok(None),
+        Some(opt) => by_options(send, opt).map(Some),
+    }
+}
+
+impl Plan {
+    /// What options leave of the longest packet, for one that is cut into datagrams: no MTU holds for that.
+    pub(super) fn whole(&self) -> (u32, u32) {
+        let longest = self.target.as_ref().map_or(IP_MAX_MTU, |target| target.rest_of(IP_MAX_MTU));
+        (longest, longest)
+    }
+
+    /// What options leave of the MTU for the rest of a packet, and of the longest.
+    #[inline(always)]
+    pub(super) fn rest_of(&self, mtu: u32) -> (u32, u32) {
+        match &self.target {
+            None => (mtu, self.longest),
+            Some(target) => (target.rest_of(mtu), target.rest_of(self.longest)),
+        }
+    }
+}
+
+/// A source route leads to its first hop, over a link if it is a strict one.
+#[cold]
+fn by_options(send: &mut Send4, opt: Arc<IpOptionsRcu>) -> Result<IpTarget, Errno> {
+    let target = IpTarget { opt, daddr: send.flow.daddr };
+    if target.opt.opt.srr != 0 {
+        if target.daddr == 0 {
+            return Err(Errno::EINVAL);
+        }
+        send.flow.daddr = target.first_hop();
+        send.connected = false;
+    }
+    if target.is_strictroute() {
+        send.flow.tos |= RTO_ONLINK;
+    }
+    Ok(target)
 }
 
 /// To a group it goes by the socket's device for groups, from its address there, unless the socket or control data say otherwise.

@@ -232,7 +232,8 @@ fn a_router_cuts_what_may_be_cut() -> Digest {
     let sent = router.far.sent();
     assert_eq!(sent.len(), 3);
     assert_eq!(joined(&sent), whole[32..]);
-    assert_eq!(sent[0][34..46], [7, 7, 4, 0, 0, 0, 0, 1, 148, 4, 0, 0]);
+    let [a, b, c, d] = crate::ip::FAR_LOCAL.octets();
+    assert_eq!(sent[0][34..46], [7, 7, 8, a, b, c, d, 1, 148, 4, 0, 0]);
     for later in &sent[1..] {
         assert_eq!(later[34..46], [1, 1, 1, 1, 1, 1, 1, 1, 148, 4, 0, 0]);
     }

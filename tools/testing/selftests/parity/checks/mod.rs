@@ -12,6 +12,7 @@ mod fds;
 mod filter;
 mod fragments;
 mod igmp;
+mod ip_options;
 mod many;
 mod multicast;
 mod multicast_sources;
@@ -107,6 +108,11 @@ pub fn streams() -> Vec<Check> {
 /// Every check of what leaves by `eth0`, and comes in there.
 pub fn wire() -> Vec<Check> {
     [fragments::ALL, path_mtu::ALL].concat()
+}
+
+/// Every check of options of IP.
+pub fn options() -> Vec<Check> {
+    ip_options::all()
 }
 
 /// Every check of groups on the wire, and of what routers are told of them.

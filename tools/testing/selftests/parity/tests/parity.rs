@@ -1,7 +1,7 @@
 //! Every check on the host kernel and on the stack, stepped and on threads, with one CPU and with two.
 
 use host::testing::{Need, need};
-use parity::checks::{all, groups, pipes, streams, wire};
+use parity::checks::{all, groups, options, pipes, streams, wire};
 use parity::{Check, Engine, Machine, Report, diff, each_on_kernel, on_kernel};
 
 fn compare(checks: &[Check], kernel: &[Report], (engine, cpus): (Engine, u8)) {
@@ -59,6 +59,13 @@ fn the_stack_answers_as_the_host_kernel_does_on_fragments_and_path_mtu() {
 }
 
 #[test]
+fn the_stack_answers_as_the_host_kernel_does_on_options_of_ip() {
+    let checks = options();
+    assert!(checks.len() >= 30, "{} checks", checks.len());
+    compare_everywhere(&checks, each_on_kernel);
+}
+
+#[test]
 fn the_stack_answers_as_the_host_kernel_does_on_groups_and_igmp() {
     let checks = groups();
     assert!(checks.len() >= 20, "{} checks", checks.len());
@@ -86,7 +93,7 @@ fn the_host_kernel_answers_the_same_each_time_on_streams() {
 
 #[test]
 fn a_check_says_something_and_the_same_each_time() {
-    for check in [all(), streams(), wire(), groups()].concat() {
+    for check in [all(), streams(), wire(), groups(), options()].concat() {
         let report = Machine::run_check(Engine::Stepped, 2, &check);
         assert!(!report.is_empty(), "{} notes nothing", check.name);
         assert_eq!(report, Machine::run_check(Engine::Stepped, 2, &check), "{}", check.name);
@@ -95,7 +102,7 @@ fn a_check_says_something_and_the_same_each_time() {
 
 #[test]
 fn names_are_unique() {
-    let checks = [all(), streams(), wire(), pipes(), groups()].concat();
+    let checks = [all(), streams(), wire(), pipes(), groups(), options()].concat();
     let mut names: Vec<&str> = checks.iter().map(|check| check.name).collect();
     names.sort_unstable();
     names.dedup();

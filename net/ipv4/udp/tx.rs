@@ -22,7 +22,7 @@ use crate::net::core::dev::tx::{Lost, NetXmit};
 use crate::net::core::dst::{Dst, dst_confirm_neigh};
 use crate::net::core::skbuff::{Skb, SkbList};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock, settle_wmem};
-use crate::net::ipv4::ip_options::{IpOptionsRcu, IpTarget};
+use crate::net::ipv4::ip_options::IpTarget;
 use crate::net::ipv4::ip_output::{
     IpMakeSkb, ip_dont_fragment, ip_send_skb, ip_sk_ignore_df, ip_sk_use_pmtu,
 };
@@ -78,7 +78,7 @@ struct Send4 {
 }
 
 /// What a socket's datagrams have in common, read under its lock once a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Template {
     send: Send4,
     uc_ttl: u8,
@@ -86,8 +86,8 @@ struct Template {
     /// Shut down for sending, or an error is pending: looked at again when room is asked for.
     stopped: bool,
     recverr: bool,
-    /// `IP_OPTIONS`.
-    opt: Option<Arc<IpOptionsRcu>>,
+    /// It has `IP_OPTIONS`.
+    options: bool,
 }
 
 /// Why a batch ended early.
@@ -261,7 +261,7 @@ fn template(cx: &BhCx<'_>, sk: &Arc<Sock>) -> Template {
         mc_ttl: inet.mc_ttl,
         stopped: state.shutdown & SEND_SHUTDOWN != 0 || state.err.is_some() || state.dead,
         recverr: inet.recverr,
-        opt: state.inet_opt().cloned(),
+        options: state.inet_opt().is_some(),
     }
 }
 

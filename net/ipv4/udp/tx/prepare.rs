@@ -68,10 +68,10 @@ pub(super) fn prepare(
     if flags & MSG_DONTROUTE != 0 {
         send.flow.tos |= RTO_ONLINK;
     }
-    match opt.or_else(|| template.opt.clone()) {
-        None => Ok(None),
-        Some(opt) => by_options(send, opt).map(Some),
+    if opt.is_none() && !template.options {
+        return Ok(None);
     }
+    by_options(send, sk, opt)
 }
 
 impl Plan {
@@ -93,7 +93,12 @@ impl Plan {
 
 /// A source route leads to its first hop, over a link if it is a strict one.
 #[cold]
-fn by_options(send: &mut Send4, opt: Arc<IpOptionsRcu>) -> Result<IpTarget, Errno> {
+fn by_options(
+    send: &mut Send4,
+    sk: &Sock,
+    own: Option<Arc<IpOptionsRcu>>,
+) -> Result<Option<IpTarget>, Errno> {
+    let Some(opt) = own.or_else(|| sk.state().inet_opt().cloned()) else { return Ok(None) };
     let target = IpTarget { opt, daddr: send.flow.daddr };
     if target.opt.opt.srr != 0 {
         if target.daddr == 0 {
@@ -105,7 +110,7 @@ fn by_options(send: &mut Send4, opt: Arc<IpOptionsRcu>) -> Result<IpTarget, Errn
     if target.is_strictroute() {
         send.flow.tos |= RTO_ONLINK;
     }
-    Ok(target)
+    Ok(Some(target))
 }
 
 /// To a group it goes by the socket's device for groups, from its address there, unless the socket or control data say otherwise.

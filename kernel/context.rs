@@ -367,7 +367,7 @@ impl TaskCx {
     /// ESRCH when there is none of that number.
     pub fn with_net<R>(&mut self, net: NetId, f: impl FnOnce(&mut Self) -> R) -> Result<R, Errno> {
         let t = self.m.tables_of(net).ok_or(Errno::ESRCH)?;
-        let _stays = NetRef::new(Arc::clone(&t.ns));
+        let _stays = NetRef::maybe_get_net(&t.ns).ok_or(Errno::ESRCH)?;
         Ok(self.in_net(net, f))
     }
 

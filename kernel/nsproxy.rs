@@ -7,7 +7,6 @@ use crate::kernel::context::TaskCx;
 use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::net::net_namespace::copy_net_ns;
 pub use crate::net::net_namespace::{NetId, NetRef};
-use std::sync::Arc;
 use uapi::errno::Errno;
 
 /// What a task holds of its namespaces: none is the first, which there always is.
@@ -50,6 +49,6 @@ pub fn sys_unshare(cx: &mut TaskCx) -> Result<NetId, Errno> {
 /// linux: kernel/nsproxy.c:sys_setns
 pub fn setns(cx: &mut TaskCx, id: NetId) -> Result<(), Errno> {
     let t = cx.machine().tables_of(id).ok_or(Errno::ESRCH)?;
-    cx.change_net(NetRef::new(Arc::clone(&t.ns)));
+    cx.change_net(NetRef::maybe_get_net(&t.ns).ok_or(Errno::ESRCH)?);
     Ok(())
 }

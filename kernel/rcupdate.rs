@@ -122,17 +122,17 @@ impl Publisher {
         Arc::clone(&self.current.lock())
     }
 
-    /// Publishes what `change` makes of a copy of the latest snapshot of a namespace's, which there must be: of the
-    /// first's where there is not. One writer at a time: the caller holds the configuration lock.
+    /// Publishes what `change` makes of a copy of the latest snapshot of a namespace's; of one that is gone nothing is
+    /// published. One writer at a time: the caller holds the configuration lock.
     pub(crate) fn update<R, E>(
         &self,
         net: NetId,
         change: impl FnOnce(&mut Tables) -> Result<R, E>,
     ) -> Result<R, E> {
         let mut next = Tables::clone(&self.load());
-        let result = match next.other_mut(net) {
-            Some(other) => change(other)?,
-            None => change(&mut next)?,
+        let result = match next.of_mut(net) {
+            Some(tables) => change(tables)?,
+            None => return change(&mut next),
         };
         next.generation += 1;
         next.note_devices();

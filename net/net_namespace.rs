@@ -92,17 +92,24 @@ pub struct Net {
 #[derive(Debug)]
 pub struct NetRef(Arc<Net>);
 
+/// So many are in a namespace that is being taken away: nobody comes into it any more.
+const DYING: usize = usize::MAX / 2;
+
 impl NetRef {
-    /// There is one more in it.
-    pub(crate) fn new(net: Arc<Net>) -> Self {
-        net.users.fetch_add(1, Ordering::Relaxed);
-        Self(net)
+    /// There is one more in it; `None` if it is being taken away.
+    ///
+    /// linux: include/net/net_namespace.h:maybe_get_net
+    pub(crate) fn maybe_get_net(net: &Arc<Net>) -> Option<Self> {
+        let more = |users| (users < DYING).then_some(users + 1);
+        net.users.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(net)))
     }
 }
 
 impl Clone for NetRef {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.0))
+        self.0.users.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -116,7 +123,7 @@ impl Deref for NetRef {
 
 impl Drop for NetRef {
     fn drop(&mut self) {
-        self.0.users.fetch_sub(1, Ordering::Relaxed);
+        self.0.users.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -290,24 +297,27 @@ pub fn copy_net_ns(cx: &mut TaskCx) -> Result<NetId, Errno> {
     let m = Arc::clone(cx.machine());
     let seed = cx.local_bh_disable(|bh| std::array::from_fn(|_| bh.cpu.rng.next_u32() as u8));
     let memory = m.depot.cap();
-    let id = update_tables_of(cx, NetId::INIT, |t| {
+    // It stays while it is made.
+    let (id, stays) = update_tables_of(cx, NetId::INIT, |t| {
         let at = t.others.iter().position(Option::is_none).unwrap_or(t.others.len());
         if at >= NETS_MAX - 1 {
             return Err(Errno::ENOSPC);
         }
         let id = NetId(at as u16 + 1);
         let net = Arc::new(Net::another(id, seed, t));
+        let stays = NetRef::maybe_get_net(&net);
         let mut tables = Tables::new(net, t.net.another(memory));
         // What was remembered of one that had this number before is stale: none has changed more often than all.
         tables.generation += t.generation;
         t.others.resize(t.others.len().max(at + 1), None);
         t.others[at] = Some(Arc::new(tables));
-        Ok(id)
+        Ok((id, stays))
     })?;
     m.net().napi_looks.store(true, Ordering::Relaxed);
     let inits = m.tables().pernet_list.clone();
     let made = cx.in_net(id, |cx| inits.iter().try_for_each(|init| init(cx)));
     made.inspect_err(|_| cleanup(cx, id))?;
+    drop(stays);
     Ok(id)
 }
 
@@ -324,9 +334,9 @@ pub fn put_net(cx: &mut TaskCx, id: NetId) -> Result<(), Errno> {
         return Err(Errno::EPERM);
     }
     let t = cx.machine().tables_of(id).ok_or(Errno::ESRCH)?;
-    if t.ns.users.load(Ordering::Acquire) != 0 {
-        return Err(Errno::EBUSY);
-    }
+    // From now on nobody enters it: what is changed there is changed by who takes it away.
+    let taken = t.ns.users.compare_exchange(0, DYING, Ordering::Acquire, Ordering::Relaxed);
+    taken.map_err(|users| if users < DYING { Errno::EBUSY } else { Errno::ESRCH })?;
     drop(t);
     cleanup(cx, id);
     Ok(())

@@ -322,12 +322,15 @@ pub fn ip_dev_find(t: &Tables, addr: u32) -> Option<DevId> {
 ///
 /// # Errors
 /// EEXIST if the device has it, EINVAL if it has others of the network with another scope, ENODEV if the device
-/// is gone.
+/// is not in the task's namespace.
 ///
 /// linux: net/ipv4/devinet.c:inet_insert_ifa
 pub fn inet_insert_ifa(cx: &mut TaskCx, dev: &Arc<NetDevice>, ifa: IfAddr) -> Result<(), Errno> {
     let id = dev.ifindex;
     let notify = update_tables(cx, |t| {
+        if !t.net.dev(id).is_some_and(|own| Arc::ptr_eq(own, dev)) {
+            return Err(Errno::ENODEV);
+        }
         let slot = t.net.in_devs.get_mut(usize::from(id.0)).ok_or(Errno::ENODEV)?;
         let in_dev = Arc::make_mut(slot.get_or_insert_with(|| inetdev_init(&t.net.sysctl)));
         in_dev.insert(ifa)?;

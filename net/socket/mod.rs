@@ -64,7 +64,8 @@ pub struct Socket {
 impl Socket {
     /// A socket that gets a descriptor.
     pub(crate) fn new(sk: Arc<Sock>, ops: &'static ProtoOps) -> Self {
-        let net = SpinLock::new(Some(NetRef::new(Arc::clone(&sk.net))));
+        // Who makes it is in that namespace.
+        let net = SpinLock::new(NetRef::maybe_get_net(&sk.net));
         Self { net_id: sk.net.id, sk, ops, net }
     }
 

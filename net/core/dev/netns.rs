@@ -10,7 +10,7 @@
 use super::device::{NetDevice, unlist_netdevice};
 use crate::kernel::context::TaskCx;
 use crate::kernel::rcupdate::{synchronize_net, update_tables_of};
-use crate::net::net_namespace::NetId;
+use crate::net::net_namespace::{NetId, NetRef};
 use std::sync::Arc;
 use uapi::errno::Errno;
 
@@ -57,6 +57,7 @@ pub fn dev_change_net_namespace(
     let m = Arc::clone(cx.machine());
     let _rtnl = m.rtnl.lock();
     let there = m.tables_of(net).ok_or(Errno::ESRCH)?;
+    let _stays = NetRef::maybe_get_net(&there.ns).ok_or(Errno::ESRCH)?;
     if there.net.dev_by_name(&dev.name).is_some() {
         return Err(Errno::EEXIST);
     }

@@ -398,3 +398,26 @@ fn a_cpu_takes_no_socket_of_another_namespace_for_this_ones() -> Digest {
     }
     one.end(tasks)
 }
+
+stepped!(what_is_changed_in_a_namespace_that_is_gone_is_changed_nowhere);
+fn what_is_changed_in_a_namespace_that_is_gone_is_changed_nowhere() -> Digest {
+    let mut one = One::new(910, 1);
+    let [left, right] = one.two();
+    let mut l = one.task(left, 0);
+    let eth0 = l.tables().net.dev_by_name("eth0").cloned().expect("there");
+    let fd = udp(&mut l, LEFT, 4000);
+    one.send(&mut l, fd, b"hello", addr(RIGHT, 7));
+    one.world.settle();
+    // A task that does something there keeps it.
+    let busy = one.cx.with_net(right, |cx| put_net(cx, right));
+    assert_eq!(busy, Ok(Err(Errno::EBUSY)));
+    assert_eq!(put_net(&mut one.cx, right), Ok(()));
+    assert!(l.tables().net.dev_by_name("eth0").is_none(), "its peer went along");
+    let before = one.machine.tables().net.devs.len();
+    let added = inet_insert_ifa(&mut l, &eth0, IfAddr::new(LEFT, 24).expect("one"));
+    assert!(added.is_err(), "it is in no namespace: {added:?}");
+    assert_eq!(one.cx.with_net(right, |_| ()), Err(Errno::ESRCH));
+    assert_eq!(dev_change_net_namespace(&mut one.cx, &eth0, right), Err(Errno::ESRCH));
+    assert_eq!(one.machine.tables().net.devs.len(), before);
+    one.end([l])
+}

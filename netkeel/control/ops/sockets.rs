@@ -55,7 +55,7 @@ fn skmem(mem: &MemInfo) -> SkMem {
 }
 
 fn datagram(sk: &Sock) -> Socket {
-    let mem = sk.sk_get_meminfo();
+    let (mem, bpf) = (sk.sk_get_meminfo(), sk.filter_len());
     let state = sk.state();
     let inet = &state.inet;
     Socket {
@@ -71,7 +71,7 @@ fn datagram(sk: &Sock) -> Socket {
         shutdown: Some(state.shutdown),
         timer: None,
         skmem: Some(skmem(&mem)),
-        bpf: sk.filter_len(),
+        bpf,
         cong: None,
         bbr: None,
         tcp_info: None,

@@ -274,7 +274,7 @@ fn mistakes_are_told_with_the_way_out() {
                 "nk0 can't switch rx: `netkeel features dev nk0` shows what is fixed",
             ),
             ("features dev nk7", 1, "device \"nk7\" does not exist: there are lo, nk0"),
-            ("link set nk0", 2, "link set nk0: write up, down or mtu N behind it"),
+            ("link set nk0", 2, "link set nk0: write up, down, mtu N or netns NAME behind it"),
             (
                 "irq 0 smp_affinity 2",
                 1,

@@ -1,6 +1,6 @@
 //! The namespaces of a task.
 //!
-//! linux: kernel/nsproxy.c. Key type: [`Nsproxy`]. Lock: `class::Nsproxy`. Contexts: any.
+//! linux: kernel/nsproxy.c. Key type: `Nsproxy`. Lock: `class::Nsproxy`. Contexts: any.
 //! Invariant: while a task is in a namespace it stays.
 
 use crate::kernel::context::TaskCx;

@@ -135,7 +135,6 @@ impl Publisher {
             None => return change(&mut next),
         };
         next.generation += 1;
-        next.note_devices();
         let generation = next.generation;
         let old = std::mem::replace(&mut *self.current.lock(), Arc::new(next));
         self.generation.store(generation, Ordering::Release);
@@ -173,6 +172,21 @@ pub(crate) fn update_tables_of<R, E>(
     };
     synchronize_net(cx);
     Ok(result)
+}
+
+/// The same where devices come, go or move: `change` works on the first namespace's, which has the others'.
+///
+/// # Errors
+/// Those of `change`; then nothing was changed.
+pub(crate) fn update_devices<R, E>(
+    cx: &mut TaskCx,
+    change: impl FnOnce(&mut Tables) -> Result<R, E>,
+) -> Result<R, E> {
+    update_tables_of(cx, NetId::INIT, |root| {
+        let result = change(root)?;
+        root.note_devices();
+        Ok(result)
+    })
 }
 
 /// Waits until every CPU has passed the end of what it ran, so that nobody reads tables older than

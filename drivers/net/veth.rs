@@ -69,27 +69,32 @@ pub fn veth_newlink(cx: &mut TaskCx, ends: [VethEnd<'_>; 2]) -> Result<[Arc<NetD
         Arc::new(Veth { tx: Arc::clone(tx), rx: Arc::clone(rx), ..Veth::default() })
     };
     let drivers = [driver(&there, &back), driver(&back, &there)];
-    let first = register_end(cx, ends[0], &drivers[0])?;
-    let second =
-        register_end(cx, ends[1], &drivers[1]).inspect_err(|_| unregister_netdevice(cx, &first))?;
-    for (driver, peer) in drivers.iter().zip([&second, &first]) {
-        let _first_time = driver.peer.set(Arc::downgrade(peer));
-    }
-    Ok([first, second])
+    // Both namespaces stay until each device has its peer.
+    cx.with_net(ends[0].net, |cx| {
+        let first = register_end(cx, ends[0].name, &drivers[0])?;
+        let second = cx.with_net(ends[1].net, |cx| {
+            let second = register_end(cx, ends[1].name, &drivers[1])?;
+            for (driver, peer) in drivers.iter().zip([&second, &first]) {
+                let _first_time = driver.peer.set(Arc::downgrade(peer));
+            }
+            Ok(second)
+        });
+        let second = second.flatten();
+        Ok([Arc::clone(&first), second.inspect_err(|_| unregister_netdevice(cx, &first))?])
+    })?
 }
 
-fn register_end(
-    cx: &mut TaskCx,
-    end: VethEnd<'_>,
-    driver: &Arc<Veth>,
-) -> Result<Arc<NetDevice>, Errno> {
+/// Registers one of the two in the task's namespace.
+///
+/// linux: drivers/net/veth.c:veth_setup
+fn register_end(cx: &mut TaskCx, name: &str, driver: &Arc<Veth>) -> Result<Arc<NetDevice>, Errno> {
     let offloads = NetdevFeatures::HW_CSUM
         | NetdevFeatures::SG
         | NetdevFeatures::TSO
         | NetdevFeatures::GSO_UDP_L4
         | NetdevFeatures::RXCSUM;
     let spec = DeviceSpec {
-        name: end.name.to_owned(),
+        name: name.to_owned(),
         addr: eth_random_addr(cx),
         mtu: 1500,
         flags: IFF_BROADCAST | IFF_MULTICAST,
@@ -101,7 +106,7 @@ fn register_end(
     };
     let dev = NetDevice::new(spec, Arc::clone(driver) as Arc<dyn NetDeviceOps>, None);
     dev.set_carrier(Carrier::Off);
-    cx.with_net(end.net, |cx| register_netdevice(cx, dev))?
+    register_netdevice(cx, dev)
 }
 
 impl Veth {
@@ -195,7 +200,6 @@ impl NetDeviceOps for Veth {
         self.veth_xmit(cx, list);
     }
 
-    /// linux: drivers/net/veth.c:veth_setup
     fn ndo_change_mtu(&self, _cx: &mut TaskCx, mtu: u32) -> Result<(), Errno> {
         if (68..=65_535).contains(&mtu) { Ok(()) } else { Err(Errno::EINVAL) }
     }

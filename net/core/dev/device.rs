@@ -4,21 +4,21 @@
 //! Contexts: configuration in tasks, under `class::Rtnl`; state words from any.
 
 use super::features::{FeatureBits, NetdevFeatures};
-use super::netns::in_net_of;
+use super::netns::rtnl_in_net_of;
+use super::rx::flush_backlog;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::locking::{SpinLock, lockdep::class};
-use crate::kernel::rcupdate::{synchronize_net, update_tables, update_tables_of};
+use crate::kernel::rcupdate::{synchronize_net, update_devices, update_tables};
 use crate::net::core::dev_addr_lists::DevAddrLists;
 use crate::net::core::ethtool::EthtoolOps;
 use crate::net::core::skbuff::{SkBuff, Skb, SkbList};
-use crate::net::net_namespace::NetId;
 use crate::net::packet::af_packet::packet_notifier;
 use crate::net::sched::{Qdisc, RootQdisc, attach_default_qdiscs, dev_set_qdisc};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use uapi::errno::Errno;
-use uapi::if_::{IFF_LOOPBACK, IFF_LOWER_UP, IFF_RUNNING, IFF_UP};
+use uapi::if_::{IFF_LOOPBACK, IFF_LOWER_UP, IFF_RUNNING, IFF_UP, IFNAMSIZ};
 
 /// A device's index (`ifindex`), from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -395,15 +395,27 @@ fn unpack(addr: u64) -> [u8; 6] {
     addr
 }
 
+/// The name can be a device's: it fits `ifreq`, and is one word in a file.
+///
+/// linux: net/core/dev.c:dev_valid_name
+fn dev_valid_name(name: &str) -> bool {
+    (1..IFNAMSIZ).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
+}
+
 /// Registers a device in the task's namespace: gives it an index and resolves `%d` in its name.
 ///
 /// # Errors
-/// EEXIST for a name that is taken, ENFILE when there are no more indices; ESRCH when the namespace is gone.
+/// EINVAL for a name that no device can have, EEXIST for one that is taken, ENFILE when there are no more indices; ESRCH when the namespace is gone.
 ///
 /// linux: net/core/dev.c:register_netdevice
 pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<NetDevice>, Errno> {
+    if !dev_valid_name(&dev.name) {
+        return Err(Errno::EINVAL);
+    }
     let net = cx.net_id();
-    let dev = update_tables_of(cx, NetId::INIT, |root| {
+    let dev = update_devices(cx, |root| {
         // One series of numbers for all namespaces: a packet between two of them is of one device.
         let index = root.all().map(|t| t.net.devs.len()).max().unwrap_or(0).max(1);
         let t = root.of_mut(net).ok_or(Errno::ESRCH)?;
@@ -422,9 +434,7 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
             txq.qdisc.attach(dev.ifindex, queue as u16);
         }
         let dev = Arc::new(dev);
-        devs.resize(index, None);
-        devs.push(Some(Arc::clone(&dev)));
-        t.net.in_devs.resize(devs.len(), None);
+        t.net.list_netdevice(&dev);
         Ok(dev)
     })?;
     let qdisc = cx.tables().net.sysctl.default_qdisc;
@@ -438,11 +448,7 @@ pub fn register_netdevice(cx: &mut TaskCx, mut dev: NetDevice) -> Result<Arc<Net
 ///
 /// linux: net/core/dev.c:unregister_netdevice
 pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
-    in_net_of(cx, dev, |cx| {
-        let m = Arc::clone(cx.machine());
-        let _rtnl = m.rtnl.lock();
-        unlist_netdevice(cx, dev);
-    });
+    rtnl_in_net_of(cx, dev, |cx| unlist_netdevice(cx, dev));
 }
 
 /// A device leaves its namespace, down, and all that is known there of it goes. Context: task, with `rtnl` taken.
@@ -451,8 +457,9 @@ pub fn unregister_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 pub(super) fn unlist_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     __dev_close(cx, dev);
     packet_notifier(cx, dev, NetdevEvent::Unregister);
-    let id = dev.ifindex;
-    let removed: Result<(), std::convert::Infallible> = update_tables(cx, |t| {
+    let (id, net) = (dev.ifindex, cx.net_id());
+    let removed: Result<(), std::convert::Infallible> = update_devices(cx, |root| {
+        let Some(t) = root.of_mut(net) else { return Ok(()) };
         if let Some(slot) = t.net.devs.get_mut(usize::from(id.0)) {
             *slot = None;
         }
@@ -465,6 +472,7 @@ pub(super) fn unlist_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
         Ok(())
     });
     let Ok(()) = removed;
+    flush_backlog(cx, id);
     crate::net::ipv4::igmp::ip_mc_destroy_dev(cx, id);
 }
 
@@ -476,9 +484,7 @@ pub(super) fn unlist_netdevice(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 /// linux: net/core/dev.c:dev_open
 pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
     walk!(cx, dev_open => u64::from(dev.ifindex.0));
-    in_net_of(cx, dev, |cx| {
-        let m = Arc::clone(cx.machine());
-        let _rtnl = m.rtnl.lock();
+    rtnl_in_net_of(cx, dev, |cx| {
         if dev.up() {
             return Ok(());
         }
@@ -496,11 +502,7 @@ pub fn dev_open(cx: &mut TaskCx, dev: &Arc<NetDevice>) -> Result<(), Errno> {
 /// linux: net/core/dev.c:dev_close
 pub fn dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
     walk!(cx, dev_close => u64::from(dev.ifindex.0));
-    in_net_of(cx, dev, |cx| {
-        let m = Arc::clone(cx.machine());
-        let _rtnl = m.rtnl.lock();
-        __dev_close(cx, dev);
-    });
+    rtnl_in_net_of(cx, dev, |cx| __dev_close(cx, dev));
 }
 
 /// linux: net/core/dev.c:__dev_close
@@ -529,9 +531,7 @@ fn __dev_close(cx: &mut TaskCx, dev: &Arc<NetDevice>) {
 ///
 /// linux: net/core/dev.c:dev_set_mtu
 pub fn dev_set_mtu(cx: &mut TaskCx, dev: &Arc<NetDevice>, mtu: u32) -> Result<(), Errno> {
-    in_net_of(cx, dev, |cx| {
-        let m = Arc::clone(cx.machine());
-        let _rtnl = m.rtnl.lock();
+    rtnl_in_net_of(cx, dev, |cx| {
         dev.ops.ndo_change_mtu(cx, mtu)?;
         let before = dev.mtu.swap(mtu, Ordering::Relaxed);
         cx.net().fnhe.fib_nhc_update_mtu(dev.ifindex, mtu, before);

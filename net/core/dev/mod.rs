@@ -121,6 +121,17 @@ impl NetTables {
         self.devs.iter().flatten().find(|dev| dev.name == name)
     }
 
+    /// A device is in this namespace, by its index, and is not configured.
+    ///
+    /// linux: net/core/dev.c:list_netdevice
+    pub(super) fn list_netdevice(&mut self, dev: &Arc<NetDevice>) {
+        let index = usize::from(dev.ifindex.0);
+        let len = self.devs.len().max(index + 1);
+        self.devs.resize(len, None);
+        self.in_devs.resize(len, None);
+        self.devs[index] = Some(Arc::clone(dev));
+    }
+
     /// The IPv4 configuration of a device.
     #[inline]
     pub fn in_dev(&self, id: DevId) -> Option<&Arc<InDevice>> {

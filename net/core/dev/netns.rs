@@ -9,7 +9,7 @@
 
 use super::device::{NetDevice, unlist_netdevice};
 use crate::kernel::context::TaskCx;
-use crate::kernel::rcupdate::{synchronize_net, update_tables_of};
+use crate::kernel::rcupdate::{synchronize_net, update_devices};
 use crate::net::net_namespace::{NetId, NetRef};
 use std::sync::Arc;
 use uapi::errno::Errno;
@@ -23,12 +23,15 @@ impl NetDevice {
     }
 }
 
-/// Calls `f` in the namespace of a device, which need not be the task's.
-pub(super) fn in_net_of<R>(
+/// Calls `f` in the namespace of a device, which need not be the task's, and stays where it is meanwhile: with `rtnl`
+/// taken.
+pub(super) fn rtnl_in_net_of<R>(
     cx: &mut TaskCx,
     dev: &NetDevice,
     f: impl FnOnce(&mut TaskCx) -> R,
 ) -> R {
+    let m = Arc::clone(cx.machine());
+    let _rtnl = m.rtnl.lock();
     let net = dev.dev_net(cx);
     cx.in_net(net, f)
 }
@@ -38,7 +41,7 @@ pub(super) fn in_net_of<R>(
 ///
 /// # Errors
 /// EINVAL for a loopback device, which each namespace has for itself; ESRCH when there is no such namespace; EEXIST
-/// when that has a device of this name.
+/// when that has a device of this name; ENODEV for a device that is in none.
 ///
 /// linux: net/core/dev.c:dev_change_net_namespace
 pub fn dev_change_net_namespace(
@@ -50,30 +53,24 @@ pub fn dev_change_net_namespace(
     if dev.is_loopback() {
         return Err(Errno::EINVAL);
     }
-    let before = dev.dev_net(cx);
-    if before == net {
-        return Ok(());
-    }
-    let m = Arc::clone(cx.machine());
-    let _rtnl = m.rtnl.lock();
-    let there = m.tables_of(net).ok_or(Errno::ESRCH)?;
-    let _stays = NetRef::maybe_get_net(&there.ns).ok_or(Errno::ESRCH)?;
-    if there.net.dev_by_name(&dev.name).is_some() {
-        return Err(Errno::EEXIST);
-    }
-    cx.in_net(before, |cx| unlist_netdevice(cx, dev));
-    let index = usize::from(dev.ifindex.0);
-    let listed: Result<(), Errno> = update_tables_of(cx, NetId::INIT, |root| {
-        // One that went away meanwhile had no devices to keep.
-        let place = if root.of(net).is_some() { net } else { NetId::INIT };
-        let Some(t) = root.of_mut(place) else { return Err(Errno::ESRCH) };
-        let len = t.net.devs.len().max(index + 1);
-        t.net.devs.resize(len, None);
-        t.net.in_devs.resize(len, None);
-        t.net.devs[index] = Some(Arc::clone(dev));
-        Ok(())
-    });
-    listed
+    rtnl_in_net_of(cx, dev, |cx| {
+        let there = cx.machine().tables_of(net).ok_or(Errno::ESRCH)?;
+        let _stays = NetRef::maybe_get_net(&there.ns).ok_or(Errno::ESRCH)?;
+        if !cx.tables().net.dev(dev.ifindex).is_some_and(|own| Arc::ptr_eq(own, dev)) {
+            return Err(Errno::ENODEV);
+        }
+        if cx.net_id() == net {
+            return Ok(());
+        }
+        if there.net.dev_by_name(&dev.name).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        unlist_netdevice(cx, dev);
+        update_devices(cx, |root| {
+            root.of_mut(net).ok_or(Errno::ESRCH)?.net.list_netdevice(dev);
+            Ok(())
+        })
+    })
 }
 
 /// A namespace ends: devices of software's making go, others return to the first namespace.

@@ -5,10 +5,11 @@
 use super::SoftnetData;
 use super::device::{DevId, NetDevice};
 use super::napi::{NapiPoll, NapiStruct, napi_schedule};
+use super::rps::flush_all_backlogs;
 use crate::kernel::context::{BhCx, TaskCx};
 use crate::kernel::machine::Machine;
 use crate::kernel::rcupdate::update_tables;
-use crate::kernel::trace::{drop_reason::DropReason, events::Point};
+use crate::kernel::trace::{Context, drop_reason::DropReason, events::Point};
 use crate::net::core::skbuff::{PktType, Skb, SkbList, kfree_skb, skb_clone};
 use crate::net::core::sock::Sock;
 use std::collections::VecDeque;
@@ -379,5 +380,54 @@ fn process_list(cx: &mut BhCx<'_>, list: &mut SkbList, dev: Option<DevId>, proto
         None => {
             list.pass(cx, |_, _| Err(DropReason::DevReady));
         }
+    }
+}
+
+/// What came in at a device that has gone is received nowhere: another device may have its index one day, in another
+/// namespace. Context: task, on no CPU.
+///
+/// linux: net/core/dev.c:flush_backlog
+pub(super) fn flush_backlog(cx: &mut TaskCx, dev: DevId) {
+    flush_all_backlogs(cx);
+    let m = Arc::clone(cx.machine());
+    for cpu in m.cpu_ids() {
+        let mut stay = m.enter(cpu);
+        stay.with_bh(Context::Bh, false, |bh| {
+            for skb in std::mem::take(&mut bh.cpu.softnet.input_pkt_queue) {
+                if skb.dev == Some(dev) {
+                    kfree_skb(bh, skb, DropReason::DevReady);
+                } else {
+                    bh.cpu.softnet.input_pkt_queue.push_back(skb);
+                }
+            }
+        });
+        stay.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::with_task;
+    use crate::net::core::skbuff::{alloc_skb, consume_skb};
+
+    #[test]
+    fn what_waits_from_a_device_that_has_gone_is_dropped_and_nothing_else() {
+        with_task(|cx| {
+            let [gone, stays] = [DevId(7), DevId(8)];
+            cx.local_bh_disable(|bh| {
+                for dev in [gone, stays, gone] {
+                    let mut skb = alloc_skb(bh, 64).expect("room");
+                    skb.dev = Some(dev);
+                    bh.cpu.softnet.input_pkt_queue.push_back(skb);
+                }
+            });
+            flush_backlog(cx, gone);
+            cx.local_bh_disable(|bh| {
+                let left = std::mem::take(&mut bh.cpu.softnet.input_pkt_queue);
+                assert_eq!(left.iter().map(|skb| skb.dev).collect::<Vec<_>>(), [Some(stays)]);
+                left.into_iter().for_each(|skb| consume_skb(bh, skb));
+            });
+        });
     }
 }

@@ -279,8 +279,8 @@ impl Sock {
     ///
     /// linux: net/core/sock.c:sk_alloc
     pub fn new(cx: &mut TaskCx, sk_prot: &'static Proto) -> Arc<Self> {
-        let net = cx.net();
-        let sysctl = Arc::clone(&cx.tables().net.sysctl);
+        let t = cx.tables();
+        let (net, sysctl) = (Arc::clone(&t.ns), Arc::clone(&t.net.sysctl));
         let inet_id = cx.local_bh_disable(|bh| bh.cpu.rng.next_u32());
         if sysctl.busy_read != 0 {
             cx.machine().net().napi_looks.store(true, Ordering::Relaxed);

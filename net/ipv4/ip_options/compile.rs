@@ -15,27 +15,21 @@ pub struct Reader<'a> {
     /// An address is another host's.
     pub is_foreign: &'a dyn Fn(u32) -> bool,
     /// Those of a received packet are filled in; `None`: a socket is to send them.
-    pub fill: Option<Fill<'a>>,
+    pub fill: Option<Fill>,
 }
 
 /// What is written into options that ask for it.
-#[derive(Clone, Copy)]
-pub struct Fill<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
     /// The address that the packet came to, or goes by.
-    pub addr: &'a dyn Fn() -> u32,
+    pub addr: u32,
     /// Milliseconds since midnight UT.
-    pub time: &'a dyn Fn() -> u32,
+    pub time: u32,
 }
 
 impl std::fmt::Debug for Reader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Reader(fill: {})", self.fill.is_some())
-    }
-}
-
-impl std::fmt::Debug for Fill<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fill")
     }
 }
 
@@ -155,7 +149,7 @@ impl IpOptions {
         if at <= option.len() {
             let room = room(option, at, 4)?;
             if let Some(fill) = reader.fill {
-                room.copy_from_slice(&(fill.addr)().to_be_bytes());
+                room.copy_from_slice(&fill.addr.to_be_bytes());
                 self.flags |= OptFlags::CHANGED;
             }
             option[2] += 4;
@@ -206,7 +200,7 @@ impl IpOptions {
                 if kind == IPOPT_TS_TSANDADDR {
                     self.flags |= OptFlags::TS_NEEDADDR;
                     if let Some(fill) = reader.fill {
-                        addr.copy_from_slice(&(fill.addr)().to_be_bytes());
+                        addr.copy_from_slice(&fill.addr.to_be_bytes());
                     }
                 } else if (reader.is_foreign)(word(addr)) {
                     // Another is to stamp next.
@@ -217,7 +211,7 @@ impl IpOptions {
             _ => return Ok(()),
         };
         if let Some(fill) = reader.fill {
-            time.copy_from_slice(&(fill.time)().to_be_bytes());
+            time.copy_from_slice(&fill.time.to_be_bytes());
             self.flags |= OptFlags::CHANGED;
         }
         option[2] += len;

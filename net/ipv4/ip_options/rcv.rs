@@ -88,7 +88,7 @@ fn ip_options_compile(cx: &mut BhCx<'_>, skb: &mut Skb) -> Result<IpOptions, Mal
     let t = cx.t;
     let spec_dst = fib_compute_spec_dst(t, skb, skb.dst.as_deref());
     let now = inet_current_timestamp(cx);
-    let fill = Fill { addr: &|| spec_dst, time: &|| now };
+    let fill = Fill { addr: spec_dst, time: now };
     let is_foreign = |addr| inet_addr_type(t, addr) == RTN_UNICAST;
     let reader = Reader { is_foreign: &is_foreign, fill: Some(fill) };
     let nothing = IpOptions::default();

@@ -17,7 +17,7 @@ fn is_foreign(addr: u32) -> bool {
 }
 
 fn reader(received: bool) -> Reader<'static> {
-    let fill = Fill { addr: &|| OWN, time: &|| NOW };
+    let fill = Fill { addr: OWN, time: NOW };
     Reader { is_foreign: &is_foreign, fill: received.then_some(fill) }
 }
 

@@ -10,7 +10,6 @@ use stack::net::net_namespace::{NETS_MAX, copy_net_ns, put_net};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use uapi::errno::Errno;
-use uapi::if_::IFNAMSIZ;
 
 /// Octets of a namespace's name at the most.
 const NAME_MAX: usize = 64;
@@ -77,21 +76,15 @@ impl Target<'_> {
 
     /// A pair of devices: one here, its peer in the same namespace or another.
     pub(super) fn link_add(&self, name: &str, peer: &str, to: Option<&str>) -> Done {
-        for name in [name, peer] {
-            let fits = (1..IFNAMSIZ).contains(&name.len())
-                && name.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':')
-                && name != "."
-                && name != "..";
-            if !fits {
-                return Err(invalid(format!("{name:?} can't be a device's name: write veth0")));
-            }
-        }
         let there = to.map_or(Ok(self.net), |name| self.names.get(name))?;
-        if there == self.net && name == peer {
-            return Err(invalid(format!("two devices of a namespace can't both be {name}")));
-        }
         let ends = [VethEnd { net: self.net, name }, VethEnd { net: there, name: peer }];
         let why = |errno| match errno {
+            Errno::EINVAL => invalid(format!(
+                "{name:?} and {peer:?} can't both be names of devices: write up to 15 characters, as veth0"
+            )),
+            Errno::EEXIST if there == self.net && name == peer => {
+                invalid(format!("two devices of a namespace can't both be {name}"))
+            }
             Errno::EEXIST => {
                 Refusal::new(errno, format!("there is a device {name} or {peer} already"))
             }

@@ -353,6 +353,11 @@ fn a_pair_carries_what_both_ends_take() -> Digest {
     let gone = VethEnd { net: NetId(9), name: "x" };
     let there = VethEnd { net: nets[0], name: "y" };
     assert_eq!(veth_newlink(&mut one.cx, [there, gone]).map(|_| ()), Err(Errno::ESRCH));
+    for name in ["", "..", "a/b", "a b", "a:b", "sixteen-or-more."] {
+        let bad = VethEnd { net: nets[1], name };
+        let made = veth_newlink(&mut one.cx, [there, bad]).map(|_| ());
+        assert_eq!(made, Err(Errno::EINVAL), "{name:?}");
+    }
     let taken = VethEnd { net: nets[1], name: "veth0" };
     assert_eq!(veth_newlink(&mut one.cx, [there, taken]).map(|_| ()), Err(Errno::EEXIST));
     let (mut l, mut r) = (one.task(nets[0], 0), one.task(nets[1], 0));
@@ -418,6 +423,7 @@ fn what_is_changed_in_a_namespace_that_is_gone_is_changed_nowhere() -> Digest {
     assert!(added.is_err(), "it is in no namespace: {added:?}");
     assert_eq!(one.cx.with_net(right, |_| ()), Err(Errno::ESRCH));
     assert_eq!(dev_change_net_namespace(&mut one.cx, &eth0, right), Err(Errno::ESRCH));
+    assert_eq!(dev_change_net_namespace(&mut one.cx, &eth0, left), Err(Errno::ENODEV));
     assert_eq!(one.machine.tables().net.devs.len(), before);
     one.end([l])
 }

@@ -5,15 +5,14 @@
 //! [`RingBlock`]. Contexts and locks: see the ring's own module; the timer in BH, under `class::Sock`.
 //! Invariant: a block's time begins with its first packet, and there is one timer at a time.
 
+use super::slots::{InHand, Slots};
 use super::{Packet, RxRing};
 use crate::kernel::context::BhCx;
-use crate::kernel::locking::{SpinLock, lockdep::class};
 use crate::kernel::time::Ktime;
 use crate::kernel::timer::TimerTarget;
 use crate::net::core::skbuff::SkBuff;
 use crate::net::core::sock::Sock;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use uapi::if_packet::{
@@ -104,44 +103,23 @@ pub struct BlockPacket<'a> {
 /// A block's contents.
 #[derive(Debug, Default)]
 struct Body {
+    sizeof_priv: usize,
     desc: TpacketBlockDesc,
     /// Each with where it begins.
     packets: Vec<(usize, Tpacket3Hdr, SockaddrLl)>,
     data: Box<[u8]>,
 }
 
-struct Slot {
-    status: AtomicU32,
-    /// Empty while the reader has it in hand.
-    body: SpinLock<Option<Box<Body>>, class::Ring>,
-}
-
-/// The memory of a ring.
-pub(super) struct BlockBuffer {
-    slots: Box<[Slot]>,
-    sizeof_priv: usize,
-}
-
-impl fmt::Debug for BlockBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BlockBuffer({} blocks)", self.slots.len())
-    }
-}
-
 /// A ring of blocks as its reader has it: the memory that Linux maps.
 #[derive(Clone, Debug)]
-pub struct PacketBlocks(Arc<BlockBuffer>);
+pub struct PacketBlocks(Slots<Body>);
 
 /// A block in its reader's hand; dropping it gives it back to the socket.
-pub struct RingBlock {
-    buffer: Arc<BlockBuffer>,
-    at: usize,
-    body: Box<Body>,
-}
+pub struct RingBlock(InHand<Body>);
 
 impl fmt::Debug for RingBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RingBlock({}, {:?})", self.at, self.body.desc)
+        write!(f, "RingBlock({}, {:?})", self.0.at, self.0.desc)
     }
 }
 
@@ -149,51 +127,39 @@ impl PacketBlocks {
     /// Blocks.
     #[allow(clippy::len_without_is_empty, reason = "a ring has blocks")]
     pub fn len(&self) -> usize {
-        self.0.slots.len()
+        self.0.len()
     }
 
     /// A block's `TP_STATUS_*`; 0, as the socket's own has, where there is no such block.
     pub fn block_status(&self, at: usize) -> u32 {
-        self.0.slots.get(at).map_or(TP_STATUS_KERNEL, |slot| slot.status.load(Ordering::Acquire))
+        self.0.status(at)
     }
 
     /// Takes a block in hand, if it is the reader's and nobody has it.
     pub fn take(&self, at: usize) -> Option<RingBlock> {
-        if self.block_status(at) & TP_STATUS_USER == 0 {
-            return None;
-        }
-        let body = self.0.slots.get(at)?.body.lock().take()?;
-        Some(RingBlock { buffer: Arc::clone(&self.0), at, body })
+        self.0.take(at).map(RingBlock)
     }
 }
 
 impl RingBlock {
     /// What it says of its packets.
     pub fn desc(&self) -> &TpacketBlockDesc {
-        &self.body.desc
+        &self.0.desc
     }
 
     /// Its packets, as they came.
     pub fn packets(&self) -> impl Iterator<Item = BlockPacket<'_>> {
-        self.body.packets.iter().map(|(at, header, from)| {
+        self.0.packets.iter().map(|(at, header, from)| {
             let begin = at + usize::from(header.tp_mac);
-            let data = self.body.data.get(begin..begin + header.tp_snaplen as usize);
+            let data = self.0.data.get(begin..begin + header.tp_snaplen as usize);
             BlockPacket { header, from, data: data.unwrap_or(&[]) }
         })
     }
 
     /// What the reader reserved for himself (`tp_sizeof_priv`): it stays as he leaves it.
     pub fn private(&mut self) -> &mut [u8] {
-        let begin = align(TPACKET_BLOCK_DESC_LEN);
-        &mut self.body.data[begin..begin + self.buffer.sizeof_priv]
-    }
-}
-
-impl Drop for RingBlock {
-    fn drop(&mut self) {
-        let slot = &self.buffer.slots[self.at];
-        *slot.body.lock() = Some(std::mem::take(&mut self.body));
-        slot.status.store(TP_STATUS_KERNEL, Ordering::Release);
+        let (begin, len) = (align(TPACKET_BLOCK_DESC_LEN), self.0.sizeof_priv);
+        &mut self.0.data[begin..begin + len]
     }
 }
 
@@ -211,9 +177,10 @@ pub(super) struct Wanted {
 /// linux: net/packet/internal.h:tpacket_kbdq_core
 #[derive(Debug)]
 pub(in crate::net::packet::af_packet) struct BlockRing {
-    buffer: Arc<BlockBuffer>,
+    slots: Slots<Body>,
     blk_size: usize,
-    max_frame_len: usize,
+    /// Where a block's first packet begins.
+    first: usize,
     retire_blk_tov: Duration,
     pub(super) fill_rxhash: bool,
     kactive_blk_num: usize,
@@ -247,22 +214,16 @@ pub(super) enum Filled {
 impl BlockRing {
     pub(super) fn new(block_nr: u32, blk_size: usize, wanted: Wanted) -> Self {
         let sizeof_priv = wanted.sizeof_priv as usize;
-        let slot = || Slot {
-            status: AtomicU32::new(TP_STATUS_KERNEL),
-            body: SpinLock::new(Some(Box::new(Body {
-                data: vec![0; blk_size].into(),
-                ..Body::default()
-            }))),
-        };
-        let slots = (0..block_nr).map(|_| slot()).collect();
+        let data = || vec![0; blk_size].into();
+        let body = || Body { sizeof_priv, data: data(), ..Body::default() };
         let tov = match wanted.retire_blk_tov {
             0 => DEFAULT_PRB_RETIRE_TOV,
             millis => Duration::from_millis(millis.into()),
         };
         let mut ring = Self {
-            buffer: Arc::new(BlockBuffer { slots, sizeof_priv }),
+            slots: Slots::new(block_nr, body),
             blk_size,
-            max_frame_len: blk_size - blk_plus_priv(sizeof_priv),
+            first: blk_plus_priv(sizeof_priv),
             retire_blk_tov: tov,
             fill_rxhash: wanted.feature_req_word & TP_FT_REQ_FILL_RXHASH != 0,
             kactive_blk_num: 0,
@@ -280,23 +241,22 @@ impl BlockRing {
     }
 
     pub(super) fn map(&self) -> PacketBlocks {
-        PacketBlocks(Arc::clone(&self.buffer))
+        PacketBlocks(self.slots.clone())
     }
 
     /// Some reader has it.
     pub(super) fn is_mapped(&self) -> bool {
-        Arc::strong_count(&self.buffer) > 1
+        self.slots.is_shared()
     }
 
     /// Blocks.
     pub(super) fn len(&self) -> usize {
-        self.buffer.slots.len()
+        self.slots.len()
     }
 
     /// The block at so many places behind the open one is the socket's.
     pub(super) fn is_free(&self, ahead: usize) -> bool {
-        let slot = &self.buffer.slots[(self.kactive_blk_num + ahead) % self.len()];
-        slot.status.load(Ordering::Acquire) == TP_STATUS_KERNEL
+        self.slots.is_free((self.kactive_blk_num + ahead) % self.len())
     }
 
     /// How often the reader had all blocks, since it was asked last.
@@ -304,18 +264,14 @@ impl BlockRing {
         std::mem::take(&mut self.freeze_q_cnt)
     }
 
-    fn with_active<R>(&self, f: impl FnOnce(&mut Body) -> R) -> Option<R> {
-        self.buffer.slots[self.kactive_blk_num].body.lock().as_deref_mut().map(f)
-    }
-
     /// linux: net/packet/af_packet.c:prb_open_block
     fn prb_open_block(&mut self, now: u64) {
         self.frozen = false;
         (self.num_pkts, self.due) = (0, None);
-        self.nxt_offset = blk_plus_priv(self.buffer.sizeof_priv);
+        self.nxt_offset = self.first;
         let (seq_num, offset) = (self.nxt_seq_num, self.nxt_offset as u32);
         self.nxt_seq_num += 1;
-        self.with_active(|body| {
+        self.slots.with(self.kactive_blk_num, |body| {
             body.packets.clear();
             body.desc = TpacketBlockDesc {
                 block_status: TP_STATUS_KERNEL,
@@ -334,14 +290,13 @@ impl BlockRing {
     /// linux: net/packet/af_packet.c:prb_close_block
     fn prb_close_block(&mut self, status: u32) {
         let status = status | TP_STATUS_USER;
-        self.with_active(|body| {
+        self.slots.with(self.kactive_blk_num, |body| {
             body.desc.block_status = status;
             if let Some((_, last, _)) = body.packets.last_mut() {
                 last.tp_next_offset = 0;
             }
         });
-        let slot = &self.buffer.slots[self.kactive_blk_num];
-        slot.status.store(status, Ordering::Release);
+        self.slots.give(self.kactive_blk_num, status);
         self.kactive_blk_num = (self.kactive_blk_num + 1) % self.len();
         self.due = None;
     }
@@ -369,7 +324,8 @@ impl BlockRing {
             }
             self.prb_open_block(packet.now);
         }
-        let snaplen = skb.len().min(self.max_frame_len.saturating_sub(packet.mac.into()));
+        let most = (self.blk_size - self.first).saturating_sub(packet.mac.into());
+        let snaplen = skb.len().min(most);
         let len = align(snaplen + usize::from(packet.mac));
         let mut filled = Filled::Yes;
         if self.nxt_offset + len >= self.blk_size {
@@ -403,7 +359,7 @@ impl BlockRing {
             tp_net: packet.net,
             tp_rxhash: if self.fill_rxhash { packet.rxhash } else { 0 },
         };
-        self.with_active(|body| {
+        self.slots.with(self.kactive_blk_num, |body| {
             let begin = at + usize::from(packet.mac);
             if let Some(room) = body.data.get_mut(begin..begin + snaplen) {
                 skb.skb_copy_bits(0, room);

@@ -10,6 +10,7 @@
 
 mod blocks;
 mod frames;
+mod slots;
 
 pub use blocks::{BlockPacket, PacketBlocks, RingBlock, Tpacket3Hdr, TpacketBlockDesc};
 pub use frames::{PacketRing, RingFrame, TpacketHdr};
